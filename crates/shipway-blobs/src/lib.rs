@@ -1,0 +1,1 @@
+//! Content-addressed blobs and the layers unpacked from them.

@@ -1,0 +1,1 @@
+//! Buildpacks and layers: from a commit's tree to an artifact.

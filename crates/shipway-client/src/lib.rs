@@ -1,0 +1,1 @@
+//! The client half: env, heroku, doctor, credential helper. No Linux-only part.

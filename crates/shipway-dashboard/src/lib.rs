@@ -1,0 +1,1 @@
+//! The pages: view models in, HTML out.

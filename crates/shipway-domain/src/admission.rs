@@ -1,0 +1,1 @@
+//! One road in: every change to what runs is asked here.

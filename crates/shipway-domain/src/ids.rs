@@ -1,0 +1,63 @@
+//! An id per noun: a UUID that says in its type what it identifies.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                s.parse().map(Self)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A person or a machine that can be given access. Never reused.
+    AccountId;
+    /// An app, for its whole life; its name can change.
+    AppId;
+    /// A build, from its first line of output on.
+    BuildId;
+    /// A collaborator's place in an app.
+    CollaboratorId;
+    /// A domain of an app.
+    DomainId;
+    /// One running (or once running) process, through all its states; a restart makes a new one.
+    DynoId;
+    /// A process type's row in an app's formation.
+    FormationId;
+    /// An SSH key of an account.
+    KeyId;
+    /// An entry of the ledger.
+    LedgerId;
+    /// An operation of the journal.
+    OperationId;
+    /// A release of an app.
+    ReleaseId;
+    /// A runnable result of a build.
+    SlugId;
+    /// A source blob that was or will be uploaded.
+    SourceId;
+    /// An authorization: one token with its scope and expiry.
+    TokenId;
+}

@@ -1,0 +1,17 @@
+//! The nouns of the platform: ids, names, lifecycles and plans.
+//!
+//! Values in, values out. Nothing here does I/O, reads a clock or draws a random number: time and ids come in as
+//! arguments, so no function of this crate can fail for a reason outside its arguments.
+
+pub mod admission;
+pub mod ids;
+pub mod lifecycle;
+pub mod names;
+pub mod procfile;
+pub mod quantity;
+pub mod rollout;
+pub mod route;
+pub mod size;
+
+pub use ids::*;
+pub use names::*;

@@ -1,0 +1,1 @@
+//! What to start and what to stop, from what is wanted and what is seen.

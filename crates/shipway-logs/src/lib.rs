@@ -1,0 +1,1 @@
+//! Log segments: one append-only chain per writer, merged by readers.

@@ -1,0 +1,1 @@
+//! The HTTP data plane: hosts to targets, nothing else.

@@ -1,0 +1,1 @@
+//! The embedded runtime: shim, spawner, sandboxes with and without root.

@@ -1,0 +1,1 @@
+//! The platform's own state: SQLite, sealed secrets, content-addressed blobs.

@@ -1,0 +1,1 @@
+//! The control plane's doors: Platform API, git, dashboard, rendezvous, log streams.

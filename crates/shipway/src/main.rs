@@ -1,0 +1,2 @@
+//! One binary, several roles.
+fn main() {}
