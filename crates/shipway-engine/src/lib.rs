@@ -1,1 +1,299 @@
-//! What the platform does: build, release, scale, roll back; operations that survive a crash.
+//! What the platform does: build, release, scale, restart, roll back, run, destroy.
+//!
+//! One [`Platform`] holds the store, the ports and the tasks. Whatever changes what runs is an *operation* (`operation`,
+//! steps in `change` and `destroy`): a plan, then named steps with a journal row written before and after each effect,
+//! in the transaction of the state that it explains. Whatever keeps things as they are wanted is a *reconciler*
+//! (`formation`, `routes`): no input, may run at any time, any number of times. Each live dyno is driven by one task
+//! (`dynos`). All of them find their place again from the store alone when the server was killed.
+
+mod accounts;
+mod apps;
+mod builds;
+mod change;
+mod collect;
+mod config;
+mod destroy;
+mod dynos;
+mod error;
+mod formation;
+mod locks;
+mod logs;
+mod operation;
+mod output;
+pub mod ports;
+mod releases;
+mod routes;
+mod run;
+
+pub use accounts::{Login, NewToken};
+pub use apps::{NewApp, UpdateApp};
+pub use change::{Plan, Step};
+pub use error::{Error, Kind, Result};
+pub use formation::{ScaleTo, ScaleUpdate};
+pub use logs::LOG_LIMITS;
+pub use operation::{Outcome, StepView};
+pub use output::OutputReader;
+pub use run::{Attached, RunOrder};
+
+use locks::Locks;
+use ports::{Builder, Caller, Repositories, Router, World};
+use shipway_domain::admission::{Admitted, Permission, Subject, Trigger, admit};
+use shipway_domain::size::DynoSizes;
+use shipway_domain::{AppId, DynoId, LedgerId, NameOrId};
+use shipway_runtime::Runtime;
+use shipway_store::{App, LedgerEntry, Store};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What the operator decided.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The data directory.
+    pub home: PathBuf,
+    /// Apps are at `<app>.<domain>`.
+    pub domain: String,
+    /// What follows the host name in an app's URL: `:8080`, or nothing for the scheme's own port.
+    pub router_port: Option<u16>,
+    /// Scheme of apps' URLs.
+    pub router_scheme: &'static str,
+    /// Sizes that dynos may have.
+    pub sizes: DynoSizes,
+    /// The one stack that is there.
+    pub stack: String,
+    /// What a build may use.
+    pub build_size: shipway_domain::size::DynoSize,
+    /// How long new dynos may take to bind their port (R10).
+    pub boot_seconds: u32,
+    /// How long requests in flight may take before an old dyno is signalled all the same.
+    pub drain_seconds: u32,
+    /// Between SIGTERM and SIGKILL.
+    pub grace_seconds: u32,
+    /// Releases per app that stay runnable.
+    pub keep_releases: usize,
+}
+
+/// What changed, for whoever waits or watches. Carries no data: the store has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Something of an app: its releases, dynos, config, operations.
+    App(AppId),
+    /// The list of apps.
+    Apps,
+}
+
+/// Lets tests stop the platform at a journal row as `kill -9` would: true means "dead from here on".
+pub type CrashPoint = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
+
+/// Everything outside that the platform works with.
+pub struct Parts {
+    /// What runs processes.
+    pub runtime: Arc<dyn Runtime>,
+    /// The data plane.
+    pub router: Arc<dyn Router>,
+    /// The repositories.
+    pub repositories: Arc<dyn Repositories>,
+    /// The builder.
+    pub builder: Arc<dyn Builder>,
+    /// Time and chance.
+    pub world: Arc<dyn World>,
+    /// For tests only; see [`CrashPoint`].
+    pub crash_point: Option<CrashPoint>,
+}
+
+/// The platform. Cheap to clone.
+#[derive(Clone)]
+pub struct Platform {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    store: Store,
+    parts: Parts,
+    locks: Locks,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    events: broadcast::Sender<Event>,
+    reconcilers: Mutex<HashMap<AppId, Arc<Notify>>>,
+    drivers: Mutex<HashMap<DynoId, Arc<Notify>>>,
+    failures: Mutex<HashMap<DynoId, dynos::Failure>>,
+    cancels: Mutex<HashMap<shipway_domain::OperationId, CancellationToken>>,
+    logins: accounts::Logins,
+    platform_logs: logs::PlatformLogs,
+    outputs: output::Outputs,
+    routes_wanted: Notify,
+    acknowledged: watch::Sender<u64>,
+}
+
+impl Platform {
+    /// Opens the platform on `settings.home`, without starting anything; [`Self::start`] does.
+    pub fn open(settings: Settings, parts: Parts) -> Result<Self> {
+        let store = Store::open(&settings.home)?;
+        let inner = Inner {
+            platform_logs: logs::PlatformLogs::new(settings.home.join("logs")),
+            outputs: output::Outputs::new(settings.home.join("outputs")).map_err(Error::platform)?,
+            settings,
+            store,
+            parts,
+            locks: Locks::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            events: broadcast::channel(1024).0,
+            reconcilers: Mutex::default(),
+            drivers: Mutex::default(),
+            failures: Mutex::default(),
+            cancels: Mutex::default(),
+            logins: accounts::Logins::default(),
+            routes_wanted: Notify::new(),
+            acknowledged: watch::channel(0).0,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Starts the reconcilers and goes on with every operation that was under way.
+    pub async fn start(&self) -> Result<()> {
+        self.spawn(Self::keep_routes);
+        self.adopt_dynos().await?;
+        for app in self.store().read(|c| c.apps())? {
+            self.reconcile(app.id);
+        }
+        self.resume_operations()?;
+        self.spawn(Self::keep_tidy);
+        Ok(())
+    }
+
+    /// Stops all tasks where they are, as the end of the process would. Dynos go on.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// The store, for reading.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// What runs processes.
+    pub fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.inner.parts.runtime
+    }
+
+    /// Changes as they happen. A receiver that lags has missed some and should look again.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.events.subscribe()
+    }
+
+    /// Now.
+    pub fn now(&self) -> jiff::Timestamp {
+        self.inner.parts.world.now()
+    }
+
+    /// The URL of an app, with the slash at the end: `http://shop.localhost:8080/`.
+    pub fn web_url(&self, name: &str) -> String {
+        let s = &self.inner.settings;
+        let port = s.router_port.map_or(String::new(), |p| format!(":{p}"));
+        format!("{}://{name}.{}{port}/", s.router_scheme, s.domain)
+    }
+
+    pub(crate) fn world(&self) -> &dyn World {
+        &*self.inner.parts.world
+    }
+
+    pub(crate) fn id<T>(&self, make: impl FnOnce(uuid::Uuid) -> T) -> T {
+        make(self.world().uuid())
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        // Nobody listening is fine.
+        let _ = self.inner.events.send(event);
+    }
+
+    /// Runs a task until it ends or the platform stops.
+    pub(crate) fn spawn<F, Fut>(&self, task: F)
+    where
+        F: FnOnce(Self) -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let work = task(self.clone());
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Finds an app that the caller may see. What may not be seen does not exist.
+    pub fn app(&self, caller: &Caller, which: &NameOrId) -> Result<App> {
+        let found = self.store().read(|c| {
+            let Some(app) = c.app(which)? else { return Ok(None) };
+            let permission = c.permission(&app, caller.actor.account)?;
+            Ok(Some((app, permission)))
+        })?;
+        match found {
+            Some((app, permission))
+                if (caller.actor.admin || permission.is_some()) && caller.actor.scope.reads(app.id) =>
+            {
+                Ok(app)
+            }
+            _ => Err(Error::missing("app")),
+        }
+    }
+
+    /// Asks admission for `trigger` on an app. A refusal is recorded.
+    pub async fn admit(&self, caller: &Caller, trigger: Trigger, app: &App) -> Result<Admitted> {
+        let subject = self.subject(caller, app)?;
+        match admit(&caller.actor, trigger, &subject, self.now()) {
+            Ok(admitted) => Ok(admitted),
+            Err(refused) => {
+                let detail = serde_json::json!({ "trigger": trigger, "rule": refused.rule, "because": refused.because });
+                let entry = self.entry(caller, Some(app), "refused", detail);
+                self.store().write(move |c| c.record(&entry)).await?;
+                Err(refused.into())
+            }
+        }
+    }
+
+    pub(crate) fn subject(&self, caller: &Caller, app: &App) -> Result<Subject> {
+        let permission: Option<Permission> = self.store().read(|c| c.permission(app, caller.actor.account))?;
+        Ok(Subject {
+            app: app.id,
+            name: app.name.to_string(),
+            owner_email: app.owner_email.to_string(),
+            permission,
+            ending: app.ending,
+        })
+    }
+
+    /// An entry for the ledger.
+    pub(crate) fn entry(
+        &self,
+        caller: &Caller,
+        app: Option<&App>,
+        action: &str,
+        detail: serde_json::Value,
+    ) -> LedgerEntry {
+        LedgerEntry {
+            id: self.id(LedgerId),
+            at: self.now(),
+            actor: caller.actor.email.clone(),
+            via: caller.via.into(),
+            app: app.map(|a| a.id),
+            app_name: app.map(|a| a.name.to_string()),
+            action: action.into(),
+            detail,
+        }
+    }
+}

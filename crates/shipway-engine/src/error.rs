@@ -1,0 +1,160 @@
+//! Errors for three readers: a kind and an id for programs, a message for users, a cause for the operator.
+
+use crate::ports::PortError;
+use shipway_domain::NameError;
+use shipway_domain::admission::Refused;
+use shipway_store::StoreError;
+
+/// What sort of trouble it is; doors translate it to a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing there, or nothing that the caller may see.
+    NotFound,
+    /// The request makes no sense as it is.
+    Invalid,
+    /// Who asks is not known.
+    Unauthorized,
+    /// Who asks is known and may not.
+    Forbidden,
+    /// It does not fit what is there now.
+    Conflict,
+    /// Ours, and it may pass.
+    Unavailable,
+    /// Ours.
+    Platform,
+}
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// The sort.
+    pub kind: Kind,
+    /// A stable word for programs: `not_found`, `invalid_params`, …
+    pub id: &'static str,
+    /// What happened, to which thing, what to do next.
+    pub message: String,
+    /// For a missing thing: its noun, as the API's clients look for it.
+    pub resource: Option<&'static str>,
+    /// For the operator's log, never shown to users.
+    pub cause: Option<String>,
+}
+
+/// The result of the engine's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A request that makes no sense as it is.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Invalid, id: "invalid_params", message: message.into(), resource: None, cause: None }
+    }
+
+    /// Something that is not there. `resource` is the API's noun: `app`, `release`, `add_on`.
+    pub fn missing(resource: &'static str) -> Self {
+        Self {
+            kind: Kind::NotFound,
+            id: "not_found",
+            message: format!("Couldn't find that {}.", resource.replace('_', " ")),
+            resource: Some(resource),
+            cause: None,
+        }
+    }
+
+    /// Something that does not fit what is there now.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Conflict, id: "conflict", message: message.into(), resource: None, cause: None }
+    }
+
+    /// No or unknown credentials.
+    pub fn unauthorized() -> Self {
+        Self {
+            kind: Kind::Unauthorized,
+            id: "unauthorized",
+            message: "Invalid credentials provided.".into(),
+            resource: None,
+            cause: None,
+        }
+    }
+
+    /// Known, and not allowed.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Forbidden, id: "forbidden", message: message.into(), resource: None, cause: None }
+    }
+
+    /// Ours, and it may pass.
+    pub fn unavailable(message: impl Into<String>, cause: impl std::fmt::Display) -> Self {
+        Self {
+            kind: Kind::Unavailable,
+            id: "unavailable",
+            message: message.into(),
+            resource: None,
+            cause: Some(cause.to_string()),
+        }
+    }
+
+    /// Ours.
+    pub fn platform(cause: impl std::fmt::Display) -> Self {
+        Self {
+            kind: Kind::Platform,
+            id: "platform_error",
+            message: "The platform could not do this; its operator finds the reason in the server's log.".into(),
+            resource: None,
+            cause: Some(cause.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::Taken(what) => Self {
+                id: "invalid_params",
+                kind: Kind::Invalid,
+                ..Self::conflict(format!("That {what} is already taken."))
+            },
+            StoreError::Missing("row") | StoreError::Sqlite(_) | StoreError::Stopped if is_full(&e) => {
+                Self::unavailable("The platform's disk is full. Nothing was changed; free some space and try again.", e)
+            }
+            StoreError::Missing(what) => Self::missing(what),
+            other => Self::platform(other),
+        }
+    }
+}
+
+fn is_full(e: &StoreError) -> bool {
+    match e {
+        StoreError::Sqlite(e) => e.to_string().contains("disk is full"),
+        _ => false,
+    }
+}
+
+impl From<NameError> for Error {
+    fn from(e: NameError) -> Self {
+        let mut message = e.to_string();
+        if let Some(first) = message.get(..1) {
+            message = first.to_uppercase() + &message[1..];
+        }
+        Self::invalid(message + ".")
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(e: Refused) -> Self {
+        Self::forbidden(e.to_string())
+    }
+}
+
+impl From<PortError> for Error {
+    fn from(e: PortError) -> Self {
+        Self::platform(e)
+    }
+}
+
+impl From<shipway_runtime::RuntimeError> for Error {
+    fn from(e: shipway_runtime::RuntimeError) -> Self {
+        match e {
+            shipway_runtime::RuntimeError::Unsupported { .. } => Self::invalid(format!("{e}.")),
+            other => Self::platform(other),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Output of builds and release phases: kept in a file each, followed while it grows.
+
+use crate::ports::Lines;
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+
+/// More output than this of one build or release phase is dropped, with a line that says so. Bytes.
+pub(crate) const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The open outputs. One that is not open has ended.
+pub(crate) struct Outputs {
+    dir: PathBuf,
+    open: Mutex<HashMap<uuid::Uuid, watch::Receiver<u64>>>,
+}
+
+impl Outputs {
+    pub(crate) fn new(dir: PathBuf) -> io::Result<Self> {
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self { dir, open: Mutex::default() })
+    }
+
+    fn path(&self, id: uuid::Uuid) -> PathBuf {
+        self.dir.join(id.to_string())
+    }
+
+    /// Removes an output.
+    pub(crate) fn remove(&self, id: uuid::Uuid) {
+        let _ = std::fs::remove_file(self.path(id));
+    }
+}
+
+/// The writing end of an output; dropping it ends the output.
+pub(crate) struct Output {
+    id: uuid::Uuid,
+    outputs: Arc<dyn Fn(uuid::Uuid) + Send + Sync>,
+    state: Mutex<(std::fs::File, u64)>,
+    length: watch::Sender<u64>,
+}
+
+impl crate::Platform {
+    /// Opens an output for appending. Errors: what the file system says.
+    pub(crate) fn output(&self, id: uuid::Uuid) -> io::Result<Arc<Output>> {
+        let outputs = &self.inner.outputs;
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(outputs.path(id))?;
+        let there = file.metadata()?.len();
+        let (length, seen) = watch::channel(there);
+        outputs.open.lock().expect("no panic while registered").insert(id, seen);
+        let inner = Arc::downgrade(&self.inner);
+        let close = move |id| {
+            if let Some(inner) = inner.upgrade() {
+                inner.outputs.open.lock().expect("no panic while registered").remove(&id);
+            }
+        };
+        Ok(Arc::new(Output { id, outputs: Arc::new(close), state: Mutex::new((file, there)), length }))
+    }
+
+    /// Follows an output from its beginning: what is there, then what comes, until it has ended.
+    /// Empty for an output that never was.
+    pub fn read_output(&self, id: uuid::Uuid) -> OutputReader {
+        let outputs = &self.inner.outputs;
+        let growing = outputs.open.lock().expect("no panic while registered").get(&id).cloned();
+        OutputReader { path: outputs.path(id), file: None, growing }
+    }
+}
+
+impl Lines for Output {
+    fn line(&self, line: &str) {
+        let mut state = self.state.lock().expect("no panic while writing");
+        let (file, length) = &mut *state;
+        if *length >= MAX_BYTES {
+            return;
+        }
+        let mut bytes = Vec::with_capacity(line.len() + 1);
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+        if *length + bytes.len() as u64 >= MAX_BYTES {
+            bytes = b" !     More output than 64 MiB: the rest is not kept.\n".to_vec();
+            *length = MAX_BYTES;
+        }
+        // A full disk must not stop a build that is nearly done; the line is lost, the file's reader sees a gap.
+        if file.write_all(&bytes).is_ok() {
+            *length += bytes.len() as u64;
+            self.length.send_replace(*length);
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        (self.outputs)(self.id);
+    }
+}
+
+/// The reading end of an output.
+pub struct OutputReader {
+    path: PathBuf,
+    file: Option<tokio::fs::File>,
+    growing: Option<watch::Receiver<u64>>,
+}
+
+impl OutputReader {
+    /// The next bytes, at most 64 KiB; `None` at the end. Waits while the output grows.
+    pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if self.file.is_none() {
+            match tokio::fs::File::open(&self.path).await {
+                Ok(file) => self.file = Some(file),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(e) => return Err(e),
+            }
+        }
+        let Some(file) = &mut self.file else { return Ok(None) };
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            // Marked as seen before reading: what is written meanwhile wakes the wait below.
+            if let Some(growing) = &mut self.growing {
+                growing.borrow_and_update();
+            }
+            let n = file.read(&mut buffer).await?;
+            if n > 0 {
+                buffer.truncate(n);
+                return Ok(Some(buffer));
+            }
+            match &mut self.growing {
+                None => return Ok(None),
+                // The writer is gone: one more read finds what it wrote last.
+                Some(growing) => {
+                    if growing.changed().await.is_err() {
+                        self.growing = None;
+                    }
+                }
+            }
+        }
+    }
+}
