@@ -40,6 +40,8 @@ pub struct Stream {
     last: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     bytes: u64,
+    /// The dyno broke off, which the client is told next.
+    broken: bool,
 }
 
 impl Stream {
@@ -62,6 +64,7 @@ impl Stream {
             last: Instant::now(),
             timer: None,
             bytes: 0,
+            broken: false,
         }
     }
 
@@ -89,6 +92,9 @@ impl Stream {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
+        if self.broken {
+            return Poll::Ready(Some(Err(Interrupted(Fault::H18))));
+        }
         let mut driven = false;
         loop {
             match Pin::new(&mut self.body).poll_frame(cx) {
@@ -106,9 +112,12 @@ impl Stream {
                     self.complete(cx);
                     return Poll::Ready(None);
                 }
+                // hyper drops what it has not flushed when a body fails: one turn later the client has what came.
                 Poll::Ready(Some(Err(_))) => {
                     self.end(Some(Fault::H18));
-                    return Poll::Ready(Some(Err(Interrupted(Fault::H18))));
+                    self.broken = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 Poll::Pending if driven => break,
                 Poll::Pending => {}

@@ -13,10 +13,11 @@ use hyper_util::rt::TokioIo;
 use shipway_net::Rewind;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::LazyLock;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// How long an unused connection is kept. Shorter than the keep-alive of common servers would lose them all (Node: 5 s,
@@ -38,7 +39,7 @@ static BUILDER: LazyLock<http1::Builder> = LazyLock::new(|| {
 /// A connection to a dyno, in use or idle.
 pub struct Upstream {
     sender: SendRequest<Upload>,
-    connection: http1::Connection<TokioIo<TcpStream>, Upload>,
+    connection: http1::Connection<TokioIo<Wire>, Upload>,
     ended: bool,
     reused: bool,
     idle_since: Instant,
@@ -74,7 +75,8 @@ impl Upstream {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
-        let (sender, connection) = BUILDER.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let (sender, connection) =
+            BUILDER.handshake(TokioIo::new(Wire { stream, deaf: false })).await.map_err(io::Error::other)?;
         Ok(Self { sender, connection, ended: false, reused: false, idle_since: Instant::now() })
     }
 
@@ -144,9 +146,64 @@ impl Upstream {
     }
 
     /// After a 101: the stream, from its first byte that is not HTTP.
-    pub async fn into_stream(mut self) -> Rewind<TcpStream> {
+    pub async fn into_stream(mut self) -> Rewind<Wire> {
         std::future::poll_fn(|cx| self.poll_connection(cx)).await;
         let parts = self.connection.into_parts();
         Rewind::new(parts.read_buf, parts.io.into_inner())
+    }
+}
+
+/// A socket that keeps reading when it cannot write any more.
+///
+/// A dyno that answers early (401, 413) and closes makes our next write fail while its answer waits to be read. What
+/// cannot be written is thrown away; reading then finds the answer, or the reason.
+pub struct Wire {
+    stream: TcpStream,
+    deaf: bool,
+}
+
+impl Wire {
+    fn written(&mut self, result: io::Result<usize>, length: usize) -> io::Result<usize> {
+        Ok(result.unwrap_or_else(|_| {
+            self.deaf = true;
+            length
+        }))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.deaf {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        Poll::Ready(self.written(result, buf.len()))
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.deaf {
+            return Poll::Ready(Ok(length));
+        }
+        let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.written(result, length))
+    }
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
