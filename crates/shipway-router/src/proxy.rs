@@ -11,9 +11,9 @@ use crate::tunnel::Tunnel;
 use crate::upload::{Progress, Upload};
 use crate::upstream::{AnswerPatience, MAX_IDLE, MAX_IDLE_UNREPEATABLE, SendError, Upstream};
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use shipway_domain::DynoId;
@@ -91,6 +91,10 @@ impl Proxy {
             Ok(host) => host,
             Err((status, text, next)) => {
                 let mut response = own(page::refused(status, text, next, request.headers()));
+                if request.version() < Version::HTTP_2 {
+                    // Whoever sends such a request may mean its body to be the next one.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 if status == StatusCode::METHOD_NOT_ALLOWED {
                     response
                         .headers_mut()
