@@ -26,14 +26,24 @@ async fn check(site: &Site, request: &str, status: &str, answers: usize, never: 
 async fn attack_32_ambiguous_framing_is_refused_or_ends_the_connection() {
     let (site, _dyno) = mirrored().await;
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: app.test\r\n\r\n";
-    let with = |framing: &str, body: &str| format!("POST / HTTP/1.1\r\nHost: app.test\r\n{framing}\r\n{body}{smuggled}");
+    let with =
+        |framing: &str, body: &str| format!("POST / HTTP/1.1\r\nHost: app.test\r\n{framing}\r\n{body}{smuggled}");
     // CL.TE and TE.CL: chunked counts, the length is gone, and the connection ends after the answer.
-    for framing in ["Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"] {
+    for framing in
+        ["Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"]
+    {
         check(&site, &with(framing, "0\r\n\r\n"), "200", 1, "GET /smuggled").await;
         check(&site, &with(framing, "0\r\n\r\n"), "200", 1, "content-length: 5").await;
     }
     // TE.TE and codings that are not chunked.
-    let encodings = ["identity", "chunked, identity", "xchunked", "gzip, chunked", "chunked\r\nTransfer-Encoding: x", "\x0bchunked"];
+    let encodings = [
+        "identity",
+        "chunked, identity",
+        "xchunked",
+        "gzip, chunked",
+        "chunked\r\nTransfer-Encoding: x",
+        "\x0bchunked",
+    ];
     for encoding in encodings {
         let answer = site.raw(with(&format!("Transfer-Encoding: {encoding}\r\n"), "0\r\n\r\n")).await;
         let refused = answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.1 501");
@@ -127,7 +137,11 @@ async fn attack_32_an_upgrade_that_is_not_answered_with_101_opens_no_tunnel() {
 #[tokio::test]
 async fn attack_32_34_a_request_has_one_host() {
     let (site, dyno) = mirrored().await;
-    site.push(vec![route(1, &["app.test"], RouteMode::Serve, &[&dyno]), route(2, &["other.test"], RouteMode::Blank, &[])]).await;
+    site.push(vec![
+        route(1, &["app.test"], RouteMode::Serve, &[&dyno]),
+        route(2, &["other.test"], RouteMode::Blank, &[]),
+    ])
+    .await;
     let get = |rest: &str| format!("GET {rest}\r\nConnection: close\r\n\r\n");
     for request in [
         "/ HTTP/1.1\r\nHost: app.test\r\nHost: other.test",
@@ -139,7 +153,15 @@ async fn attack_32_34_a_request_has_one_host() {
     }
     let answer = site.raw(get("http://app.test/x HTTP/1.1\r\nHost: app.test")).await;
     assert!(answer.contains("GET /x HTTP/1.1\r\n"), "{answer}");
-    for host in ["app.test@other.test", "app.test:80:80", "app.test/", "app.test\\other.test", "app.test other.test", "[::1]", "127.0.0.1"] {
+    for host in [
+        "app.test@other.test",
+        "app.test:80:80",
+        "app.test/",
+        "app.test\\other.test",
+        "app.test other.test",
+        "[::1]",
+        "127.0.0.1",
+    ] {
         let answer = site.raw(get(&format!("/ HTTP/1.1\r\nHost: {host}"))).await;
         assert!(answer.starts_with("HTTP/1.1 4"), "{host}: {answer}");
     }
@@ -175,11 +197,14 @@ async fn attack_35_trusted_headers_are_ours() {
     }
     assert!(answer.contains("x-forwarded-for: 127.0.0.1\r\n") && answer.contains("host: app.test\r\n"), "{answer}");
     let id = |answer: &str| answer.split("x-request-id: ").nth(1).unwrap().split("\r\n").next().unwrap().to_string();
-    let with_id = |id: &str| format!("GET / HTTP/1.1\r\nHost: app.test\r\nX-Request-ID: {id}\r\nConnection: close\r\n\r\n");
+    let with_id =
+        |id: &str| format!("GET / HTTP/1.1\r\nHost: app.test\r\nX-Request-ID: {id}\r\nConnection: close\r\n\r\n");
     for good in ["a".repeat(20), "aA0+/=-bbbbbbbbbbbbbb".to_string(), "z".repeat(200)] {
         assert_eq!(id(&site.raw(with_id(&good)).await), good);
     }
-    for bad in ["a".repeat(19), "z".repeat(201), "aaaaaaaaaaaaaaaaaaaa_".into(), "aaaaaaaaaaaaaaaaaaaa status=200".into()] {
+    for bad in
+        ["a".repeat(19), "z".repeat(201), "aaaaaaaaaaaaaaaaaaaa_".into(), "aaaaaaaaaaaaaaaaaaaa status=200".into()]
+    {
         let id = id(&site.raw(with_id(&bad)).await);
         assert!(id.parse::<uuid::Uuid>().is_ok(), "{bad} became {id}");
     }
@@ -189,17 +214,24 @@ async fn attack_35_trusted_headers_are_ours() {
 #[tokio::test]
 async fn attack_35_an_app_cannot_split_its_answer() {
     let site = Site::start().await;
-    let two = Dyno::says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil").await;
+    let two =
+        Dyno::says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+            .await;
     site.route(RouteMode::Serve, &[&two]).await;
     for _ in 0..2 {
         let answer = site.get("/").await;
         assert!(answer.ends_with("ok") && !answer.contains("evil"), "{answer}");
     }
-    let both = Dyno::says("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n").await;
+    let both =
+        Dyno::says("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+            .await;
     site.route(RouteMode::Serve, &[&both]).await;
     let answer = site.get("/").await;
     assert!(!answer.contains("content-length") && answer.contains("hello"), "{answer}");
-    let hop = Dyno::says("HTTP/1.1 200 OK\r\nConnection: close, X-Secret\r\nX-Secret: s\r\nKeep-Alive: 5\r\nContent-Length: 2\r\n\r\nok").await;
+    let hop = Dyno::says(
+        "HTTP/1.1 200 OK\r\nConnection: close, X-Secret\r\nX-Secret: s\r\nKeep-Alive: 5\r\nContent-Length: 2\r\n\r\nok",
+    )
+    .await;
     site.route(RouteMode::Serve, &[&hop]).await;
     let answer = site.get("/").await.to_lowercase();
     assert!(!answer.contains("x-secret") && !answer.contains("keep-alive"), "{answer}");
@@ -246,7 +278,10 @@ async fn attack_33_a_slow_dyno_does_not_grow_the_router() {
     site.route(RouteMode::Serve, &[&dyno]).await;
     let mut client = TcpStream::connect(site.address).await.unwrap();
     let size = 1_u64 << 30;
-    client.write_all(format!("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: {size}\r\n\r\n").as_bytes()).await.unwrap();
+    client
+        .write_all(format!("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: {size}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let piece = vec![0; 1 << 20];
     let mut sent = 0;
     while tokio::time::timeout(Duration::from_millis(500), client.write_all(&piece)).await.is_ok() {
