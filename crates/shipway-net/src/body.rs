@@ -80,11 +80,11 @@ async fn drain(mut body: Incoming) {
 /// A response body that counts its connection as busy until it is gone.
 pub struct ActiveBody<B> {
     inner: B,
-    _active: ActiveGuard,
+    _active: Option<ActiveGuard>,
 }
 
 impl<B> ActiveBody<B> {
-    pub(crate) fn new(inner: B, active: ActiveGuard) -> Self {
+    pub(crate) fn new(inner: B, active: Option<ActiveGuard>) -> Self {
         Self { inner, _active: active }
     }
 }

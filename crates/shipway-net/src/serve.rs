@@ -3,7 +3,7 @@
 use crate::body::{ActiveBody, RequestBody};
 use crate::lifecycle::{ConnectionGuard, Lifecycle, Phase};
 use crate::rewind::Rewind;
-use crate::watch::{self, Activity, Counted, Patience};
+use crate::watch::{self, ActiveGuard, Activity, Counted, Patience};
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http::header::{CONNECTION, EXPECT};
@@ -15,7 +15,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -238,13 +240,7 @@ impl Server {
                 let says_close = version == Version::HTTP_11 && lifecycle.phase() >= Phase::Retiring;
                 let expects_continue = request.headers().contains_key(EXPECT);
                 let answer = handler(request.map(|body| RequestBody::new(body, expects_continue)), info);
-                async move {
-                    let mut response = answer.await;
-                    if says_close {
-                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                    }
-                    Ok::<_, Infallible>(response.map(|body| ActiveBody::new(body, active)))
-                }
+                Answering { answer, active: Some(active), says_close }
             })
         };
         if version == Version::HTTP_2 {
@@ -272,5 +268,30 @@ async fn first_line(stream: &mut TlsStream<TcpStream>) -> Option<(Bytes, bool)> 
         if stream.read_buf(&mut read).await.ok()? == 0 {
             return None;
         }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The handler's future with what the connection adds to its response. Written out because an `async` block would
+    /// hold the handler's future twice, and hyper copies the whole for each request.
+    struct Answering<F> {
+        #[pin]
+        answer: F,
+        active: Option<ActiveGuard>,
+        says_close: bool,
+    }
+}
+
+impl<F: Future<Output = Response<B>>, B> Future for Answering<F> {
+    type Output = Result<Response<ActiveBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.answer.poll(cx));
+        if *this.says_close {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let active = this.active.take();
+        Poll::Ready(Ok(response.map(|body| ActiveBody::new(body, active))))
     }
 }

@@ -244,8 +244,18 @@ impl<C: Connection> Future for Drive<C> {
             marks.idle = if active == 0 && requests == marks.requests { marks.idle + 1 } else { 0 };
             marks.stalled = if active > 0 && moves == marks.moves { marks.stalled + 1 } else { 0 };
             (marks.requests, marks.moves) = (requests, moves);
-            if marks.idle >= 2 || this.stalled_ticks.is_some_and(|limit| marks.stalled > limit) {
+            if this.stalled_ticks.is_some_and(|limit| marks.stalled > limit) {
                 return Poll::Ready(None);
+            }
+            if marks.idle >= 2 {
+                if !C::LEAVES_SAFELY || *this.finishing {
+                    return Poll::Ready(None);
+                }
+                // The client learns that no request of its was lost, and has another idle time to go.
+                marks.idle = 0;
+                *this.finishing = true;
+                this.connection.as_mut().finish();
+                cx.waker().wake_by_ref();
             }
             this.timer.as_mut().reset(Instant::now() + *this.tick);
             let _ = this.timer.as_mut().poll(cx);

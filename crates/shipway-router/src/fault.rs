@@ -77,18 +77,19 @@ impl Fault {
         }
     }
 
-    /// The status in the log line. A client that left has none; the line says 499, as Heroku's does.
+    /// The status in the log line: 499, as at Heroku, when it was the client that left or went silent.
     pub const fn logged_status(self) -> u16 {
         match self {
-            Self::H27 => 499,
+            Self::H27 | Self::H28 => 499,
             fault => fault.status().as_u16(),
         }
     }
 
-    /// `at=` of the log line: what the operator or the visitor chose is no error.
+    /// `at=` of the log line: what the owner or the visitor chose is no error.
     pub const fn level(self) -> &'static str {
         match self {
             Self::H27 | Self::H80 | Self::H81 => "info",
+            Self::H28 => "warning",
             _ => "error",
         }
     }

@@ -110,13 +110,8 @@ pub async fn run(config: RouterConfig, listeners: Listeners, stop: Lifecycle) ->
     });
     let kept: BTreeMap<_, _> =
         listeners.iter().map(|(n, fd)| Ok((n.clone(), fd.try_clone()?))).collect::<io::Result<_>>()?;
-    let mut tasks = JoinSet::new();
-    for (name, fd) in listeners {
-        let tls = tls.clone().filter(|_| !name.ends_with("-plain"));
-        let proxy = proxy.clone();
-        let handler = move |request, conn| proxy.clone().handle(request, conn);
-        tasks.spawn(serve(handover::into_tokio(fd)?, tls, Options::default(), stop.clone(), handler));
-    }
+    let listeners: Vec<_> =
+        listeners.into_iter().map(|(name, fd)| Ok((name, handover::into_tokio(fd)?))).collect::<io::Result<_>>()?;
     let control = bind_control(&socket)?;
     let shared = Arc::new(Shared {
         proxy,
@@ -127,6 +122,14 @@ pub async fn run(config: RouterConfig, listeners: Listeners, stop: Lifecycle) ->
     });
     if let Some(predecessor) = predecessor {
         shared.succeed(predecessor).await;
+    }
+    // From here on nothing can fail, and the table is the newest: what came meanwhile waits in the sockets' queues.
+    let mut tasks = JoinSet::new();
+    for (name, listener) in listeners {
+        let tls = tls.clone().filter(|_| !name.ends_with("-plain"));
+        let proxy = shared.proxy.clone();
+        let handler = move |request, conn| proxy.clone().handle(request, conn);
+        tasks.spawn(serve(listener, tls, Options::default(), stop.clone(), handler));
     }
     tasks.spawn(accept_control(control, shared.clone()));
     tasks.spawn(prune(routes.clone()));

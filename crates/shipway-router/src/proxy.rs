@@ -144,7 +144,8 @@ impl Proxy {
         let mut refusal = Fault::H99;
         loop {
             if app.mode != RouteMode::Serve {
-                app = self.wait_until_serving(app, host).await?;
+                // Boxed, as the connect below: rare, and the future of every request would have room for it.
+                app = Box::pin(self.wait_until_serving(app, host)).await?;
             }
             let target = match pick(&app.targets, &tried) {
                 Ok(target) => target,
@@ -164,7 +165,7 @@ impl Proxy {
                 .find_map(|mut idle| idle.is_usable(connecting, age).then_some(idle));
             let mut upstream = match idle {
                 Some(idle) => idle,
-                None => match Upstream::connect(target.address, self.timeouts.connect).await {
+                None => match Box::pin(Upstream::connect(target.address, self.timeouts.connect)).await {
                     Ok(new) => new,
                     Err(error) => {
                         target.shun();

@@ -39,7 +39,8 @@ static BUILDER: LazyLock<http1::Builder> = LazyLock::new(|| {
 /// A connection to a dyno, in use or idle.
 pub struct Upstream {
     sender: SendRequest<Upload>,
-    connection: http1::Connection<TokioIo<Wire>, Upload>,
+    /// Boxed: it is large and changes hands several times per request.
+    connection: Box<http1::Connection<TokioIo<Wire>, Upload>>,
     ended: bool,
     reused: bool,
     idle_since: Instant,
@@ -77,6 +78,7 @@ impl Upstream {
         stream.set_nodelay(true)?;
         let (sender, connection) =
             BUILDER.handshake(TokioIo::new(Wire { stream, deaf: false })).await.map_err(io::Error::other)?;
+        let connection = Box::new(connection);
         Ok(Self { sender, connection, ended: false, reused: false, idle_since: Instant::now() })
     }
 
@@ -190,6 +192,10 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // A head alone is the usual case, and a plain write is cheaper for the kernel.
+        if let [only] = bufs {
+            return self.poll_write(cx, only);
+        }
         let length = bufs.iter().map(|buf| buf.len()).sum();
         if self.deaf {
             return Poll::Ready(Ok(length));
