@@ -94,7 +94,7 @@ impl AccessLog {
     }
 
     fn push(&self, app: AppId, write: impl FnOnce(&mut Vec<u8>)) {
-        let time_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
+        let time_us = now_us();
         self.shared.lines.fetch_add(1, Ordering::Relaxed);
         {
             let mut shard = lock(&self.shared.shards[own_shard()]);
@@ -118,6 +118,10 @@ impl Drop for AccessLog {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -206,11 +210,14 @@ impl Scribe {
         }
         let any = !by_app.is_empty() || !dropped.is_empty();
         self.round += u64::from(any);
+        for app in dropped.keys() {
+            by_app.entry(*app).or_default();
+        }
         for (app, mut lines) in by_app {
             lines.sort_by_key(|(time_us, _)| *time_us);
-            let marker = dropped.remove(&app).map(|count| drop_marker(count));
+            let marker = dropped.get(&app).copied().map(drop_marker);
             if let Some(marker) = &marker {
-                let time_us = lines.last().map_or(0, |(time_us, _)| *time_us);
+                let time_us = lines.last().map_or_else(now_us, |(time_us, _)| *time_us);
                 lines.push((time_us, marker.as_bytes()));
             }
             self.write(app, &lines);

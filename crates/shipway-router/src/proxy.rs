@@ -195,7 +195,7 @@ impl Proxy {
                 }
                 // The dyno closed an idle connection as we took it: nothing was sent.
                 Err(SendError::Unsent(request)) => {
-                    sending.request = request;
+                    sending.request = *request;
                     if !reused {
                         tried.push(target.dyno);
                         refusal = Fault::H13;

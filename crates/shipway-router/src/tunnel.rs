@@ -63,8 +63,7 @@ impl Tunnel {
 /// Copies until the end or an error, then says so to the other side.
 async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, moved: &AtomicU64, total: &AtomicU64) {
     let mut buffer = vec![0; CHUNK];
-    loop {
-        let Ok(n @ 1..) = from.read(&mut buffer).await else { break };
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
         moved.fetch_add(1, Ordering::Relaxed);
         if to.write_all(&buffer[..n]).await.is_err() || to.flush().await.is_err() {
             break;

@@ -49,7 +49,7 @@ pub struct Upstream {
 /// Why there is no answer.
 pub enum SendError {
     /// Nothing of the request was sent; here it is again.
-    Unsent(Request<Upload>),
+    Unsent(Box<Request<Upload>>),
     /// The dyno closed the connection before the head of its answer was complete.
     Closed,
     /// What the dyno sent is not HTTP.
@@ -127,7 +127,7 @@ impl Upstream {
             }
             if let Poll::Ready(result) = sent.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(|mut failure| match failure.take_message() {
-                    Some(request) => SendError::Unsent(request),
+                    Some(request) => SendError::Unsent(Box::new(request)),
                     None if failure.error().is_parse() => SendError::Malformed,
                     None => SendError::Closed,
                 }));
