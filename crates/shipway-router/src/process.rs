@@ -9,6 +9,7 @@ use crate::access::AccessLog;
 use crate::control::{Call, Done, InFlight, Link, Reply, Status, socket_path};
 use crate::proxy::{Proxy, Timeouts};
 use crate::table::Routes;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shipway_domain::DynoId;
 use shipway_domain::route::RouteTable;
 use shipway_net::handover::{self, Listeners};
@@ -124,12 +125,13 @@ pub async fn run(config: RouterConfig, listeners: Listeners, stop: Lifecycle) ->
         shared.succeed(predecessor).await;
     }
     // From here on nothing can fail, and the table is the newest: what came meanwhile waits in the sockets' queues.
+    let options = Options { max_connections: connection_limit(), ..Options::default() };
     let mut tasks = JoinSet::new();
     for (name, listener) in listeners {
         let tls = tls.clone().filter(|_| !name.ends_with("-plain"));
         let proxy = shared.proxy.clone();
         let handler = move |request, conn| proxy.clone().handle(request, conn);
-        tasks.spawn(serve(listener, tls, Options::default(), stop.clone(), handler));
+        tasks.spawn(serve(listener, tls, options.clone(), stop.clone(), handler));
     }
     tasks.spawn(accept_control(control, shared.clone()));
     tasks.spawn(prune(routes.clone()));
@@ -146,6 +148,19 @@ pub async fn run(config: RouterConfig, listeners: Listeners, stop: Lifecycle) ->
     stop.advance(Phase::Aborting);
     tasks.shutdown().await;
     tokio::task::spawn_blocking(move || log.close()).await.map_err(io::Error::other)
+}
+
+/// Raises our own limit of open files as far as we may. Client connections may use half of it; each may need another to
+/// a dyno.
+fn connection_limit() -> usize {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limits.maximum,
+        Err(_) => limits.current,
+    };
+    let half = files.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX));
+    half.clamp(64, Options::default().max_connections)
 }
 
 fn certificates(files: &TlsFiles, routes: &Arc<Routes>) -> io::Result<Arc<CertResolver>> {
