@@ -202,11 +202,13 @@ impl Proxy {
                     }
                 }
                 Err(SendError::Closed) => {
-                    // One that was idle was closed by the dyno's own keep-alive limit, as all of its age may be.
+                    // An idle connection may have met the dyno's keep-alive limit, and others of its age with it; or the
+                    // dyno is gone, and another one is the better choice.
                     let Some((method, uri, headers)) = sending.again.take() else { return Err(Fault::H13) };
                     if reused {
-                        target.prune_idle(connecting);
-                    } else {
+                        target.forget_idle();
+                    }
+                    if !reused || app.targets.len() > 1 {
                         tried.push(target.dyno);
                         refusal = Fault::H13;
                     }

@@ -61,7 +61,7 @@ impl Target {
     /// It left the table: nothing new goes there, idle connections are closed.
     pub fn leave(&self) {
         self.gone.store(true, Ordering::SeqCst);
-        self.idle().clear();
+        self.forget_idle();
     }
 
     /// Avoids it for a moment.
@@ -97,6 +97,11 @@ impl Target {
         if idle.len() < MAX_KEPT && !self.is_gone() {
             idle.push(upstream);
         }
+    }
+
+    /// Closes all idle connections: the next request connects anew.
+    pub fn forget_idle(&self) {
+        self.idle().clear();
     }
 
     /// Closes connections that have been idle for long, or that the dyno has closed.
