@@ -1,0 +1,330 @@
+//! One request: to its app, to a dyno, and back.
+
+use crate::access::{AccessLog, Entry};
+use crate::answer::{Answer, Stream};
+use crate::fault::Fault;
+use crate::headers::{self, Outbound};
+use crate::page;
+use crate::table::{App, Routes};
+use crate::target::{InFlight, NoTarget, pick};
+use crate::tunnel::Tunnel;
+use crate::upload::{Progress, Upload};
+use crate::upstream::{AnswerPatience, MAX_IDLE, MAX_IDLE_UNREPEATABLE, SendError, Upstream};
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use shipway_domain::DynoId;
+use shipway_domain::route::RouteMode;
+use shipway_net::{ConnInfo, Lifecycle, RequestBody};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Requests that may wait for an app to start, over all apps. More are refused with H11.
+const MAX_WAITING: usize = 4096;
+
+/// How long things may take. The defaults are Heroku's.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// To connect to a dyno (H19).
+    pub connect: Duration,
+    /// From the end of the request to the head of the answer (H12).
+    pub first_byte: Duration,
+    /// Without a byte either way, once the answer has begun (H15) or while the client sends (H28).
+    pub idle: Duration,
+    /// For the first dyno of an app to come up (H20).
+    pub boot: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            first_byte: Duration::from_secs(30),
+            idle: Duration::from_secs(55),
+            boot: Duration::from_secs(75),
+        }
+    }
+}
+
+/// What every request needs.
+pub struct Proxy {
+    /// Where to send requests.
+    pub routes: Arc<Routes>,
+    /// Where their lines go.
+    pub log: Arc<AccessLog>,
+    /// How long they may take.
+    pub timeouts: Timeouts,
+    /// Of the listeners.
+    pub lifecycle: Lifecycle,
+    /// Requests that wait for an app to start.
+    pub waiting: AtomicUsize,
+}
+
+/// A request that may be sent, more than once if need be.
+struct Sending {
+    request: Request<Upload>,
+    upload: Option<Arc<Progress>>,
+    client: Option<OnUpgrade>,
+    /// The request again, when sending it twice does no harm.
+    again: Option<(Method, http::Uri, HeaderMap)>,
+}
+
+/// A dyno's answer and everything that belongs to it.
+struct Reached {
+    response: Response<Incoming>,
+    upstream: Upstream,
+    in_flight: InFlight,
+    upload: Option<Arc<Progress>>,
+    client: Option<OnUpgrade>,
+}
+
+impl Proxy {
+    /// Answers one request.
+    pub async fn handle(self: Arc<Self>, request: Request<RequestBody>, conn: ConnInfo) -> Response<Answer> {
+        let started = Instant::now();
+        let head = (request.method(), request.uri(), request.version(), request.headers());
+        let host = match headers::check(head.0, head.1, head.2, head.3) {
+            Ok(host) => host,
+            Err((status, text, next)) => {
+                let mut response = own(page::refused(status, text, next, request.headers()));
+                if request.version() < Version::HTTP_2 {
+                    // Whoever sends such a request may mean its body to be the next one.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                if status == StatusCode::METHOD_NOT_ALLOWED {
+                    response
+                        .headers_mut()
+                        .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
+                }
+                return response;
+            }
+        };
+        let host_name = host.to_str().unwrap_or_default();
+        let Some(app) = self.routes.app(host_name) else {
+            return own(page::no_such_app(host_name, request.headers()));
+        };
+
+        let (mut parts, body) = request.into_parts();
+        let client = parts.extensions.remove::<OnUpgrade>();
+        let bad_expectation =
+            parts.headers.get(EXPECT).is_some_and(|e| !e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let outbound = headers::to_dyno(&mut parts, host.clone(), &conn);
+        let request_line = (&parts.method, &parts.uri, &host);
+        let mut entry = Entry::new(self.log.clone(), app.id, started, request_line, &outbound, conn.tls);
+        if bad_expectation {
+            return failed(entry, Fault::H26, &app.name, &parts.headers);
+        }
+
+        let accepts = parts.headers.get(http::header::ACCEPT).cloned();
+        let name = app.name.clone();
+        let sending = prepare(parts, body, &outbound, client);
+        match self.reach(app, host_name, sending, &mut entry).await {
+            Ok(reached) => self.answer(reached, entry),
+            Err(fault) => {
+                let head = accepts.into_iter().map(|accepts| (http::header::ACCEPT, accepts)).collect();
+                failed(entry, fault, &name, &head)
+            }
+        }
+    }
+
+    /// Finds a dyno that answers.
+    async fn reach(
+        &self,
+        app: Arc<App>,
+        host: &str,
+        mut sending: Sending,
+        entry: &mut Entry,
+    ) -> Result<Reached, Fault> {
+        let mut app = app;
+        let mut tried: Vec<DynoId> = Vec::new();
+        let mut refusal = Fault::H99;
+        loop {
+            if app.mode != RouteMode::Serve {
+                // Boxed, as the connect below: rare, and the future of every request would have room for it.
+                app = Box::pin(self.wait_until_serving(app, host)).await?;
+            }
+            let target = match pick(&app.targets, &tried) {
+                Ok(target) => target,
+                Err(NoTarget::Full) => return Err(Fault::H11),
+                Err(NoTarget::None) if tried.is_empty() => return Err(Fault::H14),
+                Err(NoTarget::None) => return Err(refusal),
+            };
+            let Some(mut in_flight) = target.begin() else {
+                // The table was swapped after we looked.
+                app = self.routes.app(host).ok_or(Fault::H99)?;
+                continue;
+            };
+            let target = target.clone();
+            let connecting = Instant::now();
+            let age = if sending.again.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPEATABLE };
+            let idle = std::iter::from_fn(|| target.take_idle())
+                .find_map(|mut idle| idle.is_usable(connecting, age).then_some(idle));
+            let mut upstream = match idle {
+                Some(idle) => idle,
+                None => match Box::pin(Upstream::connect(target.address, self.timeouts.connect)).await {
+                    Ok(new) => new,
+                    Err(error) => {
+                        target.shun();
+                        tried.push(target.dyno);
+                        let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+                        refusal = if timed_out { Fault::H19 } else { Fault::H21 };
+                        app = self.routes.app(host).ok_or(Fault::H99)?;
+                        continue;
+                    }
+                },
+            };
+            entry.reached(&target, connecting.elapsed());
+            let reused = upstream.is_reused();
+            let patience = AnswerPatience { first_byte: self.timeouts.first_byte, idle: self.timeouts.idle };
+            match upstream.send(sending.request, sending.upload.as_deref(), patience).await {
+                Ok(response) => {
+                    if is_event_stream(response.headers()) {
+                        in_flight.becomes_stream();
+                    }
+                    return Ok(Reached {
+                        response,
+                        upstream,
+                        in_flight,
+                        upload: sending.upload,
+                        client: sending.client,
+                    });
+                }
+                // The dyno closed an idle connection as we took it: nothing was sent.
+                Err(SendError::Unsent(request)) => {
+                    sending.request = *request;
+                    if !reused {
+                        tried.push(target.dyno);
+                        refusal = Fault::H13;
+                    }
+                }
+                Err(SendError::Closed) => {
+                    // An idle connection may have met the dyno's keep-alive limit, and others of its age with it; or the
+                    // dyno is gone, and another one is the better choice.
+                    let Some((method, uri, headers)) = sending.again.take() else { return Err(Fault::H13) };
+                    if reused {
+                        target.forget_idle();
+                    }
+                    if !reused || app.targets.len() > 1 {
+                        tried.push(target.dyno);
+                        refusal = Fault::H13;
+                    }
+                    let mut request = Request::new(Upload::EMPTY);
+                    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
+                    sending.request = request;
+                    app = self.routes.app(host).ok_or(Fault::H99)?;
+                }
+                Err(SendError::Malformed) => return Err(Fault::H17),
+                Err(SendError::Timeout) => return Err(Fault::H12),
+                Err(SendError::ClientIdle) => return Err(Fault::H28),
+            }
+        }
+    }
+
+    /// Waits while the app starts; the app once it serves.
+    async fn wait_until_serving(&self, mut app: Arc<App>, host: &str) -> Result<Arc<App>, Fault> {
+        let deadline = tokio::time::Instant::now() + self.timeouts.boot;
+        let mut place = None;
+        loop {
+            match app.mode {
+                RouteMode::Serve => return Ok(app),
+                RouteMode::Maintenance => return Err(Fault::H80),
+                RouteMode::NoWeb => return Err(Fault::H14),
+                RouteMode::Crashed => return Err(Fault::H10),
+                RouteMode::Blank => return Err(Fault::H81),
+                RouteMode::Starting => {}
+            }
+            if place.is_none() {
+                place = Some(Place::take(&self.waiting).ok_or(Fault::H11)?);
+            }
+            let change = self.routes.change();
+            app = self.routes.app(host).ok_or(Fault::H99)?;
+            if app.mode == RouteMode::Starting {
+                tokio::time::timeout_at(deadline, change).await.map_err(|_| Fault::H20)?;
+                app = self.routes.app(host).ok_or(Fault::H99)?;
+            }
+        }
+    }
+
+    /// Passes a dyno's answer on.
+    fn answer(&self, reached: Reached, mut entry: Entry) -> Response<Answer> {
+        let Reached { response, upstream, mut in_flight, upload, client } = reached;
+        let status = response.status();
+        entry.status(status.as_u16());
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(client) = client else {
+                // The dyno switches without having been asked: nothing after this is HTTP.
+                return failed(entry, Fault::H17, "", &HeaderMap::new());
+            };
+            let mut answer = Response::new(Answer::Page(None));
+            *answer.status_mut() = status;
+            *answer.headers_mut() = response.headers().clone();
+            in_flight.becomes_stream();
+            let guard = self.lifecycle.guard();
+            let idle = self.timeouts.idle;
+            tokio::spawn(Tunnel { client, upstream, in_flight, entry, guard, idle }.run());
+            return answer;
+        }
+        let (mut parts, body) = response.into_parts();
+        headers::from_dyno(&mut parts.headers);
+        parts.extensions.clear();
+        let stream = Stream::new(body, upstream, in_flight, entry, upload, self.timeouts.idle);
+        Response::from_parts(parts, Answer::Stream(Box::new(stream)))
+    }
+}
+
+/// A place among those who wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn prepare(mut parts: Parts, body: RequestBody, outbound: &Outbound, client: Option<OnUpgrade>) -> Sending {
+    let body = Upload::new(body, outbound.expects_continue);
+    let upload = body.progress();
+    if upload.is_none() {
+        parts.headers.remove(EXPECT);
+        if parts.method == Method::GET || parts.method == Method::HEAD {
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+    }
+    let repeatable = upload.is_none() && !outbound.upgrade && parts.method.is_idempotent();
+    let again = repeatable.then(|| (parts.method.clone(), parts.uri.clone(), parts.headers.clone()));
+    parts.extensions.clear();
+    let mut request = Request::from_parts(parts, body);
+    if let (true, Some(progress)) = (outbound.expects_continue, upload.clone()) {
+        hyper::ext::on_informational(&mut request, move |informational| {
+            if informational.status() == StatusCode::CONTINUE {
+                progress.permit();
+            }
+        });
+    }
+    Sending { request, upload, client: client.filter(|_| outbound.upgrade), again }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
+fn failed(entry: Entry, fault: Fault, name: &str, request: &HeaderMap) -> Response<Answer> {
+    let response = page::fault_page(fault, name, request);
+    entry.failed(fault, response.body().len() as u64);
+    own(response)
+}
+
+fn own(response: Response<Bytes>) -> Response<Answer> {
+    response.map(|body| Answer::Page(Some(body)))
+}
