@@ -1,1 +1,318 @@
-//! One road in: every change to what runs is asked here.
+//! One road in: every way to change what runs asks [`admit`], and there is no second one.
+//!
+//! It is asked twice: at the door, before a build, and under the app's lock immediately before the switch. The second
+//! answer decides. Rules that are not there yet (windows, freezes, sign-offs) become fields of [`Policy`] and arms here.
+
+use crate::ids::{AccountId, AppId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What somebody wants to do to an app. Closed: a new way in is a new variant, and the tests enumerate all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// Refs pushed with git.
+    Push,
+    /// A build of a source blob.
+    Build,
+    /// A release of a slug that is there.
+    SlugRelease,
+    /// The running release once more.
+    Redeploy,
+    /// A change of config vars.
+    Config,
+    /// A change of the formation.
+    Scale,
+    /// A restart or stop of dynos.
+    Restart,
+    /// A one-off dyno.
+    OneOff,
+    /// A release of an older release.
+    Rollback,
+    /// A domain added or removed.
+    Domain,
+    /// Settings: maintenance, buildpacks, stack, name.
+    Settings,
+    /// Collaborators.
+    Access,
+    /// The end of the app.
+    Destroy,
+}
+
+impl Trigger {
+    /// All of them, for enumeration.
+    pub const ALL: [Self; 13] = [
+        Self::Push,
+        Self::Build,
+        Self::SlugRelease,
+        Self::Redeploy,
+        Self::Config,
+        Self::Scale,
+        Self::Restart,
+        Self::OneOff,
+        Self::Rollback,
+        Self::Domain,
+        Self::Settings,
+        Self::Access,
+        Self::Destroy,
+    ];
+
+    /// The permission that it needs.
+    pub fn permission(self) -> Permission {
+        match self {
+            Self::Push | Self::Build | Self::SlugRelease | Self::Redeploy | Self::Rollback => Permission::Deploy,
+            Self::Config | Self::Scale | Self::Restart | Self::OneOff | Self::Domain | Self::Settings => {
+                Permission::Operate
+            }
+            Self::Access | Self::Destroy => Permission::Manage,
+        }
+    }
+}
+
+/// What a person may do with an app, each including the ones before it.
+/// Source: Heroku Platform API, "Team App Permission" (`view`, `deploy`, `operate`, `manage`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Permission {
+    /// See it.
+    View,
+    /// Change its code.
+    Deploy,
+    /// Change its config, formation and dynos.
+    Operate,
+    /// Change who has access, or end it.
+    Manage,
+}
+
+/// How far a token reaches. Source: Heroku Platform API, "OAuth" scopes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Everything that its account may do.
+    Global,
+    /// The account itself and nothing else.
+    Identity,
+    /// Read everything but config vars.
+    Read,
+    /// Read everything.
+    ReadProtected,
+    /// Change everything but config vars.
+    Write,
+    /// Change everything.
+    WriteProtected,
+    /// Deploy one app, and see whether it worked: what CI gets.
+    Deploy {
+        /// The one app.
+        app: AppId,
+    },
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The account.
+    pub account: AccountId,
+    /// Its address, for records and messages.
+    pub email: String,
+    /// Whether the account administers the platform.
+    pub admin: bool,
+    /// How far the token reaches that was shown.
+    pub scope: Scope,
+}
+
+/// What the platform knows of the app that matters to admission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The app.
+    pub app: AppId,
+    /// Its name, for messages.
+    pub name: String,
+    /// Its owner, who can lift a refusal of access.
+    pub owner_email: String,
+    /// What the actor may do with it; `None` is no access at all.
+    pub permission: Option<Permission>,
+    /// Whether it is being destroyed.
+    pub ending: bool,
+}
+
+/// Proof that something was admitted. Only [`admit`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// What was admitted.
+    pub trigger: Trigger,
+    /// When.
+    pub at: Timestamp,
+    _only_here: (),
+}
+
+/// A refusal with everything that a person needs to get past it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{because}{}", way_out(.who_can_lift, .lifts_at))]
+pub struct Refused {
+    /// The rule's name: `access`, `token-scope`, `ending`.
+    pub rule: String,
+    /// One sentence.
+    pub because: String,
+    /// Who or what holds it.
+    pub holder: Option<String>,
+    /// When it lifts by itself.
+    pub lifts_at: Option<Timestamp>,
+    /// Who can lift it.
+    pub who_can_lift: Option<String>,
+}
+
+fn way_out(who: &Option<String>, at: &Option<Timestamp>) -> String {
+    match (who, at) {
+        (Some(who), Some(at)) => format!(" It lifts at {at}, or ask {who}."),
+        (Some(who), None) => format!(" Ask {who}."),
+        (None, Some(at)) => format!(" It lifts at {at}."),
+        (None, None) => String::new(),
+    }
+}
+
+/// Decides whether `actor` may do `trigger` to `subject` at `now`.
+///
+/// Errors: [`Refused`], naming rule, reason, holder and who can lift it. Pure; the order of rules is the order in which
+/// a person can do something about them.
+pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp) -> Result<Admitted, Refused> {
+    let needed = trigger.permission();
+    let name = &subject.name;
+    let verb = match needed {
+        Permission::View => "see",
+        Permission::Deploy => "deploy to",
+        Permission::Operate => "operate",
+        Permission::Manage => "manage",
+    };
+    let granted = if actor.admin { Some(Permission::Manage) } else { subject.permission };
+    if granted.is_none_or(|p| p < needed) {
+        return Err(Refused {
+            rule: "access".into(),
+            because: format!("You ({}) may not {verb} {name}.", actor.email),
+            holder: Some(subject.owner_email.clone()),
+            lifts_at: None,
+            who_can_lift: Some(format!("{}, who owns it", subject.owner_email)),
+        });
+    }
+    let in_scope = match (&actor.scope, trigger) {
+        (Scope::Global | Scope::WriteProtected, _) => true,
+        (Scope::Write, t) => t != Trigger::Config,
+        (Scope::Deploy { app }, Trigger::Push | Trigger::Build | Trigger::Redeploy) => *app == subject.app,
+        (Scope::Deploy { .. } | Scope::Identity | Scope::Read | Scope::ReadProtected, _) => false,
+    };
+    if !in_scope {
+        return Err(Refused {
+            rule: "token-scope".into(),
+            because: format!("The token that was used may not {verb} {name}: its scope is {}.", actor.scope.text()),
+            holder: None,
+            lifts_at: None,
+            who_can_lift: Some("for a token of a wider scope, or use your own (`heroku auth:token`)".into()),
+        });
+    }
+    if subject.ending {
+        return Err(Refused {
+            rule: "ending".into(),
+            because: format!("{name} is being destroyed."),
+            holder: Some(subject.owner_email.clone()),
+            lifts_at: None,
+            who_can_lift: None,
+        });
+    }
+    Ok(Admitted { trigger, at: now, _only_here: () })
+}
+
+impl Scope {
+    /// The scope as the API writes it.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Global => "global".into(),
+            Self::Identity => "identity".into(),
+            Self::Read => "read".into(),
+            Self::ReadProtected => "read-protected".into(),
+            Self::Write => "write".into(),
+            Self::WriteProtected => "write-protected".into(),
+            Self::Deploy { app } => format!("deploy:{app}"),
+        }
+    }
+
+    /// Reads what [`Self::text`] wrote.
+    pub fn from_text(s: &str) -> Option<Self> {
+        Some(match s {
+            "global" => Self::Global,
+            "identity" => Self::Identity,
+            "read" => Self::Read,
+            "read-protected" => Self::ReadProtected,
+            "write" => Self::Write,
+            "write-protected" => Self::WriteProtected,
+            _ => Self::Deploy { app: s.strip_prefix("deploy:")?.parse().ok()? },
+        })
+    }
+
+    /// Whether config vars and other secrets may be read with it.
+    pub fn reads_secrets(&self) -> bool {
+        matches!(self, Self::Global | Self::ReadProtected | Self::WriteProtected)
+    }
+
+    /// Whether it can see `app` at all.
+    pub fn reads(&self, app: AppId) -> bool {
+        match self {
+            Self::Identity => false,
+            Self::Deploy { app: one } => *one == app,
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(scope: Scope, admin: bool) -> Actor {
+        Actor { account: AccountId(uuid::Uuid::nil()), email: "dev@example.org".into(), admin, scope }
+    }
+
+    fn subject(permission: Option<Permission>) -> Subject {
+        Subject {
+            app: AppId(uuid::Uuid::from_u128(1)),
+            name: "shop".into(),
+            owner_email: "owner@example.org".into(),
+            permission,
+            ending: false,
+        }
+    }
+
+    #[test]
+    fn every_trigger_by_every_permission() {
+        let permissions = [Permission::View, Permission::Deploy, Permission::Operate, Permission::Manage];
+        for trigger in Trigger::ALL {
+            for permission in [None].into_iter().chain(permissions.map(Some)) {
+                let allowed = permission.is_some_and(|p| p >= trigger.permission());
+                let got = admit(&actor(Scope::Global, false), trigger, &subject(permission), Timestamp::UNIX_EPOCH);
+                assert_eq!(got.is_ok(), allowed, "{trigger:?} with {permission:?}");
+            }
+            assert!(admit(&actor(Scope::Global, true), trigger, &subject(None), Timestamp::UNIX_EPOCH).is_ok());
+        }
+    }
+
+    #[test]
+    fn attack_20_a_deploy_token_deploys_its_app_and_nothing_else() {
+        let own = Scope::Deploy { app: AppId(uuid::Uuid::from_u128(1)) };
+        let foreign = Scope::Deploy { app: AppId(uuid::Uuid::from_u128(2)) };
+        for trigger in Trigger::ALL {
+            let may = matches!(trigger, Trigger::Push | Trigger::Build | Trigger::Redeploy);
+            let manage = subject(Some(Permission::Manage));
+            assert_eq!(admit(&actor(own.clone(), true), trigger, &manage, Timestamp::UNIX_EPOCH).is_ok(), may);
+            assert!(admit(&actor(foreign.clone(), true), trigger, &manage, Timestamp::UNIX_EPOCH).is_err());
+        }
+        assert!(!own.reads_secrets() && !own.reads(AppId(uuid::Uuid::from_u128(2))));
+    }
+
+    #[test]
+    fn a_refusal_names_the_way_out() {
+        let refused =
+            admit(&actor(Scope::Global, false), Trigger::Push, &subject(Some(Permission::View)), Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "You (dev@example.org) may not deploy to shop. Ask owner@example.org, who owns it."
+        );
+    }
+}

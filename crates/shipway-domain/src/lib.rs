@@ -4,12 +4,13 @@
 //! arguments, so no function of this crate can fail for a reason outside its arguments.
 
 pub mod admission;
+pub mod formation;
 pub mod ids;
 pub mod lifecycle;
 pub mod names;
 pub mod procfile;
 pub mod quantity;
-pub mod rollout;
+
 pub mod route;
 pub mod size;
 

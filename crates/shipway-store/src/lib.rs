@@ -1,1 +1,449 @@
-//! The platform's own state: SQLite, sealed secrets, content-addressed blobs.
+//! The platform's own state: one SQLite database and the keys that seal what is secret in it.
+//!
+//! All writes go through one thread that commits what is waiting in one transaction (group commit); each caller's part
+//! is a savepoint, so one that fails takes nobody with it. Reads use connections of their own and never wait for
+//! writers. Nothing outside this crate sees SQL. Why this crate sits below the engine instead of behind a trait:
+//! `docs/decisions/0001-store-below-engine.md`.
+
+mod accounts;
+mod apps;
+mod builds;
+mod dynos;
+mod ledger;
+mod operations;
+mod releases;
+mod seal;
+
+pub use accounts::*;
+pub use apps::*;
+pub use builds::*;
+pub use dynos::*;
+pub use ledger::*;
+pub use operations::*;
+pub use releases::*;
+pub use seal::{Keys, hex, token_hash};
+
+use jiff::Timestamp;
+use rusqlite::types::{FromSqlError, ValueRef};
+use rusqlite::{Connection, OpenFlags, Row};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, mpsc};
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A unique name or id is taken.
+    #[error("{0} is already taken")]
+    Taken(&'static str),
+    /// The row is not there.
+    #[error("no such {0}")]
+    Missing(&'static str),
+    /// SQLite refused.
+    #[error("database: {0}")]
+    Sqlite(#[source] rusqlite::Error),
+    /// A file refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Its answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The key file has another length than 32 bytes.
+    #[error("{} has {bytes} bytes instead of 32: restore it from a backup, without it sealed data cannot be read", path.display())]
+    BadKey {
+        /// Which file.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Sealed data does not open: another key, or changed bytes.
+    #[error("sealed data of {context} does not open with this platform's key (keys/master.key)")]
+    Unsealable {
+        /// What and whose it is.
+        context: String,
+    },
+    /// The database was written by a newer version.
+    #[error(
+        "the database has schema {found}, this binary knows up to {known}: run the newer version, or restore a backup from before the upgrade"
+    )]
+    TooNew {
+        /// The database's version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The writer thread has stopped after an error that it could not get past.
+    #[error("the database writer has stopped; see the server's log")]
+    Stopped,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(e: rusqlite::Error) -> Self {
+        if e == rusqlite::Error::QueryReturnedNoRows { Self::Missing("row") } else { Self::Sqlite(e) }
+    }
+}
+
+/// The result of everything here.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Schema versions in order; each is run once, inside one transaction with its number.
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+
+type Job = Box<dyn FnOnce(&Conn<'_>) -> Box<dyn FnOnce(bool) + Send> + Send>;
+
+/// A connection inside a read or a write, with the typed queries of all nouns on it.
+pub struct Conn<'a> {
+    pub(crate) sql: &'a Connection,
+    pub(crate) keys: &'a Keys,
+}
+
+/// The store. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    keys: Keys,
+    jobs: mpsc::SyncSender<Job>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+impl Store {
+    /// Opens `home/shipway.db` and `home/keys`, makes or migrates them, and starts the writer thread.
+    pub fn open(home: &Path) -> Result<Self> {
+        let keys = Keys::load_or_create(&home.join("keys"))?;
+        let path = home.join("shipway.db");
+        let mut writer = Connection::open(&path)?;
+        configure(&writer)?;
+        migrate(&mut writer)?;
+        // Waiting writers beyond this wait in their own task; the bound only keeps memory finite.
+        let (jobs, queue) = mpsc::sync_channel::<Job>(4096);
+        let inner = Arc::new(Inner { path, keys, jobs, readers: Mutex::new(Vec::new()) });
+        let weak = Arc::downgrade(&inner);
+        std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || write_loop(writer, &queue, &weak))
+            .map_err(|source| StoreError::Io { path: home.into(), source })?;
+        Ok(Self { inner })
+    }
+
+    /// The keys that seal.
+    pub fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    /// Runs `f` in a write transaction and returns once it is durable. When `f` fails nothing of it is kept.
+    pub async fn write<T, F>(&self, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn<'_>) -> Result<T> + Send + 'static,
+    {
+        let (answer, receive) = tokio::sync::oneshot::channel();
+        let job: Job = Box::new(move |conn| {
+            let result = savepoint(conn, f);
+            Box::new(move |committed| {
+                let _ = answer.send(if committed { result } else { Err(StoreError::Stopped) });
+            })
+        });
+        let jobs = self.inner.jobs.clone();
+        match jobs.try_send(job) {
+            Ok(()) => {}
+            Err(mpsc::TrySendError::Full(job)) => {
+                let sent = tokio::task::spawn_blocking(move || jobs.send(job)).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    return Err(StoreError::Stopped);
+                }
+            }
+            Err(mpsc::TrySendError::Disconnected(_)) => return Err(StoreError::Stopped),
+        }
+        receive.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Runs `f` on a connection that sees the last committed state. Queries take µs to a few ms: run in place.
+    pub fn read<T>(&self, f: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
+        let pooled = self.inner.readers.lock().expect("no reader panics while it holds the pool").pop();
+        let sql = match pooled {
+            Some(c) => c,
+            None => {
+                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                let c = Connection::open_with_flags(&self.inner.path, flags)?;
+                configure_reader(&c)?;
+                c
+            }
+        };
+        // One snapshot for all queries of `f`.
+        sql.execute_batch("BEGIN")?;
+        let result = f(&Conn { sql: &sql, keys: &self.inner.keys });
+        sql.execute_batch("COMMIT")?;
+        self.inner.readers.lock().expect("no reader panics while it holds the pool").push(sql);
+        result
+    }
+
+    /// Copies the database to `target` while it is in use, complete as of one moment.
+    pub fn backup(&self, target: &Path) -> Result<()> {
+        self.read(|c| Ok(c.sql.backup("main", target, None::<fn(rusqlite::backup::Progress)>)?))
+    }
+}
+
+fn configure(c: &Connection) -> Result<()> {
+    c.pragma_update(None, "journal_mode", "WAL")?;
+    c.pragma_update(None, "synchronous", "FULL")?;
+    configure_reader(c)
+}
+
+fn configure_reader(c: &Connection) -> Result<()> {
+    c.pragma_update(None, "foreign_keys", true)?;
+    c.busy_timeout(std::time::Duration::from_secs(10))?;
+    c.set_prepared_statement_cache_capacity(128);
+    Ok(())
+}
+
+fn migrate(c: &mut Connection) -> Result<()> {
+    let known = MIGRATIONS.len() as i64;
+    let found: i64 = c.pragma_query_value(None, "user_version", |r| r.get(0))?;
+    if found > known {
+        return Err(StoreError::TooNew { found, known });
+    }
+    for (i, sql) in MIGRATIONS.iter().enumerate().skip(found as usize) {
+        let tx = c.transaction()?;
+        tx.execute_batch(sql)?;
+        tx.pragma_update(None, "user_version", i as i64 + 1)?;
+        tx.commit()?;
+    }
+    Ok(())
+}
+
+fn savepoint<T>(conn: &Conn<'_>, f: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
+    conn.sql.execute_batch("SAVEPOINT job")?;
+    let result = f(conn);
+    let end = if result.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
+    conn.sql.execute_batch(end)?;
+    result
+}
+
+/// At most this many jobs share one commit, so that the first of them does not wait long for the last.
+const GROUP: usize = 256;
+
+fn write_loop(sql: Connection, queue: &mpsc::Receiver<Job>, inner: &std::sync::Weak<Inner>) {
+    while let Ok(first) = queue.recv() {
+        let Some(inner) = inner.upgrade() else { return };
+        let conn = Conn { sql: &sql, keys: &inner.keys };
+        let begun = sql.execute_batch("BEGIN IMMEDIATE");
+        let mut answers = Vec::new();
+        if begun.is_ok() {
+            answers.push(first(&conn));
+            while answers.len() < GROUP {
+                let Ok(job) = queue.try_recv() else { break };
+                answers.push(job(&conn));
+            }
+        }
+        let committed = begun.and_then(|()| sql.execute_batch("COMMIT"));
+        if let Err(e) = &committed {
+            tracing::error!(error = %e, "a write could not be committed");
+            // Not in a transaction any more when COMMIT itself rolled back (disk full): both are fine.
+            let _ = sql.execute_batch("ROLLBACK");
+        }
+        for answer in answers {
+            answer(committed.is_ok());
+        }
+    }
+}
+
+// ---- helpers of the nouns' modules ----
+
+pub(crate) fn micros(t: Timestamp) -> i64 {
+    t.as_microsecond()
+}
+
+pub(crate) fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
+    let us: i64 = row.get(column)?;
+    Timestamp::from_microsecond(us).map_err(|e| bad_column(e))
+}
+
+pub(crate) fn optional_time(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
+    let us: Option<i64> = row.get(column)?;
+    us.map(|us| Timestamp::from_microsecond(us).map_err(|e| bad_column(e))).transpose()
+}
+
+/// Reads a text column as something that parses.
+pub(crate) fn parsed<T: FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match row.get_ref(column)? {
+        ValueRef::Text(t) => String::from_utf8_lossy(t).parse().map_err(bad_column),
+        _ => Err(bad_column(FromSqlError::InvalidType)),
+    }
+}
+
+/// The same for a column that may be null.
+pub(crate) fn optional<T: FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        _ => parsed(row, column).map(Some),
+    }
+}
+
+/// Reads a text column as JSON.
+pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(bad_column)
+}
+
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| StoreError::Sqlite(rusqlite::Error::ToSqlConversionFailure(Box::new(e))))
+}
+
+fn bad_column<E: std::error::Error + Send + Sync + 'static>(e: E) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e))
+}
+
+/// Turns a violated UNIQUE into [`StoreError::Taken`].
+pub(crate) fn unique(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |e| match e.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ConstraintViolation) => StoreError::Taken(what),
+        _ => StoreError::Sqlite(e),
+    }
+}
+
+/// An unknown word in a column that holds one of a closed set.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown word in the database: {0:?}")]
+pub(crate) struct UnknownWord(pub String);
+
+/// Reads a text column as one of a closed set of words.
+pub(crate) fn word<T>(row: &Row<'_>, column: &str, read: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    read(&text).ok_or_else(|| bad_column(UnknownWord(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shipway_domain::{AccountId, AppId, AppName, ConfigKey, Email, NameOrId};
+
+    pub(crate) fn account(n: u128) -> Account {
+        Account {
+            id: AccountId(uuid::Uuid::from_u128(n)),
+            email: Email::parse(&format!("p{n}@example.org")).unwrap(),
+            name: None,
+            admin: false,
+            password_hash: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn app(n: u128, owner: &Account) -> App {
+        App {
+            id: AppId(uuid::Uuid::from_u128(n)),
+            name: AppName::parse(&format!("shop-{n}")).unwrap(),
+            owner: owner.id,
+            owner_email: owner.email.clone(),
+            region: "us".into(),
+            stack: "heroku-24".into(),
+            build_stack: "heroku-24".into(),
+            maintenance: false,
+            uid_block: 0,
+            settings: AppSettings::default(),
+            buildpacks: vec![],
+            current_release: None,
+            ending: false,
+            repo_size: None,
+            slug_size: None,
+            released_at: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failing_job_of_a_group_takes_nobody_with_it() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let jobs = (1..=100_u128).map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store
+                    .write(move |c| {
+                        c.insert_account(&account(n))?;
+                        if n % 3 == 0 { Err(StoreError::Missing("luck")) } else { Ok(()) }
+                    })
+                    .await
+                    .is_ok()
+            })
+        });
+        let mut ok = 0;
+        for job in jobs.collect::<Vec<_>>() {
+            ok += usize::from(job.await.unwrap());
+        }
+        assert_eq!(ok, 67);
+        assert_eq!(store.read(|c| c.accounts()).unwrap().len(), 67);
+    }
+
+    #[tokio::test]
+    async fn attack_41_config_vars_are_nowhere_in_the_files() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let owner = account(1);
+        let one = app(1, &owner);
+        let vars = ConfigVars::from([(ConfigKey::parse("SECRET").unwrap(), "correct-horse-battery".to_string())]);
+        let (id, set) = (one.id, vars.clone());
+        let blocks = store
+            .write(move |c| {
+                c.insert_account(&owner)?;
+                let blocks = (c.insert_app(&one)?, c.insert_app(&app(2, &owner))?);
+                c.set_config_vars(one.id, &set)?;
+                Ok(blocks)
+            })
+            .await
+            .unwrap();
+        assert_eq!(blocks, (1, 2));
+        assert_eq!(store.read(|c| c.config_vars(id)).unwrap(), vars);
+        assert!(store.read(|c| c.app(&NameOrId::parse("shop-1"))).unwrap().is_some());
+        for file in ["shipway.db", "shipway.db-wal"] {
+            let bytes = std::fs::read(home.path().join(file)).unwrap();
+            assert!(!bytes.windows(13).any(|w| w == b"correct-horse"), "{file} holds a secret");
+        }
+    }
+
+    #[tokio::test]
+    async fn attack_42_the_ledger_only_grows() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let entry = LedgerEntry {
+            id: shipway_domain::LedgerId(uuid::Uuid::from_u128(1)),
+            at: Timestamp::UNIX_EPOCH,
+            actor: "a@example.org".into(),
+            via: "api".into(),
+            app: None,
+            app_name: None,
+            action: "x".into(),
+            detail: serde_json::json!({}),
+        };
+        store.write(move |c| c.record(&entry)).await.unwrap();
+        for sql in ["UPDATE ledger SET actor = 'b'", "DELETE FROM ledger"] {
+            assert!(store.write(move |c| Ok(c.sql.execute(sql, [])?)).await.is_err(), "{sql}");
+        }
+        assert_eq!(store.read(|c| c.ledger(None, 10)).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_newer_database_is_refused_and_an_older_opened_twice_is_the_same() {
+        let home = tempfile::tempdir().unwrap();
+        drop(Store::open(home.path()).unwrap());
+        drop(Store::open(home.path()).unwrap());
+        let raw = Connection::open(home.path().join("shipway.db")).unwrap();
+        raw.pragma_update(None, "user_version", 99).unwrap();
+        let refused = Store::open(home.path()).err().map(|e| e.to_string());
+        assert!(refused.unwrap().starts_with("the database has schema 99"));
+    }
+}

@@ -1,0 +1,165 @@
+//! Builds and uploaded sources.
+
+use crate::{Conn, Result, json, micros, optional, parsed, time, to_json, word};
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, params};
+use shipway_domain::lifecycle::BuildStatus;
+use shipway_domain::{AccountId, AppId, BuildId, CommitId, Digest, OperationId, ReleaseId, SlugId, SourceId};
+
+/// One build.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// Its id.
+    pub id: BuildId,
+    /// Whose.
+    pub app: AppId,
+    /// Who started it.
+    pub account: AccountId,
+    /// The operation that it is part of.
+    pub operation: OperationId,
+    /// Its state.
+    pub status: BuildStatus,
+    /// What is built.
+    pub commit: Option<CommitId>,
+    /// Where its source came from, for builds by API.
+    pub source_url: Option<String>,
+    /// What the caller called the source's version.
+    pub source_version: Option<String>,
+    /// Buildpacks as asked for; after it, those that were used.
+    pub buildpacks: Vec<String>,
+    /// The stack.
+    pub stack: String,
+    /// What it made.
+    pub slug: Option<SlugId>,
+    /// The release that followed.
+    pub release: Option<ReleaseId>,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A source blob that was or will be uploaded.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its id.
+    pub id: SourceId,
+    /// Who asked for it.
+    pub account: AccountId,
+    /// The blob, once it is there.
+    pub digest: Option<Digest>,
+    /// Its size.
+    pub size_bytes: Option<u64>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+}
+
+fn build(row: &Row<'_>) -> rusqlite::Result<Build> {
+    Ok(Build {
+        id: parsed(row, "id")?,
+        app: parsed(row, "app_id")?,
+        account: parsed(row, "account_id")?,
+        operation: parsed(row, "operation_id")?,
+        status: word(row, "status", BuildStatus::from_text)?,
+        commit: optional(row, "commit_id")?,
+        source_url: row.get("source_url")?,
+        source_version: row.get("source_version")?,
+        buildpacks: json(row, "buildpacks")?,
+        stack: row.get("stack")?,
+        slug: optional(row, "slug_id")?,
+        release: optional(row, "release_id")?,
+        failure: row.get("failure")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+impl Conn<'_> {
+    /// Adds a build, or writes all of it again.
+    pub fn put_build(&self, b: &Build) -> Result<()> {
+        self.sql
+            .prepare_cached(
+                "INSERT OR REPLACE INTO builds (id, app_id, account_id, operation_id, status, commit_id, source_url,
+                 source_version, buildpacks, stack, slug_id, release_id, failure, created_at, updated_at)
+                 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            )?
+            .execute(params![
+                b.id.to_string(),
+                b.app.to_string(),
+                b.account.to_string(),
+                b.operation.to_string(),
+                b.status.as_str(),
+                b.commit.as_ref().map(|c| c.as_str()),
+                b.source_url,
+                b.source_version,
+                to_json(&b.buildpacks)?,
+                b.stack,
+                b.slug.map(|s| s.to_string()),
+                b.release.map(|r| r.to_string()),
+                b.failure,
+                micros(b.created_at),
+                micros(b.updated_at)
+            ])?;
+        Ok(())
+    }
+
+    /// A build by id.
+    pub fn build(&self, id: BuildId) -> Result<Option<Build>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM builds WHERE id = ?")?;
+        Ok(q.query_row([id.to_string()], build).optional()?)
+    }
+
+    /// The builds of an app, oldest first.
+    pub fn builds(&self, app: AppId) -> Result<Vec<Build>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM builds WHERE app_id = ? ORDER BY created_at, id")?;
+        Ok(q.query_map([app.to_string()], build)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Adds a source.
+    pub fn insert_source(&self, s: &Source) -> Result<()> {
+        self.sql
+            .prepare_cached("INSERT INTO sources (id, account_id, digest, size_bytes, created_at) VALUES (?,?,?,?,?)")?
+            .execute(params![
+                s.id.to_string(),
+                s.account.to_string(),
+                s.digest.as_ref().map(|d| d.as_str()),
+                s.size_bytes,
+                micros(s.created_at)
+            ])?;
+        Ok(())
+    }
+
+    /// Notes that a source was uploaded.
+    pub fn set_source_blob(&self, id: SourceId, digest: &Digest, size_bytes: u64) -> Result<()> {
+        self.sql.prepare_cached("UPDATE sources SET digest = ?, size_bytes = ? WHERE id = ?")?.execute(params![
+            digest.as_str(),
+            size_bytes,
+            id.to_string()
+        ])?;
+        Ok(())
+    }
+
+    /// A source by id.
+    pub fn source(&self, id: SourceId) -> Result<Option<Source>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM sources WHERE id = ?")?;
+        let found = q.query_row([id.to_string()], |row| {
+            Ok(Source {
+                id: parsed(row, "id")?,
+                account: parsed(row, "account_id")?,
+                digest: optional(row, "digest")?,
+                size_bytes: row.get("size_bytes")?,
+                created_at: time(row, "created_at")?,
+            })
+        });
+        Ok(found.optional()?)
+    }
+
+    /// Removes sources from before `then` and returns their blobs.
+    pub fn delete_sources_before(&self, then: Timestamp) -> Result<Vec<Digest>> {
+        let mut q = self.sql.prepare_cached("DELETE FROM sources WHERE created_at < ? RETURNING digest")?;
+        let rows = q.query_map([micros(then)], |row| optional(row, "digest"))?;
+        Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+}

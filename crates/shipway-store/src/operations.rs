@@ -1,0 +1,189 @@
+//! Operations and their journal.
+
+use crate::{Conn, Result, StoreError, json, micros, optional, parsed, time, to_json, word};
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, params};
+use shipway_domain::lifecycle::OperationStatus;
+use shipway_domain::{AccountId, AppId, OperationId};
+
+/// One operation: a plan with named steps.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// Its id.
+    pub id: OperationId,
+    /// The app whose lock it holds or waits for.
+    pub app: Option<AppId>,
+    /// `deploy`, `release`, `restart`, `destroy`.
+    pub kind: String,
+    /// The plan; its shape is the engine's, and a storage format.
+    pub plan: serde_json::Value,
+    /// Its state.
+    pub status: OperationStatus,
+    /// Who asked.
+    pub account: AccountId,
+    /// Why it failed, as its user reads it.
+    pub error: Option<String>,
+    /// Whether somebody asked to stop it before its switch.
+    pub cancel: bool,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// One row of the journal.
+#[derive(Debug, Clone)]
+pub struct JournalRow {
+    /// Grows with each row of the platform.
+    pub sequence: i64,
+    /// The step's name: a storage format.
+    pub step: String,
+    /// What happened.
+    pub event: StepEvent,
+    /// What the step handed to later ones, or the error's text.
+    pub output: Option<serde_json::Value>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What can happen to a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepEvent {
+    /// Its effect may have begun.
+    Started,
+    /// Its effect is complete.
+    Succeeded,
+    /// It failed; nothing of it may be relied on.
+    Failed,
+    /// Its undo is complete.
+    Undone,
+}
+
+impl StepEvent {
+    /// The word in the journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Undone => "undone",
+        }
+    }
+
+    fn from_text(s: &str) -> Option<Self> {
+        match s {
+            "started" => Some(Self::Started),
+            "succeeded" => Some(Self::Succeeded),
+            "failed" => Some(Self::Failed),
+            "undone" => Some(Self::Undone),
+            _ => None,
+        }
+    }
+}
+
+fn operation(row: &Row<'_>) -> rusqlite::Result<Operation> {
+    Ok(Operation {
+        id: parsed(row, "id")?,
+        app: optional(row, "app_id")?,
+        kind: row.get("kind")?,
+        plan: json(row, "plan")?,
+        status: word(row, "status", OperationStatus::from_text)?,
+        account: parsed(row, "account_id")?,
+        error: row.get("error")?,
+        cancel: row.get("cancel")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+impl Conn<'_> {
+    /// Adds an operation.
+    pub fn insert_operation(&self, o: &Operation) -> Result<()> {
+        self.sql
+            .prepare_cached(
+                "INSERT INTO operations (id, app_id, kind, plan, status, account_id, error, cancel, created_at, updated_at)
+                 VALUES (?,?,?,?,?,?,?,?,?,?)",
+            )?
+            .execute(params![
+                o.id.to_string(), o.app.map(|a| a.to_string()), o.kind, to_json(&o.plan)?, o.status.as_str(),
+                o.account.to_string(), o.error, o.cancel, micros(o.created_at), micros(o.updated_at)
+            ])?;
+        Ok(())
+    }
+
+    /// Moves an operation to a state.
+    pub fn set_operation_status(
+        &self,
+        id: OperationId,
+        status: OperationStatus,
+        error: Option<&str>,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.sql
+            .prepare_cached(
+                "UPDATE operations SET status = ?, error = coalesce(?, error), updated_at = ? WHERE id = ?",
+            )?
+            .execute(params![status.as_str(), error, micros(at), id.to_string()])?;
+        Ok(())
+    }
+
+    /// Asks an operation to stop before its switch.
+    pub fn cancel_operation(&self, id: OperationId) -> Result<()> {
+        self.sql.prepare_cached("UPDATE operations SET cancel = 1 WHERE id = ?")?.execute([id.to_string()])?;
+        Ok(())
+    }
+
+    /// An operation by id. Errors: `Missing`.
+    pub fn operation(&self, id: OperationId) -> Result<Operation> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM operations WHERE id = ?")?;
+        q.query_row([id.to_string()], operation).optional()?.ok_or(StoreError::Missing("operation"))
+    }
+
+    /// Operations that are not over, in the order in which they were asked for.
+    pub fn open_operations(&self) -> Result<Vec<Operation>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT * FROM operations WHERE status NOT IN ('succeeded', 'failed') ORDER BY created_at, rowid",
+        )?;
+        Ok(q.query_map([], operation)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The newest operations, of one app or of all.
+    pub fn operations(&self, app: Option<AppId>, limit: u32) -> Result<Vec<Operation>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT * FROM operations WHERE ?1 IS NULL OR app_id = ?1 ORDER BY created_at DESC, rowid DESC LIMIT ?2",
+        )?;
+        Ok(q.query_map(params![app.map(|a| a.to_string()), limit], operation)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Appends a row to the journal.
+    pub fn journal(
+        &self,
+        id: OperationId,
+        step: &str,
+        event: StepEvent,
+        output: Option<&serde_json::Value>,
+        at: Timestamp,
+    ) -> Result<()> {
+        let output = output.map(to_json).transpose()?;
+        self.sql
+            .prepare_cached("INSERT INTO journal (operation_id, step, event, output, at) VALUES (?,?,?,?,?)")?
+            .execute(params![id.to_string(), step, event.as_str(), output, micros(at)])?;
+        Ok(())
+    }
+
+    /// The journal of an operation in order.
+    pub fn journal_of(&self, id: OperationId) -> Result<Vec<JournalRow>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM journal WHERE operation_id = ? ORDER BY sequence")?;
+        let rows = q.query_map([id.to_string()], |row| {
+            let output: Option<String> = row.get("output")?;
+            Ok(JournalRow {
+                sequence: row.get("sequence")?,
+                step: row.get("step")?,
+                event: word(row, "event", StepEvent::from_text)?,
+                output: output.and_then(|o| serde_json::from_str(&o).ok()),
+                at: time(row, "at")?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}

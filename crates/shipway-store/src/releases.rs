@@ -1,0 +1,228 @@
+//! Slugs and releases.
+
+use crate::{ConfigVars, Conn, Result, StoreError, json, micros, optional, parsed, time, to_json, word};
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, params};
+use shipway_domain::lifecycle::ReleaseStatus;
+use shipway_domain::{AccountId, AppId, CommitId, Digest, ReleaseId, SlugId};
+
+/// What a build made: an artifact with the commit it came from.
+#[derive(Debug, Clone)]
+pub struct Slug {
+    /// Its id.
+    pub id: SlugId,
+    /// Whose.
+    pub app: AppId,
+    /// The digest of its manifest: its identity.
+    pub digest: Digest,
+    /// The manifest: layers, process types, default environment. Its shape is the builder's.
+    pub manifest: serde_json::Value,
+    /// The commit.
+    pub commit: Option<CommitId>,
+    /// The commit's subject.
+    pub commit_description: Option<String>,
+    /// Bytes of its layers.
+    pub size_bytes: u64,
+    /// The stack it was built on.
+    pub stack: String,
+    /// What the buildpacks said they found.
+    pub language: Option<String>,
+    /// Digest of everything that went into it; equal inputs need no second build.
+    pub inputs: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A release. Never changes, but for its status while it is pending.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// Its id.
+    pub id: ReleaseId,
+    /// Whose.
+    pub app: AppId,
+    /// Its number, from 1, without gaps.
+    pub version: u64,
+    /// Its state.
+    pub status: ReleaseStatus,
+    /// What it was: `Deploy 7c1f0de`, `Set FOO config vars`.
+    pub description: String,
+    /// Who made it.
+    pub account: AccountId,
+    /// What runs; none before the first deploy.
+    pub slug: Option<SlugId>,
+    /// HMAC of its config vars.
+    pub config_hash: String,
+    /// Whether a release phase ran, so that there is output to read.
+    pub has_output: bool,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its status last changed.
+    pub updated_at: Timestamp,
+}
+
+fn slug(row: &Row<'_>) -> rusqlite::Result<Slug> {
+    Ok(Slug {
+        id: parsed(row, "id")?,
+        app: parsed(row, "app_id")?,
+        digest: parsed(row, "digest")?,
+        manifest: json(row, "manifest")?,
+        commit: optional(row, "commit_id")?,
+        commit_description: row.get("commit_description")?,
+        size_bytes: row.get("size_bytes")?,
+        stack: row.get("stack")?,
+        language: row.get("language")?,
+        inputs: row.get("inputs")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+fn release(row: &Row<'_>) -> rusqlite::Result<Release> {
+    Ok(Release {
+        id: parsed(row, "id")?,
+        app: parsed(row, "app_id")?,
+        version: row.get("version")?,
+        status: word(row, "status", ReleaseStatus::from_text)?,
+        description: row.get("description")?,
+        account: parsed(row, "account_id")?,
+        slug: optional(row, "slug_id")?,
+        config_hash: row.get("config_hash")?,
+        has_output: row.get("has_output")?,
+        failure: row.get("failure")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+fn release_context(id: ReleaseId) -> String {
+    format!("config vars of release {id}")
+}
+
+impl Conn<'_> {
+    /// Adds a slug; a second time does nothing.
+    pub fn insert_slug(&self, s: &Slug) -> Result<()> {
+        self.sql
+            .prepare_cached(
+                "INSERT OR IGNORE INTO slugs (id, app_id, digest, manifest, commit_id, commit_description, size_bytes, stack,
+                 language, inputs, created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            )?
+            .execute(params![
+                s.id.to_string(), s.app.to_string(), s.digest.as_str(), to_json(&s.manifest)?,
+                s.commit.as_ref().map(|c| c.as_str()), s.commit_description, s.size_bytes, s.stack, s.language,
+                s.inputs, micros(s.created_at)
+            ])?;
+        Ok(())
+    }
+
+    /// A slug by id.
+    pub fn slug(&self, id: SlugId) -> Result<Option<Slug>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM slugs WHERE id = ?")?;
+        Ok(q.query_row([id.to_string()], slug).optional()?)
+    }
+
+    /// The newest slug of an app that was built from these inputs.
+    pub fn slug_by_inputs(&self, app: AppId, inputs: &str) -> Result<Option<Slug>> {
+        let mut q = self
+            .sql
+            .prepare_cached("SELECT * FROM slugs WHERE app_id = ? AND inputs = ? ORDER BY created_at DESC LIMIT 1")?;
+        Ok(q.query_row([app.to_string(), inputs.to_string()], slug).optional()?)
+    }
+
+    /// The newest slug of an app, whatever came of it: what an unpinned app's versions are kept from.
+    pub fn latest_slug(&self, app: AppId) -> Result<Option<Slug>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM slugs WHERE app_id = ? ORDER BY created_at DESC LIMIT 1")?;
+        Ok(q.query_row([app.to_string()], slug).optional()?)
+    }
+
+    /// All slugs of the platform, for collection.
+    pub fn slugs(&self) -> Result<Vec<Slug>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM slugs ORDER BY created_at")?;
+        Ok(q.query_map([], slug)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Removes a slug. Its blobs are the collector's business.
+    pub fn delete_slug(&self, id: SlugId) -> Result<()> {
+        self.sql.prepare_cached("DELETE FROM slugs WHERE id = ?")?.execute([id.to_string()])?;
+        Ok(())
+    }
+
+    /// Adds a release with the next version and its config vars, and returns the version. A second time for the same
+    /// id changes nothing and returns the version that it got.
+    pub fn insert_release(&self, r: &Release, config: &ConfigVars) -> Result<u64> {
+        if let Some(there) = self.release(r.id)? {
+            return Ok(there.version);
+        }
+        let version: u64 = self
+            .sql
+            .prepare_cached("SELECT coalesce(max(version), 0) + 1 FROM releases WHERE app_id = ?")?
+            .query_row([r.app.to_string()], |row| row.get(0))?;
+        let plain = to_json(config)?;
+        self.sql
+            .prepare_cached(
+                "INSERT INTO releases (id, app_id, version, status, description, account_id, slug_id, config_sealed, config_hash,
+                 has_output, failure, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            )?
+            .execute(params![
+                r.id.to_string(), r.app.to_string(), version, r.status.as_str(), r.description, r.account.to_string(),
+                r.slug.map(|s| s.to_string()), self.keys.seal(&release_context(r.id), plain.as_bytes()),
+                self.keys.keyed_hash(plain.as_bytes()), r.has_output, r.failure, micros(r.created_at),
+                micros(r.updated_at)
+            ])?;
+        Ok(version)
+    }
+
+    /// Moves a pending release to its final state.
+    pub fn set_release_status(
+        &self,
+        id: ReleaseId,
+        status: ReleaseStatus,
+        failure: Option<&str>,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.sql
+            .prepare_cached("UPDATE releases SET status = ?, failure = ?, updated_at = ? WHERE id = ?")?
+            .execute(params![status.as_str(), failure, micros(at), id.to_string()])?;
+        Ok(())
+    }
+
+    /// Notes that a release has output.
+    pub fn set_release_output(&self, id: ReleaseId) -> Result<()> {
+        self.sql.prepare_cached("UPDATE releases SET has_output = 1 WHERE id = ?")?.execute([id.to_string()])?;
+        Ok(())
+    }
+
+    /// A release by id.
+    pub fn release(&self, id: ReleaseId) -> Result<Option<Release>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM releases WHERE id = ?")?;
+        Ok(q.query_row([id.to_string()], release).optional()?)
+    }
+
+    /// The release with this id. Errors: `Missing`.
+    pub fn release_by_id(&self, id: ReleaseId) -> Result<Release> {
+        self.release(id)?.ok_or(StoreError::Missing("release"))
+    }
+
+    /// A release of an app by its version.
+    pub fn release_by_version(&self, app: AppId, version: u64) -> Result<Option<Release>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM releases WHERE app_id = ? AND version = ?")?;
+        Ok(q.query_row(params![app.to_string(), version], release).optional()?)
+    }
+
+    /// All releases of an app, newest first.
+    pub fn releases(&self, app: AppId) -> Result<Vec<Release>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM releases WHERE app_id = ? ORDER BY version DESC")?;
+        Ok(q.query_map([app.to_string()], release)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The config vars of a release, opened.
+    pub fn release_config(&self, id: ReleaseId) -> Result<ConfigVars> {
+        let sealed: Vec<u8> = self
+            .sql
+            .prepare_cached("SELECT config_sealed FROM releases WHERE id = ?")?
+            .query_row([id.to_string()], |r| r.get(0))
+            .optional()?
+            .ok_or(StoreError::Missing("release"))?;
+        self.open_config(&release_context(id), &sealed)
+    }
+}
