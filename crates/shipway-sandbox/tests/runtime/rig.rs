@@ -156,7 +156,8 @@ fn lines(app_dir: PathBuf, dyno: DynoId) -> Vec<String> {
     own.map(|entry| String::from_utf8_lossy(&entry.message).into_owned()).collect()
 }
 
-const LISTEN: &str = r#"exec perl -MIO::Socket::INET -e '
+/// Listens on `$PORT` and answers every request.
+pub const LISTEN: &str = r#"exec perl -MIO::Socket::INET -e '
   my $s = IO::Socket::INET->new(LocalAddr => "0.0.0.0", LocalPort => $ENV{PORT}, Listen => 64, ReuseAddr => 1) or die $!;
   while (my $c = $s->accept) {
     while (my $l = <$c>) { last if $l =~ /^\r?\n$/ }
