@@ -107,7 +107,8 @@ async fn a_dyno_cannot_leave_its_sandbox() {
         "ls /proc/self/cwd/../../../../../home/*",
         "setpriv --reuid 0 true",
         "chown 0 /app",
-        "perl -e 'require \"syscall.ph\"; 1' || perl -e 'exit(syscall(321, 0, 0, 0) == -1)'",
+        // bpf, by its number on this processor.
+        if cfg!(target_arch = "x86_64") { "perl -e 'exit(syscall(321, 0, 0, 0) == -1)'" } else { "false" },
     ];
     let script = attempts.iter().fold(String::new(), |script, attempt| {
         let label = attempt.replace('\'', "");
