@@ -21,6 +21,8 @@ pub(crate) struct Record {
     pub(crate) observation: Observation,
     /// The shim's pid, for people who look.
     pub(crate) shim: u32,
+    /// Its control group, on the root tier.
+    pub(crate) group: Option<String>,
 }
 
 /// A dyno's directory.
@@ -94,6 +96,11 @@ impl Directory {
             observation.exit = self.exit()?.or(Some(LOST));
         }
         Ok(Some(observation))
+    }
+
+    /// The dyno's control group, where it has one.
+    pub(crate) fn group(&self) -> io::Result<Option<String>> {
+        Ok(self.read::<Record>("record.json")?.and_then(|record| record.group))
     }
 
     pub(crate) fn exit(&self) -> io::Result<Option<Exit>> {

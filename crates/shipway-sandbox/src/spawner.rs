@@ -6,7 +6,7 @@ use crate::config::{Config, Network, Tier};
 use crate::disk::Disk;
 use crate::network::Cable;
 use crate::record::Directory;
-use crate::wire::{self, Answer, Can, Doing, Failure, Greeting, Launch, Order, Request};
+use crate::wire::{self, Answer, Can, Doing, Failure, Greeting, Launch, Order, Prepare, Request};
 use shipway_domain::DynoId;
 use shipway_runtime::{DynoPlan, Observation, Root};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The port that a dyno with a network of its own listens on.
 const PORT: u16 = 5000;
@@ -39,10 +39,8 @@ pub fn main(config: Config) -> io::Result<()> {
     std::fs::create_dir_all(config.home.join("run/dynos"))?;
     wire::own(&config.home.join("run/dynos"), config.uid, config.gid)?;
     let listener = wire::listen(&config.home.join("run/spawner.sock"), config.uid, config.gid)?;
-    if config.tier == Tier::Root {
-        let spawner = spawner.clone();
-        std::thread::Builder::new().name("pool".into()).spawn(move || spawner.keep_ready())?;
-    }
+    let pool = spawner.clone();
+    std::thread::Builder::new().name("pool".into()).spawn(move || pool.keep_ready())?;
     for socket in listener.incoming() {
         let socket = socket?;
         if !wire::peer_is(&socket, config.uid) {
@@ -72,6 +70,8 @@ struct Spawner {
 
 #[derive(Default)]
 struct Pool {
+    /// Shims that wait for their launch.
+    shims: Vec<UnixStream>,
     cables: Vec<Cable>,
     /// By size in MiB; a size is kept once it was asked for.
     disks: BTreeMap<u64, Vec<Disk>>,
@@ -83,6 +83,7 @@ impl Spawner {
         let controllers = Controllers::find();
         if config.tier == Tier::Root {
             controllers.prepare(network)?;
+            controllers.sweep(network);
             network.prepare(&config.services)?;
         }
         let new = Self {
@@ -188,19 +189,11 @@ impl Spawner {
             Tier::Bwrap => {}
         }
         let doing = || format!("starting the shim of {}", plan.name);
-        let (ours, theirs) = UnixStream::pair().doing(doing)?;
-        let mut shim = Command::new("/proc/self/exe");
-        shim.args(&self.config.shim).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
-        // None of the platform's own settings reach a shim, let alone a dyno.
-        shim.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        let child = shim.current_dir("/").spawn().doing(doing)?;
-        // Our copy of its end: the answer must end when the shim does.
-        drop(shim);
-        lock(&self.shims).push(child);
+        let ours = self.take_shim()?;
         let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         wire::send_fds(&ours, &raw).doing(doing)?;
         drop(fds);
-        let launch = Launch { plan, config: self.config.clone(), address, port };
+        let launch = Launch { plan: plan.clone(), address, port };
         wire::say(&ours, &launch).doing(|| "handing over the plan".into())?;
         match wire::hear(&ours) {
             Ok(Answer::Started(seen)) => Ok(seen),
@@ -228,8 +221,8 @@ impl Spawner {
                 _ => {}
             }
         }
-        if self.config.tier == Tier::Root {
-            let group = Group::of(self.network, &dyno.to_string());
+        if let Some(group) = directory.group().doing(|| format!("reading the record of dyno {dyno}"))? {
+            let group = Group::of(self.network, &group);
             let patience = Instant::now() + DEATH;
             // After a shim's own death the kernel still ends the dyno's processes.
             while let Err(e) = group.remove() {
@@ -242,6 +235,35 @@ impl Spawner {
         std::fs::remove_dir_all(&directory.0).doing(|| format!("removing {}", directory.0.display()))?;
         lock(&self.shims).retain_mut(|shim| matches!(shim.try_wait(), Ok(None)));
         Ok(())
+    }
+
+    fn take_shim(&self) -> Result<UnixStream, Failure> {
+        let ready = lock(&self.pool).shims.pop();
+        self.pool_changed.notify_all();
+        ready.map_or_else(|| self.prepare_shim(), Ok)
+    }
+
+    /// Starts a shim that waits for a launch at the other end of the returned socket.
+    fn prepare_shim(&self) -> Result<UnixStream, Failure> {
+        let doing = || "starting a shim".to_owned();
+        let (ours, theirs) = UnixStream::pair().doing(doing)?;
+        let mut shim = Command::new("/proc/self/exe");
+        shim.args(&self.config.shim).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+        // None of the platform's own settings reach a shim, let alone a dyno.
+        shim.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let child = shim.current_dir("/").spawn().doing(doing)?;
+        // Our copy of its end: the answer must end when the shim does.
+        drop(shim);
+        // Never one that another dyno had: pids come again.
+        let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let group = format!("dyno-{made}-{}", child.id());
+        lock(&self.shims).push(child);
+        wire::say(&ours, &Prepare { config: self.config.clone(), group }).doing(doing)?;
+        match wire::hear(&ours).doing(doing)? {
+            Answer::Done => Ok(ours),
+            Answer::Failed(failure) => Err(failure),
+            _ => Err(Failure::new(doing(), "it answers something else")),
+        }
     }
 
     fn take_cable(&self) -> Result<Cable, Failure> {
@@ -277,13 +299,14 @@ impl Spawner {
             let missing = {
                 let mut pool = lock(&self.pool);
                 loop {
-                    if let Some(missing) = pool.missing() {
+                    if let Some(missing) = pool.missing(self.config.tier) {
                         break missing;
                     }
                     pool = self.pool_changed.wait(pool).unwrap_or_else(PoisonError::into_inner);
                 }
             };
             let made = match missing {
+                Missing::Shim => self.prepare_shim().map(|shim| lock(&self.pool).shims.push(shim)),
                 Missing::Cable => self.lay_cable().map(|cable| lock(&self.pool).cables.push(cable)),
                 Missing::Disk(mib) => self.make_disk(mib).map(|disk| {
                     if let Some(disks) = lock(&self.pool).disks.get_mut(&disk.mib) {
@@ -318,12 +341,19 @@ impl Spawner {
 }
 
 enum Missing {
+    Shim,
     Cable,
     Disk(u64),
 }
 
 impl Pool {
-    fn missing(&self) -> Option<Missing> {
+    fn missing(&self, tier: Tier) -> Option<Missing> {
+        if self.shims.len() < READY {
+            return Some(Missing::Shim);
+        }
+        if tier == Tier::Bwrap {
+            return None;
+        }
         if self.cables.len() < READY {
             return Some(Missing::Cable);
         }

@@ -80,11 +80,19 @@ impl<T, E: std::fmt::Display> Doing<T> for Result<T, E> {
     }
 }
 
-/// Everything that a shim is told, on its standard input; the network and the disk come as descriptors beside it.
+/// What a shim is told first, on its standard input, before anybody knows which dyno it will have. It answers
+/// [`Answer::Done`] when it is ready for its [`Launch`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Prepare {
+    pub(crate) config: Config,
+    /// The control group of its dyno.
+    pub(crate) group: String,
+}
+
+/// Everything else that a shim is told, on its standard input; the network and the disk come as descriptors beside it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Launch {
     pub(crate) plan: DynoPlan,
-    pub(crate) config: Config,
     /// The dyno's own address, when a network came along.
     pub(crate) address: Option<Ipv4Addr>,
     /// The port to listen on, when the plan wants one.

@@ -53,16 +53,14 @@ fn prepare(
 ) -> Result<[OwnedFd; 3], Failure> {
     let waiting = || "waiting for the shim".to_owned();
     let mut word = [0];
-    // In its control group from here on: what it makes is the dyno's to pay.
-    shim.read_exact(&mut word).doing(waiting)?;
     nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).doing(|| "parting the control groups".into())?;
-    nix::sched::setns(&spec.namespace, CloneFlags::CLONE_NEWNET).doing(|| "entering the network".into())?;
+    nix::sched::setns(spec.namespace, CloneFlags::CLONE_NEWNET).doing(|| "entering the network".into())?;
     nix::unistd::sethostname(super::etc::hostname(&spec.plan.name)).doing(|| "naming the host".into())?;
     rootfs::enter(&Parts {
         plan: spec.plan,
         config: spec.config,
         block: spec.block,
-        disk: &spec.disk,
+        disk: spec.disk,
         owners,
         address: spec.address,
         resolvers,

@@ -10,7 +10,6 @@ pub(crate) mod mount;
 pub(crate) mod rootfs;
 mod seccomp;
 
-use crate::cgroup::Group;
 use crate::config::{Config, UidBlock};
 use crate::wire::{self, Doing, Failure};
 use shipway_runtime::DynoPlan;
@@ -34,12 +33,11 @@ pub(crate) struct Spec<'a> {
     pub(crate) plan: &'a DynoPlan,
     pub(crate) config: &'a Config,
     pub(crate) block: UidBlock,
-    pub(crate) namespace: OwnedFd,
-    pub(crate) disk: OwnedFd,
+    pub(crate) namespace: &'a OwnedFd,
+    pub(crate) disk: &'a OwnedFd,
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) staging: &'a Path,
     pub(crate) environment: Vec<(String, String)>,
-    pub(crate) group: &'a Group,
 }
 
 /// A dyno's first process exists.
@@ -53,7 +51,7 @@ pub(crate) struct Started {
 /// Makes the sandbox and starts the dyno in it.
 ///
 /// Errors: what was being done when the machine refused; nothing is left then.
-pub(crate) fn start(spec: Spec<'_>, ends: Ends) -> Result<Started, Failure> {
+pub(crate) fn start(spec: &Spec<'_>, ends: Ends) -> Result<Started, Failure> {
     let owners = rootfs::owners_of(spec.config, spec.block)?;
     let resolvers = crate::network::resolvers();
     let (mut ours, theirs) = UnixStream::pair().doing(|| "making a socket pair".into())?;
@@ -63,7 +61,7 @@ pub(crate) fn start(spec: Spec<'_>, ends: Ends) -> Result<Started, Failure> {
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     if pid == 0 {
         drop(ours);
-        init::run(&spec, &owners, &resolvers, ends, theirs);
+        init::run(spec, &owners, &resolvers, ends, theirs);
     }
     if pid < 0 {
         return Err(Failure::new("forking the dyno", std::io::Error::last_os_error()));
@@ -71,10 +69,8 @@ pub(crate) fn start(spec: Spec<'_>, ends: Ends) -> Result<Started, Failure> {
     drop((theirs, ends));
     let init = pid as u32;
     let mut guide = || {
-        spec.group.add(init)?;
         // Each word lets it go on; silence means that it failed and says why.
         let doing = || "starting the dyno's first process".to_owned();
-        ours.write_all(b"g").doing(doing)?;
         let mut word = [0];
         if ours.read(&mut word).doing(doing)? == 1 && word == *b"u" {
             let map = format!("0 {} {}\n", spec.block.base, UidBlock::SIZE);

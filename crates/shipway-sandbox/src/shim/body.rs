@@ -24,6 +24,13 @@ impl Body {
         }
     }
 
+    pub(super) fn group_name(&self) -> Option<String> {
+        match self {
+            Self::Root { group, .. } => Some(group.name().to_owned()),
+            Self::Bwrap { .. } => None,
+        }
+    }
+
     /// SIGTERM to every process of the dyno.
     pub(super) fn terminate(&self) {
         match self {

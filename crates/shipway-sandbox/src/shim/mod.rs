@@ -216,7 +216,6 @@ impl Shim {
             Some(Ending::Grace(_)) => ExitCause::Stopped,
             None => ExitCause::Exited,
         };
-        self.body.bury();
         let exit = Exit { status, cause };
         // A full disk must not keep anybody waiting: those who wait now get the answer from memory.
         let _ = self.directory.write_exit(&exit);
@@ -224,6 +223,7 @@ impl Shim {
         for waiting in self.waiting.drain(..) {
             let _ = wire::say(waiting, &Reply::Ended(exit));
         }
+        self.body.bury();
     }
 
     /// Reads the log's sources to their ends.

@@ -4,11 +4,11 @@ use super::body::Body;
 use super::lines::{Log, Splitter};
 use super::stream::Stream;
 use super::{Output, Shim};
-use crate::cgroup::Controllers;
-use crate::config::{Tier, UidBlock};
+use crate::cgroup::{Controllers, Group};
+use crate::config::{Config, Tier, UidBlock};
 use crate::record::{Directory, Record};
 use crate::sandbox::{self, Ends};
-use crate::wire::{self, Answer, Doing, Failure, Launch};
+use crate::wire::{self, Answer, Doing, Failure, Launch, Prepare};
 use crate::{bwrap, sandbox::rootfs};
 use shipway_runtime::{Io, Observation};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,7 +24,21 @@ pub(super) fn start() -> Result<Shim, ()> {
     // Ours is no session of the spawner's: what ends that does not end this. Being a leader already is as good.
     let _ = nix::unistd::setsid();
     let spawner = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from).map_err(drop)?;
-    let launched = receive(&spawner).and_then(|(launch, fds)| launch_dyno(launch, fds));
+    let prepared = wire::hear::<Prepare>(&spawner).doing(|| "preparing a shim".into()).and_then(prepare);
+    let (config, group) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            let _ = wire::say(&spawner, &Answer::Failed(failure));
+            return Err(());
+        }
+    };
+    wire::say(&spawner, &Answer::Done).map_err(drop)?;
+    let Ok((launch, fds)) = receive(&spawner) else {
+        // The spawner is gone before it had a dyno for us.
+        abandon(group.as_ref());
+        return Err(());
+    };
+    let launched = launch_dyno(launch, config, group.clone(), &fds);
     let answer = match &launched {
         Ok(shim) => match shim.directory.observe() {
             Ok(Some(seen)) => Answer::Started(seen),
@@ -37,9 +51,41 @@ pub(super) fn start() -> Result<Shim, ()> {
     if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdin(&null);
     }
-    match (launched, told) {
-        (Ok(shim), _) => Ok(shim),
-        _ => Err(()),
+    // Both take the kernel a while, and nobody waits for them any more: closing the disk's spare descriptor, and
+    // leaving the dyno's group.
+    drop(fds);
+    match launched {
+        Ok(shim) => {
+            let _ = group.map(|group| group.leave());
+            drop(told);
+            Ok(shim)
+        }
+        Err(_) => {
+            abandon(group.as_ref());
+            Err(())
+        }
+    }
+}
+
+/// Does ahead of time what no plan is needed for.
+fn prepare(prepare: Prepare) -> Result<(Config, Option<Group>), Failure> {
+    let Prepare { config, group } = prepare;
+    let group = match config.tier {
+        Tier::Root => {
+            let group = Controllers::find().make(config.network(), &group)?;
+            group.enter()?;
+            Some(group)
+        }
+        Tier::Bwrap => None,
+    };
+    Ok((config, group))
+}
+
+/// Removes the group of a dyno that was never started.
+fn abandon(group: Option<&Group>) {
+    if let Some(group) = group {
+        // What is left is swept up by the next spawner.
+        let _ = group.leave().map(|()| group.remove());
     }
 }
 
@@ -49,8 +95,8 @@ fn receive(spawner: &UnixStream) -> Result<(Launch, Vec<OwnedFd>), Failure> {
     Ok((wire::hear(spawner).doing(doing)?, fds))
 }
 
-fn launch_dyno(launch: Launch, fds: Vec<OwnedFd>) -> Result<Shim, Failure> {
-    let Launch { plan, config, address, port } = launch;
+fn launch_dyno(launch: Launch, config: Config, group: Option<Group>, fds: &[OwnedFd]) -> Result<Shim, Failure> {
+    let Launch { plan, address, port } = launch;
     let directory = Directory::new(&config.home, plan.dyno);
     let listener = wire::listen(&directory.socket(), config.uid, config.gid).doing(|| "listening as a shim".into())?;
     let (near, ends) = near_and_far(&plan.io)?;
@@ -72,9 +118,10 @@ fn launch_dyno(launch: Launch, fds: Vec<OwnedFd>) -> Result<Shim, Failure> {
             rootfs::layers(&plan, &config)?;
             let block = UidBlock::new(plan.uid_block)
                 .ok_or_else(|| Failure::new("choosing uids", format!("there is no block {}", plan.uid_block)))?;
-            let group = Controllers::find().make(config.network(), &plan.dyno.to_string(), &plan.size)?;
-            let [namespace, disk] = <[OwnedFd; 2]>::try_from(fds)
-                .map_err(|_| Failure::new("reading the launch", "a network and a disk must come with it"))?;
+            let ([namespace, disk], Some(group)) = (fds, group) else {
+                return Err(Failure::new("reading the launch", "a network, a disk and a group must come with it"));
+            };
+            group.limit(&plan.size)?;
             let staging = directory.0.join("root");
             std::fs::create_dir(&staging).doing(|| format!("making {}", staging.display()))?;
             let spec = sandbox::Spec {
@@ -86,15 +133,9 @@ fn launch_dyno(launch: Launch, fds: Vec<OwnedFd>) -> Result<Shim, Failure> {
                 address,
                 staging: &staging,
                 environment,
-                group: &group,
             };
-            match sandbox::start(spec, ends) {
-                Ok(started) => (Body::Root { init: started.init, group }, started.terminal),
-                Err(failure) => {
-                    let _ = group.remove();
-                    return Err(failure);
-                }
-            }
+            let started = sandbox::start(&spec, ends)?;
+            (Body::Root { init: started.init, group }, started.terminal)
         }
         Tier::Bwrap => {
             let (bwrap, terminal) = bwrap::start(&plan, &config, &directory.0, environment, ends)?;
@@ -123,7 +164,7 @@ fn launch_dyno(launch: Launch, fds: Vec<OwnedFd>) -> Result<Shim, Failure> {
     let death =
         rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).doing(|| "watching the dyno".into())?;
     directory
-        .write_record(&Record { observation, shim: std::process::id() })
+        .write_record(&Record { observation, shim: std::process::id(), group: body.group_name() })
         .doing(|| format!("writing the record in {}", directory.0.display()))?;
     let now = Instant::now();
     Ok(Shim {
