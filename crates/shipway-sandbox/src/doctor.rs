@@ -35,7 +35,7 @@ pub struct Finding {
 
 /// What each tier protects from, row by row: the protection, the `root` tier, the `bwrap` tier.
 ///
-/// Every cell has a test in this crate.
+/// The cells of the `root` tier are tried by `tests/runtime/attacks.rs` and the conformance suite.
 pub const ISOLATION: &[(&str, &str, &str)] = &[
     ("Other apps' files, the platform's data and sockets", "hidden", "hidden"),
     ("Other apps' processes", "hidden", "hidden"),
