@@ -147,6 +147,11 @@ async fn neighbours_and_host_are_out_of_reach() {
     sibling.port = true;
     let sibling = rig.embedded().start(&sibling).await.expect("it starts").endpoints[0];
     listens(sibling).await;
+    // The outside, which knows no way back to a dyno's own address, is reached all the same.
+    let outside = Outside::new();
+    listens(outside.endpoint).await;
+    assert_eq!(reaches(&rig, &[outside.endpoint]).await, [true], "the outside");
+    drop(outside);
     // A dyno's own port, to know that the attempt works at all; then the one door that is open.
     let own = says(&rig, "perl -MIO::Socket::INET -e 'IO::Socket::INET->new(LocalAddr => \"127.0.0.1\", LocalPort => 7000, Listen => 1) && IO::Socket::INET->new(\"127.0.0.1:7000\") && print \"yes\\n\"'").await;
     assert_eq!(own, ["yes"]);
@@ -186,6 +191,43 @@ async fn neighbours_and_host_are_out_of_reach() {
     // An address that is not one's own is not believed: the raw socket that this takes is not given out.
     let raw = says(&rig, "perl -MSocket -e 'print socket(my $s, PF_INET, SOCK_RAW, 1) ? \"raw\\n\" : \"no\\n\"'").await;
     assert_eq!(raw, ["no"]);
+}
+
+/// A machine beyond ours: a network of its own behind a cable, with somebody who listens.
+struct Outside {
+    endpoint: SocketAddr,
+    listener: std::process::Child,
+}
+
+impl Outside {
+    const NAME: &str = "shipway-outside";
+
+    fn new() -> Self {
+        let name = Self::NAME;
+        let ip = |line: &str| {
+            assert!(Command::new("ip").args(line.split(' ')).status().expect("ip runs").success(), "ip {line}");
+        };
+        ip(&format!("netns add {name}"));
+        ip(&format!("link add out-host type veth peer name out-there netns {name}"));
+        ip("addr add 198.51.100.1/30 dev out-host");
+        ip("link set out-host up");
+        ip(&format!("-n {name} addr add 198.51.100.2/30 dev out-there"));
+        ip(&format!("-n {name} link set out-there up"));
+        let listener = Command::new("ip")
+            .args(["netns", "exec", name, "bash", "-c", crate::rig::LISTEN])
+            .env("PORT", "7001")
+            .spawn()
+            .expect("it listens");
+        Self { endpoint: "198.51.100.2:7001".parse().expect("an address"), listener }
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.listener.kill().and_then(|()| self.listener.wait());
+        let _ = Command::new("ip").args(["link", "del", "out-host"]).status();
+        let _ = Command::new("ip").args(["netns", "del", Self::NAME]).status();
+    }
 }
 
 fn nft(rules: &str) {

@@ -34,10 +34,10 @@ impl Rig {
         let home = tempfile::Builder::new().prefix("shipway-").tempdir().expect("a directory");
         // Dynos' own uids must be able to pass through on the bwrap tier.
         std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
-        // The bwrap tier is for who is not root, and so it is tried.
-        let (uid, gid) = match tier {
-            Tier::Bwrap if nix::unistd::geteuid().is_root() => (SOMEBODY, SOMEBODY),
-            _ => (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+        // The server is not root, even where the spawner is.
+        let (uid, gid) = match nix::unistd::geteuid() {
+            root if root.is_root() => (SOMEBODY, SOMEBODY),
+            user => (user.as_raw(), nix::unistd::getegid().as_raw()),
         };
         std::os::unix::fs::chown(home.path(), Some(uid), Some(gid)).expect("an owner");
         let mut config = Config::new(home.path(), tier, uid, gid);
@@ -144,7 +144,7 @@ impl Drop for Rig {
 fn spawner(config: &Config) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("an executable"));
     command.arg("spawner").arg(serde_json::to_string(config).expect("JSON"));
-    if config.uid != nix::unistd::geteuid().as_raw() {
+    if config.tier == Tier::Bwrap && nix::unistd::geteuid().is_root() {
         command.uid(config.uid).gid(config.gid);
     }
     command.spawn().expect("the spawner starts")
