@@ -4,6 +4,9 @@
 //! endpoints and an exit. Drivers live elsewhere and say what they can in [`Capabilities`]; the suite in
 //! `conformance` asks those, not the driver's name.
 
+pub mod conformance;
+pub mod fake;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use shipway_domain::size::DynoSize;

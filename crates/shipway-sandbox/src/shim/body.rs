@@ -1,0 +1,110 @@
+//! The dyno's processes, as its shim reaches them on each tier.
+
+use crate::cgroup::Group;
+use crate::process;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use shipway_runtime::Usage;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What the shim holds of a running dyno.
+pub(super) enum Body {
+    /// The dyno's init and its control group.
+    Root { init: u32, group: Group },
+    /// `bwrap`, whose child is process 1 inside.
+    Bwrap { bwrap: u32, memory_limit_bytes: u64 },
+}
+
+impl Body {
+    pub(super) fn pid(&self) -> u32 {
+        match self {
+            Self::Root { init, .. } => *init,
+            Self::Bwrap { bwrap, .. } => *bwrap,
+        }
+    }
+
+    pub(super) fn group_name(&self) -> Option<String> {
+        match self {
+            Self::Root { group, .. } => Some(group.name().to_owned()),
+            Self::Bwrap { .. } => None,
+        }
+    }
+
+    /// SIGTERM to every process of the dyno.
+    pub(super) fn terminate(&self) {
+        match self {
+            Self::Root { init, .. } => signal(*init, Signal::SIGTERM),
+            Self::Bwrap { .. } => self.own_processes().into_iter().for_each(|pid| signal(pid, Signal::SIGTERM)),
+        }
+    }
+
+    /// SIGKILL to every process: with their first one, the kernel ends all of a pid namespace.
+    pub(super) fn kill(&self) {
+        match self {
+            Self::Root { init, .. } => signal(*init, Signal::SIGKILL),
+            Self::Bwrap { bwrap, .. } => {
+                process::descendants(*bwrap).first().into_iter().for_each(|pid| signal(*pid, Signal::SIGKILL));
+                signal(*bwrap, Signal::SIGKILL);
+            }
+        }
+    }
+
+    /// How often the shim should look at the memory: where the kernel keeps the limit, only to name what it did.
+    pub(super) fn look_every(&self) -> Duration {
+        match self {
+            Self::Root { .. } => Duration::from_secs(1),
+            Self::Bwrap { .. } => Duration::from_millis(200),
+        }
+    }
+
+    pub(super) fn broke_memory_limit(&self) -> bool {
+        match self {
+            Self::Root { group, .. } => group.memory_kills() > 0,
+            Self::Bwrap { memory_limit_bytes, .. } => self.usage().memory_bytes > *memory_limit_bytes,
+        }
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        match self {
+            Self::Root { group, .. } => group.usage(),
+            Self::Bwrap { .. } => {
+                let page = rustix::param::page_size() as u64;
+                self.own_processes().into_iter().filter_map(process::stat).fold(Usage::default(), |sum, stat| Usage {
+                    memory_bytes: sum.memory_bytes + stat.pages * page,
+                    cpu_us: sum.cpu_us + stat.ticks * 10_000,
+                    pids: sum.pids + stat.threads,
+                })
+            }
+        }
+    }
+
+    pub(super) fn listeners(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Root { init, .. } => process::listeners(*init, None),
+            Self::Bwrap { bwrap, .. } => process::listeners(*bwrap, Some(&self.own_processes())),
+        }
+    }
+
+    /// Gives back what the kernel does not give back by itself.
+    pub(super) fn bury(&self) {
+        if let Self::Root { group, .. } = self {
+            // The spawner tries again at the dyno's removal.
+            let _ = group.remove();
+        }
+    }
+
+    /// All processes but the sandbox's own two.
+    fn own_processes(&self) -> Vec<u32> {
+        let mut all = process::descendants(self.pid());
+        if !all.is_empty() {
+            all.remove(0);
+        }
+        all
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    // Being gone already is what was wanted.
+    let _ = kill(Pid::from_raw(pid as i32), signal);
+}
