@@ -214,7 +214,10 @@ fn descend(
         }
         see(directory.as_fd(), &below, &name, &stat).map_err(|e| read(&below, e))?;
         if is_directory {
-            let child = open_directory(directory.as_fd(), &name).map_err(|e| read(&below, e))?;
+            let child = match open_directory(directory.as_fd(), &name) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(|e| read(&below, e))?,
+            };
             descend(spec, child, &below, depth + 1, packed, see)?;
         }
     }
