@@ -69,8 +69,7 @@ pub fn unpack(reader: impl Read, target: &Path, limits: &Limits) -> Result<(), A
         .map_err(|e| BlobError::io(format!("opening {}", target.display()))(e.into()))?;
     let mut unpacking = Unpacking { root, limits, parent: None, files: HashSet::new(), entries: 0, bytes: 0, target };
     let mut archive = tar::Archive::new(io::BufReader::with_capacity(256 * 1024, reader));
-    let mut archive_entries = archive.entries().map_err(ArchiveError::Unreadable)?;
-    while let Some(entry) = archive_entries.next() {
+    for entry in archive.entries().map_err(ArchiveError::Unreadable)? {
         unpacking.entry(entry.map_err(ArchiveError::Unreadable)?)?;
     }
     Ok(())

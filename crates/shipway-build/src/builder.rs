@@ -309,23 +309,36 @@ impl Builder {
         let known = self.known(session, &dependencies.inputs);
         let began = Instant::now();
         let kept = self.kept(session.request.app).join(&dependencies.inputs);
+        let wanted = known.is_none() || dependencies.needed_to_build;
+        let kept = wanted && restore(&kept, &app, dependencies.path)?;
         match &known {
-            Some(_) => session.report.detail(&format!("{} is unchanged: its layer is used again", dependencies.source)),
+            Some(layer) => {
+                session.report.detail(&format!("{} is unchanged: its layer is used again", dependencies.source));
+                if wanted && !kept {
+                    if dependencies.stripped {
+                        language.install(plan, session).await?;
+                    } else {
+                        slug::unpack_into(&self.blobs, layer, &app).await?;
+                    }
+                }
+            }
+            None if kept => {
+                session.report.detail(&format!("{} is unchanged: installed before", dependencies.source));
+            }
             None => {
                 language.install(plan, session).await?;
                 session.report.took("Installed", began.elapsed());
             }
         }
         if dependencies.needed_to_build {
-            if let (Some(layer), false) = (&known, restore(&kept, &app, dependencies.path)?) {
-                if dependencies.stripped {
-                    language.install(plan, session).await?;
-                } else {
-                    slug::unpack_into(&self.layers, &self.blobs, layer, &app).await?;
-                }
-            }
             let mark = slug::mark(&session.work)?;
-            language.build(plan, tree, session).await?;
+            if let Err(error) = language.build(plan, tree, session).await {
+                // What took long to install is there for the next try.
+                if slug::is_plain_directory(&app, Path::new(dependencies.path)) {
+                    keep(&place, &self.kept(session.request.app), &dependencies.inputs)?;
+                }
+                return Err(error);
+            }
             built.touched.extend(slug::touched(&app, Path::new(dependencies.path), mark)?);
             if dependencies.stripped && known.is_none() {
                 slug::duplicate(&app, Path::new(dependencies.path), &session.work.join("kept")).await?;

@@ -153,8 +153,10 @@ mod tests {
         }
         assert!(read_release("a: [").is_err());
         assert!(read_release("default_process_types: [1]").is_err());
+        let level = |name: char, of: char| format!("{name}: &{name} [{}]\n", vec![format!("*{of}"); 9].join(","));
         let bomb =
-            "a: &a [x,x,x,x,x,x,x,x,x]\n".to_string() + &(0..20).map(|_| "b: [*a,*a,*a,*a]\n").collect::<String>();
+            ('b'..='i').fold("a: &a [x,x]\n".to_string(), |text, name| text + &level(name, (name as u8 - 1) as char));
+        let bomb = format!("{bomb}config_vars: {{A: *i}}\n");
         assert!(read_release(&bomb).is_err());
     }
 }

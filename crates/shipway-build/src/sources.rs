@@ -51,8 +51,7 @@ pub(crate) fn read(name: &str, config: &BuilderConfig) -> Result<Source, BuildEr
             return refuse("names a branch, tag or commit after # that cannot be one.");
         }
     }
-    if place.starts_with("https://") {
-        let rest = &place["https://".len()..];
+    if let Some(rest) = place.strip_prefix("https://") {
         let host = rest.split('/').next().unwrap_or_default();
         if host.is_empty() || host.starts_with('-') || host.contains('@') {
             return refuse("has no plain host. Write it like https://example.com/team/buildpack.git#v1.");

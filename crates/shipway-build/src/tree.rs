@@ -31,7 +31,7 @@ impl Tree {
         rustix::fs::openat2(
             &self.root,
             path,
-            flags | OFlags::CLOEXEC | OFlags::NONBLOCK,
+            flags | OFlags::CLOEXEC,
             Mode::empty(),
             ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
         )
@@ -67,7 +67,7 @@ impl Tree {
     pub(crate) fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>, BuildError> {
         use rustix::io::Errno;
         let user = |problem: &str| Err(BuildError::User(format!("{path} {problem}")));
-        let fd = match self.file(path, OFlags::RDONLY) {
+        let fd = match self.file(path, OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(Errno::XDEV | Errno::LOOP) => {
@@ -91,7 +91,7 @@ impl Tree {
         Ok(Some(bytes))
     }
 
-    /// The names in a directory of the tree, sorted; empty when there is none. At most 10,000.
+    /// The names in a directory of the tree (`.` is its top), sorted; empty when there is none. At most 10,000.
     pub(crate) fn names(&self, path: &str) -> Vec<String> {
         let Ok(directory) = self.file(path, OFlags::RDONLY | OFlags::DIRECTORY) else { return Vec::new() };
         let Ok(entries) = rustix::fs::Dir::read_from(&directory) else { return Vec::new() };

@@ -42,7 +42,7 @@ impl Language for Python {
             ".python-version",
         ];
         SIGNS.iter().any(|name| tree.has(name))
-            || (!tree.has("package.json") && tree.names("").iter().any(|name| name.ends_with(".py")))
+            || (!tree.has("package.json") && tree.names(".").iter().any(|name| name.ends_with(".py")))
     }
 
     async fn plan(&self, tree: &Tree, session: &mut Session<'_>, tools: &Toolchains) -> Result<Plan, BuildError> {
@@ -83,10 +83,11 @@ impl Language for Python {
             })?;
             plan.own.insert("uv", uv);
         }
-        if django && !disabled(session) {
-            if let Some(manage) = find_manage(tree) {
-                plan.own.insert("manage", manage);
-            }
+        if django
+            && !disabled(session)
+            && let Some(manage) = find_manage(tree)
+        {
+            plan.own.insert("manage", manage);
         }
         plan.path.push(BIN.into());
         plan.dependencies = Some(Dependencies {
@@ -274,7 +275,7 @@ fn read_version(text: &str, file: &str) -> Result<String, BuildError> {
     let version = line.strip_prefix("python-").unwrap_or(line);
     let parts: Vec<&str> = version.split('.').collect();
     let digits = |p: &&str| !p.is_empty() && p.len() < 5 && p.bytes().all(|b| b.is_ascii_digit());
-    if (2..=3).contains(&parts.len()) && parts.iter().all(|p| digits(p)) && parts[0] == "3" {
+    if (2..=3).contains(&parts.len()) && parts.iter().all(digits) && parts[0] == "3" {
         return Ok(version.to_string());
     }
     Err(BuildError::User(format!(
@@ -386,7 +387,7 @@ fn find_manage(tree: &Tree) -> Option<String> {
     if tree.has("manage.py") {
         return Some("manage.py".into());
     }
-    let folders = tree.names("").into_iter().filter(|n| !n.starts_with('.') && tree.has_directory(n));
+    let folders = tree.names(".").into_iter().filter(|n| !n.starts_with('.') && tree.has_directory(n));
     folders.map(|folder| format!("{folder}/manage.py")).find(|path| tree.has(path))
 }
 
@@ -437,10 +438,10 @@ fn explain_collectstatic(output: &str, app: &str) -> String {
                 && word.contains('_')
                 && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b.is_ascii_digit())
         });
-        if line.contains("environment variable") {
-            if let Some(name) = environment {
-                return set(name);
-            }
+        if line.contains("environment variable")
+            && let Some(name) = environment
+        {
+            return set(name);
         }
         if line.contains("STATIC_ROOT") {
             return format!(
