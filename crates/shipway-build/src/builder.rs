@@ -331,7 +331,8 @@ impl Builder {
             }
         }
         if dependencies.needed_to_build {
-            let mark = slug::mark(&session.work)?;
+            let work = session.work.clone();
+            let mark = slug::blocking(move || slug::mark(&work)).await?;
             if let Err(error) = language.build(plan, tree, session).await {
                 // What took long to install is there for the next try.
                 if slug::is_plain_directory(&app, Path::new(dependencies.path)) {

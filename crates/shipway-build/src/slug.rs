@@ -93,19 +93,35 @@ pub(crate) async fn duplicate(from: &Path, subtree: &Path, to: &Path) -> Result<
     .await
 }
 
-async fn blocking<T: Send + 'static>(
+/// Runs work on files on a thread that may wait for them.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
 ) -> Result<T, BuildError> {
     tokio::task::spawn_blocking(work).await.map_err(|e| BuildError::Platform(e.to_string()))?
 }
 
-/// A moment on the clock of the file system, in ns: what is changed from now on has a later or the same time.
+/// A moment on the clock of the file system, in ns: later than every change so far, not later than any from now on.
 pub(crate) fn mark(work: &Path) -> Result<i128, BuildError> {
     let marking = || BuildError::platform("marking the time in the build's directory");
     let path = work.join("mark");
-    fs::write(&path, "").map_err(marking())?;
-    let meta = fs::symlink_metadata(&path).map_err(marking())?;
-    Ok(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()))
+    let now = || -> Result<i128, BuildError> {
+        fs::write(&path, "mark").map_err(marking())?;
+        let meta = fs::symlink_metadata(&path).map_err(marking())?;
+        Ok(nanoseconds(meta.ctime(), meta.ctime_nsec()))
+    };
+    let first = now()?;
+    loop {
+        // That clock stands still for some milliseconds: what was written in the same tick came before.
+        let next = now()?;
+        if next > first {
+            return Ok(next);
+        }
+        std::thread::sleep(std::time::Duration::from_micros(500));
+    }
+}
+
+fn nanoseconds(seconds: i64, rest: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
 }
 
 /// Files and links below `subtree` that were written since the mark.
@@ -119,7 +135,7 @@ pub(crate) fn touched(root: &Path, subtree: &Path, mark: i128) -> Result<Vec<Pat
     };
     shipway_blobs::walk(&spec, &mut |path, stat| {
         let directory = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory;
-        let changed = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
+        let changed = nanoseconds(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0));
         if !directory && changed >= mark && path.starts_with(subtree) {
             found.push(path.to_owned());
         }

@@ -56,7 +56,11 @@ async fn django() {
     platform.builder.purge_cache(platform.request.app).unwrap();
     let run = platform.build(&fixture("django5")).await;
     assert_eq!(run.steps, 1);
-    assert_eq!(run.ok().0.slug.layers, first.slug.layers);
+    let (third, _) = run.ok();
+    assert_eq!(third.slug.layers[0], first.slug.layers[0]);
+    // Unpacked dependencies are not taken for something that the build step wrote.
+    let layer = platform.home.path().join("layers").join(third.slug.layers[1].digest.hex());
+    assert!(layer.join("staticfiles/staticfiles.json").is_file() && !layer.join(".heroku").exists());
 
     platform.set("DISABLE_COLLECTSTATIC", "1");
     let run = platform.build(&fixture("django5")).await;
