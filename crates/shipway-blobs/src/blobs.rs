@@ -163,6 +163,18 @@ impl Blobs {
         Ok(found)
     }
 
+    /// Removes what interrupted writes of earlier processes left. Call it once, at start.
+    pub fn sweep(&self) -> Result<(), BlobError> {
+        let sweeping = || format!("sweeping {}", self.directory.display());
+        for entry in fs::read_dir(&*self.directory).map_err(BlobError::io(sweeping()))? {
+            let entry = entry.map_err(BlobError::io(sweeping()))?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
+                fs::remove_file(entry.path()).map_err(BlobError::io(sweeping()))?;
+            }
+        }
+        Ok(())
+    }
+
     fn file(&self, digest: &Digest) -> Result<File, BlobError> {
         match File::open(self.path(digest)) {
             Ok(file) => Ok(file),

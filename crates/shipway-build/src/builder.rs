@@ -67,6 +67,27 @@ impl Builder {
         self.home.join("work").join(build.to_string()).join("app")
     }
 
+    /// Removes what builds of an earlier process left: working directories, half-made buildpacks, toolchains, layers, blobs.
+    ///
+    /// Call it once, at start, when no process of an earlier build runs any more and before a tree is checked out.
+    pub fn sweep(&self) -> Result<(), BuildError> {
+        let sweeping = || BuildError::platform("sweeping what earlier builds left");
+        for (name, half_made) in [("work", ""), ("buildpacks", ".new-"), ("toolchains", ".new-")] {
+            let entries = match fs::read_dir(self.home.join(name)) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.map_err(sweeping())?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(sweeping())?;
+                if entry.file_name().as_encoded_bytes().starts_with(half_made.as_bytes()) {
+                    remove_anything(&entry.path()).map_err(sweeping())?;
+                }
+            }
+        }
+        self.layers.sweep()?;
+        Ok(self.blobs.sweep()?)
+    }
+
     /// Empties the app's build cache. An unknown app has an empty one.
     pub fn purge_cache(&self, app: AppId) -> Result<(), BuildError> {
         remove_directory(&self.cache(app))

@@ -153,7 +153,7 @@ async fn a_static_site_brings_its_server_as_a_layer() {
 }
 
 #[tokio::test]
-async fn two_classic_buildpacks_run_in_order() {
+async fn attack_31_two_classic_buildpacks_run_in_order_and_offline_from_what_was_pinned() {
     let mut platform = platform();
     let packs = platform.home.path().join("packs");
     fs::create_dir(&packs).unwrap();
@@ -250,6 +250,25 @@ async fn attack_44_a_build_that_breaks_a_limit_is_killed_and_the_limit_named() {
     // A daemon that closed its output is under the same clock.
     compile(&mut platform, "exec > /dev/null 2>&1; sleep 60");
     check(&mut platform, Limit::Time, "(time)").await;
+}
+
+#[tokio::test]
+async fn attack_40_what_a_killed_server_left_is_swept_and_what_is_whole_stays() {
+    let mut platform = platform();
+    let (outcome, _) = platform.build(&fixture("binary")).await.ok();
+    let home = platform.home.path().to_owned();
+    let left =
+        ["work/b/app/x", "buildpacks/.new-1/x", "toolchains/.new-1/x", "layers/.new-1-0/x", "blobs/sha256/.new-1-0"];
+    for path in left {
+        fs::create_dir_all(home.join(path).parent().unwrap()).unwrap();
+        fs::write(home.join(path), "half").unwrap();
+    }
+    platform.builder.sweep().unwrap();
+    for path in left {
+        assert!(!home.join(path).exists(), "{path}");
+    }
+    assert!(platform.app(&outcome).path().join("serve").is_file());
+    assert!(platform.blobs.get(&outcome.manifest_digest).is_ok());
 }
 
 #[tokio::test]

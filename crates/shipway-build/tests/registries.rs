@@ -60,7 +60,7 @@ async fn django() {
     assert_eq!(third.slug.layers[0], first.slug.layers[0]);
     // Unpacked dependencies are not taken for something that the build step wrote.
     let layer = platform.home.path().join("layers").join(third.slug.layers[1].digest.hex());
-    assert!(layer.join("staticfiles/staticfiles.json").is_file() && !layer.join(".heroku").exists());
+    assert!(layer.join("staticfiles/staticfiles.json").is_file() && !layer.join(".heroku/python").exists());
 
     platform.set("DISABLE_COLLECTSTATIC", "1");
     let run = platform.build(&fixture("django5")).await;
