@@ -1,0 +1,526 @@
+//! The build, from the first header to the manifest.
+
+use crate::classic::{self, Classic};
+use crate::languages::{self, Dependencies, Language, Plan};
+use crate::model::{BuildError, BuildOutcome, BuildRequest, BuilderConfig, LayerKind, LayerRef, Pins, SlugManifest};
+use crate::output::{BuildOutput, Report};
+use crate::session::{DEFAULT_PATH, Session, used_bytes};
+use crate::slug::{self, Packing};
+use crate::sources::{self, Source};
+use crate::toolchains::Toolchains;
+use crate::tree::{SlugIgnore, Tree};
+use shipway_blobs::{Blobs, Layers};
+use shipway_domain::{AppId, ProcessType, procfile};
+use shipway_runtime::Runtime;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Builds apps. One for the whole platform; builds of different apps may run at once.
+pub struct Builder {
+    home: PathBuf,
+    layers: Layers,
+    blobs: Blobs,
+    runtime: Arc<dyn Runtime>,
+    config: BuilderConfig,
+    toolchains: Toolchains,
+}
+
+/// What the buildpacks of one build add up to.
+#[derive(Default)]
+struct Built {
+    layers: Vec<LayerRef>,
+    versions: BTreeMap<String, String>,
+    dependencies: BTreeMap<String, LayerRef>,
+    buildpacks: BTreeMap<String, String>,
+    names: Vec<String>,
+    titles: Vec<String>,
+    path: Vec<String>,
+    env: BTreeMap<String, String>,
+    process_types: BTreeMap<String, String>,
+    /// Directories below `/app` that are layers of their own, so they are not in the app's.
+    apart: Vec<PathBuf>,
+    /// Files in those that build steps wrote: they belong to the app's layer all the same.
+    touched: Vec<PathBuf>,
+    /// Dependency trees that go back into the cache: from where below `/app`, under which name.
+    keep: Vec<(PathBuf, String)>,
+}
+
+impl Builder {
+    /// Opens the builder of a data directory.
+    pub fn new(
+        home: &Path,
+        blobs: Blobs,
+        runtime: Arc<dyn Runtime>,
+        config: BuilderConfig,
+    ) -> Result<Self, BuildError> {
+        let toolchains =
+            Toolchains::new(home, &config).map_err(BuildError::platform("making the directory of toolchains"))?;
+        Ok(Self { home: home.into(), layers: Layers::open(home, blobs.clone())?, blobs, runtime, config, toolchains })
+    }
+
+    /// Where the tree of a build must be checked out before [`Builder::build`]: `work/<build-id>/app`.
+    pub fn source_directory(&self, build: shipway_domain::BuildId) -> PathBuf {
+        self.home.join("work").join(build.to_string()).join("app")
+    }
+
+    /// Removes what builds of an earlier process left: working directories, half-made buildpacks, toolchains, layers, blobs.
+    ///
+    /// Call it once, at start, when no process of an earlier build runs any more and before a tree is checked out.
+    pub fn sweep(&self) -> Result<(), BuildError> {
+        let sweeping = || BuildError::platform("sweeping what earlier builds left");
+        for (name, half_made) in [("work", ""), ("buildpacks", ".new-"), ("toolchains", ".new-")] {
+            let entries = match fs::read_dir(self.home.join(name)) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.map_err(sweeping())?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(sweeping())?;
+                if entry.file_name().as_encoded_bytes().starts_with(half_made.as_bytes()) {
+                    remove_anything(&entry.path()).map_err(sweeping())?;
+                }
+            }
+        }
+        self.layers.sweep()?;
+        Ok(self.blobs.sweep()?)
+    }
+
+    /// Empties the app's build cache. An unknown app has an empty one.
+    pub fn purge_cache(&self, app: AppId) -> Result<(), BuildError> {
+        remove_directory(&self.cache(app))
+            .and_then(|()| remove_directory(&self.kept(app)))
+            .map_err(BuildError::platform("emptying the build cache"))
+    }
+
+    fn cache(&self, app: AppId) -> PathBuf {
+        self.home.join("cache").join(app.to_string())
+    }
+
+    /// Dependency trees between builds. Beside the cache, because builds can write links into that, and we move these.
+    fn kept(&self, app: AppId) -> PathBuf {
+        self.home.join("cache").join(format!("{app}.dependencies"))
+    }
+
+    /// Builds the tree at [`Builder::source_directory`] and stores the slug; the working directory is gone afterwards.
+    ///
+    /// The layers of the slug are in the blob store and unpacked when this returns. Two builds of one app must not run at
+    /// once: they share a cache. What to say to the pusher is in the error and is not in `out` yet.
+    pub async fn build(
+        &self,
+        request: &BuildRequest,
+        out: &mut dyn BuildOutput,
+        cancel: &CancellationToken,
+    ) -> Result<BuildOutcome, BuildError> {
+        let work = self.home.join("work").join(request.build.to_string());
+        let mut session = Session {
+            request,
+            config: &self.config,
+            runtime: self.runtime.clone(),
+            report: Report::new(out),
+            cancel,
+            started: Instant::now(),
+            work: work.clone(),
+            home: &self.home,
+        };
+        let result = self.run(&mut session).await;
+        let removed = tokio::task::spawn_blocking(move || remove_directory(&work)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(build.id = %request.build, %error, "the build's working directory could not be removed");
+        }
+        result
+    }
+
+    async fn run(&self, session: &mut Session<'_>) -> Result<BuildOutcome, BuildError> {
+        let request = session.request;
+        let tree = Tree::open(&session.app())?;
+        let sources =
+            request.buildpacks.iter().map(|name| sources::read(name, &self.config)).collect::<Result<Vec<_>, _>>()?;
+        let inputs = slug::request_inputs(request, &self.config, &sources);
+        if let Some(outcome) = self.reuse(session, inputs.as_deref()) {
+            return Ok(outcome);
+        }
+        if request.clear_cache {
+            self.purge_cache(request.app)?;
+            session.report.detail("The build cache is empty, as asked");
+        }
+        fs::create_dir_all(self.cache(request.app)).map_err(BuildError::platform("making the build cache"))?;
+        if tree.has(".env") {
+            session.report.warning(
+                ".env is in the repository: its values become part of the slug and of git's history.\nSet them with `heroku config:set` and remove the file with `git rm --cached .env`.",
+            );
+        }
+        // Read now, so that a bad line does not cost a whole build.
+        let before = read_procfile(&tree)?;
+        let mut built = Built::default();
+        if sources.is_empty() {
+            let Some(language) = languages::all().into_iter().find(|l| l.detect(&tree)) else {
+                return Err(BuildError::User(
+                    "No buildpack knows this app. Add a Procfile (`web: <command>`), requirements.txt, package.json or index.html at the top of the tree, or name a buildpack with `heroku buildpacks:set`.".into(),
+                ));
+            };
+            self.language(language, &tree, session, &mut built).await?;
+        } else {
+            self.several(&request.buildpacks, &sources, &tree, session, &mut built).await?;
+        }
+        session.cancelled()?;
+        let procfile = read_procfile(&tree)?.or(before);
+        let outcome = self.assemble(session, &tree, built, procfile, inputs).await?;
+        let used = used_bytes(&self.cache(request.app)).unwrap_or(0) + used_bytes(&self.kept(request.app)).unwrap_or(0);
+        if used > request.size.disk_mib << 21 {
+            session.report.warning("The build cache had grown past its limit and was emptied");
+            self.purge_cache(request.app)?;
+        }
+        Ok(outcome)
+    }
+
+    /// The outcome of the last build, when everything that goes into this one is the same and its layers are all there.
+    fn reuse(&self, session: &mut Session<'_>, inputs: Option<&str>) -> Option<BuildOutcome> {
+        let previous = session.request.previous.as_ref().filter(|_| !session.request.clear_cache)?;
+        let slug = previous.slug.clone()?;
+        if inputs.is_none() || previous.inputs.as_deref() != inputs {
+            return None;
+        }
+        for layer in &slug.layers {
+            if !self.blobs.exists(&layer.digest) {
+                return None;
+            }
+            self.layers.unpack(&layer.digest).ok()?;
+        }
+        let (manifest_digest, config_digest) = slug::store(&slug, &self.blobs).ok()?;
+        session.report.header("This commit was built before with the same inputs: its slug is used again");
+        Some(BuildOutcome {
+            size_bytes: slug.layers.iter().map(|l| l.size_bytes).sum(),
+            slug,
+            manifest_digest,
+            config_digest,
+            pins: previous.clone(),
+            warnings: Vec::new(),
+            reused: true,
+        })
+    }
+
+    async fn several(
+        &self,
+        names: &[String],
+        sources: &[Source],
+        tree: &Tree,
+        session: &mut Session<'_>,
+        built: &mut Built,
+    ) -> Result<(), BuildError> {
+        let mut classics = 0;
+        for (name, source) in names.iter().zip(sources) {
+            session.cancelled()?;
+            if let Source::BuiltIn(language) = source {
+                if !language.detect(tree) {
+                    return Err(BuildError::User(format!(
+                        "{name} does not know this app: no file of the tree is one of its signs. Remove it with `heroku buildpacks:remove {name} -a {}`.",
+                        session.request.app_name
+                    )));
+                }
+                self.language(*language, tree, session, built).await?;
+                continue;
+            }
+            classic::write_env_directory(session)?;
+            let hex = sources::fetch(source, name, session).await?;
+            let classic = Classic { index: classics, name: name.clone() };
+            sources::copy(&self.home, &hex, &session.work.join(format!("buildpack-{classics}")))?;
+            classics += 1;
+            built.buildpacks.insert(name.clone(), hex);
+            let Some(title) = classic.detect(session).await? else {
+                return Err(BuildError::User(format!(
+                    "The buildpack {name} does not know this app: its bin/detect said no. Change it with `heroku buildpacks:set`."
+                )));
+            };
+            session.report.header(&format!("{title} app detected"));
+            classic.compile(session).await?;
+            let released = classic.release(session).await?;
+            for addon in released.addons {
+                session.report.warning(&format!(
+                    "{name} asks for the add-on {addon}; add it with `heroku addons:create {addon}` if the app needs it"
+                ));
+            }
+            built.env.extend(released.config_vars);
+            built.process_types.extend(released.process_types);
+            built.names.push(name.clone());
+            built.titles.push(title);
+        }
+        Ok(())
+    }
+
+    async fn language(
+        &self,
+        language: &'static dyn Language,
+        tree: &Tree,
+        session: &mut Session<'_>,
+        built: &mut Built,
+    ) -> Result<(), BuildError> {
+        session.report.header(&format!("{} app detected", language.title()));
+        let plan = language.plan(tree, session, &self.toolchains).await?;
+        for note in &plan.notes {
+            session.report.detail(note);
+        }
+        if let Some(name) = &plan.toolchain {
+            self.toolchain_layer(name, session, built).await?;
+        }
+        language.before(&plan, tree, session).await?;
+        match plan.dependencies.clone() {
+            Some(dependencies) => self.with_dependencies(language, &plan, &dependencies, tree, session, built).await?,
+            None => language.build(&plan, tree, session).await?,
+        }
+        built.names.push(language.name().into());
+        built.titles.push(language.title().into());
+        built.versions.extend(plan.versions);
+        built.path.extend(plan.path);
+        built.env.extend(plan.env);
+        built.process_types.extend(plan.process_types.into_iter().map(|(k, v)| (k.to_string(), v)));
+        Ok(())
+    }
+
+    /// A fetched language version as a layer of its own; packed once, then known by its name.
+    async fn toolchain_layer(
+        &self,
+        name: &str,
+        session: &mut Session<'_>,
+        built: &mut Built,
+    ) -> Result<(), BuildError> {
+        let layer = match self.known(session, name) {
+            Some(layer) => layer,
+            None => {
+                let packing = Packing::everything(self.toolchains.path(name), LayerKind::Toolchain, Some(name.into()));
+                slug::pack(&self.layers, packing).await?.0
+            }
+        };
+        built.dependencies.insert(name.into(), layer.clone());
+        built.layers.push(layer);
+        Ok(())
+    }
+
+    /// The layer that the last build made from these inputs, if it is still there.
+    fn known(&self, session: &Session<'_>, inputs: &str) -> Option<LayerRef> {
+        let previous = session.request.previous.as_ref().filter(|_| !session.request.clear_cache)?;
+        let layer = previous.dependencies.get(inputs)?;
+        (self.blobs.exists(&layer.digest) && self.layers.unpack(&layer.digest).is_ok()).then(|| layer.clone())
+    }
+
+    async fn with_dependencies(
+        &self,
+        language: &'static dyn Language,
+        plan: &Plan,
+        dependencies: &Dependencies,
+        tree: &Tree,
+        session: &mut Session<'_>,
+        built: &mut Built,
+    ) -> Result<(), BuildError> {
+        let app = session.app();
+        let place = app.join(dependencies.path);
+        let placing = || BuildError::platform(format!("making room for {}", dependencies.path));
+        // From here on every directory above it is a real one, not a link of the app's.
+        slug::make_parents(&app, Path::new(dependencies.path)).map_err(placing())?;
+        // What was committed there is not what the lock file asks for.
+        if place.symlink_metadata().is_ok() {
+            session.report.warning(&format!(
+                "{} is in the repository; what {} asks for is used instead",
+                dependencies.path, dependencies.source
+            ));
+            remove_anything(&place).map_err(placing())?;
+        }
+        let known = self.known(session, &dependencies.inputs);
+        let began = Instant::now();
+        let kept = self.kept(session.request.app).join(&dependencies.inputs);
+        let wanted = known.is_none() || dependencies.needed_to_build;
+        let kept = wanted && restore(&kept, &app, dependencies.path)?;
+        match &known {
+            Some(layer) => {
+                session.report.detail(&format!("{} is unchanged: its layer is used again", dependencies.source));
+                if wanted && !kept {
+                    if dependencies.stripped {
+                        language.install(plan, session).await?;
+                    } else {
+                        slug::unpack_into(&self.blobs, layer, &app).await?;
+                    }
+                }
+            }
+            None if kept => {
+                session.report.detail(&format!("{} is unchanged: installed before", dependencies.source));
+            }
+            None => {
+                language.install(plan, session).await?;
+                session.report.took("Installed", began.elapsed());
+            }
+        }
+        if dependencies.needed_to_build {
+            let work = session.work.clone();
+            let mark = slug::blocking(move || slug::mark(&work)).await?;
+            if let Err(error) = language.build(plan, tree, session).await {
+                // What took long to install is there for the next try.
+                if slug::is_plain_directory(&app, Path::new(dependencies.path)) {
+                    keep(&place, &self.kept(session.request.app), &dependencies.inputs)?;
+                }
+                return Err(error);
+            }
+            built.touched.extend(slug::touched(&app, Path::new(dependencies.path), mark)?);
+            if dependencies.stripped && known.is_none() {
+                slug::duplicate(&app, Path::new(dependencies.path), &session.work.join("kept")).await?;
+                language.strip(plan, session).await?;
+                built.keep.push((session.work.join("kept").join(dependencies.path), dependencies.inputs.clone()));
+            } else {
+                built.keep.push((place.clone(), dependencies.inputs.clone()));
+            }
+        } else {
+            language.build(plan, tree, session).await?;
+        }
+        // The app's own code ran: what lies there now need not be what was put there.
+        if (known.is_none() || dependencies.needed_to_build)
+            && !slug::is_plain_directory(&app, Path::new(dependencies.path))
+        {
+            return Err(BuildError::User(format!(
+                "After the build {} is not a directory any more. Leave it to {}; it is made into a layer of its own.",
+                dependencies.path,
+                language.title()
+            )));
+        }
+        let layer = match known {
+            Some(layer) => layer,
+            None => {
+                let packing = Packing {
+                    subtree: dependencies.path.into(),
+                    ..Packing::everything(app, LayerKind::Dependencies, Some(dependencies.inputs.clone()))
+                };
+                slug::pack(&self.layers, packing).await?.0
+            }
+        };
+        built.dependencies.insert(dependencies.inputs.clone(), layer.clone());
+        built.layers.push(layer);
+        built.apart.push(dependencies.path.into());
+        Ok(())
+    }
+
+    async fn assemble(
+        &self,
+        session: &mut Session<'_>,
+        tree: &Tree,
+        built: Built,
+        procfile: Option<BTreeMap<ProcessType, String>>,
+        inputs: Option<String>,
+    ) -> Result<BuildOutcome, BuildError> {
+        let mut process_types = BTreeMap::new();
+        for (name, command) in &built.process_types {
+            let name = ProcessType::parse(name)
+                .map_err(|e| BuildError::User(format!("A buildpack's default process types: {e}")))?;
+            process_types.insert(name, command.clone());
+        }
+        session.report.header("Discovering process types");
+        match &procfile {
+            Some(types) => {
+                session.report.detail(&format!("Procfile declares types -> {}", listed(types.keys())));
+                process_types.extend(types.clone());
+            }
+            None => session
+                .report
+                .detail(&format!("Procfile declares types -> (none); defaults -> {}", listed(process_types.keys()))),
+        }
+        if !process_types.keys().any(ProcessType::is_web) {
+            session.report.warning(
+                "There is no web process type, so nothing answers requests.\nIf it should, add a line to the Procfile: `web: <command that listens on $PORT>`.",
+            );
+        }
+        session.report.header("Compressing...");
+        let ignore = tree.text(".slugignore")?.map(|text| SlugIgnore::parse(&text)).unwrap_or_default();
+        let packing = Packing {
+            apart: built.apart,
+            touched: built.touched,
+            ignore,
+            ..Packing::everything(session.app(), LayerKind::App, None)
+        };
+        let (app, skipped) = slug::pack(&self.layers, packing).await?;
+        if !skipped.is_empty() {
+            session.report.warning(&format!(
+                "Left out, because a slug holds only files, directories and links: {}",
+                listed(skipped.iter().map(|p| p.display()))
+            ));
+        }
+        let mut layers = built.layers;
+        layers.push(app);
+        let size_bytes = layers.iter().map(|l| l.size_bytes).sum::<u64>();
+        session.report.detail(&format!("Done: {}", megabytes(size_bytes)));
+        for (from, name) in built.keep {
+            keep(&from, &self.kept(session.request.app), &name)?;
+        }
+        let mut env = built.env;
+        let mut path = built.path;
+        path.extend(env.remove("PATH"));
+        path.push(DEFAULT_PATH.into());
+        env.insert("PATH".into(), path.join(":"));
+        let slug = SlugManifest {
+            layers,
+            process_types,
+            env,
+            language: built.titles.join(", "),
+            buildpacks: built.names,
+            stack: self.config.stack.clone(),
+        };
+        let (manifest_digest, config_digest) = slug::store(&slug, &self.blobs)?;
+        let pins = Pins {
+            versions: built.versions,
+            dependencies: built.dependencies,
+            buildpacks: built.buildpacks,
+            inputs,
+            slug: Some(slug.clone()),
+        };
+        let warnings = std::mem::take(&mut session.report.warnings);
+        Ok(BuildOutcome { slug, manifest_digest, config_digest, size_bytes, pins, warnings, reused: false })
+    }
+}
+
+fn read_procfile(tree: &Tree) -> Result<Option<BTreeMap<ProcessType, String>>, BuildError> {
+    let Some(text) = tree.text("Procfile")? else { return Ok(None) };
+    procfile::parse(&text)
+        .map(Some)
+        .map_err(|e| BuildError::User(format!("{e}. Fix that line, commit, and push again.")))
+}
+
+/// Moves a kept dependency tree into place. Says whether there was one.
+fn restore(kept: &Path, app: &Path, path: &str) -> Result<bool, BuildError> {
+    let restoring = || BuildError::platform(format!("taking {path} out of the build cache"));
+    if !fs::symlink_metadata(kept).is_ok_and(|meta| meta.is_dir()) {
+        return Ok(false);
+    }
+    fs::rename(kept, app.join(path)).map_err(restoring())?;
+    Ok(true)
+}
+
+/// Moves a dependency tree into the cache, in place of those of earlier inputs.
+fn keep(from: &Path, directory: &Path, name: &str) -> Result<(), BuildError> {
+    let keeping = || BuildError::platform("keeping dependencies in the build cache");
+    remove_directory(directory).map_err(keeping())?;
+    fs::create_dir_all(directory).map_err(keeping())?;
+    fs::rename(from, directory.join(name)).map_err(keeping())
+}
+
+fn remove_directory(path: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn remove_anything(path: &Path) -> std::io::Result<()> {
+    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+fn listed(items: impl Iterator<Item = impl std::fmt::Display>) -> String {
+    let all: Vec<String> = items.map(|i| i.to_string()).collect();
+    if all.is_empty() { "(none)".into() } else { all.join(", ") }
+}
+
+/// `92.1M`, as Heroku writes a slug's size.
+fn megabytes(bytes: u64) -> String {
+    if bytes < 100 << 10 {
+        format!("{:.1}K", bytes as f64 / 1024.0)
+    } else {
+        format!("{:.1}M", bytes as f64 / 1048576.0)
+    }
+}

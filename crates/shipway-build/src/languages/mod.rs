@@ -1,0 +1,150 @@
+//! The built-in buildpacks, all by one trait.
+//!
+//! A language first makes a [`Plan`] from the tree alone, without starting a process: its versions, what its dependency
+//! layer is made from, whether build steps need the dependencies at hand. The builder compares the inputs with the last
+//! build's; only when they differ does it call [`Language::install`].
+
+use crate::model::BuildError;
+use crate::session::{Session, Step};
+use crate::toolchains::Toolchains;
+use crate::tree::Tree;
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+
+pub(crate) mod node;
+pub(crate) mod procfile;
+pub(crate) mod python;
+pub(crate) mod static_files;
+
+/// A built-in buildpack.
+#[async_trait]
+pub(crate) trait Language: Send + Sync {
+    /// The buildpack's name: `heroku/python`.
+    fn name(&self) -> &'static str;
+
+    /// What people call it: `Python`.
+    fn title(&self) -> &'static str;
+
+    /// Whether the tree looks like one of its apps.
+    fn detect(&self, tree: &Tree) -> bool;
+
+    /// What will be done. May fetch a toolchain that no app had before; starts nothing else.
+    async fn plan(&self, tree: &Tree, session: &mut Session<'_>, tools: &Toolchains) -> Result<Plan, BuildError>;
+
+    /// The app's own hook before anything is installed.
+    async fn before(&self, _plan: &Plan, _tree: &Tree, _session: &mut Session<'_>) -> Result<(), BuildError> {
+        Ok(())
+    }
+
+    /// Makes the dependency tree at its path in the app.
+    async fn install(&self, _plan: &Plan, _session: &mut Session<'_>) -> Result<(), BuildError> {
+        Ok(())
+    }
+
+    /// The app's own build steps, with the dependencies in place when the plan asked for them.
+    async fn build(&self, _plan: &Plan, _tree: &Tree, _session: &mut Session<'_>) -> Result<(), BuildError> {
+        Ok(())
+    }
+
+    /// Makes the dependency tree what it is at run time (development dependencies removed), once, before it is packed.
+    async fn strip(&self, _plan: &Plan, _session: &mut Session<'_>) -> Result<(), BuildError> {
+        Ok(())
+    }
+}
+
+/// What a language will do with a tree.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Versions it chose, by tool: kept for the next build.
+    pub(crate) versions: BTreeMap<String, String>,
+    /// What it says about them.
+    pub(crate) notes: Vec<String>,
+    /// Directory of `toolchains/` that the app's dynos need as a layer of its own, and that builds see at `/toolchain`.
+    pub(crate) toolchain: Option<String>,
+    /// Its dependency layer, if it has one.
+    pub(crate) dependencies: Option<Dependencies>,
+    /// Directories before the stack's own in `PATH`, in the build and in dynos.
+    pub(crate) path: Vec<String>,
+    /// Defaults of the environment in dynos.
+    pub(crate) env: BTreeMap<String, String>,
+    /// Process types when the Procfile does not name them.
+    pub(crate) process_types: BTreeMap<&'static str, String>,
+    /// What the language tells its own later steps.
+    pub(crate) own: BTreeMap<&'static str, String>,
+}
+
+/// A dependency layer to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Dependencies {
+    /// Where it lies below `/app`.
+    pub(crate) path: &'static str,
+    /// Hex digest of everything that it is made from.
+    pub(crate) inputs: String,
+    /// Whether build steps need it, so that it is put back in place when it is not installed anew.
+    pub(crate) needed_to_build: bool,
+    /// Whether [`Language::strip`] takes something away, so that the layer is not enough to build with.
+    pub(crate) stripped: bool,
+    /// What it was asked for by: `requirements.txt`.
+    pub(crate) source: &'static str,
+}
+
+/// Every built-in buildpack, in the order in which they are tried.
+pub(crate) fn all() -> [&'static dyn Language; 4] {
+    // A Python app often has a package.json for its assets; with both, Heroku's order decides for Node.js only if it is
+    // asked for, and so do we.
+    [&python::Python, &node::Node, &static_files::StaticFiles, &procfile::Procfile]
+}
+
+/// The built-in buildpack that goes by this name, in any of the forms in which Heroku writes it.
+pub(crate) fn by_name(name: &str) -> Option<&'static dyn Language> {
+    let name = name.strip_prefix("urn:buildpack:").unwrap_or(name);
+    let name =
+        name.strip_prefix("https://github.com/heroku/heroku-buildpack-").map_or(name, |n| n.trim_end_matches(".git"));
+    let short = name.strip_prefix("heroku/").unwrap_or(name);
+    let short = match short {
+        "node" => "nodejs",
+        "heroku-community/static" | "heroku-community/nginx-static" => "static",
+        other => other,
+    };
+    all().into_iter().find(|language| language.name().strip_prefix("heroku/") == Some(short))
+}
+
+/// Runs one of an app's own hooks (`bin/post_compile`) or scripts; a failure names it.
+pub(crate) async fn run_own(session: &mut Session<'_>, step: Step, what: &str) -> Result<(), BuildError> {
+    let finished = session.run(step).await?;
+    if finished.status == 0 {
+        return Ok(());
+    }
+    Err(BuildError::User(format!(
+        "{what} exited with {}. Its output is above; it runs at build time with the app's config vars, without its database.",
+        finished.status
+    )))
+}
+
+/// The last lines of an output, for a message.
+pub(crate) fn tail(output: &str, lines: usize) -> String {
+    let all: Vec<&str> = output.lines().filter(|l| !l.trim().is_empty()).collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_of_buildpacks() {
+        let check = |name: &str, expected: Option<&str>| {
+            assert_eq!(super::by_name(name).map(|l| l.name()), expected, "{name}");
+        };
+        for name in [
+            "heroku/python",
+            "python",
+            "urn:buildpack:heroku/python",
+            "https://github.com/heroku/heroku-buildpack-python.git",
+        ] {
+            check(name, Some("heroku/python"));
+        }
+        check("heroku/nodejs", Some("heroku/nodejs"));
+        check("heroku-community/static", Some("heroku/static"));
+        check("heroku/ruby", None);
+        check("https://github.com/acme/heroku-buildpack-python", None);
+    }
+}

@@ -1,0 +1,334 @@
+//! Node.js with npm or yarn 1.
+//!
+//! The dependency layer is `node_modules` without development dependencies. When a build script needs those, the whole
+//! directory is kept in the app's cache beside the layer, so an unchanged lock file costs no installation either way.
+
+use super::{Dependencies, Language, Plan, run_own, tail};
+use crate::model::BuildError;
+use crate::session::{DEFAULT_PATH, Session, Show, Step};
+use crate::toolchains::{Place, Toolchains, present, toolchain_mount};
+use crate::tree::{Inputs, Tree};
+use crate::versions::{Range, Version};
+use async_trait::async_trait;
+use serde_json::Value;
+
+pub(crate) struct Node;
+
+#[async_trait]
+impl Language for Node {
+    fn name(&self) -> &'static str {
+        "heroku/nodejs"
+    }
+
+    fn title(&self) -> &'static str {
+        "Node.js"
+    }
+
+    fn detect(&self, tree: &Tree) -> bool {
+        tree.has("package.json")
+    }
+
+    async fn plan(&self, tree: &Tree, session: &mut Session<'_>, tools: &Toolchains) -> Result<Plan, BuildError> {
+        let package = read_package(tree)?;
+        let mut plan = Plan::default();
+        let version = choose(&package, session, tools, &mut plan).await?;
+        plan.versions.insert("node".into(), version.to_string());
+        plan.env.insert("NODE_ENV".into(), "production".into());
+        plan.path.push("/app/.heroku/node/bin".into());
+        plan.path.push("/app/node_modules/.bin".into());
+        if script(&package, "start") || tree.has("server.js") {
+            plan.process_types.insert("web", "npm start".into());
+        }
+        if script(&package, "heroku-prebuild") {
+            plan.own.insert("prebuild", "heroku-prebuild".into());
+        }
+        if let Some(name) = ["heroku-postbuild", "build"].into_iter().find(|name| script(&package, name)) {
+            plan.own.insert("build", name.into());
+        }
+        if script(&package, "heroku-cleanup") {
+            plan.own.insert("cleanup", "heroku-cleanup".into());
+        }
+        let Some(manager) = manager(tree, &package)? else { return Ok(plan) };
+        if manager == "yarn.lock" {
+            let yarn = tools.yarn(session).await.map_err(|why| {
+                BuildError::User(format!(
+                    "yarn could not be fetched for yarn.lock: {why}\nTry again, or commit a package-lock.json instead."
+                ))
+            })?;
+            plan.own.insert("yarn", yarn);
+        }
+        plan.own.insert("manager", manager.into());
+        let building = plan.own.contains_key("build");
+        let keep_all = ["NPM_CONFIG_PRODUCTION", "YARN_PRODUCTION"]
+            .iter()
+            .any(|name| session.request.env.get(*name).is_some_and(|v| v == "false"));
+        let stripped = building && !keep_all && filled(&package, "devDependencies");
+        if building || keep_all {
+            plan.own.insert("everything", String::new());
+        }
+        plan.dependencies = Some(Dependencies {
+            path: "node_modules",
+            inputs: inputs(tree, &package, session, &version, manager, building || keep_all)?,
+            needed_to_build: building,
+            stripped,
+            source: manager,
+        });
+        Ok(plan)
+    }
+
+    async fn before(&self, plan: &Plan, _: &Tree, session: &mut Session<'_>) -> Result<(), BuildError> {
+        run_script(plan, "prebuild", session).await
+    }
+
+    async fn install(&self, plan: &Plan, session: &mut Session<'_>) -> Result<(), BuildError> {
+        let everything = plan.own.contains_key("everything");
+        let manager = plan.own.get("manager").map_or("package.json", String::as_str);
+        let (command, what) = match manager {
+            "yarn.lock" if everything => (
+                "yarn install --frozen-lockfile --production=false --non-interactive --no-progress --cache-folder /cache/yarn",
+                "`yarn install --frozen-lockfile`",
+            ),
+            "yarn.lock" => (
+                "yarn install --frozen-lockfile --production=true --non-interactive --no-progress --cache-folder /cache/yarn",
+                "`yarn install --frozen-lockfile`",
+            ),
+            "package.json" if everything => ("npm install --no-package-lock --include=dev", "`npm install`"),
+            "package.json" => ("npm install --no-package-lock --omit=dev", "`npm install`"),
+            _ if everything => ("npm ci --include=dev", "`npm ci`"),
+            _ => ("npm ci --omit=dev", "`npm ci`"),
+        };
+        session.report.header(&format!("Installing node modules ({manager})"));
+        let finished = session.run(step(plan, session, command, &[])).await?;
+        if finished.status == 0 {
+            return Ok(());
+        }
+        let help = if finished.output.contains("can only install packages when your package.json and package-lock.json")
+        {
+            "package.json and package-lock.json disagree. Run `npm install`, commit package-lock.json, and push again."
+        } else {
+            "Fix what it names, commit, and push again."
+        };
+        Err(BuildError::User(format!(
+            "{what} failed (exit status {}):\n{}\n{help}",
+            finished.status,
+            tail(&finished.output, 3)
+        )))
+    }
+
+    async fn build(&self, plan: &Plan, _: &Tree, session: &mut Session<'_>) -> Result<(), BuildError> {
+        run_script(plan, "build", session).await?;
+        run_script(plan, "cleanup", session).await
+    }
+
+    async fn strip(&self, plan: &Plan, session: &mut Session<'_>) -> Result<(), BuildError> {
+        session.report.header("Pruning development dependencies");
+        let command = if plan.own.contains_key("yarn") {
+            "yarn install --frozen-lockfile --production=true --ignore-scripts --non-interactive --no-progress --cache-folder /cache/yarn"
+        } else if plan.own.get("manager").is_some_and(|m| m == "package.json") {
+            "npm prune --omit=dev --no-package-lock"
+        } else {
+            "npm prune --omit=dev"
+        };
+        let finished = session.run(step(plan, session, command, &[])).await?;
+        if finished.status == 0 {
+            return Ok(());
+        }
+        Err(BuildError::User(format!(
+            "Pruning failed (exit status {}):\n{}",
+            finished.status,
+            tail(&finished.output, 3)
+        )))
+    }
+}
+
+fn read_package(tree: &Tree) -> Result<Value, BuildError> {
+    let Some(text) = tree.text("package.json")? else {
+        return Err(BuildError::User(
+            "There is no package.json at the top of the tree. Run `npm init`, commit it, and push again.".into(),
+        ));
+    };
+    match serde_json::from_str::<Value>(text.trim_start_matches('\u{feff}')) {
+        Ok(package) if package.is_object() => Ok(package),
+        Ok(_) => Err(BuildError::User("package.json is not a JSON object.".into())),
+        Err(e) => Err(BuildError::User(format!("package.json is not JSON: {e}. Fix it, commit, and push again."))),
+    }
+}
+
+fn script(package: &Value, name: &str) -> bool {
+    package["scripts"][name].as_str().is_some_and(|s| !s.trim().is_empty())
+}
+
+fn filled(package: &Value, field: &str) -> bool {
+    package[field].as_object().is_some_and(|o| !o.is_empty())
+}
+
+async fn choose(
+    package: &Value,
+    session: &mut Session<'_>,
+    tools: &Toolchains,
+    plan: &mut Plan,
+) -> Result<Version, BuildError> {
+    let before = session.request.previous.as_ref().and_then(|p| p.versions.get("node")).cloned();
+    let found = tools.nodes().await;
+    let (wanted, because) = match (package["engines"]["node"].as_str(), before.and_then(|v| Version::parse(&v))) {
+        (Some(range), _) => (range.trim().to_string(), "engines in package.json"),
+        (None, Some(version)) => (format!("{}.x", version.0[0]), "the app's first build"),
+        (None, None) => {
+            plan.notes.push(
+                "No version is named: it stays the one of this build. Name one as engines.node in package.json".into(),
+            );
+            ("*".into(), "the platform's default")
+        }
+    };
+    let Some(range) = Range::parse(&wanted) else {
+        return Err(BuildError::User(format!(
+            "package.json: engines.node is {:?}, which is not a range of versions. Write one like \"20.x\", commit, and push again.",
+            wanted.chars().take(60).collect::<String>()
+        )));
+    };
+    // The stack's own costs no layer, so it goes first.
+    let fits = |place: fn(&Place) -> bool| found.iter().find(|(v, p)| place(p) && range.contains(v)).cloned();
+    let chosen = fits(|p| matches!(p, Place::Host(_))).or_else(|| fits(|p| matches!(p, Place::Toolchain(_))));
+    let (version, place) = match chosen {
+        Some(chosen) => chosen,
+        None => {
+            session.report.detail(&format!("Fetching Node.js {wanted} for all apps of this platform"));
+            tools.fetch_node(&wanted, session).await.map_err(|why| {
+                let nearest = found.first().map_or("20.x".into(), |(v, _)| format!("{}.x", v.0[0]));
+                BuildError::User(format!(
+                    "This app wants Node.js {wanted} (from {because}). Present on this platform: {}.\nFetching it failed: {why}\nUse one that is present: `npm pkg set engines.node={nearest}`, commit, and push again.",
+                    present(&found)
+                ))
+            })?
+        }
+    };
+    if let Place::Toolchain(name) = place {
+        plan.toolchain = Some(name);
+    }
+    plan.notes.insert(0, format!("Using Node.js {version} ({because})"));
+    Ok(version)
+}
+
+/// The file that decides what is installed. None: nothing is.
+fn manager(tree: &Tree, package: &Value) -> Result<Option<&'static str>, BuildError> {
+    let locks: Vec<&'static str> = ["package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml"]
+        .into_iter()
+        .filter(|f| tree.has(f))
+        .collect();
+    if locks.contains(&"yarn.lock") && locks.len() > 1 {
+        return Err(BuildError::User(format!(
+            "There are two lock files, {}. Remove the one that you do not use.",
+            locks.join(" and ")
+        )));
+    }
+    if locks == ["pnpm-lock.yaml"] {
+        return Err(BuildError::User(
+            "pnpm is not supported yet. Commit a package-lock.json (`npm install`) in place of pnpm-lock.yaml.".into(),
+        ));
+    }
+    if locks == ["yarn.lock"] && tree.has(".yarnrc.yml") {
+        return Err(BuildError::User("Only yarn 1 is supported, and .yarnrc.yml belongs to a later one. Commit a package-lock.json (`npm install`) in place of yarn.lock.".into()));
+    }
+    let asks = ["dependencies", "devDependencies", "optionalDependencies", "workspaces"];
+    let asks = asks.iter().any(|f| filled(package, f) || package[*f].is_array());
+    Ok(if asks { Some(locks.first().copied().unwrap_or("package.json")) } else { None })
+}
+
+fn inputs(
+    tree: &Tree,
+    package: &Value,
+    session: &Session<'_>,
+    version: &Version,
+    manager: &'static str,
+    everything: bool,
+) -> Result<String, BuildError> {
+    const FIELDS: &[&str] = &[
+        "name",
+        "dependencies",
+        "devDependencies",
+        "optionalDependencies",
+        "peerDependencies",
+        "bundleDependencies",
+        "bundledDependencies",
+        "overrides",
+        "resolutions",
+        "engines",
+        "workspaces",
+        "bin",
+        "packageManager",
+    ];
+    const HOOKS: &[&str] =
+        &["preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare"];
+    let mut inputs = Inputs::new("nodejs 1")
+        .with("version", version.to_string())
+        .with("stack", &session.config.stack_fingerprint)
+        .with("platform", std::env::consts::ARCH)
+        .with("manager", manager)
+        .with("everything", everything.to_string());
+    for field in FIELDS {
+        inputs = inputs.with(field, package[*field].to_string());
+    }
+    for file in ["package-lock.json", "npm-shrinkwrap.json", "yarn.lock", ".npmrc", ".yarnrc"] {
+        inputs = inputs.with_file(tree, file)?;
+    }
+    let settings = session.config.client_settings.iter().chain(&session.request.env);
+    let relevant = |k: &str| {
+        let k = k.to_ascii_uppercase();
+        k.starts_with("NPM_") || k.starts_with("YARN_")
+    };
+    for (name, value) in settings.filter(|(k, _)| relevant(k)) {
+        inputs = inputs.with(name, value);
+    }
+    let hooks = HOOKS.iter().any(|hook| script(package, hook));
+    let local = ["dependencies", "devDependencies", "optionalDependencies"].iter().any(|field| {
+        package[*field].as_object().is_some_and(|o| {
+            o.values().filter_map(Value::as_str).any(|spec| {
+                ["file:", "link:", ".", "/", "~/", "workspace:"].iter().any(|prefix| spec.starts_with(prefix))
+            })
+        })
+    });
+    if hooks || local || !package["workspaces"].is_null() {
+        // What they read is not known, so everything counts.
+        inputs = inputs.with_tree(tree)?;
+    }
+    Ok(inputs.hex())
+}
+
+fn step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str, &str)]) -> Step {
+    let mut mounts = Session::app_mounts();
+    let mut path = String::new();
+    if let Some(name) = &plan.toolchain {
+        mounts.push(toolchain_mount(name, "/toolchain"));
+        path.push_str("/toolchain/.heroku/node/bin:");
+    }
+    if let Some(name) = plan.own.get("yarn") {
+        mounts.push(toolchain_mount(name, "/yarn"));
+        path.push_str("/yarn/.heroku/yarn/node_modules/.bin:");
+    }
+    path.push_str("/app/node_modules/.bin:");
+    path.push_str(DEFAULT_PATH);
+    let mut env = session.app_env(own);
+    for (name, value) in [
+        ("PATH", path.as_str()),
+        ("npm_config_cache", "/cache/npm"),
+        ("npm_config_audit", "false"),
+        ("npm_config_fund", "false"),
+        ("npm_config_update_notifier", "false"),
+        ("npm_config_progress", "false"),
+        ("CI", "true"),
+    ] {
+        env.insert(name.into(), value.into());
+    }
+    env.entry("NODE_ENV".into()).or_insert_with(|| "production".into());
+    // The options of the commands decide; these would contradict them.
+    env.remove("NPM_CONFIG_PRODUCTION");
+    env.remove("YARN_PRODUCTION");
+    Step { command, env, mounts, directory: "/app", show: Show::Indented }
+}
+
+async fn run_script(plan: &Plan, which: &str, session: &mut Session<'_>) -> Result<(), BuildError> {
+    let Some(name) = plan.own.get(which) else { return Ok(()) };
+    session.report.header(&format!("Running the {name} script"));
+    let step = step(plan, session, r#"exec npm run --if-present "$SCRIPT""#, &[("SCRIPT", name)]);
+    run_own(session, step, &format!("The {name} script of package.json")).await
+}

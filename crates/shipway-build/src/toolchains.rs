@@ -1,0 +1,284 @@
+//! Language versions: the host's own, and those fetched once for all apps into `toolchains/<name>/`.
+//!
+//! A toolchain lies as it will lie below `/app`: `toolchains/node-20.11.0/.heroku/node/bin/node`. It is fetched in a sandbox
+//! that sees neither the app nor its config vars, so that no app can choose what another one gets.
+
+use crate::languages::tail;
+use crate::model::{BuildError, BuilderConfig};
+use crate::session::{Session, Show, Step, work_mount};
+use crate::tree::hex;
+use crate::versions::{Range, Version};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::sync::{Mutex, OnceCell};
+
+pub(crate) struct Toolchains {
+    directory: PathBuf,
+    host_bin: PathBuf,
+    static_server: PathBuf,
+    pythons: OnceCell<Vec<(Version, String)>>,
+    node: OnceCell<Option<Version>>,
+    server: Mutex<Option<String>>,
+    /// One fetch at a time: two builds that want the same version share it.
+    fetching: Mutex<()>,
+}
+
+/// Where a chosen version lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The stack's own, by its command's path.
+    Host(String),
+    /// `toolchains/<name>`
+    Toolchain(String),
+}
+
+impl Toolchains {
+    pub(crate) fn new(home: &Path, config: &BuilderConfig) -> std::io::Result<Self> {
+        let directory = home.join("toolchains");
+        fs::create_dir_all(&directory)?;
+        Ok(Self {
+            directory,
+            host_bin: config.host_bin.clone(),
+            static_server: config.static_server.clone(),
+            pythons: OnceCell::new(),
+            node: OnceCell::new(),
+            server: Mutex::new(None),
+            fetching: Mutex::new(()),
+        })
+    }
+
+    /// The directory of a toolchain.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Every Python of the stack and of `toolchains/`, newest first.
+    pub(crate) async fn pythons(&self) -> Vec<(Version, Place)> {
+        let host = self.pythons.get_or_init(|| async {
+            let mut found = Vec::new();
+            for name in names(&self.host_bin) {
+                if name
+                    .strip_prefix("python3.")
+                    .is_some_and(|minor| minor.bytes().all(|b| b.is_ascii_digit()) && !minor.is_empty())
+                {
+                    let path = self.host_bin.join(&name);
+                    if let Some(version) = ask_version(&path).await {
+                        found.push((version, path.display().to_string()));
+                    }
+                }
+            }
+            found
+        });
+        let mut all: Vec<_> = host.await.iter().map(|(v, path)| (v.clone(), Place::Host(path.clone()))).collect();
+        all.extend(self.fetched("python-"));
+        all.sort_by(|a, b| b.0.cmp(&a.0));
+        all
+    }
+
+    /// The stack's default Python: what `python3` is.
+    pub(crate) async fn default_python(&self) -> Option<Version> {
+        ask_version(&self.host_bin.join("python3")).await
+    }
+
+    /// Every Node.js of the stack and of `toolchains/`, newest first.
+    pub(crate) async fn nodes(&self) -> Vec<(Version, Place)> {
+        let path = self.host_bin.join("node");
+        let host = self.node.get_or_init(|| ask_version(&path)).await;
+        let mut all: Vec<_> = host
+            .iter()
+            .map(|v| (v.clone(), Place::Host(path.display().to_string())))
+            .chain(self.fetched("node-"))
+            .collect();
+        all.sort_by(|a, b| b.0.cmp(&a.0));
+        all
+    }
+
+    fn fetched(&self, prefix: &str) -> Vec<(Version, Place)> {
+        let names = names(&self.directory).into_iter();
+        names.filter_map(|name| Some((Version::parse(name.strip_prefix(prefix)?)?, Place::Toolchain(name)))).collect()
+    }
+
+    /// Fetches the newest Node.js of the registry that satisfies `range`, checked against the registry's checksum.
+    pub(crate) async fn fetch_node(&self, range: &str, session: &mut Session<'_>) -> Result<(Version, Place), String> {
+        const FETCH: &str = r#"set -e
+npm view "node-linux-$ARCH@$RANGE" version --json > versions.json
+version=$(node -e 'const v = JSON.parse(require("fs").readFileSync("versions.json")); console.log(Array.isArray(v) ? v[v.length - 1] : v)')
+npm pack --silent "node-linux-$ARCH@$version" > /dev/null
+mv node-linux-*.tgz node.tgz
+echo "version $version""#;
+        let _one = self.fetching.lock().await;
+        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+        let (work, output) = self.fetch(FETCH, &[("RANGE", range), ("ARCH", arch)], session).await?;
+        let version = output
+            .lines()
+            .find_map(|l| Version::parse(l.strip_prefix("version ")?))
+            .filter(|v| Range::parse(range).is_some_and(|r| r.contains(v)))
+            .ok_or_else(|| format!("the registry has no Node.js that satisfies {range}"))?;
+        let name = format!("node-{version}");
+        let unpack = || -> Result<(), String> {
+            let archive = fs::File::open(work.join("node.tgz")).map_err(|e| e.to_string())?;
+            let unpacked = work.join("unpacked");
+            fs::create_dir(&unpacked).map_err(|e| e.to_string())?;
+            let plain = flate2::read::GzDecoder::new(archive).take(4 << 30);
+            shipway_blobs::archive::unpack(plain, &unpacked, &Default::default()).map_err(|e| e.to_string())?;
+            let made = work.join("made");
+            fs::create_dir_all(made.join(".heroku/node/bin"))
+                .and_then(|()| fs::rename(unpacked.join("package/bin/node"), made.join(".heroku/node/bin/node")))
+                .and_then(|()| self.keep(&made, &name))
+                .map_err(|e| e.to_string())
+        };
+        unpack()?;
+        Ok((version, Place::Toolchain(name)))
+    }
+
+    /// Fetches uv from the package index. Returns the toolchain's name.
+    pub(crate) async fn uv(&self, session: &mut Session<'_>) -> Result<String, String> {
+        const FETCH: &str = r#"python3 -m pip --isolated install --quiet --no-input --only-binary :all: --target made/.heroku/uv "uv==$VERSION""#;
+        /// Known to work with our `uv sync`; a newer one is a change of ours, not a surprise of a build.
+        const VERSION: &str = "0.13.8";
+        let name = format!("uv-{VERSION}");
+        let _one = self.fetching.lock().await;
+        if !self.path(&name).is_dir() {
+            let (work, _) = self.fetch(FETCH, &[("VERSION", VERSION)], session).await?;
+            self.keep(&work.join("made"), &name).map_err(|e| e.to_string())?;
+        }
+        Ok(name)
+    }
+
+    /// Fetches yarn 1 from the npm registry. Returns the toolchain's name.
+    pub(crate) async fn yarn(&self, session: &mut Session<'_>) -> Result<String, String> {
+        const FETCH: &str =
+            r#"npm install --silent --no-audit --no-fund --ignore-scripts --prefix made/.heroku/yarn "yarn@$VERSION""#;
+        /// The last of its line.
+        const VERSION: &str = "1.22.22";
+        let name = format!("yarn-{VERSION}");
+        let _one = self.fetching.lock().await;
+        if !self.path(&name).is_dir() {
+            let (work, _) = self.fetch(FETCH, &[("VERSION", VERSION)], session).await?;
+            self.keep(&work.join("made"), &name).map_err(|e| e.to_string())?;
+        }
+        Ok(name)
+    }
+
+    /// Fetches a Python by uv, where a mirror of its builds is reachable.
+    pub(crate) async fn fetch_python(
+        &self,
+        wanted: &str,
+        session: &mut Session<'_>,
+    ) -> Result<(Version, Place), String> {
+        const FETCH: &str = r#"set -e
+mkdir -p made/.heroku
+/toolchain/.heroku/uv/bin/uv python install --no-bin --no-config --install-dir "$PWD/pythons" "$WANTED"
+rm -f pythons/.lock pythons/.gitignore
+mv pythons/cpython-*-*/ made/.heroku/python
+made/.heroku/python/bin/python3 -c 'import platform; print("version", platform.python_version())'"#;
+        let uv = self.uv(session).await?;
+        let _one = self.fetching.lock().await;
+        let env = [("WANTED", wanted), ("TOOLCHAIN", &uv)];
+        let (work, output) = self.fetch(FETCH, &env, session).await?;
+        let version = output
+            .lines()
+            .find_map(|l| Version::parse(l.strip_prefix("version ")?))
+            .ok_or("it does not say its version")?;
+        let name = format!("python-{version}");
+        self.keep(&work.join("made"), &name).map_err(|e| e.to_string())?;
+        Ok((version, Place::Toolchain(name)))
+    }
+
+    /// The layer with the server of static sites. Returns the toolchain's name, which holds the executable's digest.
+    pub(crate) async fn static_server(&self) -> Result<String, BuildError> {
+        let mut known = self.server.lock().await;
+        if let Some(name) = &*known {
+            return Ok(name.clone());
+        }
+        let copying = || BuildError::platform(format!("copying {} for static sites", self.static_server.display()));
+        let bytes = fs::read(&self.static_server).map_err(copying())?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        let name = format!("static-{}", &hex(digest.as_ref())[..16]);
+        if !self.path(&name).is_dir() {
+            let made = self.directory.join(format!(".new-{}", uuid::Uuid::new_v4()));
+            let bin = made.join(".heroku/bin");
+            fs::create_dir_all(&bin).map_err(copying())?;
+            fs::write(bin.join("shipway"), &bytes).map_err(copying())?;
+            let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(bin.join("shipway"), executable).map_err(copying())?;
+            self.keep(&made, &name).map_err(copying())?;
+        }
+        *known = Some(name.clone());
+        Ok(name)
+    }
+
+    /// Runs a fetch in an empty directory of its own. Returns that directory and what it wrote.
+    async fn fetch(
+        &self,
+        command: &'static str,
+        env: &[(&str, &str)],
+        session: &mut Session<'_>,
+    ) -> Result<(PathBuf, String), String> {
+        let name = format!("toolchain-{}", uuid::Uuid::new_v4());
+        let work = session.work.join(&name);
+        fs::create_dir(&work).map_err(|e| e.to_string())?;
+        let mut mounts = vec![work_mount(&name, "/fetch")];
+        let mut own = session.base_env(&[("HOME", "/fetch")]);
+        for (key, value) in env {
+            if *key == "TOOLCHAIN" {
+                mounts.push(toolchain_mount(value, "/toolchain"));
+            } else {
+                own.insert(key.to_string(), value.to_string());
+            }
+        }
+        let step = Step { command, env: own, mounts, directory: "/fetch", show: Show::Hidden };
+        let finished = session.run(step).await.map_err(|e| e.to_string())?;
+        if finished.status != 0 {
+            return Err(tail(&finished.output, 3));
+        }
+        Ok((work, finished.output))
+    }
+
+    /// Moves a made toolchain to its name; one that is there already is as good.
+    fn keep(&self, made: &Path, name: &str) -> std::io::Result<()> {
+        match fs::rename(made, self.path(name)) {
+            Err(_) if self.path(name).is_dir() => fs::remove_dir_all(made),
+            other => other,
+        }
+    }
+}
+
+/// A toolchain where build steps find it, read-only.
+pub(crate) fn toolchain_mount(name: &str, target: &str) -> shipway_runtime::BuildMount {
+    shipway_runtime::BuildMount {
+        source: shipway_runtime::BuildSource::Toolchain(name.into()),
+        target: target.into(),
+        writable: false,
+    }
+}
+
+/// The sentence that lists what is there.
+pub(crate) fn present(found: &[(Version, Place)]) -> String {
+    if found.is_empty() {
+        return "none".into();
+    }
+    found.iter().map(|(v, _)| v.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()
+}
+
+/// What `<program> --version` says, with nothing of our environment.
+async fn ask_version(program: &Path) -> Option<Version> {
+    let run = tokio::process::Command::new(program)
+        .arg("--version")
+        .env_clear()
+        .envs(BTreeMap::from([("PATH", crate::session::DEFAULT_PATH)]))
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(std::time::Duration::from_secs(5), run).await.ok()?.ok()?;
+    String::from_utf8(output.stdout).ok()?.split_whitespace().find_map(Version::parse)
+}

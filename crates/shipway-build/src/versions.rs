@@ -1,0 +1,169 @@
+//! Versions and ranges of them, as `engines` in package.json writes them.
+
+use std::fmt;
+
+/// Three numbers; nothing that is released by a language needs more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(pub(crate) [u64; 3]);
+
+impl Version {
+    /// Reads `3.11.2`, with an optional `v` before it. Pre-releases are not versions.
+    pub(crate) fn parse(s: &str) -> Option<Self> {
+        match Partial::parse(s)? {
+            Partial { numbers, known: 3 } => Some(Self(numbers)),
+            _ => None,
+        }
+    }
+
+    /// `3.11`
+    pub(crate) fn minor(&self) -> String {
+        format!("{}.{}", self.0[0], self.0[1])
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0[0], self.0[1], self.0[2])
+    }
+}
+
+/// A version whose last numbers may be left out or written `x`.
+#[derive(Debug, Clone, Copy)]
+struct Partial {
+    numbers: [u64; 3],
+    known: usize,
+}
+
+impl Partial {
+    fn parse(s: &str) -> Option<Self> {
+        let s = s.trim().trim_start_matches(['v', '=']);
+        let mut partial = Self { numbers: [0; 3], known: 0 };
+        let mut open = false;
+        for (i, part) in s.split('.').enumerate() {
+            if i == 3 {
+                return None;
+            }
+            if matches!(part, "x" | "X" | "*") || (s.is_empty() && i == 0) {
+                open = true;
+            } else {
+                if open || part.is_empty() || part.len() > 9 || !part.bytes().all(|b| b.is_ascii_digit()) {
+                    return None;
+                }
+                partial.numbers[i] = part.parse().ok()?;
+                partial.known = i + 1;
+            }
+        }
+        Some(partial)
+    }
+
+    fn lowest(self) -> Version {
+        Version(self.numbers)
+    }
+
+    /// The first version above all that this stands for; none when it stands for every version.
+    fn above(self) -> Option<Version> {
+        let at = self.known.checked_sub(1)?;
+        Some(self.bumped(at))
+    }
+
+    fn bumped(self, at: usize) -> Version {
+        let mut numbers = self.numbers;
+        numbers[at] += 1;
+        numbers[at + 1..].fill(0);
+        Version(numbers)
+    }
+}
+
+/// A range: any of its alternatives, each from a version on, up to below another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Range(Vec<(Version, Option<Version>)>);
+
+impl Range {
+    /// Reads `20`, `20.x`, `>=18 <21`, `^18.2 || ~20.1`, `18 - 20`. Source: npm's semver, "Ranges".
+    pub(crate) fn parse(s: &str) -> Option<Self> {
+        s.split("||").map(alternative).collect::<Option<Vec<_>>>().map(Self)
+    }
+
+    pub(crate) fn contains(&self, version: &Version) -> bool {
+        self.0.iter().any(|(low, high)| version >= low && high.as_ref().is_none_or(|high| version < high))
+    }
+}
+
+fn alternative(s: &str) -> Option<(Version, Option<Version>)> {
+    let mut low = Version([0; 3]);
+    let mut high: Option<Version> = None;
+    let mut narrow = |from: Option<Version>, to: Option<Version>| {
+        if let Some(from) = from {
+            low = low.clone().max(from);
+        }
+        if let Some(to) = to {
+            high = Some(high.take().map_or(to.clone(), |h| h.min(to)));
+        }
+    };
+    if let Some((from, to)) = s.split_once(" - ") {
+        narrow(Some(Partial::parse(from)?.lowest()), Partial::parse(to)?.above());
+        return Some((low, high));
+    }
+    // `>= 18` is written with and without the space.
+    let mut joined = s.trim().to_string();
+    for operator in [">=", "<=", ">", "<", "^", "~", "="] {
+        while joined.contains(&format!("{operator} ")) {
+            joined = joined.replace(&format!("{operator} "), operator);
+        }
+    }
+    for part in joined.split_whitespace() {
+        let operator: String = part.chars().take_while(|c| "<>=^~".contains(*c)).collect();
+        let partial = Partial::parse(&part[operator.len()..])?;
+        match operator.as_str() {
+            "" | "=" => narrow(Some(partial.lowest()), partial.above()),
+            ">=" => narrow(Some(partial.lowest()), None),
+            ">" => narrow(Some(partial.above()?), None),
+            "<" => narrow(None, Some(partial.lowest())),
+            "<=" => narrow(None, partial.above()),
+            "~" => {
+                narrow(Some(partial.lowest()), (partial.known > 0).then(|| partial.bumped(1.min(partial.known - 1))))
+            }
+            "^" => {
+                let first =
+                    partial.numbers.iter().position(|n| *n > 0).unwrap_or(2).min(partial.known.saturating_sub(1));
+                narrow(Some(partial.lowest()), (partial.known > 0).then(|| partial.bumped(first)));
+            }
+            _ => return None,
+        }
+    }
+    Some((low, high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let check = |range: &str, inside: &[&str], outside: &[&str]| {
+            let parsed = Range::parse(range).unwrap_or_else(|| panic!("{range} should be a range"));
+            for (versions, expected) in [(inside, true), (outside, false)] {
+                for v in versions {
+                    assert_eq!(parsed.contains(&Version::parse(v).unwrap()), expected, "{v} in {range}");
+                }
+            }
+        };
+        check("20", &["20.0.0", "20.20.2"], &["19.9.9", "21.0.0"]);
+        check("20.x", &["20.20.2"], &["21.0.0"]);
+        check("*", &["0.1.0", "26.0.0"], &[]);
+        check("", &["0.1.0"], &[]);
+        check("v20.11.1", &["20.11.1"], &["20.11.2"]);
+        check(">=18", &["18.0.0", "26.0.0"], &["17.9.9"]);
+        check(">= 18 < 21", &["20.0.0"], &["21.0.0"]);
+        check(">18", &["19.0.0"], &["18.5.0"]);
+        check(">18.1.0", &["18.1.1"], &["18.1.0"]);
+        check("<=20", &["20.9.0"], &["21.0.0"]);
+        check("^18.2 || ~20.1", &["18.20.0", "20.1.5"], &["18.1.0", "20.2.0", "19.0.0"]);
+        check("^0.3.1", &["0.3.9"], &["0.4.0"]);
+        check("~20", &["20.9.0"], &["21.0.0"]);
+        check("18 - 20", &["18.0.0", "20.9.9"], &["21.0.0"]);
+        for bad in ["lts/*", "latest", "1.2.3.4", ">=a", "1..2", "$(id)", "99999999999", "--help"] {
+            assert_eq!(Range::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Real Django and Node.js apps, installed from their registries.
+
+mod support;
+
+use shipway_build::LayerKind;
+use std::fs;
+use std::time::Instant;
+use support::{fixture, platform};
+
+fn kinds(outcome: &shipway_build::BuildOutcome) -> Vec<LayerKind> {
+    outcome.slug.layers.iter().map(|l| l.kind).collect()
+}
+
+#[tokio::test]
+async fn django() {
+    let mut platform = platform();
+    // Without the secret key: named, with the command that sets it.
+    let text = platform.build(&fixture("django5")).await.refusal();
+    assert!(text.contains("heroku config:set SECRET_KEY=\"$(openssl rand -base64 48)\" -a shop"), "{text}");
+
+    // What was installed is not lost with the failure.
+    platform.set("SECRET_KEY", "only-for-this-test");
+    let run = platform.build(&fixture("django5")).await;
+    assert_eq!(run.steps, 1, "collectstatic alone");
+    let (first, output) = run.ok();
+    for line in ["-----> Python app detected", "requirements.txt is unchanged: installed before", "static file copied"]
+    {
+        assert!(output.contains(line), "{output}");
+    }
+    assert_eq!(kinds(&first), [LayerKind::Dependencies, LayerKind::App]);
+    assert_eq!(first.slug.env["PATH"], "/app/.heroku/python/bin:/usr/local/bin:/usr/bin:/bin");
+    let app = platform.app(&first);
+    assert!(app.path().join("staticfiles/staticfiles.json").is_file());
+    let check = "python manage.py check 2>&1 && python manage.py migrate -v0 && gunicorn --version";
+    let said = platform.run(&first, check, &[("SECRET_KEY", "x")]);
+    assert!(said.contains("no issues") && said.contains("gunicorn (version"), "{said}");
+    // The layers' bytecode is what Python loads: nothing is compiled at the first start.
+    let said =
+        platform.run(&first, "python -v -c 'import django.http, gunicorn.app.base' 2>&1 | grep -c '# wrote'", &[]);
+    assert_eq!(said.trim(), "0");
+
+    // A change of the app alone: the dependency layer is the same and pip is not started.
+    platform.remember(&first.pins);
+    let began = Instant::now();
+    let run = platform
+        .build_changed(&fixture("django5"), |app| fs::write(app.join("shop/static/shop/shop.css"), "h1 {}").unwrap())
+        .await;
+    eprintln!("a push of the Django app with unchanged requirements: {:?}", began.elapsed());
+    assert_eq!(run.steps, 1, "collectstatic alone");
+    let (second, output) = run.ok();
+    assert!(output.contains("requirements.txt is unchanged: its layer is used again"), "{output}");
+    assert_eq!(second.slug.layers[0], first.slug.layers[0]);
+    assert_ne!(second.slug.layers[1].digest, first.slug.layers[1].digest);
+
+    // The same without the cache: collectstatic finds the layer's files in place.
+    platform.builder.purge_cache(platform.request.app).unwrap();
+    let run = platform.build(&fixture("django5")).await;
+    assert_eq!(run.steps, 1);
+    let (third, _) = run.ok();
+    assert_eq!(third.slug.layers[0], first.slug.layers[0]);
+    // Unpacked dependencies are not taken for something that the build step wrote.
+    let layer = platform.home.path().join("layers").join(third.slug.layers[1].digest.hex());
+    assert!(layer.join("staticfiles/staticfiles.json").is_file() && !layer.join(".heroku/python").exists());
+
+    platform.set("DISABLE_COLLECTSTATIC", "1");
+    let run = platform.build(&fixture("django5")).await;
+    assert_eq!(run.steps, 0);
+    assert!(run.ok().1.contains("DISABLE_COLLECTSTATIC is set"));
+}
+
+#[tokio::test]
+async fn node() {
+    let mut platform = platform();
+    let (first, output) = platform.build(&fixture("node")).await.ok();
+    for line in
+        ["-----> Node.js app detected", "-----> Running the build script", "-----> Pruning development dependencies"]
+    {
+        assert!(output.contains(line), "{output}");
+    }
+    assert_eq!(kinds(&first), [LayerKind::Dependencies, LayerKind::App]);
+    let check = |platform: &support::Platform, outcome: &shipway_build::BuildOutcome| {
+        let app = platform.app(outcome);
+        assert!(app.path().join("dist/page.js").is_file() && app.path().join("node_modules/mime").is_dir());
+        assert!(!app.path().join("node_modules/esbuild").exists(), "development dependencies are pruned");
+        let said = platform.run(
+            outcome,
+            "node -e 'console.log(require(\"./dist/page.js\").render(process.env.NODE_ENV))'",
+            &[],
+        );
+        assert!(said.contains("<h1>node production</h1>"), "{said}");
+    };
+    check(&platform, &first);
+
+    platform.remember(&first.pins);
+    let began = Instant::now();
+    let run = platform.build(&fixture("node")).await;
+    eprintln!("a push of the Node app with an unchanged lock file: {:?}", began.elapsed());
+    assert_eq!(run.steps, 1, "the build script alone");
+    let (second, _) = run.ok();
+    assert_eq!(second.slug.layers[0], first.slug.layers[0]);
+    check(&platform, &second);
+
+    // Without the cache the build script still has what it needs.
+    platform.builder.purge_cache(platform.request.app).unwrap();
+    let (third, output) = platform.build(&fixture("node")).await.ok();
+    assert!(output.contains("Installing node modules"), "{output}");
+    assert_eq!(third.slug.layers[0], first.slug.layers[0]);
+    check(&platform, &third);
+}
+
+#[tokio::test]
+async fn a_version_that_the_host_lacks_is_fetched_once_or_the_refusal_lists_what_is_there() {
+    let mut platform = platform();
+    let package = r#"{"engines":{"node":"22.12.0"},"scripts":{"start":"node -v"}}"#;
+    let (outcome, output) = platform.build_files(&[("package.json", package)]).await.ok();
+    assert!(output.contains("Using Node.js 22.12.0 (engines in package.json)"), "{output}");
+    assert_eq!(kinds(&outcome), [LayerKind::Toolchain, LayerKind::App]);
+    assert_eq!(platform.run(&outcome, "node -v", &[]).trim(), "v22.12.0");
+    // The next app finds it there.
+    let run = platform.build_files(&[("package.json", package)]).await;
+    assert_eq!(run.steps, 0);
+
+    let package = r#"{"engines":{"node":"1.2.3"}}"#;
+    let text = platform.build_files(&[("package.json", package)]).await.refusal();
+    for part in ["wants Node.js 1.2.3 (from engines", "Present on this platform: ", "npm pkg set engines.node="] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn uv() {
+    let mut platform = platform();
+    let project = "[project]\nname = \"fixture\"\nversion = \"1\"\nrequires-python = \">=3.11\"\ndependencies = [\"iniconfig==2.0.0\"]\n";
+    // A lock file of something else is refused before anything is installed.
+    let stale = "version = 1\nrequires-python = \">=3.11\"\n";
+    let text = platform.build_files(&[("pyproject.toml", project), ("uv.lock", stale)]).await.refusal();
+    assert!(text.contains("`uv sync` failed") && text.contains("uv lock"), "{text}");
+    let lock = {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("pyproject.toml"), project).unwrap();
+        let uv = platform.home.path().join("toolchains/uv-0.13.8/.heroku/uv/bin/uv");
+        let mut command = std::process::Command::new(uv);
+        command.arg("lock").current_dir(&directory).env("UV_PYTHON", "/usr/bin/python3");
+        assert!(command.status().unwrap().success());
+        fs::read_to_string(directory.path().join("uv.lock")).unwrap()
+    };
+    let files = [("pyproject.toml", project), ("uv.lock", &lock), ("Procfile", "web: python -c 'import iniconfig'")];
+    let (first, output) = platform.build_files(&files).await.ok();
+    assert!(output.contains("-----> Installing dependencies with uv"), "{output}");
+    let said = platform.run(&first, "python -c 'import iniconfig; print(iniconfig.__file__)'", &[]);
+    assert!(said.starts_with("/app/.heroku/python/lib/"), "{said}");
+    platform.remember(&first.pins);
+    let run = platform.build_files(&files).await;
+    assert_eq!(run.steps, 0);
+    assert_eq!(run.ok().0.slug.layers, first.slug.layers);
+}

@@ -1,0 +1,1 @@
+export const render = (version) => `<h1>node ${version}</h1>\n`;
