@@ -124,7 +124,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("receive.hideRefs", "refs/shipway/"),
     ("receive.procReceiveRefs", "refs"),
     ("receive.advertisePushOptions", "true"),
-    ("receive.shallowUpdate", "true"),
+    // With `proc-receive` git (2.47) aborts on a push that brings new shallow commits; `http` says what to do before.
+    ("receive.shallowUpdate", "false"),
     ("receive.autogc", "false"),
     ("receive.keepAlive", "5"),
     ("uploadpack.allowFilter", "true"),

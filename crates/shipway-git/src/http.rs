@@ -14,7 +14,7 @@ use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, Hea
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use shipway_domain::{AccountId, AppId};
+use shipway_domain::{AccountId, AppId, CommitId};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::pin::Pin;
@@ -33,6 +33,9 @@ const PIECES: usize = 8;
 const GZIP_SLICE: usize = 1 << 10;
 /// How long the rest of an upload is read when git has ended before it, so that the client sees git's answer.
 const DRAIN: Duration = Duration::from_secs(60);
+
+const SHALLOW: &str = "this clone is shallow, and the app does not have the history that it lacks: \
+     run `git fetch --unshallow` and push again (in GitHub Actions: `fetch-depth: 0`)";
 
 /// Which half of git is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +93,12 @@ impl Call {
     /// An answer that git prints as `fatal: remote error: <message>`; a status code's text it would not show.
     pub fn refuse(&self, message: &str) -> Response<GitBody> {
         let mut body = if self.advertise { self.announcement() } else { Vec::new() };
-        body.extend_from_slice(&packet(format!("ERR {}\n", crate::text::one_line(message, 1000)).as_bytes()));
+        let message = crate::text::one_line(message, 1000);
+        if self.advertise || self.service == Service::UploadPack {
+            body.extend_from_slice(&packet(format!("ERR {message}\n").as_bytes()));
+        } else {
+            body.extend_from_slice(&push_error(&message));
+        }
         self.response(GitBody::full(body))
     }
 
@@ -107,6 +115,12 @@ impl Call {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0, must-revalidate"));
         response
     }
+}
+
+/// What ends a push that git has not ended itself; without it some clients wait forever. The 3 is the side band on
+/// which a client prints an error and gives up.
+fn push_error(message: &str) -> Vec<u8> {
+    [packet(format!("\x03{message}\n").as_bytes()).as_slice(), FLUSH].concat()
 }
 
 /// Who asks, for what, and what they may do. Decided by the caller, for every request.
@@ -223,13 +237,24 @@ impl GitHttp {
         if !call.advertise && request.headers().get(CONTENT_TYPE) != Some(&call.service.content_type("request")) {
             return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "This address is for git clients.\n");
         }
+        let (head, body) = request.into_parts();
+        let mut body = Box::pin(body);
+        let mut first = None;
+        if pushes && !call.advertise {
+            first = body.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
+            let shallow = shallow_commits(first.as_deref().unwrap_or_default());
+            if !shallow.is_empty() && !repo.has_all(&shallow).await {
+                tokio::spawn(drain(body));
+                return call.refuse(SHALLOW);
+            }
+        }
         let mut command = Command::from(self.git.command(repo.path()));
         command.arg(call.service.command()).arg("--stateless-rpc");
         if call.advertise {
             command.arg("--http-backend-info-refs");
         }
         command.arg(repo.path()).stdin(Stdio::piped());
-        let version = protocol_version(request.headers());
+        let version = protocol_version(&head.headers);
         command.envs(version.map(|version| ("GIT_PROTOCOL", version)));
         let mut ticket = None;
         if pushes && !call.advertise {
@@ -246,19 +271,19 @@ impl GitHttp {
             }
         };
         let speaks_v2 = version.is_some_and(|version| version.split(':').any(|part| part == "version=2"));
-        let first = match call.advertise && !(speaks_v2 && call.service == Service::UploadPack) {
+        let announcement = match call.advertise && !(speaks_v2 && call.service == Service::UploadPack) {
             true => Some(Bytes::from(call.announcement())),
             false => None,
         };
         let gzip =
-            request.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip" || encoding == "x-gzip");
+            head.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip" || encoding == "x-gzip");
         let (pieces, mut received) = mpsc::channel(PIECES);
         let (ended, end) = tokio::sync::oneshot::channel();
-        tokio::spawn(supervise(child, request.into_body(), gzip, pieces, ended, ticket));
+        tokio::spawn(supervise(child, (first, body, gzip), pieces, ended, ticket));
         // Nothing is answered before git has said something, so that a git that only fails becomes a refusal.
         match received.recv().await {
             Some(piece) => {
-                let mut bytes = first.map(Vec::from).unwrap_or_default();
+                let mut bytes = announcement.map(Vec::from).unwrap_or_default();
                 bytes.extend_from_slice(&piece);
                 call.response(GitBody { first: Some(bytes.into()), rest: Some(received) })
             }
@@ -271,8 +296,7 @@ impl GitHttp {
 /// Lets git run to its end whatever the client does. Tells `ended` whether it ended well.
 async fn supervise<B>(
     mut child: Child,
-    body: B,
-    gzip: bool,
+    (first, body, gzip): (Option<Bytes>, Pin<Box<B>>, bool),
     pieces: mpsc::Sender<Bytes>,
     ended: tokio::sync::oneshot::Sender<bool>,
     ticket: Option<Ticket>,
@@ -283,7 +307,7 @@ async fn supervise<B>(
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     if let Some(stdin) = stdin {
         // On its own, and not waited for: git may end before the upload does.
-        tokio::spawn(feed(body, gzip, stdin));
+        tokio::spawn(feed(first, body, gzip, stdin));
     }
     let said = tokio::spawn(async move {
         let mut kept = Vec::new();
@@ -306,6 +330,9 @@ async fn supervise<B>(
     let status = child.wait().await;
     let success = status.as_ref().is_ok_and(|status| status.success());
     if !success {
+        if ticket.is_some() {
+            let _ = pieces.send(push_error("git ended before the push did; try it again").into()).await;
+        }
         let said = said.await.unwrap_or_default();
         tracing::info!(?status, said = stderr_text(&said), "git ended with an error");
     }
@@ -314,25 +341,28 @@ async fn supervise<B>(
 }
 
 /// Hands an upload to git, as it comes.
-async fn feed<B>(body: B, gzip: bool, mut stdin: ChildStdin)
+async fn feed<B>(first: Option<Bytes>, mut body: Pin<Box<B>>, gzip: bool, mut stdin: ChildStdin)
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Send,
 {
-    let mut body = Box::pin(body);
     let mut decoder = gzip.then(|| GzDecoder::new(Vec::new()));
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return };
-        let Ok(data) = frame.into_data() else { continue };
-        let written = match &mut decoder {
-            None => stdin.write_all(&data).await,
-            Some(decoder) => write_decoded(decoder, &data, &mut stdin).await,
-        };
-        if written.is_err() {
-            drop(stdin);
-            let drain = async { while let Some(Ok(_)) = body.frame().await {} };
-            let _ = tokio::time::timeout(DRAIN, drain).await;
-            return;
+    let mut next = first;
+    loop {
+        if let Some(data) = next.take() {
+            let written = match &mut decoder {
+                None => stdin.write_all(&data).await,
+                Some(decoder) => write_decoded(decoder, &data, &mut stdin).await,
+            };
+            if written.is_err() {
+                drop(stdin);
+                return drain(body).await;
+            }
+        }
+        match body.frame().await {
+            Some(Ok(frame)) => next = frame.into_data().ok(),
+            Some(Err(_)) => return,
+            None => break,
         }
     }
     if let Some(decoder) = decoder
@@ -340,6 +370,24 @@ where
     {
         let _ = stdin.write_all(&rest).await;
     }
+}
+
+/// Reads the rest of an upload that nobody wants, for a while.
+async fn drain<B: Body + Unpin>(mut body: B) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(DRAIN, rest).await;
+}
+
+/// The commits at which a pusher's history ends, as the first packets of a push from a shallow clone say.
+fn shallow_commits(mut upload: &[u8]) -> Vec<CommitId> {
+    let mut commits = Vec::new();
+    while let Some(rest) = upload.get(4..).and_then(|rest| rest.strip_prefix(b"shallow ")) {
+        let id = rest.get(..40).and_then(|id| std::str::from_utf8(id).ok());
+        commits.extend(id.and_then(|id| CommitId::parse(id).ok()));
+        let length = std::str::from_utf8(&upload[..4]).ok().and_then(|hex| usize::from_str_radix(hex, 16).ok());
+        upload = upload.get(length.unwrap_or(0).max(4)..).unwrap_or_default();
+    }
+    commits
 }
 
 async fn write_decoded(decoder: &mut GzDecoder<Vec<u8>>, data: &[u8], stdin: &mut ChildStdin) -> io::Result<()> {

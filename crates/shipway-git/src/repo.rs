@@ -66,6 +66,13 @@ impl Repo {
         Ok(String::from_utf8_lossy(&output.stdout).trim().parse().ok())
     }
 
+    /// Whether all of these objects are here.
+    pub(crate) async fn has_all(&self, objects: &[CommitId]) -> bool {
+        let names: String = objects.iter().map(|id| format!("{id}\n")).collect();
+        let found = self.run(&["cat-file", "--batch-check"], names.as_bytes()).await;
+        found.is_ok_and(|found| !String::from_utf8_lossy(&found).contains(" missing"))
+    }
+
     /// Whether `ancestor` is `commit` or comes before it.
     pub async fn is_ancestor(&self, ancestor: &CommitId, commit: &CommitId) -> Result<bool, GitError> {
         let arguments = ["merge-base", "--is-ancestor", ancestor.as_str(), commit.as_str()];

@@ -200,7 +200,19 @@ impl Work {
     }
 }
 
-/// The names and contents below a directory, for comparison.
+/// Text that does not compress, the same each time.
+pub fn noise(length: usize) -> String {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let step = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(33 + (state >> 40) as u8 % 90)
+    };
+    (0..length).map(step).collect()
+}
+
+/// The names and contents below a directory, without its `.git`.
 pub fn tree(directory: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut waiting = vec![directory.to_path_buf()];
@@ -208,7 +220,9 @@ pub fn tree(directory: &Path) -> Vec<(String, String)> {
         for entry in std::fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(directory).unwrap().display().to_string();
-            if path.is_symlink() {
+            if name == ".git" {
+                continue;
+            } else if path.is_symlink() {
                 found.push((name, format!("-> {}", path.read_link().unwrap().display())));
             } else if path.is_dir() {
                 waiting.push(path);
