@@ -183,9 +183,10 @@ fn write_tree(
     let mut links = Vec::new();
     let mut files = Vec::new();
     let mut level = vec![PathBuf::new()];
-    objects.request(format!("{commit}^{{tree}}"));
+    objects.request(&format!("{commit}^{{tree}}"));
     make_directory(target, Path::new(""))?;
     while !level.is_empty() {
+        objects.flush();
         let mut below = Vec::new();
         for directory in level {
             let header = objects.next().map_err(|_| incomplete())?.ok_or_else(incomplete)?;
@@ -206,7 +207,7 @@ fn write_tree(
                 let kind = match mode {
                     b"40000" | b"040000" => {
                         make_directory(target, &path)?;
-                        objects.request(id);
+                        objects.request(&id);
                         below.push(path);
                         continue;
                     }
@@ -227,7 +228,8 @@ fn write_tree(
         level = below;
     }
     let (files, ids): (Vec<_>, Vec<_>) = files.into_iter().unzip();
-    ids.into_iter().for_each(|id| objects.request(id));
+    ids.iter().for_each(|id| objects.request(id));
+    objects.flush();
     for file in files {
         let header = objects.next().map_err(|_| incomplete())?.ok_or_else(incomplete)?;
         if header.kind != "blob" {

@@ -13,7 +13,11 @@ pub(crate) struct Objects {
     requests: Option<mpsc::Sender<String>>,
     writer: Option<JoinHandle<()>>,
     output: BufReader<ChildStdout>,
+    unflushed: usize,
 }
+
+/// After this many requests git is told to answer, at the latest.
+const FLUSH_EVERY: usize = 256;
 
 /// What an object is; its content must be taken next.
 pub(crate) struct Header {
@@ -25,7 +29,7 @@ impl Objects {
     pub(crate) fn open(git: &Git, repository: &Path) -> Result<Self, GitError> {
         let failed = || GitError::io("cat-file");
         let mut command = git.command(repository);
-        command.args(["cat-file", "--batch"]).stdin(Stdio::piped()).stderr(Stdio::null());
+        command.args(["cat-file", "--batch-command", "--buffer"]).stdin(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(failed())?;
         let missing = || failed()(io::ErrorKind::BrokenPipe.into());
         let stdin = child.stdin.take().ok_or_else(missing)?;
@@ -46,13 +50,28 @@ impl Objects {
             }
         });
         let output = BufReader::with_capacity(128 << 10, stdout);
-        Ok(Self { child, requests: Some(requests), writer: Some(writer), output })
+        Ok(Self { child, requests: Some(requests), writer: Some(writer), output, unflushed: 0 })
     }
 
-    /// Asks for an object; as many as one likes before the first answer is read.
-    pub(crate) fn request(&self, name: String) {
+    /// Asks for an object; as many as one likes before [`Objects::flush`], after which the answers can be read.
+    pub(crate) fn request(&mut self, name: &str) {
+        self.send(format!("contents {name}"));
+        self.unflushed += 1;
+        if self.unflushed == FLUSH_EVERY {
+            self.flush();
+        }
+    }
+
+    /// Lets git answer. Answers come in large pieces: one at a time would mean two changes of process for each file.
+    pub(crate) fn flush(&mut self) {
+        if std::mem::take(&mut self.unflushed) > 0 {
+            self.send("flush".into());
+        }
+    }
+
+    fn send(&self, line: String) {
         // When git is gone, the answer that does not come says so.
-        let _ = self.requests.as_ref().map(|requests| requests.send(name));
+        let _ = self.requests.as_ref().map(|requests| requests.send(line));
     }
 
     /// The next answer's header; none when there is no such object.

@@ -196,3 +196,45 @@ async fn a_repository_that_is_missing_is_a_sentence() {
     Repo::create(server.git.git(), server.repo.path()).await.unwrap();
     work.ok(&["push", "heroku", "main"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_01_branch_names_are_only_names() {
+    let server = Server::start().await;
+    let work = server.clone_dir("work");
+    let commit = work.init().await.commit("a", "1").await;
+    for name in ["$(id)", "a;curl$IFS-x|sh", "`id`", "-h", "--upload-pack=id", "ünï", "a'b\"c", "%0a"] {
+        let refname = format!("refs/heads/{name}");
+        work.ok(&["push", "heroku", &format!("main:{refname}")]).await;
+        assert_eq!(server.head(&refname).await, Some(commit.to_string()), "{name}");
+        work.ok(&["push", "heroku", &format!(":{refname}")]).await;
+        assert_eq!(server.head(&refname).await, None, "{name}");
+    }
+}
+
+/// Starts a server whose hook is this script.
+async fn with_hook(script: &str) -> Server {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("hook");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut server = Server::start_with(|config| config.hook_program = program).await;
+    server.kept = Some(directory);
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pusher_is_told_when_git_or_the_hook_dies() {
+    let check = async |script: &str, expected: &str| {
+        let server = with_hook(script).await;
+        let work = server.clone_dir("work");
+        work.init().await.commit("a", "1").await;
+        let screen =
+            tokio::time::timeout(WAIT, work.fails(&["push", "heroku", "main"])).await.expect("no client hangs");
+        assert!(screen.contains(expected), "{screen}");
+        assert_eq!(server.head("refs/heads/main").await, None);
+    };
+    check("#!/bin/sh\nkill -9 $PPID\n", "git ended before the push did; try it again").await;
+    check("#!/bin/sh\nexit 1\n", "! [remote rejected] main -> main").await;
+    let stranger = format!("#!/bin/sh\nSHIPWAY_PUSH_TICKET=guessed exec {} \"$@\"\n", hook_program().display());
+    check(&stranger, "the server stopped while it worked on this push").await;
+}

@@ -60,6 +60,8 @@ pub struct Server {
     pub repo: Repo,
     pub git: GitHttp,
     pub directory: tempfile::TempDir,
+    /// What must live as long as the server does.
+    pub kept: Option<tempfile::TempDir>,
 }
 
 pub fn hook_program() -> PathBuf {
@@ -98,7 +100,7 @@ impl Server {
                 });
             }
         });
-        Self { address, handler, repo, git, directory }
+        Self { address, handler, repo, git, directory, kept: None }
     }
 
     pub fn url(&self) -> String {
