@@ -3,7 +3,7 @@
 //! Both ways are streamed in pieces; the server holds a few of them whatever the size of a push. Source: git,
 //! `Documentation/gitprotocol-http`.
 
-use crate::git::{Git, GitConfig, GitError, stderr_text};
+use crate::git::{Git, GitConfig, stderr_text};
 use crate::hook::{HOOK, PROGRAM_VARIABLE};
 use crate::pkt::{FLUSH, packet};
 use crate::push::{HookServer, Pending, PushHandler, Ticket};
@@ -404,12 +404,6 @@ fn protocol_version(headers: &HeaderMap) -> Option<&str> {
     let version = headers.get("git-protocol")?.to_str().ok()?;
     let plain = version.len() <= 100 && version.bytes().all(|b| b.is_ascii_alphanumeric() || b"=:.-".contains(&b));
     plain.then_some(version)
-}
-
-impl From<GitError> for io::Error {
-    fn from(error: GitError) -> Self {
-        io::Error::other(error)
-    }
 }
 
 #[cfg(test)]

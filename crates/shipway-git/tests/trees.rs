@@ -259,3 +259,20 @@ async fn attack_26_thirty_broken_uploads_are_answered_with_a_sentence() {
     work.init().await.commit("a", "1").await;
     work.ok(&["push", "heroku", "main"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submodule_that_was_fetched_once_is_checked_out_without_the_network() {
+    let server = Server::start().await;
+    let repo = &server.repo;
+    let file = object(repo, "blob", b"library");
+    let library = commit_object(repo, &tree_object(repo, &[("100644", "lib.py", &file)]));
+    // What a fetch leaves; the host is one that nobody can reach.
+    let kept = ["update-ref", &format!("refs/shipway/submodules/{library}"), library.as_str()];
+    assert!(std::process::Command::new("git").arg("--git-dir").arg(repo.path()).args(kept).status().unwrap().success());
+    let modules = b"[submodule \"x\"]\n\tpath = vendor/x\n\turl = https://unreachable.invalid/x.git\n";
+    let modules = object(repo, "blob", modules);
+    let vendor = tree_object(repo, &[("160000", "x", library.as_str())]);
+    let tree = tree_object(repo, &[("100644", ".gitmodules", &modules), ("40000", "vendor", &vendor)]);
+    let found = checkout(&server, &commit_object(repo, &tree), "out").await.unwrap();
+    assert_eq!(found[1], ("vendor/x/lib.py".to_string(), "library".to_string()));
+}
