@@ -2,6 +2,8 @@
 #![cfg(unix)]
 
 mod stage;
+#[cfg(target_os = "linux")]
+mod trap;
 
 use stage::{Stage, TOKEN, assert_done, heroku, texts};
 
