@@ -89,32 +89,17 @@ pub struct Bridge {
 
 /// The bridged profile: for one run of the CLI.
 ///
-/// `by_names` takes Heroku's developer domain for the server's address. A server elsewhere needs it, and the container
-/// commands do, which build their registry's name from it.
-pub fn bridged(
-    before: &Environment,
-    account: &Account,
-    files: &Files,
-    sign_in: SignIn,
-    bridge: &Bridge,
-    by_names: bool,
-) -> Vec<Change> {
-    let mut changes = if by_names {
-        let api = format!("api.{BRIDGED_DOMAIN}");
-        let mut changes = vec![Change::set("HEROKU_HOST", BRIDGED_DOMAIN)];
-        changes.extend(moved(account, &api, &format!("https://{api}")));
-        // These are opened in a browser or by plain `fetch`, which know no bridge.
-        changes.push(Change::set("HEROKU_LOGIN_HOST", account.url.to_string()));
-        changes.push(match sign_in {
-            SignIn::Token => Change::set("HEROKU_API_KEY", &account.token),
-            SignIn::LoginCommands => Change::unset("HEROKU_API_KEY"),
-        });
-        let proxy = before.filled("HTTPS_PROXY").or_else(|| before.filled("https_proxy")).unwrap_or_default();
-        changes.extend(git_settings(before, account, files, if account.url.is_loopback() { "" } else { proxy }));
-        changes
-    } else {
-        exported(before, account, files, sign_in)
-    };
+/// It takes Heroku's developer domain for the server's address even where the server is on loopback: the CLI picks its proxy by
+/// that address and not by the host a command asks, so what is spared for loopback would let `telex.heroku.com` go past the bridge.
+pub fn bridged(before: &Environment, account: &Account, files: &Files, bridge: &Bridge) -> Vec<Change> {
+    let api = format!("api.{BRIDGED_DOMAIN}");
+    let mut changes = vec![Change::set("HEROKU_HOST", BRIDGED_DOMAIN)];
+    changes.extend(moved(account, &api, &format!("https://{api}")));
+    // This one is opened in a browser, which knows no bridge.
+    changes.push(Change::set("HEROKU_LOGIN_HOST", account.url.to_string()));
+    changes.push(Change::set("HEROKU_API_KEY", &account.token));
+    let proxy = before.filled("HTTPS_PROXY").or_else(|| before.filled("https_proxy")).unwrap_or_default();
+    changes.extend(git_settings(before, account, files, if account.url.is_loopback() { "" } else { proxy }));
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
         changes.push(Change::set(name, &bridge.proxy));
     }
@@ -286,7 +271,7 @@ mod tests {
         let bridge = Bridge { proxy: "http://shipway:s@127.0.0.1:9".into(), authorities: "/t/ca.pem".into() };
         let mut remote = account("https://paas.example.org");
         remote.server = Server::Remote(remote.url.clone());
-        let after = before.after(&bridged(&before, &remote, &files(), SignIn::Token, &bridge, true));
+        let after = before.after(&bridged(&before, &remote, &files(), &bridge));
         let check = |name: &str, expected: Option<&str>| assert_eq!(after.get(name), expected, "{name}");
         check("HEROKU_HOST", Some("paas.herokudev.com"));
         check("HEROKU_GIT_HOST", Some("paas.example.org"));

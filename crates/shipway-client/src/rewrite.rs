@@ -121,11 +121,6 @@ pub fn stays_outside(args: &[String]) -> bool {
     matches!(topic, Some("plugins"))
 }
 
-/// Whether a command builds a registry's name from the value of `HEROKU_HOST`, which must then be a bare name.
-pub fn needs_names(args: &[String]) -> bool {
-    args.iter().find(|a| !a.starts_with('-')).is_some_and(|c| c.starts_with("container:"))
-}
-
 /// The value of a flag that stands before `--`: `--app shop`, `--app=shop`, `-a shop`, `-ashop`.
 pub fn flag<'a>(args: &'a [String], long: &str, short: char) -> Option<&'a str> {
     let mut args = args.iter().take_while(|a| *a != "--");

@@ -22,38 +22,39 @@ pub struct Args {
 
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
     let mut args = args.args;
-    let account = context.account().await?;
+    let mut account = context.account().await?;
     let cli = find_cli(&context.environment, wrapper_directory(context).as_deref())?;
     restore_latest(&mut args, context, &account);
     if !rewrite::only_reads(&args) {
         eprintln!("shipway: {} ({})", account.url, crate::terminal::printable(&account.email));
     }
 
-    let is_local = matches!(account.server, Server::Local(_)) && account.url.is_loopback();
-    if rewrite::signs_in(&args) && !is_local {
-        return Err(Error::new(format!("the Heroku CLI cannot log in to {}", account.url))
-            .hint(format!("shipway login --server {}", account.url)));
-    }
-    // Whoever logged in with the CLI's own commands means to be that user.
-    let logged_in = is_local && in_netrc(&context.environment, &account.url.https_authority());
-    let sign_in = if rewrite::signs_in(&args) || logged_in { SignIn::LoginCommands } else { SignIn::Token };
-    let files = files(context, &account, sign_in)?;
-
     let mut command = Command::new(&cli);
     command.args(&args);
-    if rewrite::stays_outside(&args) {
-        if is_local {
-            apply(&mut command, &profile::exported(&context.environment, &account, &files, sign_in));
+    let is_local = matches!(account.server, Server::Local(_)) && account.url.is_loopback();
+    if rewrite::signs_in(&args) {
+        if !is_local {
+            return Err(Error::new(format!("the Heroku CLI cannot log in to {}", account.url))
+                .hint(format!("shipway login --server {}", account.url)));
         }
+        // By its own address, so that the CLI keeps the login under that name and not under one that every server shares.
+        let files = files(context, &account, SignIn::LoginCommands)?;
+        apply(&mut command, &profile::exported(&context.environment, &account, &files, SignIn::LoginCommands));
         return wait(command, &cli).await;
     }
+    if rewrite::stays_outside(&args) {
+        return wait(command, &cli).await;
+    }
+    // Whoever logged in with the CLI's own commands means to be that user.
+    if let Some(token) = netrc_token(&context.environment, &account.url.https_authority()).filter(|_| is_local) {
+        account.token = token;
+    }
+    let files = files(context, &account, SignIn::Token)?;
     let open = bridge::open(account.network(&context.environment)?).await?;
     let authorities = authorities_file(&context.environment, &account, &open.authority)?;
     let through =
         profile::Bridge { proxy: open.proxy.clone(), authorities: authorities.path().to_string_lossy().into_owned() };
-    let by_names = !is_local || rewrite::needs_names(&args);
-    let changes = profile::bridged(&context.environment, &account, &files, sign_in, &through, by_names);
-    apply(&mut command, &changes);
+    apply(&mut command, &profile::bridged(&context.environment, &account, &files, &through));
     wait(command, &cli).await
 }
 
@@ -113,17 +114,19 @@ fn is_executable(path: &Path) -> bool {
     path.is_file()
 }
 
-/// Whether the CLI's own login left a token for this host.
-fn in_netrc(environment: &Environment, host: &str) -> bool {
-    let text =
-        environment.home().and_then(|home| std::fs::read_to_string(home.join(".netrc")).ok()).unwrap_or_default();
-    let mut words = text.split_whitespace();
-    while let Some(word) = words.next() {
-        if word == "machine" && words.next() == Some(host) {
-            return true;
+/// The token that the CLI's own login left for this host.
+fn netrc_token(environment: &Environment, host: &str) -> Option<String> {
+    let text = std::fs::read_to_string(environment.home()?.join(".netrc")).ok()?;
+    let mut words = text.split_whitespace().skip_while(|word| *word != "machine");
+    let mut ours = false;
+    while let (Some(name), Some(value)) = (words.next(), words.next()) {
+        match name {
+            "machine" => ours = value == host,
+            "password" if ours => return Some(value.to_owned()),
+            _ => {}
         }
     }
-    false
+    None
 }
 
 /// What the CLI may believe during this run: the bridge, the server, and who was believed before.
@@ -238,4 +241,19 @@ mod signals {
     }
 
     pub fn pass(_: &Child, (): ()) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_of_the_cli_is_found_by_host_and_port() {
+        let home = tempfile::tempdir().unwrap();
+        let text = "machine api.heroku.com\n  login me\n  password real\nmachine 127.0.0.1:5000\n  login me\n  password ours\n";
+        std::fs::write(home.path().join(".netrc"), text).unwrap();
+        let environment = Environment::from_iter([("HOME", home.path().to_str().unwrap())]);
+        assert_eq!(netrc_token(&environment, "127.0.0.1:5000").as_deref(), Some("ours"));
+        assert_eq!(netrc_token(&environment, "127.0.0.1:5001"), None);
+    }
 }

@@ -230,7 +230,7 @@ impl Server {
         }
         let app = json!({
             "id": "01", "name": "shop", "owner": { "id": "1", "email": "ada@example.org" }, "region": { "name": "us" },
-            "stack": { "name": "heroku-24" }, "build_stack": { "name": "heroku-24" }, "web_url": "http://shop.localhost:8080/",
+            "stack": { "name": "container" }, "build_stack": { "name": "container" }, "web_url": "http://shop.localhost:8080/",
             "git_url": "", "generation": "cedar", "space": null, "team": null, "create_status": "complete",
         });
         match line.as_str() {
