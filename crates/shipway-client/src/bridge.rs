@@ -247,4 +247,31 @@ mod tests {
         check("169.254.169.254", false);
         check("127.0.0.1", false);
     }
+
+    #[test]
+    fn strangers_other_hosts_and_plain_requests_are_turned_away() {
+        let minted = Minted::new().unwrap();
+        let tls = crate::trust::client_config(Some(&minted.authority)).unwrap();
+        let server = Network { url: "https://paas.example.org".parse().unwrap(), tls, proxy: None };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let tls = Arc::new(config.with_no_client_auth().with_cert_resolver(Arc::new(minted)));
+        let doors = Doors { server, tls, credentials: "c2VjcmV0".into() };
+        let check = |head: &str, expected: &str| {
+            let status = match doors.judge(head) {
+                Verdict::Tunnel => "tunnel",
+                Verdict::Refused(status, _) => &status[..3],
+            };
+            assert_eq!(status, expected, "{head:?}");
+        };
+        let login = "Proxy-Authorization: Basic c2VjcmV0\r\n\r\n";
+        check(&format!("CONNECT api.paas.herokudev.com:443 HTTP/1.1\r\n{login}"), "tunnel");
+        check(&format!("CONNECT PAAS.example.org:443 HTTP/1.1\r\n{login}"), "tunnel");
+        check("CONNECT api.paas.herokudev.com:443 HTTP/1.1\r\n\r\n", "407");
+        check("CONNECT api.heroku.com:443 HTTP/1.1\r\nProxy-Authorization: Basic x\r\n\r\n", "407");
+        check(&format!("CONNECT 169.254.169.254:80 HTTP/1.1\r\n{login}"), "403");
+        check(&format!("CONNECT registry.example.com:443 HTTP/1.1\r\n{login}"), "403");
+        check(&format!("GET http://api.heroku.com/ HTTP/1.1\r\n{login}"), "405");
+        check("\r\n\r\n", "400");
+    }
 }

@@ -199,7 +199,7 @@ impl Client {
         timeout(ANSWER_TIME, self.exchange(stream, method, path, body))
             .await
             .unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_TIME.as_secs())))
-            .map_err(|e| Error::new(format!("{} {path} at {} failed: {e}", "request", self.route.host())))
+            .map_err(|e| Error::new(format!("{path} at {} failed: {e}", self.route.host())))
     }
 
     async fn exchange(

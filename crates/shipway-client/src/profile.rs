@@ -266,6 +266,18 @@ mod tests {
     }
 
     #[test]
+    fn the_exported_profile_leaves_other_programs_alone() {
+        let before = environment(&[("PATH", "/usr/bin"), ("SSL_CERT_FILE", "/corp.pem")]);
+        let files = Files { wrapper: None, ..files() };
+        for change in exported(&before, &account("http://127.0.0.1:5000"), &files, SignIn::Token) {
+            let (Change::Set(name, _) | Change::Unset(name)) = &change;
+            let ours = ["HEROKU_", "SHIPWAY_", "GIT_CONFIG_"].iter().any(|prefix| name.starts_with(prefix))
+                || ["DISABLE_TELEMETRY", "NODE_EXTRA_CA_CERTS", "PGDIAGNOSE_URL", "SSO_URL"].contains(&name.as_str());
+            assert!(ours, "{change:?}");
+        }
+    }
+
+    #[test]
     fn a_bridged_run_names_no_host_of_its_own_and_spares_none() {
         let before = environment(&[("NO_PROXY", "*"), ("SSL_CERT_DIR", "/etc/ssl/certs"), ("HEROKU_HEADERS", "{}")]);
         let bridge = Bridge { proxy: "http://shipway:s@127.0.0.1:9".into(), authorities: "/t/ca.pem".into() };

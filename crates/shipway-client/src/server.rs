@@ -119,7 +119,7 @@ impl Server {
         let file = local_file(home);
         let stored = read_session(config, &file)?.filter(|s| Path::new(&s.of) == home);
         let session = match stored {
-            Some(session) if is_valid(&route, &session.token).await? => session,
+            Some(session) if is_valid(&route, &session.token).await? && is_at(&session.url).await => session,
             _ => {
                 let answer = Client::new(route.clone(), None).post("/shipway/v1/session", &json!({})).await?;
                 let mut session: Session = serde_json::from_value(answer).map_err(|e| {
@@ -207,6 +207,12 @@ async fn is_valid(route: &Route, token: &str) -> Result<bool> {
         return Ok(false);
     }
     answer.success().map(|_| true)
+}
+
+/// Whether the server still listens where the session says: it may have been started anew with another `--listen`.
+async fn is_at(url: &str) -> bool {
+    let Ok(url) = url.parse::<ServerUrl>() else { return false };
+    tokio::net::TcpStream::connect((url.host(), url.port())).await.is_ok()
 }
 
 fn check_token(token: &str) -> Result<()> {

@@ -203,3 +203,28 @@ fn the_wrapper_leads_here_and_never_to_itself() {
     let output = stage.command("sh", &["-c", "heroku ps"]).env("PATH", alone).output().unwrap();
     assert!(texts(&output).1.contains("the Heroku CLI itself is not"), "{output:?}");
 }
+
+#[test]
+fn words_reach_the_cli_as_they_were_typed_and_signals_too() {
+    use std::io::{BufRead, BufReader};
+    let stage = Stage::open();
+    let fake = stage.path("real");
+    std::fs::create_dir(&fake).unwrap();
+    let script = "#!/bin/sh\n[ \"$1\" = wait ] || { printf '%s|' \"$@\"; exit; }\ntrap 'exit 42' TERM\necho ready\nwhile :; do sleep 0.05; done\n";
+    std::fs::write(fake.join("heroku"), script).unwrap();
+    std::fs::set_permissions(fake.join("heroku"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", fake.display());
+    for words in [["--help", "x"], ["--version", "-h"], ["run", "--"], ["ps", "--server"], ["-a", "a b"]] {
+        let args = [["heroku"].as_slice(), &words].concat();
+        let (out, _) = assert_done(stage.shipway(&args).env("PATH", &path).output().unwrap());
+        assert_eq!(out, format!("{}|{}|", words[0], words[1]));
+    }
+
+    let mut child = stage.shipway(&["heroku", "wait"]);
+    let mut child = child.env("PATH", &path).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    assert_done(stage.command("kill", &["-TERM", &child.id().to_string()]).output().unwrap());
+    assert_eq!(child.wait().unwrap().code(), Some(42));
+}
