@@ -44,8 +44,8 @@ pub enum Route {
 pub struct Network {
     /// Where it is.
     pub url: ServerUrl,
-    /// Whom to believe; unused for `http`.
-    pub tls: Arc<ClientConfig>,
+    /// Whom to believe; `None` for `http`.
+    pub tls: Option<Arc<ClientConfig>>,
     /// `host:port` and credentials of the proxy that stands between, if any.
     pub proxy: Option<Proxy>,
 }
@@ -113,11 +113,9 @@ impl Network {
                 None => TcpStream::connect(&to).await?,
             };
             tcp.set_nodelay(true)?;
-            if !self.url.is_tls() {
-                return Ok(Box::new(tcp) as Box<dyn Stream>);
-            }
+            let Some(config) = &self.tls else { return Ok(Box::new(tcp) as Box<dyn Stream>) };
             let name = ServerName::try_from(self.url.host().to_owned()).map_err(std::io::Error::other)?;
-            let tls = tokio_rustls::TlsConnector::from(self.tls.clone()).connect(name, tcp).await?;
+            let tls = tokio_rustls::TlsConnector::from(config.clone()).connect(name, tcp).await?;
             Ok(Box::new(tls) as Box<dyn Stream>)
         };
         timeout(CONNECT_TIME, work).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?

@@ -184,7 +184,8 @@ pub fn forget(server: &Server, config: &ConfigDir) -> Result<()> {
 
 /// The network road to `url`.
 pub fn network(url: &ServerUrl, authority: Option<&str>, environment: &Environment) -> Result<Network> {
-    Ok(Network { url: url.clone(), tls: trust::client_config(authority)?, proxy: Proxy::for_url(environment, url) })
+    let tls = url.is_tls().then(|| trust::client_config(authority)).transpose()?;
+    Ok(Network { url: url.clone(), tls, proxy: Proxy::for_url(environment, url) })
 }
 
 /// The data directory of a server without root: `$XDG_DATA_HOME/shipway` or `~/.local/share/shipway`.
