@@ -83,8 +83,10 @@ pub fn exported(before: &Environment, account: &Account, files: &Files, sign_in:
 pub struct Bridge {
     /// `http://user:secret@127.0.0.1:port`.
     pub proxy: String,
-    /// For `SSL_CERT_FILE`, the only authorities the CLI reads behind a proxy, and for `NODE_EXTRA_CA_CERTS`.
+    /// For `SSL_CERT_FILE`: the only authorities that the CLI believes behind a proxy.
     pub authorities: String,
+    /// For `NODE_EXTRA_CA_CERTS`: what its other connections believe beside what Node has built in.
+    pub extra_authorities: String,
 }
 
 /// The bridged profile: for one run of the CLI.
@@ -109,7 +111,7 @@ pub fn bridged(before: &Environment, account: &Account, files: &Files, bridge: &
     }
     changes.push(Change::set("SSL_CERT_FILE", &bridge.authorities));
     changes.push(Change::unset("SSL_CERT_DIR"));
-    changes.push(Change::set("NODE_EXTRA_CA_CERTS", &bridge.authorities));
+    changes.push(Change::set("NODE_EXTRA_CA_CERTS", &bridge.extra_authorities));
     changes
 }
 
@@ -280,7 +282,11 @@ mod tests {
     #[test]
     fn a_bridged_run_names_no_host_of_its_own_and_spares_none() {
         let before = environment(&[("NO_PROXY", "*"), ("SSL_CERT_DIR", "/etc/ssl/certs"), ("HEROKU_HEADERS", "{}")]);
-        let bridge = Bridge { proxy: "http://shipway:s@127.0.0.1:9".into(), authorities: "/t/ca.pem".into() };
+        let bridge = Bridge {
+            proxy: "http://shipway:s@127.0.0.1:9".into(),
+            authorities: "/t/ca.pem".into(),
+            extra_authorities: "/t/x.pem".into(),
+        };
         let mut remote = account("https://paas.example.org");
         remote.server = Server::Remote(remote.url.clone());
         let after = before.after(&bridged(&before, &remote, &files(), &bridge));

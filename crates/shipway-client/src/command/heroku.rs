@@ -9,6 +9,7 @@ use crate::{Context, bridge, git, rewrite, trust};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
+use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
 
 /// What is handed on to the Heroku CLI.
@@ -51,9 +52,13 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
     }
     let files = files(context, &account, SignIn::Token)?;
     let open = bridge::open(account.network(&context.environment)?).await?;
-    let authorities = authorities_file(&context.environment, &account, &open.authority)?;
-    let through =
-        profile::Bridge { proxy: open.proxy.clone(), authorities: authorities.path().to_string_lossy().into_owned() };
+    let authorities = Authorities::write(&context.environment, &account, &open.authority)?;
+    let path = |file: &NamedTempFile| file.path().to_string_lossy().into_owned();
+    let through = profile::Bridge {
+        proxy: open.proxy.clone(),
+        authorities: path(&authorities.all),
+        extra_authorities: path(&authorities.extra),
+    };
     apply(&mut command, &profile::bridged(&context.environment, &account, &files, &through));
     wait(command, &cli).await
 }
@@ -129,15 +134,32 @@ fn netrc_token(environment: &Environment, host: &str) -> Option<String> {
     None
 }
 
-/// What the CLI may believe during this run: the bridge, the server, and who was believed before.
-fn authorities_file(environment: &Environment, account: &Account, bridge: &str) -> Result<tempfile::NamedTempFile> {
-    let read = |name: &str| environment.filled(name).and_then(|path| std::fs::read_to_string(path).ok());
-    let before = read("SSL_CERT_FILE").unwrap_or_else(trust::system_roots);
-    let extra = read("NODE_EXTRA_CA_CERTS").unwrap_or_default();
-    let text = trust::joined(&[bridge, account.authority.as_deref().unwrap_or_default(), &extra, &before]);
-    let file = tempfile::Builder::new().prefix("shipway-authorities-").suffix(".pem").tempfile();
-    file.and_then(|mut file| file.write_all(text.as_bytes()).map(|()| file))
-        .map_err(|e| Error::new(format!("could not write a temporary file: {e}")))
+/// Files of what the CLI may believe during this run; gone with this value.
+struct Authorities {
+    /// Beside what Node has built in: the bridge, the server, and what the user added.
+    extra: NamedTempFile,
+    /// By itself.
+    all: NamedTempFile,
+}
+
+impl Authorities {
+    /// The roots of the system are left out where nothing needs them: everything goes to the bridge or to a server with an authority
+    /// of its own, and the CLI would read them anew for each connection (0.1 s).
+    fn write(environment: &Environment, account: &Account, bridge: &str) -> Result<Self> {
+        let read = |name: &str| environment.filled(name).and_then(|path| std::fs::read_to_string(path).ok());
+        let added = read("NODE_EXTRA_CA_CERTS").unwrap_or_default();
+        let extra = trust::joined(&[bridge, account.authority.as_deref().unwrap_or_default(), &added]);
+        let all = match account.authority {
+            Some(_) => extra.clone(),
+            None => trust::joined(&[&extra, &read("SSL_CERT_FILE").unwrap_or_else(trust::system_roots)]),
+        };
+        let write = |text: &str| {
+            let file = tempfile::Builder::new().prefix("shipway-authorities-").suffix(".pem").tempfile();
+            file.and_then(|mut file| file.write_all(text.as_bytes()).map(|()| file))
+                .map_err(|e| Error::new(format!("could not write a temporary file: {e}")))
+        };
+        Ok(Self { extra: write(&extra)?, all: write(&all)? })
+    }
 }
 
 fn apply(command: &mut Command, changes: &[Change]) {
