@@ -1,0 +1,97 @@
+# What bin/up, bin/down and bin/test share. Sourced, never run.
+# shellcheck shell=bash
+
+say() { printf '%s\n' "$*"; }
+note() { printf '%s\n' "$*" >&2; }
+fail() {
+  printf 'error: %s\n' "$1" >&2
+  shift
+  for hint in "$@"; do printf 'hint: %s\n' "$hint" >&2; done
+  exit 1
+}
+
+# Which of our roads to root there is: root, sudo, none.
+root_by() {
+  if [ "$(id -u)" = 0 ]; then
+    say root
+  elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+    say sudo
+  else
+    say none
+  fi
+}
+
+as_root() {
+  case $ROOT_BY in
+    root) "$@" ;;
+    sudo) sudo "$@" ;;
+    none) fail "this needs root: $*" ;;
+  esac
+}
+
+has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
+
+# The Debian packages that are missing of `test package` pairs on standard input. A test is a command's name, or a
+# shell line after `!`.
+missing_packages() {
+  local test package
+  while IFS='|' read -r test package; do
+    case $test in
+      '') ;;
+      !*) sh -c "${test#!}" >/dev/null 2>&1 || say "$package" ;;
+      *) has "$test" || say "$package" ;;
+    esac
+  done | sort -u
+}
+
+installed_packages() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | sort -u; }
+
+# Installs Debian packages and prints every name that came with them.
+install_packages() {
+  local before after
+  before=$(mktemp) after=$(mktemp)
+  installed_packages >"$before"
+  if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >"$after.log" 2>&1; then
+    note "Refreshing the package lists."
+    as_root apt-get update -q >"$after.log" 2>&1 || { cat "$after.log" >&2; fail "the package lists could not be refreshed"; }
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >"$after.log" 2>&1 ||
+      { cat "$after.log" >&2; fail "these packages could not be installed: $*"; }
+  fi
+  installed_packages >"$after"
+  comm -13 "$before" "$after"
+  rm -f "$before" "$after" "$after.log"
+}
+
+# Where what was changed is written down, and the log and process id of the server that bin/up started.
+state_directory() {
+  if [ "$ROOT_BY" = none ]; then
+    say "${XDG_STATE_HOME:-$HOME/.local/state}/shipway"
+  else
+    say /var/lib/shipway-up
+  fi
+}
+
+default_home() {
+  if [ "$ROOT_BY" = none ]; then
+    say "${XDG_DATA_HOME:-$HOME/.local/share}/shipway"
+  else
+    say /var/lib/shipway
+  fi
+}
+
+# Writes standard input to a file that may be root's.
+write_file() {
+  if [ "$ROOT_BY" = none ]; then cat >"$1"; else as_root tee "$1" >/dev/null; fi
+}
+
+if_root() { if [ "$ROOT_BY" = none ]; then "$@"; else as_root "$@"; fi; }
+
+# The process id of the `shipway up` that bin/up started, when it still runs and is that.
+running_up() {
+  local pid
+  pid=$(if_root cat "$STATE/pid" 2>/dev/null) || return 1
+  case $pid in '' | *[!0-9]*) return 1 ;; esac
+  # Any other program may have the number by now.
+  if_root cat "/proc/$pid/cmdline" 2>/dev/null | tr '\0' ' ' | grep -q 'shipway up ' || return 1
+  say "$pid"
+}

@@ -1,0 +1,137 @@
+//! `shipway env`.
+
+use super::executable;
+use crate::error::{Error, Result};
+use crate::profile::{self, Files, SignIn};
+use crate::server::{Account, Server};
+use crate::shell::Shell;
+use crate::{Context, trust};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// The flags of `env`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The shell whose syntax is printed (default: by $SHELL)
+    #[arg(long, value_enum)]
+    shell: Option<Shell>,
+    /// Leave the token out, so that `heroku login` and `heroku logout` work
+    #[arg(long)]
+    login: bool,
+    /// Put a `heroku` command into ~/.shipway/bin that always goes to your server
+    #[arg(long)]
+    install: bool,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<()> {
+    let shell = args.shell.unwrap_or_else(|| Shell::of_path(context.environment.get("SHELL").unwrap_or_default()));
+    if args.install {
+        install(context, shell)?;
+    }
+    let server = context.server()?;
+    let refused = |what: String| {
+        Error::new(format!("{what}: the Heroku CLI sends a token only to Heroku's own names and to this machine"))
+            .hint("use the bridge, per command: shipway heroku ps")
+            .hint("or for good: shipway env --install, and put ~/.shipway/bin first in PATH")
+    };
+    if let Server::Remote(url) = &server {
+        if args.install {
+            return context.terminal.say(&shell.render(&wrapper_on_path(context)));
+        }
+        return Err(refused(format!("variables cannot point the Heroku CLI at {url}")));
+    }
+    let account = server.account(&context.environment, &context.config).await?;
+    if !account.url.is_loopback() {
+        return Err(refused(format!("the server calls itself {}, which variables cannot point at", account.url)));
+    }
+    let sign_in = if args.login { SignIn::LoginCommands } else { SignIn::Token };
+    let files = files(context, &account, sign_in)?;
+    let changes = profile::exported(&context.environment, &account, &files, sign_in);
+    if std::io::stdout().is_terminal() {
+        eprintln!("# This only prints. To use it: {}", shell.eval("shipway env"));
+    }
+    context.terminal.say(&shell.render(&changes))
+}
+
+/// Makes the files that the profile names.
+pub(super) fn files(context: &Context, account: &Account, sign_in: SignIn) -> Result<Files> {
+    let environment = &context.environment;
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
+    let (mut node, mut authority, mut git_ssl_cainfo) = (None, None, None);
+    if let Some(pem) = &account.authority {
+        let stem = account.url.file_stem();
+        let before = environment.filled("NODE_EXTRA_CA_CERTS");
+        node = Some(text(trust::bundle(&context.config, &format!("node-{stem}"), before, pem)?));
+        authority = Some(text(trust::bundle(&context.config, &format!("server-{stem}"), None, pem)?));
+        if let Some(before) = environment.filled("GIT_SSL_CAINFO") {
+            git_ssl_cainfo = Some(text(trust::bundle(&context.config, &format!("git-{stem}"), Some(before), pem)?));
+        }
+    }
+    let helper = match sign_in {
+        SignIn::Token => Some(helper(account)?),
+        // Then git must ask for whom the CLI logged in, by the helper that the CLI sets up itself.
+        SignIn::LoginCommands => None,
+    };
+    let wrapper = wrapper_directory(context).filter(|d| d.join(WRAPPER).exists()).map(text);
+    Ok(Files { node, authority, git_ssl_cainfo, helper, wrapper })
+}
+
+/// The shell line with which git starts us: absolute, every word quoted.
+fn helper(account: &Account) -> Result<String> {
+    let quote = |word: &str| Shell::Sh.quote(word);
+    let place = match &account.server {
+        Server::Local(home) => format!("--home {}", quote(&home.to_string_lossy())),
+        Server::Remote(url) => format!("--server {}", quote(&url.to_string())),
+    };
+    Ok(format!("!env -u SHIPWAY_SERVER {} {place} credential", quote(&executable()?)))
+}
+
+/// The name of the wrapper's file.
+pub(super) const WRAPPER: &str = if cfg!(windows) { "heroku.cmd" } else { "heroku" };
+
+/// `~/.shipway/bin`.
+pub(super) fn wrapper_directory(context: &Context) -> Option<PathBuf> {
+    context.environment.home().map(|home| home.join(".shipway/bin"))
+}
+
+fn wrapper_on_path(context: &Context) -> Vec<crate::environment::Change> {
+    let path = context.environment.get("PATH").unwrap_or_default();
+    let directory = wrapper_directory(context).unwrap_or_default().to_string_lossy().into_owned();
+    if path.split(':').any(|entry| entry == directory) {
+        return Vec::new();
+    }
+    vec![crate::environment::Change::set("PATH", format!("{directory}:{path}"))]
+}
+
+fn install(context: &Context, shell: Shell) -> Result<()> {
+    let directory =
+        wrapper_directory(context).ok_or_else(|| Error::new("HOME is not set, so ~/.shipway/bin is nowhere"))?;
+    let executable = executable()?;
+    let place = match &context.place {
+        crate::Place { server: Some(url), .. } => format!(" --server {url}"),
+        crate::Place { home: Some(home), .. } => {
+            let home = std::path::absolute(home).unwrap_or_else(|_| home.clone());
+            format!(" --home {}", Shell::Sh.quote(&home.to_string_lossy()))
+        }
+        _ => String::new(),
+    };
+    let script = if cfg!(windows) {
+        format!("@echo off\r\n\"{executable}\"{place} heroku %*\r\n")
+    } else {
+        let quoted = Shell::Sh.quote(&executable);
+        format!("#!/bin/sh\n# Every heroku command goes to your Shipway server.\nexec {quoted}{place} heroku \"$@\"\n")
+    };
+    let path = directory.join(WRAPPER);
+    let written = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&path, script)).and_then(|()| {
+        #[cfg(unix)]
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(())
+    });
+    written.map_err(|e| Error::new(format!("could not write {}: {e}", path.display())))?;
+    eprintln!("Wrote {}. For every new shell, add to its start-up file:", path.display());
+    match shell {
+        Shell::Fish => eprintln!("  fish_add_path ~/.shipway/bin"),
+        _ => eprintln!("  export PATH=\"$HOME/.shipway/bin:$PATH\""),
+    }
+    Ok(())
+}

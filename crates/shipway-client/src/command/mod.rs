@@ -1,0 +1,129 @@
+//! One file per command; its doc comment is its help.
+
+mod builds;
+mod credential;
+mod doctor;
+mod env;
+mod heroku;
+mod login;
+mod ops;
+mod redeploy;
+mod status;
+mod users;
+
+use crate::error::Result;
+use crate::finding::Finding;
+use crate::terminal::Terminal;
+use crate::{Context, Error};
+use std::process::ExitCode;
+
+/// The commands of the client half.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Print what points the Heroku CLI and git in this shell at your server
+    Env(env::Args),
+    /// Run the Heroku CLI against your server, and nothing else
+    Heroku(heroku::Args),
+    /// Say where this shell, this checkout and this machine lead, and what to type
+    Doctor,
+    /// Log in to a server elsewhere
+    Login(login::Args),
+    /// Answer git's question for a password (git calls this)
+    #[command(hide = true)]
+    Credential(credential::Args),
+    /// Say how the server is
+    Status(status::Args),
+    /// List operations, or show one with its steps
+    Ops(ops::Args),
+    /// List an app's builds
+    Builds(builds::Args),
+    /// Release the running commit again
+    Redeploy(redeploy::Args),
+    /// List users, or add one
+    Users(users::Args),
+}
+
+impl Command {
+    pub(crate) async fn run(self, context: &Context, findings: Vec<Finding>) -> Result<ExitCode> {
+        match self {
+            Self::Heroku(args) => return heroku::run(args, context).await,
+            Self::Doctor => return doctor::run(context, findings).await,
+            Self::Env(args) => env::run(&args, context).await?,
+            Self::Login(args) => login::run(args, context).await?,
+            Self::Credential(args) => credential::run(&args, context).await?,
+            Self::Status(args) => status::run(&args, context).await?,
+            Self::Ops(args) => ops::run(&args, context).await?,
+            Self::Builds(args) => builds::run(&args, context).await?,
+            Self::Redeploy(args) => redeploy::run(&args, context).await?,
+            Self::Users(args) => users::run(&args, context).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Which app a command is about.
+#[derive(Debug, clap::Args)]
+struct App {
+    /// The app's name
+    #[arg(short, long, value_name = "NAME")]
+    app: Option<String>,
+    /// The git remote that leads to the app
+    #[arg(short, long, value_name = "REMOTE")]
+    remote: Option<String>,
+}
+
+impl App {
+    fn resolve(&self, context: &Context, account: &crate::server::Account) -> Result<String> {
+        let app = crate::git::app(
+            self.app.as_deref(),
+            self.remote.as_deref(),
+            &context.environment,
+            &account.url,
+            &crate::git::remotes(),
+        )?;
+        segment("app", &app)
+    }
+}
+
+/// A name that becomes one segment of a path. The server has the last word on names; this keeps a name from being another path.
+fn segment(what: &str, name: &str) -> Result<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if name.is_empty() || name.len() > 128 || name.starts_with('.') || !name.bytes().all(plain) {
+        let shown = crate::terminal::printable(&name.chars().take(80).collect::<String>());
+        return Err(Error::new(format!("\"{shown}\" is not the name of an {what}")));
+    }
+    Ok(name.to_owned())
+}
+
+/// The path of this executable, for lines that other programs will run later.
+fn executable() -> Result<String> {
+    let path = std::env::current_exe().map_err(|e| Error::new(format!("this program cannot find itself: {e}")))?;
+    path.into_os_string().into_string().map_err(|p| {
+        Error::new(format!("the path of this program is not UTF-8: {}", p.display())).hint("move it somewhere plainer")
+    })
+}
+
+/// The items of an answer that is a list, or an object with one list in it.
+fn items(answer: &serde_json::Value) -> Vec<&serde_json::Value> {
+    let list = answer.as_array().or_else(|| answer.as_object().and_then(|o| o.values().find_map(|v| v.as_array())));
+    list.map(|l| l.iter().collect()).unwrap_or_default()
+}
+
+/// Writes a table with its heads, or the sentence for an empty one.
+fn table(terminal: Terminal, heads: &[&str], rows: Vec<Vec<crate::terminal::Cell>>, empty: &str) -> Result<()> {
+    use crate::terminal::{Cell, Tone};
+    if rows.is_empty() {
+        return terminal.say(&format!("{empty}\n"));
+    }
+    let mut all = vec![heads.iter().map(|h| Cell::new(h, Tone::Quiet)).collect()];
+    all.extend(rows);
+    terminal.say(&terminal.columns(&all))
+}
+
+/// The tone of a state's word: what failed or waits stands out.
+fn tone(state: &str) -> crate::terminal::Tone {
+    match state {
+        "failed" | "refused" | "error" | "undoing" | "undone" | "cancelled" | "stuck" => crate::terminal::Tone::Accent,
+        _ => crate::terminal::Tone::Plain,
+    }
+}

@@ -1,0 +1,94 @@
+//! `shipway ops [ID]`.
+
+use super::{items, segment, table, tone};
+use crate::Context;
+use crate::error::Result;
+use crate::terminal::{Cell, Tone, age, duration, name_of, text};
+use serde_json::{Value, json};
+
+/// The flags of `ops`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// One operation, with its steps
+    id: Option<String>,
+    /// Only those of this app
+    #[arg(short, long, value_name = "NAME")]
+    app: Option<String>,
+    /// Cancel the operation: what it did so far is undone
+    #[arg(long, requires = "id")]
+    cancel: bool,
+    /// Print the server's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<()> {
+    let client = context.account().await?.client();
+    let Some(id) = &args.id else {
+        let query = match &args.app {
+            Some(app) => format!("?app={}", segment("app", app)?),
+            None => String::new(),
+        };
+        let answer = client.get(&format!("/shipway/v1/operations{query}")).await?;
+        return if args.json { context.terminal.json(&answer) } else { list(&answer, context) };
+    };
+    let id = segment("operation", id)?;
+    if args.cancel {
+        let answer = client.post(&format!("/shipway/v1/operations/{id}/actions/cancel"), &json!({})).await?;
+        if args.json {
+            return context.terminal.json(&answer);
+        }
+        eprintln!("Cancelling {id}: what it did so far is undone.");
+    }
+    let answer = client.get(&format!("/shipway/v1/operations/{id}")).await?;
+    if args.json { context.terminal.json(&answer) } else { show(&answer, context) }
+}
+
+fn list(answer: &Value, context: &Context) -> Result<()> {
+    let now = jiff::Timestamp::now();
+    let rows = items(answer)
+        .into_iter()
+        .map(|op| {
+            let state = text(op, &["state"]);
+            let tone = tone(&state);
+            vec![
+                text(op, &["id"]).into(),
+                name_of(op, "app").into(),
+                text(op, &["kind"]).into(),
+                Cell::new(state, tone),
+                name_of(op, "step").into(),
+                Cell::new(age(&text(op, &["created_at"]), now), Tone::Quiet),
+            ]
+        })
+        .collect();
+    table(context.terminal, &["ID", "APP", "KIND", "STATE", "STEP", "AGE"], rows, "No operations.")
+}
+
+fn show(op: &Value, context: &Context) -> Result<()> {
+    let field =
+        |name: &str, value: String| (!value.is_empty()).then(|| vec![Cell::new(name, Tone::Quiet), value.into()]);
+    let heads = [
+        field("operation", text(op, &["id"])),
+        field("app", name_of(op, "app")),
+        field("kind", text(op, &["kind"])),
+        field("state", text(op, &["state"])),
+        field("by", text(op, &["user", "email"])),
+        field("since", text(op, &["created_at"])),
+        field("waits for", text(op, &["waiting_for"])),
+        field("error", text(op, &["error"])),
+    ];
+    let heads: Vec<_> = heads.into_iter().flatten().collect();
+    context.terminal.say(&format!("{}\n", context.terminal.columns(&heads)))?;
+    let steps = op.get("steps").and_then(Value::as_array).into_iter().flatten().map(|step| {
+        let state = text(step, &["state"]);
+        let tone = tone(&state);
+        let took = step.get("duration_ms").and_then(Value::as_u64).map(duration).unwrap_or_default();
+        vec![
+            text(step, &["name"]).into(),
+            Cell::new(state, tone),
+            Cell::new(took, Tone::Quiet),
+            text(step, &["error"]).into(),
+        ]
+    });
+    table(context.terminal, &["STEP", "STATE", "TOOK", "ERROR"], steps.collect(), "It has no steps yet.")
+}

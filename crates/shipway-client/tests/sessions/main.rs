@@ -1,0 +1,230 @@
+//! The client as people use it: in a shell, with git, and with the unmodified Heroku CLI where `bin/test` names one.
+#![cfg(unix)]
+
+mod stage;
+#[cfg(target_os = "linux")]
+mod trap;
+
+use stage::{Stage, TOKEN, assert_done, heroku, texts};
+
+/// Says that a session was left out. `bin/test` brings the Heroku CLI, so there none is.
+fn without_cli() -> bool {
+    if heroku().is_none() {
+        eprintln!("skipped: SHIPWAY_TEST_HEROKU does not name the Heroku CLI");
+    }
+    heroku().is_none()
+}
+
+#[test]
+fn evaluating_the_environment_twice_is_the_same_as_once() {
+    let stage = Stage::open();
+    std::fs::write(stage.path("corporate.pem"), "-----BEGIN CERTIFICATE-----\nY29ycA==\n-----END CERTIFICATE-----\n")
+        .unwrap();
+    let before =
+        format!("export NODE_EXTRA_CA_CERTS='{0}' GIT_SSL_CAINFO='{0}'\n", stage.path("corporate.pem").display());
+    let script = before.clone()
+        + "eval \"$(shipway env)\"; env | grep -v ^_= | sort > once
+        eval \"$(shipway env)\"; env | grep -v ^_= | sort > twice
+        diff once twice && cat \"$NODE_EXTRA_CA_CERTS\" \"$GIT_SSL_CAINFO\"";
+    let (out, _) = assert_done(stage.shell(&script).output().unwrap());
+    assert_eq!(out.matches("Y29ycA==").count(), 2, "what was trusted before still is");
+    assert_eq!(out.matches("BEGIN CERTIFICATE").count(), 4, "and the server is");
+}
+
+#[test]
+fn the_session_is_asked_for_once_and_kept_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let stage = Stage::open();
+    for _ in 0..2 {
+        let (out, _) = assert_done(stage.shipway(&["env"]).output().unwrap());
+        assert!(out.contains(&format!("export HEROKU_API_KEY='{TOKEN}'")));
+        assert!(out.contains(&format!("export HEROKU_HOST='{}'", stage.http())));
+    }
+    let sessions = stage.seen().iter().filter(|s| s.line == "POST /shipway/v1/session").count();
+    assert_eq!(sessions, 1);
+    let mut files = std::fs::read_dir(stage.path("home/.config/shipway/sessions")).unwrap();
+    let file = files.next().unwrap().unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+
+    // A server that was set up anew does not know the old token; nobody has to notice.
+    let stale = std::fs::read_to_string(file.path()).unwrap().replace(TOKEN, "HRKU-old");
+    std::fs::write(file.path(), stale).unwrap();
+    let (out, _) = assert_done(stage.shipway(&["env", "--login"]).output().unwrap());
+    assert!(out.contains("unset HEROKU_API_KEY"));
+    assert_eq!(stage.seen().iter().filter(|s| s.line == "POST /shipway/v1/session").count(), 1);
+}
+
+#[test]
+fn a_push_is_signed_in_by_our_helper_and_another_host_is_left_alone() {
+    let stage = Stage::open();
+    stage.checkout();
+    let elsewhere = stage.path("elsewhere.git");
+    let script = format!(
+        "git remote add heroku {}/shop.git && git push -q heroku main
+         git init -q --bare {1} && git push -q {1} main && git -C {1} rev-parse main",
+        stage.https(),
+        elsewhere.display()
+    );
+    let mut shell = stage.shell(&script);
+    // A proxy that is nowhere, and a helper of the user's that must not be asked for our host.
+    shell.env("HTTPS_PROXY", "http://127.0.0.1:1").env("GIT_CONFIG_COUNT", "1");
+    shell.env("GIT_CONFIG_KEY_0", "credential.helper").env("GIT_CONFIG_VALUE_0", "!touch asked; :");
+    assert_done(shell.output().unwrap());
+    assert!(!stage.path("checkout/asked").exists());
+    let pushed = stage.command("git", &["-C", stage.path("repos/shop.git").to_str().unwrap(), "rev-parse", "main"]);
+    let mut pushed = pushed;
+    assert_done(pushed.output().unwrap());
+}
+
+#[test]
+fn a_push_to_the_real_heroku_stops_before_it_leaves() {
+    let stage = Stage::open();
+    stage.checkout();
+    for url in ["https://git.heroku.com/shop.git", "git@heroku.com:shop.git", "ssh://git@heroku.com/shop.git"] {
+        let output = stage.shell(&format!("git push {url} main")).output().unwrap();
+        let (_, err) = texts(&output);
+        assert!(!output.status.success() && err.contains("shipway-refuses-the-real-heroku"), "{err}");
+    }
+}
+
+#[test]
+fn attack_41_the_token_is_in_no_argument_and_no_message() {
+    let stage = Stage::open();
+    let (out, err) = assert_done(stage.shipway(&["doctor"]).output().unwrap());
+    assert!(!out.contains(TOKEN) && !err.contains(TOKEN));
+    let (out, _) = assert_done(stage.shipway(&["env"]).output().unwrap());
+    let lines: Vec<&str> = out.lines().filter(|line| line.contains(TOKEN)).collect();
+    assert_eq!(lines.len(), 1, "only HEROKU_API_KEY holds it: {lines:?}");
+}
+
+#[test]
+fn refusals_are_said_in_the_servers_words() {
+    let stage = Stage::open();
+    let check = |args: &[&str], code: i32, words: &[&str]| {
+        let output = stage.shipway(args).output().unwrap();
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {out}{err}");
+        for word in words {
+            assert!(format!("{out}{err}").contains(word), "{args:?} lacks {word:?}: {out}{err}");
+        }
+    };
+    check(&["users", "add", "bob"], 2, &["error: bob is not an e-mail address."]);
+    check(&["ops"], 0, &["ID   APP   KIND     STATE   STEP     AGE\nop1  shop  release  failed  healthy  soon\n"]);
+    check(&["ops", "../../account"], 1, &["is not the name of an operation"]);
+    check(&["builds"], 1, &["no app was named", "hint: name it with --app NAME"]);
+    check(&["builds", "--app", "shop"], 2, &["Couldn't find that thing."]);
+    check(&["--home", "/nowhere", "status"], 1, &["/nowhere/run/api.sock does not answer", "hint: start it"]);
+    check(
+        &["--server", "https://127.0.0.1:1", "env"],
+        1,
+        &["variables cannot point", "hint: use the bridge", "shipway heroku"],
+    );
+    check(&["--server", "htps://127.0.0.1", "env"], 2, &["is not the address of a server"]);
+    check(&["--server", "https://api.heroku.com", "heroku", "apps"], 2, &["that is the real Heroku"]);
+}
+
+#[test]
+fn the_heroku_cli_finds_the_server_by_the_environment() {
+    if without_cli() {
+        return;
+    }
+    let stage = Stage::open();
+    stage.checkout();
+    let (out, err) = assert_done(
+        stage.shell("heroku create shop && heroku config:set A=1 && git push -q heroku main").output().unwrap(),
+    );
+    assert!(out.contains("shop") || err.contains("shop"), "{out}{err}");
+    let lines: Vec<String> = stage.seen().into_iter().map(|s| s.line).collect();
+    assert!(
+        lines.contains(&"POST /apps".to_owned()) && lines.contains(&"PATCH /apps/shop/config-vars".to_owned()),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn the_heroku_cli_reaches_a_server_elsewhere_by_the_bridge() {
+    if without_cli() {
+        return;
+    }
+    let stage = Stage::open();
+    stage.checkout();
+    std::fs::write(stage.path("ca.pem"), &stage.authority).unwrap();
+    let server = stage.https();
+    let login = format!("printf %s {TOKEN} | \"$0\" --server {server} login --ca '{}'", stage.path("ca.pem").display());
+    let bin = env!("CARGO_BIN_EXE_shipway-client");
+    let (_, err) = assert_done(stage.command("sh", &["-ec", &login, bin]).output().unwrap());
+    assert!(err.contains("as ada@example.org"), "{err}");
+
+    stage.seen();
+    let (_, err) = assert_done(stage.shipway(&["--server", &server, "heroku", "create", "shop"]).output().unwrap());
+    assert!(
+        err.contains(&format!("shipway: {server} (ada@example.org)")),
+        "the server is named before a change: {err}"
+    );
+    let seen = stage.seen();
+    let create = seen.iter().find(|s| s.line == "POST /apps").unwrap_or_else(|| panic!("{seen:?}"));
+    assert_eq!(
+        (create.host.as_str(), create.authorization.as_str()),
+        ("api.paas.herokudev.com", format!("Bearer {TOKEN}").as_str())
+    );
+    // The remote outlives the bridge.
+    let (remote, _) = assert_done(stage.command("git", &["remote", "get-url", "heroku"]).output().unwrap());
+    assert_eq!(remote.trim(), format!("{server}/shop.git"));
+
+    let output = stage.shipway(&["--server", &server, "heroku", "apps:info", "-a", "missing"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "the CLI's exit code is ours: {:?}", texts(&output));
+}
+
+#[test]
+fn a_lone_database_is_restored_from_the_latest_backup() {
+    if without_cli() {
+        return;
+    }
+    let stage = Stage::open();
+    let args = ["heroku", "pg:backups:restore", "DATABASE_URL", "--app", "shop", "--confirm", "shop"];
+    let (_, err) = texts(&stage.shipway(&args).output().unwrap());
+    assert!(err.contains("restoring the latest backup of shop into DATABASE_URL"), "{err}");
+}
+
+#[test]
+fn the_wrapper_leads_here_and_never_to_itself() {
+    let stage = Stage::open();
+    let fake = stage.path("real");
+    std::fs::create_dir(&fake).unwrap();
+    std::fs::write(fake.join("heroku"), "#!/bin/sh\necho \"$HEROKU_HOST $*\"; exit 7\n").unwrap();
+    std::fs::set_permissions(fake.join("heroku"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert_done(stage.shipway(&["env", "--install"]).output().unwrap());
+    let path = format!("{}:{}:/usr/bin:/bin", stage.path("home/.shipway/bin").display(), fake.display());
+    let output = stage.command("sh", &["-c", "heroku ps -a 'two words'"]).env("PATH", &path).output().unwrap();
+    let (out, err) = texts(&output);
+    assert_eq!((out.trim(), output.status.code()), ("paas.herokudev.com ps -a two words", Some(7)), "{err}");
+
+    let alone = format!("{}:/usr/bin:/bin", stage.path("home/.shipway/bin").display());
+    let output = stage.command("sh", &["-c", "heroku ps"]).env("PATH", alone).output().unwrap();
+    assert!(texts(&output).1.contains("the Heroku CLI itself is not"), "{output:?}");
+}
+
+#[test]
+fn words_reach_the_cli_as_they_were_typed_and_signals_too() {
+    use std::io::{BufRead, BufReader};
+    let stage = Stage::open();
+    let fake = stage.path("real");
+    std::fs::create_dir(&fake).unwrap();
+    let script = "#!/bin/sh\n[ \"$1\" = wait ] || { printf '%s|' \"$@\"; exit; }\ntrap 'exit 42' TERM\necho ready\nwhile :; do sleep 0.05; done\n";
+    std::fs::write(fake.join("heroku"), script).unwrap();
+    std::fs::set_permissions(fake.join("heroku"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", fake.display());
+    for words in [["--help", "x"], ["--version", "-h"], ["run", "--"], ["ps", "--server"], ["-a", "a b"]] {
+        let args = [["heroku"].as_slice(), &words].concat();
+        let (out, _) = assert_done(stage.shipway(&args).env("PATH", &path).output().unwrap());
+        assert_eq!(out, format!("{}|{}|", words[0], words[1]));
+    }
+
+    let mut child = stage.shipway(&["heroku", "wait"]);
+    let mut child = child.env("PATH", &path).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    assert_done(stage.command("kill", &["-TERM", &child.id().to_string()]).output().unwrap());
+    assert_eq!(child.wait().unwrap().code(), Some(42));
+}

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# bin/up on a machine that never saw Shipway, a second time, and bin/down --purge, which leaves nothing.
+# In namespaces of its own: what it writes in /etc, /usr/local/bin and /var/lib stays there and goes with it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [ "$(id -u)" != 0 ]; then
+  echo "a machine of its own needs root"
+  exit 77
+fi
+if [ -z "${SHIPWAY_DOORS_INSIDE:-}" ]; then
+  export SHIPWAY_DOORS_INSIDE=1
+  exec unshare --mount --net --pid --fork --mount-proc --kill-child "$0"
+fi
+: "${SHIPWAY_BIN:?names the binary under test}"
+
+scratch=$(mktemp -d /var/tmp/shipway-doors-XXXXXX)
+chmod 711 "$scratch"
+clean() {
+  bin/down --purge --home "$scratch/data" >/dev/null 2>&1 || true
+  umount /etc /usr/local/bin /var/lib "$scratch/over" 2>/dev/null || true
+  rm -rf --one-file-system "$scratch"
+}
+trap clean EXIT
+ip link set lo up
+mkdir "$scratch/over"
+mount -t tmpfs tmpfs "$scratch/over"
+for directory in etc usr/local/bin var/lib; do
+  name=${directory//\//-}
+  mkdir "$scratch/over/$name" "$scratch/over/$name.work"
+  mount -t overlay overlay -o "lowerdir=/$directory,upperdir=$scratch/over/$name,workdir=$scratch/over/$name.work" "/$directory"
+done
+mkdir "$scratch/release" "$scratch/home"
+cp -R bin examples "$scratch/release/"
+cp "$SHIPWAY_BIN" "$scratch/release/shipway"
+cd "$scratch/release"
+export HOME=$scratch/home
+unset SHIPWAY_HOME SHIPWAY_SERVER
+rm -f /usr/local/bin/shipway
+rm -rf /var/lib/shipway-up
+! id shipway >/dev/null 2>&1 || userdel shipway
+
+expect() { # WHAT COMMAND...
+  local what=$1
+  shift
+  "$@" || { echo "not so: $what"; exit 1; }
+}
+page() { curl -fsS --max-time 10 --resolve hello.localhost:8080:127.0.0.1 http://hello.localhost:8080/; }
+up() { bin/up --home "$scratch/data" --detach </dev/null; }
+gone() { [ ! -e "$1" ]; }
+
+echo '$ bin/up --plan'
+bin/up --plan --home "$scratch/data"
+expect "the plan made nothing" gone /usr/local/bin/shipway
+expect "the plan made no data" gone "$scratch/data"
+expect "the plan added nobody" [ -z "$(getent passwd shipway || true)" ]
+
+echo '$ bin/up'
+up | tee "$scratch/first"
+expect "the page is there" grep -q 'Hello from Shipway' <(page)
+expect "the dashboard is there" curl -fsSL --max-time 10 -o /dev/null http://127.0.0.1:5000/
+expect "the admin's token is printed" grep -q 'admin token' "$scratch/first"
+
+echo '$ bin/up   # again'
+before=$(page)
+start=$SECONDS
+up | tee "$scratch/second"
+expect "it takes 5 s at most" [ $((SECONDS - start)) -le 5 ]
+expect "the token is printed once" [ "$(grep -c 'admin token' "$scratch/second")" = 0 ]
+expect "the app was not touched" [ "$before" = "$(page)" ]
+
+echo '$ bin/up   # after its server was stopped'
+kill -TERM "$(cat /var/lib/shipway-up/pid)"
+for _ in $(seq 300); do
+  pgrep -f 'shipway up ' >/dev/null || break
+  sleep 0.1
+done
+up >/dev/null
+expect "the app runs on as it was" [ "$before" = "$(page)" ]
+
+echo '$ bin/down --purge'
+bin/down --purge --home "$scratch/data"
+expect "the data is gone" gone "$scratch/data"
+expect "the binary is gone" gone /usr/local/bin/shipway
+expect "the record is gone" gone /var/lib/shipway-up
+expect "the user is gone" [ -z "$(getent passwd shipway || true)" ]
+expect "no process is left" [ -z "$(pgrep -f /usr/local/bin/shipway || true)" ]
+expect "no mount is left" [ -z "$(grep -F "$scratch/data" /proc/self/mountinfo || true)" ]
