@@ -1,0 +1,128 @@
+//! The map from page to path, on one screen.
+
+/// The method of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Reads; never changes anything.
+    Get,
+    /// Acts; carries the CSRF field.
+    Post,
+}
+
+/// One door of the dashboard.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// What [`path`] and the templates call it.
+    pub name: &'static str,
+    /// Its method.
+    pub method: Method,
+    /// Path with `{parameters}` in axum's syntax.
+    pub path: &'static str,
+    /// Query fields of a GET, form fields of a POST (besides the CSRF field); a `?` marks what may be missing.
+    pub fields: &'static [&'static str],
+    /// The view model that the answer is made from, or what the answer is.
+    pub answer: &'static str,
+}
+
+const fn get(name: &'static str, path: &'static str, fields: &'static [&'static str], answer: &'static str) -> Route {
+    Route { name, method: Method::Get, path, fields, answer }
+}
+
+const fn post(name: &'static str, path: &'static str, fields: &'static [&'static str], answer: &'static str) -> Route {
+    Route { name, method: Method::Post, path, fields, answer }
+}
+
+/// Every route of the dashboard. A POST that worked answers 303 to where its result can be seen; one that did not
+/// answers its page again with the reason, or a [`crate::model::ProblemPage`].
+#[rustfmt::skip]
+pub const ROUTES: &[Route] = &[
+    get("asset",            "/dashboard/assets/{file}",                         &[],                    "crate::asset"),
+    get("sign_in",          "/dashboard/sign-in",                               &["next?"],             "SignInPage"),
+    // `token` alone, or `email` and `password`. `next` is followed only when it starts with `/dashboard`.
+    post("sign_in.post",    "/dashboard/sign-in",                               &["token?", "email?", "password?", "next?"], "303 next; SignInPage with its error"),
+    post("sign_out",        "/dashboard/sign-out",                              &[],                    "303 sign_in"),
+    // The browser half of `heroku login`: `browser_url` of `POST /auth` leads here.
+    get("cli_login",        "/dashboard/login/{request}",                       &[],                    "CliLoginPage"),
+    post("cli_login.post",  "/dashboard/login/{request}",                       &["decision=approve|deny"], "CliLoginPage, decided"),
+    get("apps",             "/dashboard",                                       &["q?", "all?"],        "AppsPage"),
+    get("apps.events",      "/dashboard/events",                                &[],                    "events: changed"),
+    get("app",              "/dashboard/apps/{app}",                            &[],                    "OverviewPage"),
+    // One stream for all pages of an app but logs: something that they show has changed.
+    get("app.events",       "/dashboard/apps/{app}/events",                     &[],                    "events: changed"),
+    get("releases",         "/dashboard/apps/{app}/releases",                   &["before?"],           "ReleasesPage"),
+    get("release",          "/dashboard/apps/{app}/releases/{version}",         &[],                    "ReleasePage"),
+    get("rollback.ask",     "/dashboard/apps/{app}/releases/{version}/rollback", &[],                   "ConfirmPage"),
+    post("rollback",        "/dashboard/apps/{app}/releases/{version}/rollback", &[],                   "303 operation"),
+    get("dynos",            "/dashboard/apps/{app}/dynos",                      &[],                    "DynosPage"),
+    get("scale.ask",        "/dashboard/apps/{app}/formation/{type}",           &["quantity", "size"],  "ConfirmPage"),
+    post("scale",           "/dashboard/apps/{app}/formation/{type}",           &["quantity", "size"],  "303 dynos"),
+    // Without `dyno`: all of them.
+    get("restart.ask",      "/dashboard/apps/{app}/restart",                    &["dyno?"],             "ConfirmPage"),
+    post("restart",         "/dashboard/apps/{app}/restart",                    &["dyno?"],             "303 dynos"),
+    get("config",           "/dashboard/apps/{app}/config",                     &[],                    "ConfigPage, values hidden"),
+    // Goes into the ledger: who looked at which value. Without `name`: all of them.
+    post("config.reveal",   "/dashboard/apps/{app}/config/reveal",              &["name?"],             "ConfigPage, values shown"),
+    post("config.set",      "/dashboard/apps/{app}/config",                     &["name", "value"],     "303 config; ConfigPage with its error"),
+    get("config.unset.ask", "/dashboard/apps/{app}/config/unset",               &["name"],              "ConfirmPage"),
+    post("config.unset",    "/dashboard/apps/{app}/config/unset",               &["name"],              "303 config"),
+    get("logs",             "/dashboard/apps/{app}/logs",                       &["source?=app|heroku", "dyno?"], "LogsPage"),
+    // Newer than `after` (an event id) or than the header `Last-Event-ID`, which wins.
+    get("logs.events",      "/dashboard/apps/{app}/logs/events",                &["source?", "dyno?", "after?"], "events: line"),
+    get("build",            "/dashboard/apps/{app}/builds/{build}",             &[],                    "BuildPage"),
+    // From byte `after` of the output, or from `Last-Event-ID`; an event's id is the offset after its text.
+    get("build.events",     "/dashboard/apps/{app}/builds/{build}/events",      &["after?"],            "events: text, changed, end"),
+    get("build.output",     "/dashboard/apps/{app}/builds/{build}/output",      &[],                    "text/plain, whole"),
+    get("activity",         "/dashboard/activity",                              &["before?"],           "ActivityPage without app"),
+    get("app.activity",     "/dashboard/apps/{app}/activity",                   &["before?"],           "ActivityPage"),
+    get("operations",       "/dashboard/operations",                            &["app?", "before?"],   "OperationsPage"),
+    get("operations.events", "/dashboard/operations/events",                    &[],                    "events: changed"),
+    get("operation",        "/dashboard/operations/{operation}",                &[],                    "OperationPage"),
+    get("cancel.ask",       "/dashboard/operations/{operation}/cancel",         &[],                    "ConfirmPage"),
+    post("cancel",          "/dashboard/operations/{operation}/cancel",         &[],                    "303 operation"),
+];
+
+/// The path of route `name` with its parameters filled in, in order, each percent-encoded as one segment.
+///
+/// ```
+/// assert_eq!(shipway_dashboard::path("release", &["shop", "v64"]), "/dashboard/apps/shop/releases/v64");
+/// ```
+///
+/// Panics when the route does not exist or takes another number of parameters: both are mistakes in our own text.
+pub fn path(name: &str, parameters: &[&str]) -> String {
+    let route = ROUTES.iter().find(|r| r.name == name).unwrap_or_else(|| panic!("no route is called `{name}`"));
+    let mut out = String::new();
+    let mut given = parameters.iter();
+    for segment in route.path.split('/').skip(1) {
+        out.push('/');
+        if segment.starts_with('{') {
+            let value = given.next().unwrap_or_else(|| panic!("route `{name}` takes more parameters"));
+            crate::text::push_segment(&mut out, value);
+        } else {
+            out.push_str(segment);
+        }
+    }
+    assert!(given.next().is_none(), "route `{name}` takes fewer parameters");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_paths_do_not_clash() {
+        for (i, a) in ROUTES.iter().enumerate() {
+            for b in &ROUTES[i + 1..] {
+                assert_ne!(a.name, b.name);
+                assert!(a.path != b.path || a.method != b.method, "{} and {}", a.name, b.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hostile_name_stays_one_segment() {
+        assert_eq!(path("app", &["../../x?y#z"]), "/dashboard/apps/..%2F..%2Fx%3Fy%23z");
+        assert_eq!(path("app", &[".."]), "/dashboard/apps/%2E%2E");
+        assert_eq!(path("app", &[""]), "/dashboard/apps/-");
+    }
+}
