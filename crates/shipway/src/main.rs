@@ -6,9 +6,10 @@
 //!                     \_  server          --git runs-->  git-proc-receive
 //! ```
 //!
-//! [`up`] and [`down`] are what an operator types; [`roles`] are what runs;
+//! [`up`] and [`down`] are what an operator types; [`roles`] are what runs; [`adapters`] join the engine to the parts that
 //! do its work; everything else a user types is `shipway-client`'s.
 
+mod adapters;
 mod doctor;
 mod down;
 mod home;

@@ -164,7 +164,12 @@ impl Up {
     }
 
     async fn server(&self, options: &Options, listeners: &Listeners) -> Result<Role, Problem> {
-        let launch = self.launch("server", options.arguments(), listeners)?;
+        let mut flags = options.arguments();
+        if let Some(user) = std::env::var("SUDO_UID").ok().filter(|uid| uid.parse::<u32>().is_ok()) {
+            // Whoever may start us as root is the administrator anyway.
+            flags.extend(["--trusted-uid".into(), user.into()]);
+        }
+        let launch = self.launch("server", flags, listeners)?;
         let mut role = Role::begin("server", launch, None)?;
         let socket = self.home.join("run/api.sock");
         role.ready(async |pid| socket_owner(&socket).filter(|owner| *owner == pid)).await?;
