@@ -154,10 +154,12 @@ impl Deployer {
     /// Deploys and shows the transcript. Errors: the reason in one line.
     async fn deploy(&self, commit: CommitId, output: &PushOutput) -> Result<(), String> {
         let (build, operation) = self.platform.deploy(&self.caller, &self.app, commit).await.map_err(|e| e.message)?;
+        output.line(&format!("Ctrl-C leaves it running; this ends it: shipway ops {operation} --cancel"));
         show(self.platform.read_output(build.id.0), output).await;
         match self.platform.live(operation).await {
-            Outcome::Live { .. } => Ok(()),
-            Outcome::Failed { message } => Err(first_line(&message)),
+            Ok(Outcome::Live { .. }) => Ok(()),
+            Ok(Outcome::Failed { message }) => Err(first_line(&message)),
+            Err(error) => Err(error.message),
         }
     }
 }

@@ -79,10 +79,11 @@ async fn read_secret<S: AsyncRead + Unpin>(client: &mut S) -> io::Result<(String
     }
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(client: S, attached: Attached, first: Vec<u8>) -> io::Result<()> {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(client: S, mut attached: Attached, first: Vec<u8>) -> io::Result<()> {
     let (mut from_client, to_client) = tokio::io::split(client);
-    let (from_dyno, to_dyno) = tokio::io::split(attached.stream);
-    let mut input = Input { to_dyno, pty: attached.pty, held: false };
+    let pty = attached.pty;
+    let (from_dyno, to_dyno) = tokio::io::split(&mut attached.stream);
+    let mut input = Input { to_dyno, pty, held: false };
     let mut first = first;
     if first.is_empty() {
         let mut buffer = [0; 4096];
