@@ -1,0 +1,51 @@
+//! Where the doors are, as the one who asks sees them.
+
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::header;
+use shipway_net::ConnInfo;
+
+/// The server's own addresses, for requests that do not say how they came (the unix socket) and for git remotes.
+#[derive(Debug, Clone)]
+pub struct BaseUrls {
+    /// `http://127.0.0.1:5000`, without a slash at the end.
+    pub http: String,
+    /// `https://127.0.0.1:5000`, without a slash at the end.
+    pub https: String,
+    /// `127.0.0.1:5000`: what `HEROKU_GIT_HOST` is set to.
+    pub git_host: String,
+}
+
+/// The scheme, host and port by which one request came. URLs in its answer lead back the same way.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    tls: bool,
+    authority: String,
+}
+
+impl Origin {
+    /// Reads it off a request. A missing or unreadable `Host` gives the configured address.
+    pub fn of(parts: &Parts, base: &BaseUrls) -> Self {
+        let tls = parts.extensions.get::<ConnInfo>().map_or(base.http.starts_with("https:"), |c| c.tls);
+        let host = parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
+        let authority = parts.uri.authority().map(Authority::as_str).or(host);
+        let authority = authority
+            .filter(|a| !a.contains('@'))
+            .and_then(|a| a.parse::<Authority>().ok())
+            .map_or_else(|| base.git_host.clone(), |a| a.to_string());
+        Self { tls, authority }
+    }
+
+    /// `path` (with its slash) as a URL.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}://{}{path}", if self.tls { "https" } else { "http" }, self.authority)
+    }
+
+    /// `HOST:PORT`. The port is always there: rendezvous clients have no default.
+    pub fn host_and_port(&self) -> String {
+        match self.authority.parse::<Authority>() {
+            Ok(a) if a.port().is_none() => format!("{}:{}", self.authority, if self.tls { 443 } else { 80 }),
+            _ => self.authority.clone(),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Handlers of the Platform API, one file per noun.
+
+pub(crate) mod meta;

@@ -1,0 +1,167 @@
+//! A request of the API, read: who, from where, with which parameters and body.
+
+use crate::address::Origin;
+use crate::auth::authenticate;
+use crate::payload::Payload;
+use crate::range::{Key, Range};
+use crate::{Answer, ApiError, Result, Web};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
+use serde_json::Value;
+use shipway_domain::{NameOrId, TokenId};
+use shipway_engine::Platform;
+use shipway_engine::ports::Caller;
+use shipway_store::App;
+
+/// The largest body that the API reads, in bytes. Sources are uploaded elsewhere.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// A request of which nobody has asked yet who makes it.
+pub struct Open {
+    /// What the doors share.
+    pub web: Web,
+    /// How the request came.
+    pub origin: Origin,
+    /// Its headers.
+    pub headers: HeaderMap,
+    parameters: Vec<(String, String)>,
+    query: Vec<(String, String)>,
+    body: Bytes,
+}
+
+/// A request of somebody known.
+pub struct Call {
+    /// Who asks.
+    pub caller: Caller,
+    /// The token that was shown.
+    pub token: TokenId,
+    request: Open,
+}
+
+impl std::ops::Deref for Call {
+    type Target = Open;
+    fn deref(&self) -> &Open {
+        &self.request
+    }
+}
+
+impl Open {
+    async fn read(request: Request, web: &Web) -> Result<Self> {
+        let (mut parts, body) = request.into_parts();
+        let parameters = RawPathParams::from_request_parts(&mut parts, web)
+            .await
+            .map_err(|_| ApiError::bad_request("The path is not valid UTF-8."))?
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let query = form_fields(parts.uri.query().unwrap_or_default());
+        let origin = Origin::of(&parts, web.base());
+        let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|e| unread(&e))?;
+        Ok(Self { web: web.clone(), origin, headers: parts.headers, parameters, query, body })
+    }
+
+    /// The engine.
+    pub fn platform(&self) -> &Platform {
+        self.web.platform()
+    }
+
+    /// A parameter of the path. One that the route does not have is empty.
+    pub fn parameter(&self, name: &str) -> &str {
+        self.parameters.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v)
+    }
+
+    /// A parameter of the query.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The body as a JSON object; no body is an empty one. Errors: 400 where it is not one.
+    pub fn payload(&self) -> Result<Payload> {
+        Payload::parse(&self.body)
+    }
+
+    /// One page of a list, as `Range` asks. `fields` names what a list can be sorted by, the first by default.
+    pub fn page<T>(
+        &self,
+        rows: Vec<T>,
+        fields: &[(&'static str, fn(&T) -> Key)],
+        present: impl FnMut(&T) -> Value,
+    ) -> Result<Answer> {
+        let range = match self.headers.get(header::RANGE) {
+            None => Range::default(),
+            Some(value) => Range::parse(value.to_str().unwrap_or_default())?,
+        };
+        Ok(range.page(rows, fields, present))
+    }
+}
+
+impl Call {
+    /// The app of the path. What may not be seen does not exist.
+    pub fn app(&self) -> Result<App> {
+        Ok(self.platform().app(&self.caller, &NameOrId::parse(self.parameter("app")))?)
+    }
+}
+
+impl FromRequest<Web> for Open {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, web: &Web) -> Result<Self> {
+        Self::read(request, web).await
+    }
+}
+
+impl FromRequest<Web> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, web: &Web) -> Result<Self> {
+        // Before the body: a stranger is told so without anything of his being read.
+        let (caller, token) = authenticate(web, request.headers(), "api")?;
+        web.limits().take(caller.actor.account)?;
+        Ok(Self { caller, token, request: Open::read(request, web).await? })
+    }
+}
+
+fn unread(e: &axum::Error) -> ApiError {
+    let text = std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string);
+    if text.contains("limit") {
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            "The request's body is larger than 1 MiB. Send a source archive to the `put_url` of POST /sources instead.",
+        )
+    } else {
+        ApiError::bad_request("The request's body ended before it was complete.")
+    }
+}
+
+/// The fields of a query or a form, decoded; what does not decode is kept as it is.
+fn form_fields(text: &str) -> Vec<(String, String)> {
+    text.split('&')
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            (percent_decoded(name), percent_decoded(value))
+        })
+        .collect()
+}
+
+fn percent_decoded(text: &str) -> String {
+    let hex = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let pair = (bytes.get(i + 1).copied().and_then(hex), bytes.get(i + 2).copied().and_then(hex));
+        match (bytes[i], pair) {
+            (b'%', (Some(high), Some(low))) => {
+                out.push(high << 4 | low);
+                i += 2;
+            }
+            (b'+', _) => out.push(b' '),
+            (other, _) => out.push(other),
+        }
+        i += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}

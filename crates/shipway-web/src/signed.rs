@@ -1,0 +1,117 @@
+//! URLs that are opened without a token: what may be read is in the path, signed with the platform's key.
+//!
+//! Nothing is stored, so they outlive a restart of the server. Paths: `/streams/output/<uuid>/<signature>`,
+//! `/streams/logs/<session>/<signature>`, `/sources/<uuid>/<signature>`.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use shipway_domain::{AppId, SourceId};
+use shipway_store::Keys;
+use uuid::Uuid;
+
+/// What a log session shows, as its URL carries it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSession {
+    /// Makes each session's URL another one.
+    pub id: Uuid,
+    /// Whose logs.
+    pub app: AppId,
+    /// How many lines of the past.
+    pub lines: u32,
+    /// Whether what comes is shown too.
+    pub tail: bool,
+    /// A dyno's name, `web.1`, or a process type, `web`.
+    pub dyno: Option<String>,
+    /// `app` or `heroku`.
+    pub source: Option<String>,
+    /// Until when the URL may be opened: seconds since 1970.
+    pub expires_at: i64,
+}
+
+/// Makes and checks the URLs.
+pub struct SignedUrls<'a> {
+    keys: &'a Keys,
+}
+
+impl<'a> SignedUrls<'a> {
+    pub(crate) fn new(keys: &'a Keys) -> Self {
+        Self { keys }
+    }
+
+    /// The path of the output of a build or a release phase.
+    pub fn output(&self, id: Uuid) -> String {
+        self.sign(&format!("/streams/output/{id}"))
+    }
+
+    /// Reads the two last segments of [`Self::output`].
+    pub fn read_output(&self, id: &str, signature: &str) -> Option<Uuid> {
+        self.check(&format!("/streams/output/{id}"), signature)?;
+        id.parse().ok()
+    }
+
+    /// The path to which a source is put, and from which it is got.
+    pub fn source(&self, id: SourceId) -> String {
+        self.sign(&format!("/sources/{id}"))
+    }
+
+    /// Reads the two last segments of [`Self::source`].
+    pub fn read_source(&self, id: &str, signature: &str) -> Option<SourceId> {
+        self.check(&format!("/sources/{id}"), signature)?;
+        id.parse().ok()
+    }
+
+    /// The path of a log session.
+    pub fn logs(&self, session: &LogSession) -> String {
+        let json = serde_json::to_vec(session).expect("ids, numbers and texts are JSON");
+        self.sign(&format!("/streams/logs/{}", BASE64_URL_SAFE_NO_PAD.encode(json)))
+    }
+
+    /// Reads the two last segments of [`Self::logs`]. Whether it has expired is the reader's to see.
+    pub fn read_logs(&self, session: &str, signature: &str) -> Option<LogSession> {
+        self.check(&format!("/streams/logs/{session}"), signature)?;
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(session).ok()?).ok()
+    }
+
+    fn sign(&self, path: &str) -> String {
+        format!("{path}/{}", self.keys.sign_url(path))
+    }
+
+    fn check(&self, path: &str, signature: &str) -> Option<()> {
+        self.keys.url_is_ours(path, signature).then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_14_only_our_own_urls_open_a_stream() {
+        let home = tempfile::tempdir().unwrap();
+        let keys = Keys::load_or_create(home.path()).unwrap();
+        let urls = SignedUrls::new(&keys);
+        let session = LogSession {
+            id: Uuid::nil(),
+            app: AppId(Uuid::nil()),
+            lines: 100,
+            tail: true,
+            dyno: Some("web.1".into()),
+            source: None,
+            expires_at: 9,
+        };
+        let path = urls.logs(&session);
+        let mut parts = path.rsplit('/');
+        let (signature, body) = (parts.next().unwrap(), parts.next().unwrap());
+        assert_eq!(urls.read_logs(body, signature), Some(session));
+        assert_eq!(urls.read_logs(&body[1..], signature), None);
+        // A signature of one kind of URL opens no other kind.
+        let output = urls.output(Uuid::nil());
+        let signature = output.rsplit('/').next().unwrap();
+        let nil = Uuid::nil().to_string();
+        assert_eq!(urls.read_output(&nil, signature), Some(Uuid::nil()));
+        assert_eq!(urls.read_source(&nil, signature), None);
+        let other = Keys::load_or_create(tempfile::tempdir().unwrap().path()).unwrap();
+        assert_eq!(SignedUrls::new(&other).read_output(&nil, signature), None);
+    }
+}
