@@ -16,6 +16,7 @@ mod git;
 mod limits;
 mod own;
 mod payload;
+mod present;
 mod range;
 pub mod routes;
 mod signed;
