@@ -27,7 +27,10 @@ mod run;
 
 pub use accounts::{Login, NewToken};
 pub use apps::{NewApp, UpdateApp};
+pub use apps::{REGIONS, STACKS};
+pub use builds::SourceOrder;
 pub use change::{Plan, Step};
+pub use dynos::Which;
 pub use error::{Error, Kind, Result};
 pub use formation::{ScaleTo, ScaleUpdate};
 pub use logs::LOG_LIMITS;
@@ -114,7 +117,7 @@ struct Inner {
     settings: Settings,
     store: Store,
     parts: Parts,
-    locks: Locks,
+    locks: Arc<Locks>,
     tasks: TaskTracker,
     stop: CancellationToken,
     events: broadcast::Sender<Event>,
@@ -122,6 +125,7 @@ struct Inner {
     drivers: Mutex<HashMap<DynoId, Arc<Notify>>>,
     failures: Mutex<HashMap<DynoId, dynos::Failure>>,
     cancels: Mutex<HashMap<shipway_domain::OperationId, CancellationToken>>,
+    sessions: run::Sessions,
     logins: accounts::Logins,
     platform_logs: logs::PlatformLogs,
     outputs: output::Outputs,
@@ -139,7 +143,7 @@ impl Platform {
             settings,
             store,
             parts,
-            locks: Locks::default(),
+            locks: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             events: broadcast::channel(1024).0,
@@ -147,6 +151,7 @@ impl Platform {
             drivers: Mutex::default(),
             failures: Mutex::default(),
             cancels: Mutex::default(),
+            sessions: run::Sessions::default(),
             logins: accounts::Logins::default(),
             routes_wanted: Notify::new(),
             acknowledged: watch::channel(0).0,
@@ -258,7 +263,8 @@ impl Platform {
         match admit(&caller.actor, trigger, &subject, self.now()) {
             Ok(admitted) => Ok(admitted),
             Err(refused) => {
-                let detail = serde_json::json!({ "trigger": trigger, "rule": refused.rule, "because": refused.because });
+                let detail =
+                    serde_json::json!({ "trigger": trigger, "rule": refused.rule, "because": refused.because });
                 let entry = self.entry(caller, Some(app), "refused", detail);
                 self.store().write(move |c| c.record(&entry)).await?;
                 Err(refused.into())

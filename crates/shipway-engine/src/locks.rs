@@ -4,7 +4,7 @@
 
 use shipway_domain::{AppId, OperationId};
 use std::collections::{HashMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// Two locks per app: builds of one app go one after the other, and a config change need not wait for a build.
@@ -28,21 +28,30 @@ impl Default for Locks {
 }
 
 /// A place in a queue; dropping it leaves the queue.
-pub(crate) struct Place<'a> {
-    locks: &'a Locks,
+pub(crate) struct Place {
+    locks: Arc<Locks>,
     lock: Lock,
     operation: OperationId,
 }
 
 impl Locks {
+    /// Who is directly before an operation in any queue.
+    pub(crate) fn behind(&self, operation: OperationId) -> Option<OperationId> {
+        let queues = self.queues.lock().expect("no panic while queued");
+        queues.values().find_map(|queue| {
+            let at = queue.iter().position(|o| *o == operation)?;
+            at.checked_sub(1).and_then(|i| queue.get(i).copied())
+        })
+    }
+
     /// Takes a place at the end of a queue.
-    pub(crate) fn enqueue(&self, lock: Lock, operation: OperationId) -> Place<'_> {
+    pub(crate) fn enqueue(self: &Arc<Self>, lock: Lock, operation: OperationId) -> Place {
         self.queues.lock().expect("no panic while queued").entry(lock).or_default().push_back(operation);
-        Place { locks: self, lock, operation }
+        Place { locks: Arc::clone(self), lock, operation }
     }
 }
 
-impl Place<'_> {
+impl Place {
     /// Who is before this place: the one directly in front of it.
     pub(crate) fn behind(&self) -> Option<OperationId> {
         let queues = self.locks.queues.lock().expect("no panic while queued");
@@ -61,7 +70,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut queues = self.locks.queues.lock().expect("no panic while queued");
         if let Some(queue) = queues.get_mut(&self.lock) {
@@ -81,7 +90,7 @@ mod tests {
 
     #[tokio::test]
     async fn first_come_first_served_and_everybody_knows_behind_whom() {
-        let locks = Locks::default();
+        let locks = Arc::new(Locks::default());
         let lock = Lock::Deploy(AppId(uuid::Uuid::nil()));
         let id = |n| OperationId(uuid::Uuid::from_u128(n));
         let (a, b, c) = (locks.enqueue(lock, id(1)), locks.enqueue(lock, id(2)), locks.enqueue(lock, id(3)));

@@ -57,8 +57,15 @@ pub trait Repositories: Send + Sync {
     async fn keep_release(&self, app: AppId, version: u64, commit: &CommitId) -> Result<(), PortError>;
     /// Writes a commit's tree into an empty directory.
     async fn checkout(&self, app: AppId, commit: &CommitId, into: &Path) -> Result<(), PortError>;
-    /// Turns an unpacked source tree into a commit.
-    async fn import(&self, app: AppId, tree: &Path, message: &str) -> Result<CommitId, PortError>;
+    /// Turns an uploaded source archive (a gzipped tar) into a commit. The error is the user's to read: a checksum that
+    /// does not fit, an archive that is damaged or hostile.
+    async fn import(
+        &self,
+        app: AppId,
+        archive: &Path,
+        checksum: Option<&str>,
+        message: &str,
+    ) -> Result<CommitId, PortError>;
     /// What a commit says of itself.
     async fn commit_info(&self, app: AppId, commit: &CommitId) -> Result<CommitInfo, PortError>;
     /// Bytes on disk.
@@ -145,10 +152,13 @@ pub trait Builder: Send + Sync {
     async fn inputs(&self, order: &BuildOrder) -> Result<String, BuildFailure>;
     /// Builds. The artifact's layers are unpacked and ready to run when it returns.
     async fn build(
-        &self, order: &BuildOrder, out: Arc<dyn Lines>, cancel: CancellationToken,
+        &self,
+        order: &BuildOrder,
+        out: Arc<dyn Lines>,
+        cancel: CancellationToken,
     ) -> Result<Built, BuildFailure>;
-    /// Reads a manifest that [`Self::build`] made.
-    fn runnable(&self, manifest: &serde_json::Value) -> Result<Runnable, PortError>;
+    /// Reads a manifest that [`Self::build`] made, for dynos of this size.
+    fn runnable(&self, manifest: &serde_json::Value, size: &DynoSize) -> Result<Runnable, PortError>;
     /// Makes sure that an older artifact can run: its layers are unpacked and whole.
     async fn ensure(&self, manifest: &serde_json::Value) -> Result<(), PortError>;
     /// Removes everything that none of these manifests needs.

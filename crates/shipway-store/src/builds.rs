@@ -4,7 +4,7 @@ use crate::{Conn, Result, json, micros, optional, parsed, time, to_json, word};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 use shipway_domain::lifecycle::BuildStatus;
-use shipway_domain::{AccountId, AppId, BuildId, CommitId, Digest, OperationId, ReleaseId, SlugId, SourceId};
+use shipway_domain::{AccountId, AppId, BuildId, CommitId, OperationId, ReleaseId, SlugId, SourceId};
 
 /// One build.
 #[derive(Debug, Clone)]
@@ -48,10 +48,6 @@ pub struct Source {
     pub id: SourceId,
     /// Who asked for it.
     pub account: AccountId,
-    /// The blob, once it is there.
-    pub digest: Option<Digest>,
-    /// Its size.
-    pub size_bytes: Option<u64>,
     /// When it was asked for.
     pub created_at: Timestamp,
 }
@@ -120,24 +116,8 @@ impl Conn<'_> {
     /// Adds a source.
     pub fn insert_source(&self, s: &Source) -> Result<()> {
         self.sql
-            .prepare_cached("INSERT INTO sources (id, account_id, digest, size_bytes, created_at) VALUES (?,?,?,?,?)")?
-            .execute(params![
-                s.id.to_string(),
-                s.account.to_string(),
-                s.digest.as_ref().map(|d| d.as_str()),
-                s.size_bytes,
-                micros(s.created_at)
-            ])?;
-        Ok(())
-    }
-
-    /// Notes that a source was uploaded.
-    pub fn set_source_blob(&self, id: SourceId, digest: &Digest, size_bytes: u64) -> Result<()> {
-        self.sql.prepare_cached("UPDATE sources SET digest = ?, size_bytes = ? WHERE id = ?")?.execute(params![
-            digest.as_str(),
-            size_bytes,
-            id.to_string()
-        ])?;
+            .prepare_cached("INSERT INTO sources (id, account_id, created_at) VALUES (?,?,?)")?
+            .execute(params![s.id.to_string(), s.account.to_string(), micros(s.created_at)])?;
         Ok(())
     }
 
@@ -148,18 +128,16 @@ impl Conn<'_> {
             Ok(Source {
                 id: parsed(row, "id")?,
                 account: parsed(row, "account_id")?,
-                digest: optional(row, "digest")?,
-                size_bytes: row.get("size_bytes")?,
                 created_at: time(row, "created_at")?,
             })
         });
         Ok(found.optional()?)
     }
 
-    /// Removes sources from before `then` and returns their blobs.
-    pub fn delete_sources_before(&self, then: Timestamp) -> Result<Vec<Digest>> {
-        let mut q = self.sql.prepare_cached("DELETE FROM sources WHERE created_at < ? RETURNING digest")?;
-        let rows = q.query_map([micros(then)], |row| optional(row, "digest"))?;
-        Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    /// Removes sources from before `then` and returns which they were.
+    pub fn delete_sources_before(&self, then: Timestamp) -> Result<Vec<SourceId>> {
+        let mut q = self.sql.prepare_cached("DELETE FROM sources WHERE created_at < ? RETURNING id")?;
+        let rows = q.query_map([micros(then)], |row| parsed(row, "id"))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 }

@@ -21,7 +21,7 @@ pub use dynos::*;
 pub use ledger::*;
 pub use operations::*;
 pub use releases::*;
-pub use seal::{Keys, hex, token_hash};
+pub use seal::{Keys, hex, sha256, token_hash};
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSqlError, ValueRef};

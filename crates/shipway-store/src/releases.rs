@@ -186,6 +186,14 @@ impl Conn<'_> {
         Ok(())
     }
 
+    /// Says which code a pending release runs, once its turn has come.
+    pub fn set_release_slug(&self, id: ReleaseId, slug: Option<SlugId>) -> Result<()> {
+        self.sql
+            .prepare_cached("UPDATE releases SET slug_id = ? WHERE id = ? AND status = 'pending'")?
+            .execute(params![slug.map(|s| s.to_string()), id.to_string()])?;
+        Ok(())
+    }
+
     /// Notes that a release has output.
     pub fn set_release_output(&self, id: ReleaseId) -> Result<()> {
         self.sql.prepare_cached("UPDATE releases SET has_output = 1 WHERE id = ?")?.execute([id.to_string()])?;

@@ -98,7 +98,7 @@ CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT
 CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 
 CREATE TABLE sources (
-  id TEXT PRIMARY KEY, account_id TEXT NOT NULL, size_bytes INTEGER, digest TEXT, created_at INTEGER NOT NULL
+  id TEXT PRIMARY KEY, account_id TEXT NOT NULL, created_at INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE features (subject TEXT NOT NULL, name TEXT NOT NULL, enabled INTEGER NOT NULL, PRIMARY KEY (subject, name)) STRICT;

@@ -113,7 +113,12 @@ impl Keys {
 
 /// SHA-256 of a token: the token has 256 random bits, so a plain hash cannot be guessed.
 pub fn token_hash(token: &str) -> Vec<u8> {
-    digest::digest(&digest::SHA256, token.as_bytes()).as_ref().to_vec()
+    sha256(token.as_bytes())
+}
+
+/// SHA-256 of any bytes.
+pub fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
 }
 
 /// Lower-case hex.

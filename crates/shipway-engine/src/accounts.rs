@@ -1,0 +1,443 @@
+//! Accounts, tokens, keys, and logging in.
+
+use crate::error::Error;
+use crate::ports::Caller;
+use crate::{Platform, Result};
+use argon2::password_hash::rand_core::OsRng;
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use jiff::{SignedDuration, Timestamp};
+use shipway_domain::admission::{Actor, Scope};
+use shipway_domain::{AccountId, Email, KeyId, NameOrId, TokenId};
+use shipway_store::{Account, Key, Token, TokenKind, hex};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What a new authorization is to be.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// What its owner calls it.
+    pub description: String,
+    /// How far it reaches; never further than the token that makes it.
+    pub scope: Scope,
+    /// Seconds until it ends; none is never.
+    pub expires_in_seconds: Option<u64>,
+}
+
+/// A browser login that waits to be approved.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Stands in the page's address.
+    pub request: String,
+    /// What the CLI polls with.
+    pub secret: String,
+}
+
+/// How long `shipway env` and pages stay signed in.
+const SESSION: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// How long an invitation can be used.
+const INVITATION: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How long a browser login waits, and how many wait at most.
+const LOGIN_WAIT: SignedDuration = SignedDuration::from_mins(10);
+const MAX_LOGINS: usize = 1000;
+/// Shortest password.
+const MIN_PASSWORD: usize = 12;
+/// Longest token description, in characters.
+const MAX_DESCRIPTION: usize = 200;
+
+#[derive(Default)]
+pub(crate) struct Logins(Mutex<HashMap<String, Waiting>>);
+
+struct Waiting {
+    secret: String,
+    description: String,
+    since: Timestamp,
+    token: watch::Sender<Option<String>>,
+}
+
+impl Platform {
+    fn random_hex<const N: usize>(&self) -> String {
+        hex(&self.store().keys().random_bytes::<N>())
+    }
+
+    fn new_token(
+        &self,
+        account: AccountId,
+        description: &str,
+        scope: Scope,
+        kind: TokenKind,
+        lives: Option<SignedDuration>,
+    ) -> (Token, String) {
+        let secret = format!("SWAY-{}", self.random_hex::<32>());
+        let now = self.now();
+        let token = Token {
+            id: self.id(TokenId),
+            account,
+            hint: hint(&secret),
+            description: description.chars().take(MAX_DESCRIPTION).collect(),
+            scope,
+            kind,
+            created_at: now,
+            updated_at: now,
+            expires_at: lives.and_then(|l| now.checked_add(l).ok()),
+        };
+        (token, secret)
+    }
+
+    /// Makes the administrator of a platform that has no account yet, and returns its token.
+    pub async fn first_admin(&self, email: &Email) -> Result<Option<String>> {
+        let account = self.account_record(email, None, true);
+        let (token, secret) =
+            self.new_token(account.id, "Administrator's first token", Scope::Global, TokenKind::Authorization, None);
+        let shown = secret.clone();
+        let made = self
+            .store()
+            .write(move |c| {
+                if !c.accounts()?.is_empty() {
+                    return Ok(false);
+                }
+                c.insert_account(&account)?;
+                c.insert_token(&token, &secret)?;
+                Ok(true)
+            })
+            .await?;
+        Ok(made.then_some(shown))
+    }
+
+    fn account_record(&self, email: &Email, name: Option<&str>, admin: bool) -> Account {
+        let now = self.now();
+        Account {
+            id: self.id(AccountId),
+            email: email.clone(),
+            name: name.map(String::from),
+            admin,
+            password_hash: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// Who shows this token. Errors: `Unauthorized` for an unknown or expired one.
+    pub fn authenticate(&self, secret: &str) -> Result<(Actor, TokenId)> {
+        let now = self.now();
+        self.store().read(|c| c.authenticate(secret, now))?.ok_or_else(Error::unauthorized)
+    }
+
+    /// Checks a password and makes a token. Errors: `Unauthorized`, without saying which of the two was wrong.
+    pub async fn login(
+        &self,
+        email: &str,
+        password: &str,
+        description: &str,
+        expires_in: Option<u64>,
+    ) -> Result<(Account, Token, String)> {
+        let account = self.store().read(|c| c.account(&NameOrId::Name(email.into())))?;
+        let hash = account.as_ref().and_then(|a| a.password_hash.clone());
+        let password = password.to_string();
+        // Hashing takes tens of milliseconds by design; an unknown address takes as long as a wrong password.
+        let right = tokio::task::spawn_blocking(move || match hash {
+            Some(hash) => verify(&hash, &password),
+            None => {
+                let _ = hash_password(&password);
+                false
+            }
+        })
+        .await
+        .map_err(Error::platform)?;
+        let account = account.filter(|_| right).ok_or_else(Error::unauthorized)?;
+        let lives = expires_in.map(seconds).or(Some(SESSION));
+        let (token, secret) = self.new_token(account.id, description, Scope::Global, TokenKind::Authorization, lives);
+        let (kept, shown) = (token.clone(), secret.clone());
+        self.store().write(move |c| c.insert_token(&kept, &secret)).await?;
+        Ok((account, token, shown))
+    }
+
+    /// Adds an account with a first token. Only administrators may.
+    pub async fn add_account(
+        &self,
+        caller: &Caller,
+        email: &Email,
+        name: Option<&str>,
+        admin: bool,
+    ) -> Result<(Account, String)> {
+        if !caller.actor.admin || caller.actor.scope != Scope::Global {
+            return Err(Error::forbidden("Only an administrator may add people. Ask one to run `shipway users add`."));
+        }
+        let account = self.account_record(email, name, admin);
+        let (token, secret) = self.new_token(account.id, "First token", Scope::Global, TokenKind::Authorization, None);
+        let entry =
+            self.entry(caller, None, "account-added", serde_json::json!({ "email": email.as_str(), "admin": admin }));
+        let (made, shown) = (account.clone(), secret.clone());
+        self.store()
+            .write(move |c| {
+                c.insert_account(&account)?;
+                c.insert_token(&token, &secret)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok((made, shown))
+    }
+
+    /// Makes an account for somebody whom the caller gave access to an app.
+    pub(crate) async fn invite(&self, caller: &Caller, email: &Email) -> Result<(Account, String)> {
+        let account = self.account_record(email, None, false);
+        let (token, secret) =
+            self.new_token(account.id, "Invitation", Scope::Global, TokenKind::Session, Some(INVITATION));
+        let entry = self.entry(caller, None, "invited", serde_json::json!({ "email": email.as_str() }));
+        let (made, shown) = (account.clone(), secret.clone());
+        self.store()
+            .write(move |c| {
+                c.insert_account(&account)?;
+                c.insert_token(&token, &secret)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok((made, shown))
+    }
+
+    /// Sets the caller's own password. Errors: shorter than 12 characters.
+    pub async fn set_password(&self, caller: &Caller, password: &str) -> Result<()> {
+        self.whole_account(caller)?;
+        if password.chars().count() < MIN_PASSWORD {
+            return Err(Error::invalid(format!("A password needs at least {MIN_PASSWORD} characters.")));
+        }
+        let password = password.to_string();
+        let hash = tokio::task::spawn_blocking(move || hash_password(&password)).await.map_err(Error::platform)??;
+        let (id, now) = (caller.actor.account, self.now());
+        let entry = self.entry(caller, None, "password-set", serde_json::json!({}));
+        self.store()
+            .write(move |c| {
+                let mut account = c.account_by_id(id)?;
+                account.password_hash = Some(hash);
+                account.updated_at = now;
+                c.update_account(&account)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// A session token for somebody who was identified by other means: the socket's peer, a page's form.
+    pub async fn session_for(&self, account: AccountId, description: &str) -> Result<String> {
+        let (token, secret) = self.new_token(account, description, Scope::Global, TokenKind::Session, Some(SESSION));
+        let shown = secret.clone();
+        self.store().write(move |c| c.insert_token(&token, &secret)).await?;
+        Ok(shown)
+    }
+
+    /// Makes an authorization. Errors: a scope that reaches further than the caller's own.
+    pub async fn create_token(&self, caller: &Caller, new: NewToken) -> Result<(Token, String)> {
+        self.whole_account(caller)?;
+        let lives = new.expires_in_seconds.map(seconds);
+        let (token, secret) =
+            self.new_token(caller.actor.account, &new.description, new.scope, TokenKind::Authorization, lives);
+        let entry = self.entry(
+            caller,
+            None,
+            "token-made",
+            serde_json::json!({ "token": token.id, "scope": token.scope.text(), "description": token.description }),
+        );
+        let (kept, shown) = (token.clone(), secret.clone());
+        self.store()
+            .write(move |c| {
+                c.insert_token(&kept, &secret)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok((token, shown))
+    }
+
+    /// The caller's tokens, oldest first.
+    pub fn tokens(&self, caller: &Caller) -> Result<Vec<Token>> {
+        let now = self.now();
+        Ok(self.store().read(|c| c.tokens(caller.actor.account, now))?)
+    }
+
+    fn own_token(&self, caller: &Caller, id: TokenId) -> Result<Token> {
+        let found = self.tokens(caller)?.into_iter().find(|t| t.id == id);
+        found.ok_or_else(|| Error::missing("authorization"))
+    }
+
+    /// Changes what a token is called.
+    pub async fn describe_token(&self, caller: &Caller, id: TokenId, description: &str) -> Result<Token> {
+        self.whole_account(caller)?;
+        let mut token = self.own_token(caller, id)?;
+        token.description = description.chars().take(MAX_DESCRIPTION).collect();
+        token.updated_at = self.now();
+        let kept = token.clone();
+        self.store().write(move |c| c.update_token(&kept, None)).await?;
+        Ok(token)
+    }
+
+    /// Gives an authorization a new secret; the old one ends at once.
+    pub async fn rotate_token(&self, caller: &Caller, id: TokenId) -> Result<(Token, String)> {
+        self.whole_account(caller)?;
+        let mut token = self.own_token(caller, id)?;
+        let (fresh, secret) = self.new_token(token.account, "", token.scope.clone(), token.kind, None);
+        token.hint = fresh.hint;
+        token.updated_at = fresh.updated_at;
+        let (kept, shown) = (token.clone(), secret.clone());
+        self.store().write(move |c| c.update_token(&kept, Some(&secret))).await?;
+        Ok((token, shown))
+    }
+
+    /// Ends an authorization.
+    pub async fn revoke_token(&self, caller: &Caller, id: TokenId) -> Result<Token> {
+        let token = self.own_token(caller, id)?;
+        let entry = self.entry(caller, None, "token-revoked", serde_json::json!({ "token": id }));
+        self.store()
+            .write(move |c| {
+                c.delete_token(id)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok(token)
+    }
+
+    /// Adds an SSH public key. Errors: something that is not one; one that somebody has.
+    pub async fn add_key(&self, caller: &Caller, public_key: &str) -> Result<Key> {
+        self.whole_account(caller)?;
+        let mut words = public_key.split_whitespace();
+        let (kind, body, comment) = (words.next(), words.next(), words.collect::<Vec<_>>().join(" "));
+        let known = [
+            "ssh-rsa",
+            "ssh-ed25519",
+            "ecdsa-sha2-nistp256",
+            "ecdsa-sha2-nistp384",
+            "ecdsa-sha2-nistp521",
+            "sk-ssh-ed25519@openssh.com",
+            "sk-ecdsa-sha2-nistp256@openssh.com",
+        ];
+        let (Some(kind), Some(body)) = (kind.filter(|k| known.contains(k)), body) else {
+            return Err(Error::invalid(
+                "That is not an SSH public key. It starts with its type, like `ssh-ed25519 AAAA…`: send the file that ends in .pub.",
+            ));
+        };
+        let bytes = decode_base64(body).filter(|b| b.len() > 16 && b.get(4..4 + kind.len()) == Some(kind.as_bytes()));
+        let bytes = bytes.ok_or_else(|| Error::invalid("The key's body is damaged. Send the whole .pub file."))?;
+        let key = Key {
+            id: self.id(KeyId),
+            account: caller.actor.account,
+            public_key: format!("{kind} {body} {comment}").trim_end().to_string(),
+            fingerprint: hex(&shipway_store::sha256(&bytes)[..16])
+                .as_bytes()
+                .chunks(2)
+                .map(|p| String::from_utf8_lossy(p).into_owned())
+                .collect::<Vec<_>>()
+                .join(":"),
+            comment,
+            created_at: self.now(),
+        };
+        let kept = key.clone();
+        self.store().write(move |c| c.insert_key(&kept)).await?;
+        Ok(key)
+    }
+
+    /// Removes one of the caller's keys, by id, fingerprint or comment.
+    pub async fn delete_key(&self, caller: &Caller, which: &str) -> Result<Key> {
+        self.whole_account(caller)?;
+        let keys = self.store().read(|c| c.keys_of(caller.actor.account))?;
+        let found = keys
+            .into_iter()
+            .find(|k| k.id.to_string() == which || k.fingerprint == which || (!which.is_empty() && k.comment == which));
+        let key = found.ok_or_else(|| Error::missing("key"))?;
+        let id = key.id;
+        self.store().write(move |c| c.delete_key(id)).await?;
+        Ok(key)
+    }
+
+    /// Begins a browser login.
+    pub fn begin_login(&self, description: &str) -> Login {
+        let login = Login { request: self.random_hex::<16>(), secret: self.random_hex::<32>() };
+        let now = self.now();
+        let mut waiting = self.inner.logins.0.lock().expect("no panic while logging in");
+        waiting.retain(|_, w| now.duration_since(w.since) < LOGIN_WAIT);
+        if waiting.len() >= MAX_LOGINS {
+            // The oldest gives way: a flood of begun logins must not keep people out.
+            if let Some(oldest) = waiting.iter().min_by_key(|(_, w)| w.since).map(|(k, _)| k.clone()) {
+                waiting.remove(&oldest);
+            }
+        }
+        waiting.insert(
+            login.request.clone(),
+            Waiting {
+                secret: login.secret.clone(),
+                description: description.chars().take(MAX_DESCRIPTION).collect(),
+                since: now,
+                token: watch::channel(None).0,
+            },
+        );
+        login
+    }
+
+    /// What a waiting browser login called itself.
+    pub fn login_request(&self, request: &str) -> Option<String> {
+        let now = self.now();
+        let waiting = self.inner.logins.0.lock().expect("no panic while logging in");
+        waiting.get(request).filter(|w| now.duration_since(w.since) < LOGIN_WAIT).map(|w| w.description.clone())
+    }
+
+    /// Approves a browser login as the caller.
+    pub async fn approve_login(&self, caller: &Caller, request: &str) -> Result<()> {
+        self.whole_account(caller)?;
+        let description = self.login_request(request).ok_or_else(|| Error::missing("login"))?;
+        let (token, secret) =
+            self.new_token(caller.actor.account, &description, Scope::Global, TokenKind::Authorization, Some(SESSION));
+        let kept = secret.clone();
+        self.store().write(move |c| c.insert_token(&token, &kept)).await?;
+        let waiting = self.inner.logins.0.lock().expect("no panic while logging in");
+        let waiting = waiting.get(request).ok_or_else(|| Error::missing("login"))?;
+        waiting.token.send_replace(Some(secret));
+        Ok(())
+    }
+
+    /// Waits at most `patience` for a browser login to be approved, and hands its token out once.
+    pub async fn await_login(&self, secret: &str, patience: Duration) -> Result<Option<String>> {
+        let found = {
+            let waiting = self.inner.logins.0.lock().expect("no panic while logging in");
+            let found = waiting.iter().find(|(_, w)| w.secret == secret);
+            found.map(|(request, w)| (request.clone(), w.token.subscribe()))
+        };
+        let (request, mut token) = found.ok_or_else(Error::unauthorized)?;
+        let approved = tokio::time::timeout(patience, token.wait_for(Option::is_some)).await;
+        let Ok(Ok(approved)) = approved.map(|r| r.map(|t| t.clone())) else { return Ok(None) };
+        self.inner.logins.0.lock().expect("no panic while logging in").remove(&request);
+        Ok(approved)
+    }
+
+    /// Changes of an account need a token that may do everything its account may.
+    pub(crate) fn whole_account(&self, caller: &Caller) -> Result<()> {
+        match caller.actor.scope {
+            Scope::Global | Scope::WriteProtected => Ok(()),
+            ref other => Err(Error::forbidden(format!(
+                "The token that was used may not change your account: its scope is {}. Use one with the scope global.",
+                other.text()
+            ))),
+        }
+    }
+}
+
+fn seconds(n: u64) -> SignedDuration {
+    // A hundred years stand for everything longer.
+    SignedDuration::from_secs(i64::try_from(n).unwrap_or(i64::MAX).min(100 * 365 * 24 * 3600))
+}
+
+fn hint(secret: &str) -> String {
+    format!("{}**********{}", &secret[..8], &secret[secret.len() - 4..])
+}
+
+fn hash_password(password: &str) -> Result<String> {
+    let salt = SaltString::generate(&mut OsRng);
+    let hash = argon2::Argon2::default().hash_password(password.as_bytes(), &salt).map_err(Error::platform)?;
+    Ok(hash.to_string())
+}
+
+fn verify(hash: &str, password: &str) -> bool {
+    PasswordHash::new(hash).is_ok_and(|h| argon2::Argon2::default().verify_password(password.as_bytes(), &h).is_ok())
+}
+
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
+}

@@ -1,0 +1,385 @@
+//! Apps: create, change, look up; collaborators, domains, buildpacks.
+
+use crate::error::Error;
+use crate::ports::Caller;
+use crate::{Event, Platform, Result};
+use shipway_domain::admission::{Permission, Scope, Trigger};
+use shipway_domain::lifecycle::ReleaseStatus;
+use shipway_domain::{
+    AppId, AppName, CollaboratorId, DomainId, Email, Hostname, NameOrId, ReleaseId, generated_app_name,
+};
+use shipway_store::{Account, App, AppSettings, Collaborator, ConfigVars, Domain, Release};
+
+/// What a new app is to be.
+#[derive(Debug, Clone, Default)]
+pub struct NewApp {
+    /// Its name; without one it gets one like `quiet-harbor-12345`.
+    pub name: Option<String>,
+    /// `us` or `eu`.
+    pub region: Option<String>,
+    /// A stack's name.
+    pub stack: Option<String>,
+}
+
+/// What is to change of an app.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateApp {
+    /// A new name.
+    pub name: Option<String>,
+    /// Maintenance mode.
+    pub maintenance: Option<bool>,
+    /// The stack of the next build.
+    pub build_stack: Option<String>,
+    /// All settings at once.
+    pub settings: Option<AppSettings>,
+}
+
+/// Stack names that are taken for the one stack of the platform.
+pub const STACKS: [&str; 3] = ["heroku-20", "heroku-22", "heroku-24"];
+/// Regions that are taken for the one place of the platform.
+pub const REGIONS: [&str; 2] = ["us", "eu"];
+/// Most buildpacks of one app, and the longest name of one.
+const MAX_BUILDPACKS: usize = 10;
+const MAX_BUILDPACK_NAME: usize = 500;
+/// Most custom domains of one app.
+const MAX_DOMAINS: usize = 1000;
+
+impl Platform {
+    /// The apps that the caller may see, by name; `all` is every one for administrators.
+    pub fn apps(&self, caller: &Caller, all: bool) -> Result<Vec<App>> {
+        let apps = self
+            .store()
+            .read(|c| if all && caller.actor.admin { c.apps() } else { c.apps_of(caller.actor.account) })?;
+        Ok(apps.into_iter().filter(|a| caller.actor.scope.reads(a.id)).collect())
+    }
+
+    /// Makes an app with an empty repository and its first release. Errors: an illegal or taken name, each with a free
+    /// one; an unknown region or stack.
+    pub async fn create_app(&self, caller: &Caller, new: NewApp) -> Result<App> {
+        if !matches!(caller.actor.scope, Scope::Global | Scope::Write | Scope::WriteProtected) {
+            return Err(Error::forbidden(format!(
+                "The token that was used may not create apps: its scope is {}.",
+                caller.actor.scope.text()
+            )));
+        }
+        let region = known("region", new.region.as_deref().unwrap_or("us"), &REGIONS)?;
+        known("stack", new.stack.as_deref().unwrap_or(&self.settings().stack), &STACKS)?;
+        let name = match &new.name {
+            Some(name) => AppName::parse(name).map_err(|e| self.with_suggestion(&e.to_string()))?,
+            None => generated_app_name(self.world().random()),
+        };
+        let now = self.now();
+        let app = App {
+            id: self.id(AppId),
+            name,
+            owner: caller.actor.account,
+            owner_email: Email::parse(&caller.actor.email)?,
+            region: region.into(),
+            stack: self.settings().stack.clone(),
+            build_stack: self.settings().stack.clone(),
+            maintenance: false,
+            uid_block: 0,
+            settings: AppSettings::default(),
+            buildpacks: Vec::new(),
+            current_release: None,
+            ending: false,
+            repo_size: None,
+            slug_size: None,
+            released_at: None,
+            created_at: now,
+            updated_at: now,
+        };
+        // The repository first: one without an app is swept, an app without one would be broken.
+        self.inner.parts.repositories.create(app.id).await?;
+        std::fs::create_dir_all(self.log_dir(app.id)).map_err(Error::platform)?;
+        let first = Release {
+            id: self.id(ReleaseId),
+            app: app.id,
+            version: 1,
+            status: ReleaseStatus::Succeeded,
+            description: "Initial release".into(),
+            account: caller.actor.account,
+            slug: None,
+            config_hash: String::new(),
+            has_output: false,
+            failure: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let entry = self.entry(caller, Some(&app), "app-created", serde_json::json!({}));
+        let row = app.clone();
+        let made = self
+            .store()
+            .write(move |c| {
+                c.insert_app(&row)?;
+                c.insert_release(&first, &ConfigVars::new())?;
+                let mut made = c.app_by_id(row.id)?;
+                made.current_release = Some(first.id);
+                made.released_at = Some(now);
+                c.update_app(&made)?;
+                c.next_epoch(None, now)?;
+                c.record(&entry)?;
+                Ok(made)
+            })
+            .await;
+        let made = match made {
+            Ok(made) => made,
+            Err(e) => {
+                self.inner.parts.repositories.remove(app.id).await?;
+                return Err(match e {
+                    shipway_store::StoreError::Taken(_) => {
+                        self.with_suggestion(&format!("Name {} is already taken", app.name))
+                    }
+                    other => other.into(),
+                });
+            }
+        };
+        self.log_api(made.id, &format!("Initial release by user {}", caller.actor.email));
+        self.log_api(made.id, &format!("Release v1 created by user {}", caller.actor.email));
+        self.routes_changed();
+        self.tell(Event::Apps);
+        Ok(made)
+    }
+
+    fn with_suggestion(&self, what: &str) -> Error {
+        let mut text = what.to_string();
+        if let Some(first) = text.get(..1) {
+            text = first.to_uppercase() + &text[1..];
+        }
+        Error::invalid(format!("{text}. This one is free: {}", generated_app_name(self.world().random())))
+    }
+
+    /// Changes an app. Errors: an illegal or taken name, an unknown stack.
+    pub async fn update_app(&self, caller: &Caller, app: &App, change: UpdateApp) -> Result<App> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        let name = match &change.name {
+            Some(name) => Some(AppName::parse(name).map_err(|e| self.with_suggestion(&e.to_string()))?),
+            None => None,
+        };
+        if let Some(stack) = &change.build_stack {
+            known("stack", stack, &STACKS)?;
+        }
+        let now = self.now();
+        let entry = self.entry(
+            caller,
+            Some(app),
+            "app-changed",
+            serde_json::json!({ "name": name, "maintenance": change.maintenance, "settings": change.settings }),
+        );
+        let id = app.id;
+        let (maintenance, settings, renamed) = (change.maintenance, change.settings, name.clone());
+        let changed = self
+            .store()
+            .write(move |c| {
+                let mut app = c.app_by_id(id)?;
+                app.name = renamed.unwrap_or(app.name);
+                app.maintenance = maintenance.unwrap_or(app.maintenance);
+                app.settings = settings.unwrap_or(app.settings);
+                app.updated_at = now;
+                c.update_app(&app)?;
+                c.next_epoch(None, now)?;
+                c.record(&entry)?;
+                Ok(app)
+            })
+            .await
+            .map_err(|e| match (&e, &name) {
+                (shipway_store::StoreError::Taken(_), Some(n)) => {
+                    self.with_suggestion(&format!("Name {n} is already taken"))
+                }
+                _ => e.into(),
+            })?;
+        if let Some(on) = maintenance {
+            let mode = if on { "on" } else { "off" };
+            self.log_api(id, &format!("Maintenance mode turned {mode} by user {}", caller.actor.email));
+        }
+        // `maintenance:on` that returns has taken effect.
+        let epoch = self.store().read(|c| c.epoch())?;
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.acknowledged(epoch)).await;
+        self.tell(Event::App(id));
+        Ok(changed)
+    }
+
+    /// Gives somebody access. For an unknown address an account is made, and its first token returned: the invitation.
+    pub async fn add_collaborator(
+        &self,
+        caller: &Caller,
+        app: &App,
+        email: &str,
+    ) -> Result<(Collaborator, Option<String>)> {
+        self.admit(caller, Trigger::Access, app).await?;
+        let email = Email::parse(email)?;
+        if email == app.owner_email {
+            return Err(Error::invalid(format!("{email} owns {} already.", app.name)));
+        }
+        let known = self.store().read(|c| c.account(&NameOrId::Name(email.to_string())))?;
+        let now = self.now();
+        let (account, invitation): (Account, Option<String>) = match known {
+            Some(account) => (account, None),
+            None => {
+                let (account, secret) = self.invite(caller, &email).await?;
+                (account, Some(secret))
+            }
+        };
+        let collaborator = Collaborator {
+            id: self.id(CollaboratorId),
+            account: account.id,
+            email: email.clone(),
+            permission: Permission::Operate,
+            created_at: now,
+            updated_at: now,
+        };
+        let entry = self.entry(caller, Some(app), "collaborator-added", serde_json::json!({ "email": email.as_str() }));
+        let (id, row) = (app.id, collaborator.clone());
+        self.store()
+            .write(move |c| {
+                c.put_collaborator(id, &row)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok((collaborator, invitation))
+    }
+
+    /// Takes access away, by address or id.
+    pub async fn remove_collaborator(&self, caller: &Caller, app: &App, which: &str) -> Result<Collaborator> {
+        let all = self.store().read(|c| c.collaborators(app.id))?;
+        let found = all.into_iter().find(|c| {
+            c.email.as_str() == which.to_ascii_lowercase()
+                || c.id.to_string() == which
+                || c.account.to_string() == which
+        });
+        let collaborator = found.ok_or_else(|| Error::missing("collaborator"))?;
+        // Everybody may leave.
+        if collaborator.account != caller.actor.account {
+            self.admit(caller, Trigger::Access, app).await?;
+        }
+        let entry = self.entry(
+            caller,
+            Some(app),
+            "collaborator-removed",
+            serde_json::json!({ "email": collaborator.email.as_str() }),
+        );
+        let (id, account) = (app.id, collaborator.account);
+        self.store()
+            .write(move |c| {
+                c.delete_collaborator(id, account)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok(collaborator)
+    }
+
+    /// Adds a custom domain. Errors: illegal, below the platform's own domain, or another app's.
+    pub async fn add_domain(&self, caller: &Caller, app: &App, hostname: &str) -> Result<Domain> {
+        self.admit(caller, Trigger::Domain, app).await?;
+        let hostname = Hostname::parse(hostname)?;
+        let own = format!(".{}", self.settings().domain);
+        if hostname.as_str().ends_with(&own) || hostname.as_str() == self.settings().domain {
+            return Err(Error::invalid(format!(
+                "{hostname} belongs to the platform: every app has its own name below {}.",
+                self.settings().domain
+            )));
+        }
+        if self.store().read(|c| c.domains(app.id))?.len() >= MAX_DOMAINS {
+            return Err(Error::invalid(format!("{} has {MAX_DOMAINS} domains, which is the most.", app.name)));
+        }
+        let now = self.now();
+        let domain =
+            Domain { id: self.id(DomainId), app: app.id, hostname: hostname.clone(), created_at: now, updated_at: now };
+        let entry = self.entry(caller, Some(app), "domain-added", serde_json::json!({ "hostname": hostname.as_str() }));
+        let row = domain.clone();
+        self.store()
+            .write(move |c| {
+                c.insert_domain(&row)?;
+                c.next_epoch(None, now)?;
+                c.record(&entry)
+            })
+            .await
+            .map_err(|e| match e {
+                shipway_store::StoreError::Taken(_) => {
+                    Error::invalid(format!("{hostname} is already added to an app of this platform."))
+                }
+                other => other.into(),
+            })?;
+        self.log_api(app.id, &format!("Add {hostname} domain by user {}", caller.actor.email));
+        self.routes_changed();
+        Ok(domain)
+    }
+
+    /// Removes a custom domain, by name or id.
+    pub async fn remove_domain(&self, caller: &Caller, app: &App, which: &str) -> Result<Domain> {
+        self.admit(caller, Trigger::Domain, app).await?;
+        let all = self.store().read(|c| c.domains(app.id))?;
+        let found =
+            all.into_iter().find(|d| d.hostname.as_str() == which.to_ascii_lowercase() || d.id.to_string() == which);
+        let domain = found.ok_or_else(|| Error::missing("domain"))?;
+        let entry = self.entry(
+            caller,
+            Some(app),
+            "domain-removed",
+            serde_json::json!({ "hostname": domain.hostname.as_str() }),
+        );
+        let (id, now) = (domain.id, self.now());
+        self.store()
+            .write(move |c| {
+                c.delete_domain(id)?;
+                c.next_epoch(None, now)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.log_api(app.id, &format!("Remove {} domain by user {}", domain.hostname, caller.actor.email));
+        self.routes_changed();
+        Ok(domain)
+    }
+
+    /// Sets the buildpacks of the next build, in order.
+    pub async fn set_buildpacks(&self, caller: &Caller, app: &App, buildpacks: Vec<String>) -> Result<Vec<String>> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        if buildpacks.len() > MAX_BUILDPACKS {
+            return Err(Error::invalid(format!("An app has at most {MAX_BUILDPACKS} buildpacks.")));
+        }
+        for name in &buildpacks {
+            if name.is_empty()
+                || name.len() > MAX_BUILDPACK_NAME
+                || name.starts_with('-')
+                || name.contains(char::is_control)
+            {
+                return Err(Error::invalid(format!(
+                    "{:?} is not a buildpack: give a name like heroku/python or the https URL of a git repository.",
+                    name.chars().take(80).collect::<String>()
+                )));
+            }
+        }
+        let entry = self.entry(caller, Some(app), "buildpacks-set", serde_json::json!({ "buildpacks": buildpacks }));
+        let (id, now, set) = (app.id, self.now(), buildpacks.clone());
+        self.store()
+            .write(move |c| {
+                let mut app = c.app_by_id(id)?;
+                app.buildpacks = set;
+                app.updated_at = now;
+                c.update_app(&app)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok(buildpacks)
+    }
+
+    /// Forgets an app's build cache.
+    pub async fn purge_build_cache(&self, caller: &Caller, app: &App) -> Result<()> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        self.inner.parts.builder.purge_cache(app.id).await?;
+        let entry = self.entry(caller, Some(app), "build-cache-purged", serde_json::json!({}));
+        self.store().write(move |c| c.record(&entry)).await?;
+        Ok(())
+    }
+}
+
+fn known<'a>(what: &str, name: &'a str, all: &[&str]) -> Result<&'a str> {
+    if all.contains(&name) {
+        return Ok(name);
+    }
+    Err(Error::invalid(format!(
+        "There is no {what} {:?}; there are {}.",
+        name.chars().take(80).collect::<String>(),
+        all.join(", ")
+    )))
+}

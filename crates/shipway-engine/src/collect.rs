@@ -1,0 +1,86 @@
+//! Collection: what no release can go back to, expired tokens, old log segments, stale uploads.
+
+use crate::{LOG_LIMITS, Platform, Result};
+use jiff::SignedDuration;
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// How often.
+const EVERY: Duration = Duration::from_secs(10 * 60);
+/// Uploaded sources are kept this long.
+const SOURCES: SignedDuration = SignedDuration::from_hours(24);
+/// A slug younger than this is never collected: its release may be about to be written.
+const YOUNG: SignedDuration = SignedDuration::from_hours(1);
+
+impl Platform {
+    pub(crate) async fn keep_tidy(self) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            if let Err(e) = self.tidy().await {
+                tracing::error!(error = %e, cause = ?e.cause, "the platform could not be tidied");
+            }
+        }
+    }
+
+    /// Collects once. Never removes what one of the newest releases of an app can go back to.
+    pub async fn tidy(&self) -> Result<()> {
+        let now = self.now();
+        self.store().write(move |c| c.delete_expired_tokens(now)).await?;
+        let apps = self.store().read(|c| c.apps())?;
+        for app in &apps {
+            let dir = self.log_dir(app.id);
+            let (bytes, age) = LOG_LIMITS;
+            let pruned = tokio::task::spawn_blocking(move || {
+                shipway_logs::prune(&dir, bytes, age, std::time::SystemTime::now())
+            });
+            if let Ok(Err(e)) = pruned.await {
+                tracing::warn!(app.name = %app.name, error = %e, "old log segments could not be removed");
+            }
+        }
+        let keep = self.settings().keep_releases;
+        let (slugs, kept) = self.store().read(|c| {
+            let mut kept = HashSet::new();
+            for app in &apps {
+                let releases = c.releases(app.id)?;
+                let mut code: Vec<_> = releases.iter().filter_map(|r| r.slug).collect();
+                code.dedup();
+                kept.extend(code.into_iter().take(keep));
+                kept.extend(releases.iter().filter(|r| Some(r.id) == app.current_release).filter_map(|r| r.slug));
+            }
+            for dyno in c.all_dynos()? {
+                kept.extend(c.release(dyno.release)?.and_then(|r| r.slug));
+            }
+            Ok((c.slugs()?, kept))
+        })?;
+        let young = now - YOUNG;
+        let (stay, go): (Vec<_>, Vec<_>) =
+            slugs.into_iter().partition(|s| kept.contains(&s.id) || s.created_at > young);
+        if !go.is_empty() {
+            self.store()
+                .write(move |c| {
+                    for slug in &go {
+                        c.delete_slug(slug.id)?;
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+        let manifests: Vec<_> = stay.into_iter().map(|s| s.manifest).collect();
+        let freed = self.inner.parts.builder.collect(&manifests).await?;
+        tracing::debug!(bytes = freed, "collected");
+        self.remove_old_sources(now - SOURCES).await
+    }
+
+    async fn remove_old_sources(&self, then: jiff::Timestamp) -> Result<()> {
+        let gone = self.store().write(move |c| c.delete_sources_before(then)).await?;
+        for source in gone {
+            let path = self.settings().home.join("sources").join(source.to_string());
+            if let Err(e) = tokio::fs::remove_file(&path).await {
+                if e.kind() != std::io::ErrorKind::NotFound {
+                    tracing::warn!(source.id = %source, error = %e, "an old upload could not be removed");
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! Config vars: read, change; a change makes a release.
+
+use crate::change::{Code, Plan, pending_release};
+use crate::error::Error;
+use crate::ports::Caller;
+use crate::{Event, Platform, Result};
+use shipway_domain::ConfigKey;
+use shipway_domain::admission::Trigger;
+use shipway_store::{App, ConfigVars};
+use std::collections::BTreeMap;
+
+/// Most bytes of all config vars of an app, names and values. Source: Heroku's limit is 64 KiB; ours leaves room.
+const MAX_BYTES: usize = 256 * 1024;
+
+impl Platform {
+    /// An app's config vars. Errors: a token that may not read secrets.
+    pub fn config_vars(&self, caller: &Caller, app: &App) -> Result<ConfigVars> {
+        if !caller.actor.scope.reads_secrets() {
+            return Err(Error::forbidden(format!(
+                "The token that was used may not read config vars: its scope is {}.",
+                caller.actor.scope.text()
+            )));
+        }
+        Ok(self.store().read(|c| c.config_vars(app.id))?)
+    }
+
+    /// Sets and (with `None`) removes config vars, and returns all of them. A release exists when it returns; it goes
+    /// live on its own. Errors: illegal names, values with NUL, too much.
+    pub async fn set_config_vars(
+        &self,
+        caller: &Caller,
+        app: &App,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<ConfigVars> {
+        self.admit(caller, Trigger::Config, app).await?;
+        let mut parsed = Vec::new();
+        for (key, value) in changes {
+            let key = ConfigKey::parse(&key)?;
+            if value.as_ref().is_some_and(|v| v.contains('\0')) {
+                return Err(Error::invalid(format!(
+                    "The value of {key} holds a NUL byte, which no environment can carry."
+                )));
+            }
+            parsed.push((key, value));
+        }
+        let mut vars = self.store().read(|c| c.config_vars(app.id))?;
+        let (mut set, mut unset) = (Vec::new(), Vec::new());
+        for (key, value) in &parsed {
+            match value {
+                Some(value) if vars.get(key) != Some(value) => {
+                    vars.insert(key.clone(), value.clone());
+                    set.push(key.to_string());
+                }
+                None if vars.remove(key).is_some() => unset.push(key.to_string()),
+                _ => {}
+            }
+        }
+        if set.is_empty() && unset.is_empty() {
+            return Ok(vars);
+        }
+        let bytes: usize = vars.iter().map(|(k, v)| k.as_str().len() + v.len()).sum();
+        if bytes > MAX_BYTES {
+            return Err(Error::invalid(format!(
+                "Config vars of an app may have {} KiB altogether; these have {} KiB.",
+                MAX_BYTES / 1024,
+                bytes / 1024
+            )));
+        }
+        let noun = |n: usize| if n == 1 { "config var" } else { "config vars" };
+        let mut parts = Vec::new();
+        if !set.is_empty() {
+            parts.push(format!("Set {} {}", set.join(", "), noun(set.len())));
+        }
+        if !unset.is_empty() {
+            parts.push(format!("Remove {} {}", unset.join(", "), noun(unset.len())));
+        }
+        let description = parts.join(" and ");
+        let release = self.release_plan(app, description.clone(), Code::Current);
+        let plan = Plan { release: Some(release.clone()), ..self.plan(caller, app, Trigger::Config) };
+        let row = pending_release(release.release, app.id, caller.actor.account, &description, None, self.now());
+        let entry = self.entry(caller, Some(app), "config", serde_json::json!({ "set": set, "unset": unset }));
+        let (id, release_id) = (app.id, release.release);
+        self.submit(plan, move |c| {
+            // Read again inside: two changes at once both count.
+            let mut vars = c.config_vars(id)?;
+            for (key, value) in parsed {
+                match value {
+                    Some(value) => vars.insert(key, value),
+                    None => vars.remove(&key),
+                };
+            }
+            c.set_config_vars(id, &vars)?;
+            c.insert_release(&row, &vars)?;
+            c.record(&entry)
+        })
+        .await?;
+        let version = self.store().read(|c| c.release_by_id(release_id))?.version;
+        self.log_api(app.id, &format!("{description} by user {}", caller.actor.email));
+        self.log_api(app.id, &format!("Release v{version} created by user {}", caller.actor.email));
+        self.tell(Event::App(app.id));
+        Ok(self.store().read(|c| c.config_vars(app.id))?)
+    }
+}

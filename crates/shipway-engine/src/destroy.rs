@@ -1,0 +1,94 @@
+//! The end of an app: out of the routes, dynos stopped, everything removed that it owned. Only goes forward.
+
+use crate::change::Plan;
+use crate::error::Error;
+use crate::operation::{Context, Effect, nothing};
+use crate::ports::Caller;
+use crate::{Event, Platform, Result};
+use shipway_domain::NameOrId;
+use shipway_domain::admission::Trigger;
+use shipway_store::App;
+use std::time::Duration;
+
+impl Platform {
+    /// Destroys an app, and returns when nothing of it is left.
+    pub async fn destroy_app(&self, caller: &Caller, app: &App) -> Result<App> {
+        self.admit(caller, Trigger::Destroy, app).await?;
+        let entry = self.entry(caller, Some(app), "app-destroyed", serde_json::json!({}));
+        let plan = Plan { destroy: true, ..self.plan(caller, app, Trigger::Destroy) };
+        let (id, now) = (app.id, self.now());
+        // Whatever is under way stops before its switch.
+        for open in self.store().read(|c| c.open_operations())?.into_iter().filter(|o| o.app == Some(id)) {
+            let operation = open.id;
+            self.store().write(move |c| c.cancel_operation(operation)).await?;
+            if let Some(cancel) = self.inner.cancels.lock().expect("no panic while registered").get(&operation) {
+                cancel.cancel();
+            }
+        }
+        let operation = self
+            .submit(plan, move |c| {
+                let mut app = c.app_by_id(id)?;
+                app.ending = true;
+                app.updated_at = now;
+                c.update_app(&app)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.live(operation).await?;
+        Ok(app.clone())
+    }
+
+    pub(crate) fn step_close(&self, ctx: &Context) -> Result<Effect> {
+        let (id, operation, now) = (ctx.plan.app, ctx.operation, self.now());
+        Ok(Box::new(move |c| {
+            let epoch = c.next_epoch(Some(operation), now)?;
+            for mut dyno in c.dynos(id)? {
+                if std::mem::take(&mut dyno.routed) {
+                    dyno.unrouted_epoch = Some(epoch);
+                }
+                c.put_dyno(&dyno)?;
+            }
+            Ok(())
+        }))
+    }
+
+    pub(crate) async fn step_stop_all(&self, ctx: &Context) -> Result<Effect> {
+        let id = ctx.plan.app;
+        for dyno in self.store().read(|c| c.dynos(id))? {
+            if dyno.one_off.is_some() {
+                self.runtime().stop(dyno.id).await?;
+            } else {
+                self.let_go(dyno.id).await?;
+            }
+        }
+        let mut events = self.events();
+        while !self.store().read(|c| c.dynos(id))?.is_empty() {
+            let _ = tokio::time::timeout(Duration::from_secs(1), events.recv()).await;
+        }
+        Ok(nothing())
+    }
+
+    pub(crate) async fn step_erase(&self, ctx: &Context) -> Result<Effect> {
+        let id = ctx.plan.app;
+        if self.store().read(|c| c.app(&NameOrId::Id(id.0)))?.is_none() {
+            return Ok(nothing());
+        }
+        let (builds, releases) = self.store().read(|c| Ok((c.builds(id)?, c.releases(id)?)))?;
+        for output in builds.iter().map(|b| b.id.0).chain(releases.iter().map(|r| r.id.0)) {
+            self.inner.outputs.remove(output);
+        }
+        self.inner.parts.repositories.remove(id).await?;
+        self.inner.parts.builder.purge_cache(id).await?;
+        self.inner.platform_logs.close(id);
+        match tokio::fs::remove_dir_all(self.log_dir(id)).await {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::platform(e)),
+            _ => {}
+        }
+        self.tell(Event::Apps);
+        let now = self.now();
+        Ok(Box::new(move |c| {
+            c.delete_app(id)?;
+            c.next_epoch(None, now).map(|_| ())
+        }))
+    }
+}

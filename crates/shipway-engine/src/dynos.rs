@@ -1,0 +1,558 @@
+//! One task per live dyno: it starts it, sees it become ready, watches it, and sees it out.
+//!
+//! The row in the store says what the dyno is to be; whoever changes a row pokes the task, which looks again. After a
+//! restart of the server the tasks begin from the rows and find the processes by their ids.
+
+use crate::error::Error;
+use crate::ports::Caller;
+use crate::{Event, Platform, Result};
+use jiff::SignedDuration;
+use shipway_domain::admission::Trigger;
+use shipway_domain::lifecycle::DynoState;
+use shipway_domain::size::DynoSize;
+use shipway_domain::{AppId, DynoId, ProcessType};
+use shipway_runtime::{DynoPlan, Exit, ExitCause, Io, Root};
+use shipway_store::{App, Dyno};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Which dynos of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// All of the formation.
+    All,
+    /// All of one process type.
+    Type(ProcessType),
+    /// One, by its name: `web.1`.
+    Dyno(String),
+}
+
+impl Which {
+    /// Whether it means this dyno.
+    pub fn means(&self, dyno: &Dyno) -> bool {
+        match self {
+            Self::All => dyno.one_off.is_none(),
+            Self::Type(t) => dyno.process_type == *t,
+            Self::Dyno(name) => dyno.name() == *name || dyno.id.to_string() == *name,
+        }
+    }
+}
+
+/// Why a dyno did not become ready, for the person who pushed it.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// Heroku's code: `R10`, `H10`.
+    pub code: &'static str,
+    /// What happened and its likely cause, in sentences.
+    pub text: String,
+}
+
+/// First pause between two looks whether a port is bound; it grows to the second after one second.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+const SLOW_LOOK: Duration = Duration::from_millis(100);
+/// How long a health check may take.
+const CHECK: Duration = Duration::from_secs(5);
+/// Between two readings of a dyno's memory.
+const SAMPLE: Duration = Duration::from_secs(20);
+/// A dyno that was up this long begins its count of crashes anew.
+const STEADY: SignedDuration = SignedDuration::from_mins(10);
+
+impl Platform {
+    /// Makes sure that a dyno's row has a task, and that the task looks at it.
+    pub(crate) fn poke(&self, id: DynoId) {
+        let mut drivers = self.inner.drivers.lock().expect("no panic while registered");
+        if let Some(changed) = drivers.get(&id) {
+            changed.notify_one();
+            return;
+        }
+        let changed = Arc::new(Notify::new());
+        drivers.insert(id, changed.clone());
+        self.spawn(move |platform| async move {
+            platform.drive(id, &changed).await;
+            platform.inner.drivers.lock().expect("no panic while registered").remove(&id);
+            // A row that was changed between the last look and the removal has no task: look once more.
+            let rest = platform.store().read(|c| c.dyno(id)).ok().flatten();
+            if rest.is_some_and(|d| d.state != DynoState::Crashed) {
+                platform.poke(id);
+            }
+        });
+    }
+
+    async fn drive(&self, id: DynoId, changed: &Notify) {
+        loop {
+            let dyno = match self.store().read(|c| c.dyno(id)) {
+                Ok(Some(dyno)) => dyno,
+                Ok(None) => return,
+                Err(e) => {
+                    tracing::error!(dyno.id = %id, error = %e, "a dyno's row could not be read");
+                    tokio::time::sleep(SLOW_LOOK).await;
+                    continue;
+                }
+            };
+            let result = match dyno.state {
+                DynoState::Starting => self.boot(&dyno, changed).await,
+                DynoState::Up => self.watch(&dyno, changed).await,
+                DynoState::Stopping => self.see_out(&dyno).await,
+                DynoState::Crashed | DynoState::Down => return,
+            };
+            if let Err(e) = result {
+                tracing::error!(dyno.id = %id, dyno.name = dyno.name(), error = %e, cause = ?e.cause, "a dyno's task failed and tries again");
+                tokio::time::sleep(SLOW_LOOK).await;
+            }
+        }
+    }
+
+    /// What a runtime needs to start a dyno.
+    pub(crate) fn dyno_plan(&self, dyno: &Dyno, io: Io, extra: &BTreeMap<String, String>) -> Result<DynoPlan> {
+        let size = self.size(&dyno.size);
+        let (app, release, config, slug) = self.store().read(|c| {
+            let release = c.release_by_id(dyno.release)?;
+            let slug = release.slug.map(|s| c.slug(s)).transpose()?.flatten();
+            Ok((c.app_by_id(dyno.app)?, release, c.release_config(dyno.release)?, slug))
+        })?;
+        let slug = slug
+            .ok_or_else(|| Error::invalid(format!("{} has no code yet. Push some: git push heroku main", app.name)))?;
+        let runnable = self.inner.parts.builder.runnable(&slug.manifest, &size)?;
+        let host = format!("{}.{}", app.name, self.settings().domain);
+        let mut env = runnable.env;
+        env.extend(config.into_iter().map(|(k, v)| (k.into(), v)));
+        env.extend(extra.clone());
+        let commit = slug.commit.as_ref().map_or("", |c| c.as_str());
+        for (key, value) in [
+            ("DYNO", dyno.name()),
+            ("HEROKU_APP_ID", app.id.to_string()),
+            ("HEROKU_APP_NAME", app.name.to_string()),
+            ("HEROKU_APP_DEFAULT_DOMAIN_NAME", host.clone()),
+            ("HEROKU_RELEASE_VERSION", format!("v{}", release.version)),
+            ("HEROKU_RELEASE_CREATED_AT", release.created_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            ("HEROKU_SLUG_COMMIT", commit.to_string()),
+            ("HEROKU_SLUG_DESCRIPTION", slug.commit_description.clone().unwrap_or_default()),
+            ("HEROKU_BUILD_COMMIT", commit.to_string()),
+        ] {
+            env.insert(key.into(), value);
+        }
+        let hosts = self.store().read(|c| c.domains(app.id))?.into_iter().map(|d| d.hostname.to_string());
+        Ok(DynoPlan {
+            dyno: dyno.id,
+            app: app.id,
+            uid_block: app.uid_block,
+            name: dyno.name(),
+            root: Root::Slug { layers: runnable.layers },
+            command: dyno.command.clone(),
+            profile: true,
+            env,
+            port: dyno.process_type.is_web() && dyno.one_off.is_none(),
+            size,
+            io,
+            grace_seconds: self.settings().grace_seconds,
+            time_limit_seconds: None,
+            hosts: [host].into_iter().chain(hosts.filter(|h| !h.starts_with('*'))).collect(),
+        })
+    }
+
+    /// A size by name; one that the operator has removed since counts as the default.
+    pub(crate) fn size(&self, name: &str) -> DynoSize {
+        let sizes = &self.settings().sizes;
+        sizes.find(name).unwrap_or(sizes.default_size()).clone()
+    }
+
+    async fn boot(&self, dyno: &Dyno, changed: &Notify) -> Result<()> {
+        let name = dyno.name();
+        let runtime = self.runtime();
+        if runtime.observe(dyno.id).await.is_err() {
+            self.log_dyno(dyno.app, &name, &format!("Starting process with command `{}`", dyno.command));
+        }
+        let plan = match self.dyno_plan(dyno, Io::Log, &BTreeMap::new()) {
+            Ok(plan) => plan,
+            Err(e) => return self.crashed(dyno, Failure { code: "H10", text: e.to_string() }).await,
+        };
+        let seen = match runtime.start(&plan).await {
+            Ok(seen) => seen,
+            Err(e) => {
+                tracing::error!(dyno.id = %dyno.id, error = %e, "a dyno could not be started");
+                let text = format!("The platform could not start {name}: {e}.");
+                return self.crashed(dyno, Failure { code: "H10", text }).await;
+            }
+        };
+        if !plan.port {
+            return self.up(dyno, None).await;
+        }
+        let (app, waited) = (self.store().read(|c| c.app_by_id(dyno.app))?, Instant::now());
+        // From the row's age: this task may be looking for the second time.
+        let age = Duration::try_from(self.now().duration_since(dyno.created_at)).unwrap_or_default();
+        let limit = Duration::from_secs(u64::from(self.settings().boot_seconds)).saturating_sub(age);
+        let host = plan.hosts.first().cloned().unwrap_or_default();
+        tokio::select! {
+            exit = runtime.wait(dyno.id) => {
+                let exit = exit?;
+                self.log_exit(dyno, exit);
+                let text = format!("{name} ended with status {} before it was ready.{}", exit.status, likely(exit));
+                self.crashed(dyno, Failure { code: "H10", text }).await
+            }
+            (address, check) = self.ready(&seen.endpoints, app.settings.health_check_path.as_deref(), &host, limit) => {
+                if let Some(address) = address {
+                    tracing::debug!(dyno.name = name, after_ms = waited.elapsed().as_millis(), "ready");
+                    return self.up(dyno, Some(address)).await;
+                }
+                self.boot_timeout(dyno, check).await
+            }
+            () = changed.notified() => Ok(()),
+        }
+    }
+
+    async fn boot_timeout(&self, dyno: &Dyno, check: Option<String>) -> Result<()> {
+        let seconds = self.settings().boot_seconds;
+        let listens = self.runtime().listeners(dyno.id).await.unwrap_or_default();
+        let why = match check {
+            Some(answer) => {
+                format!("Its health check was answered with {answer}; an answer below 500 counts as healthy.")
+            }
+            None if listens.is_empty() => "Nothing listens: the process has to listen on 0.0.0.0:$PORT.".into(),
+            None if listens.iter().all(|a| a.ip().is_loopback()) => {
+                format!("It listens on {} only: listen on 0.0.0.0:$PORT instead of localhost.", list(&listens))
+            }
+            None => {
+                format!("It listens on {}, which is not $PORT: read the port from the environment.", list(&listens))
+            }
+        };
+        self.log_dyno(
+            dyno.app,
+            &dyno.name(),
+            &format!(
+                "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within {seconds} seconds of launch"
+            ),
+        );
+        self.log_dyno(dyno.app, &dyno.name(), "Stopping process with SIGKILL");
+        self.runtime().remove(dyno.id).await?;
+        let text = format!("{} was not ready within {seconds} seconds. {why}", dyno.name());
+        self.crashed(dyno, Failure { code: "R10", text }).await
+    }
+
+    /// Waits until an endpoint answers. Returns the last answer of a health check that never was good.
+    async fn ready(
+        &self,
+        endpoints: &[SocketAddr],
+        check: Option<&str>,
+        host: &str,
+        limit: Duration,
+    ) -> (Option<SocketAddr>, Option<String>) {
+        let begun = Instant::now();
+        let mut answer = None;
+        loop {
+            for &address in endpoints {
+                match probe(address, check, host).await {
+                    Probe::Good => return (Some(address), None),
+                    Probe::Bad(text) => answer = Some(text),
+                    Probe::Nothing => {}
+                }
+            }
+            let elapsed = begun.elapsed();
+            if elapsed >= limit {
+                return (None, answer);
+            }
+            // 2 ms in the first second, then growing: a fast app is seen at once, a slow one costs nothing.
+            let pause = if elapsed < Duration::from_secs(1) { FIRST_LOOK } else { (elapsed / 20).min(SLOW_LOOK) };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn up(&self, dyno: &Dyno, address: Option<SocketAddr>) -> Result<()> {
+        let (id, now) = (dyno.id, self.now());
+        self.store()
+            .write(move |c| {
+                let Some(mut row) = c.dyno(id)? else { return Ok(()) };
+                if row.state != DynoState::Starting {
+                    return Ok(());
+                }
+                row.state = DynoState::Up;
+                row.address = address;
+                row.updated_at = now;
+                if address.is_some() && row.operation.is_none() {
+                    row.routed = true;
+                    c.put_dyno(&row)?;
+                    c.next_epoch(None, now)?;
+                    return Ok(());
+                }
+                c.put_dyno(&row)
+            })
+            .await?;
+        self.log_dyno(dyno.app, &dyno.name(), "State changed from starting to up");
+        self.routes_changed();
+        self.tell(Event::App(dyno.app));
+        Ok(())
+    }
+
+    async fn watch(&self, dyno: &Dyno, changed: &Notify) -> Result<()> {
+        let limit = self.size(&dyno.size).memory_mib * 1024 * 1024;
+        let mut sample = tokio::time::interval(SAMPLE);
+        sample.tick().await;
+        loop {
+            tokio::select! {
+                exit = self.runtime().wait(dyno.id) => {
+                    let exit = match exit {
+                        Ok(exit) => exit,
+                        Err(shipway_runtime::RuntimeError::Unknown(_)) => Exit { status: 137, cause: ExitCause::Lost },
+                        Err(e) => return Err(e.into()),
+                    };
+                    // Asked to stop meanwhile: the row says so, and seeing it out logs the exit.
+                    if self.store().read(|c| c.dyno(dyno.id))?.is_none_or(|d| d.state != DynoState::Up) {
+                        return Ok(());
+                    }
+                    self.log_exit(dyno, exit);
+                    let text = format!("{} ended with status {}.{}", dyno.name(), exit.status, likely(exit));
+                    return self.crashed(dyno, Failure { code: "H10", text }).await;
+                }
+                () = changed.notified() => return Ok(()),
+                _ = sample.tick() => {
+                    let Ok(usage) = self.runtime().usage(dyno.id).await else { continue };
+                    if usage.memory_bytes > limit {
+                        let percent = usage.memory_bytes as f64 * 100.0 / limit as f64;
+                        let mib = usage.memory_bytes / (1024 * 1024);
+                        self.log_dyno(dyno.app, &dyno.name(), &format!("Process running mem={mib}M({percent:.1}%)"));
+                        self.log_dyno(dyno.app, &dyno.name(), "Error R14 (Memory quota exceeded)");
+                    }
+                }
+            }
+        }
+    }
+
+    fn log_exit(&self, dyno: &Dyno, exit: Exit) {
+        let name = dyno.name();
+        if exit.cause == ExitCause::Memory {
+            self.log_dyno(dyno.app, &name, "Error R15 (Memory quota vastly exceeded)");
+            self.log_dyno(dyno.app, &name, "Stopping process with SIGKILL");
+        }
+        self.log_dyno(dyno.app, &name, &format!("Process exited with status {}", exit.status));
+    }
+
+    /// Takes a dyno that ended by itself out of the routes; the reconciler starts the next one after its back-off.
+    async fn crashed(&self, dyno: &Dyno, failure: Failure) -> Result<()> {
+        let (id, now) = (dyno.id, self.now());
+        self.inner.failures.lock().expect("no panic while noted").insert(id, failure);
+        let was = self
+            .store()
+            .write(move |c| {
+                let Some(mut row) = c.dyno(id)? else { return Ok(None) };
+                let was = row.state;
+                if matches!(was, DynoState::Starting | DynoState::Up) {
+                    let steady = was == DynoState::Up && now.duration_since(row.updated_at) > STEADY;
+                    row.crashes = if steady { 1 } else { row.crashes + 1 };
+                    row.state = DynoState::Crashed;
+                    row.updated_at = now;
+                    if std::mem::take(&mut row.routed) {
+                        row.unrouted_epoch = Some(c.next_epoch(None, now)?);
+                    }
+                    c.put_dyno(&row)?;
+                }
+                Ok(Some(was))
+            })
+            .await?;
+        if let Some(was @ (DynoState::Starting | DynoState::Up)) = was {
+            self.log_dyno(dyno.app, &dyno.name(), &format!("State changed from {was} to crashed"));
+        }
+        self.routes_changed();
+        self.runtime().remove(id).await?;
+        self.reconcile(dyno.app);
+        self.tell(Event::App(dyno.app));
+        Ok(())
+    }
+
+    /// Drains, stops and removes a dyno whose row says that it is to go.
+    async fn see_out(&self, dyno: &Dyno) -> Result<()> {
+        if let Some(epoch) = dyno.unrouted_epoch {
+            self.acknowledged(epoch).await;
+            self.drained(dyno.id).await;
+        }
+        let running = self.runtime().observe(dyno.id).await.is_ok_and(|o| o.exit.is_none());
+        if running {
+            self.log_dyno(dyno.app, &dyno.name(), "Stopping all processes with SIGTERM");
+            self.runtime().stop(dyno.id).await?;
+            let exit = self.runtime().wait(dyno.id).await;
+            if let Ok(exit) = exit {
+                if exit.cause == ExitCause::Killed {
+                    let seconds = self.settings().grace_seconds;
+                    self.log_dyno(dyno.app, &dyno.name(), &format!(
+                        "Error R12 (Exit timeout) -> At least one process failed to exit within {seconds} seconds of SIGTERM"
+                    ));
+                    self.log_dyno(dyno.app, &dyno.name(), "Stopping remaining processes with SIGKILL");
+                }
+                self.log_dyno(dyno.app, &dyno.name(), &format!("Process exited with status {}", exit.status));
+            }
+        }
+        self.runtime().remove(dyno.id).await?;
+        self.inner.failures.lock().expect("no panic while noted").remove(&dyno.id);
+        let id = dyno.id;
+        self.store().write(move |c| c.delete_dyno(id)).await?;
+        self.reconcile(dyno.app);
+        self.tell(Event::App(dyno.app));
+        Ok(())
+    }
+
+    /// Waits until no request is under way to a dyno that is out of the routes, at most the drain time.
+    async fn drained(&self, dyno: DynoId) {
+        let until = Instant::now() + Duration::from_secs(u64::from(self.settings().drain_seconds));
+        while Instant::now() < until {
+            match self.inner.parts.router.in_flight(&[dyno]).await {
+                Ok(counts) if counts.get(&dyno).is_none_or(|c| c.requests == 0) => return,
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                // The router is being restarted: its successor knows the count again in a moment.
+                Err(_) => tokio::time::sleep(SLOW_LOOK).await,
+            }
+        }
+    }
+
+    /// Looks after all dynos of the store again, and removes those of the runtime that the store does not know.
+    pub(crate) async fn adopt_dynos(&self) -> Result<()> {
+        let rows = self.store().read(|c| c.all_dynos())?;
+        let seen = self.runtime().list().await?;
+        for stranger in seen.iter().filter(|o| !rows.iter().any(|r| r.id == o.dyno)) {
+            tracing::info!(dyno.id = %stranger.dyno, dyno.name = stranger.name, "removing a dyno that no row knows");
+            self.runtime().remove(stranger.dyno).await?;
+        }
+        for row in rows {
+            if row.one_off.is_some() {
+                self.adopt_one_off(row).await?;
+            } else {
+                self.poke(row.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Restarts dynos: of types that overlap, new ones are up before the old ones go.
+    pub async fn restart(&self, caller: &Caller, app: &App, which: Which) -> Result<()> {
+        self.admit(caller, Trigger::Restart, app).await?;
+        let dynos = self.chosen(app.id, &which)?;
+        let entry = self.entry(caller, Some(app), "restart", serde_json::json!({ "which": format!("{which:?}") }));
+        self.store().write(move |c| c.record(&entry)).await?;
+        self.log_api(app.id, &format!("Restarting {} by user {}", which_text(&which), caller.actor.email));
+        for one_off in dynos.iter().filter(|d| d.one_off.is_some()) {
+            self.runtime().stop(one_off.id).await?;
+        }
+        if dynos.iter().any(|d| d.one_off.is_none()) {
+            self.restart_operation(caller, app, which).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops dynos. Those of the formation are started anew, one-offs are over.
+    pub async fn stop_dynos(&self, caller: &Caller, app: &App, which: Which) -> Result<()> {
+        self.admit(caller, Trigger::Restart, app).await?;
+        let dynos = self.chosen(app.id, &which)?;
+        let entry = self.entry(caller, Some(app), "stop", serde_json::json!({ "which": format!("{which:?}") }));
+        self.store().write(move |c| c.record(&entry)).await?;
+        for dyno in &dynos {
+            if dyno.one_off.is_some() {
+                self.runtime().stop(dyno.id).await?;
+            } else {
+                self.let_go(dyno.id).await?;
+            }
+        }
+        self.reconcile(app.id);
+        Ok(())
+    }
+
+    fn chosen(&self, app: AppId, which: &Which) -> Result<Vec<Dyno>> {
+        let dynos: Vec<Dyno> = self.store().read(|c| c.dynos(app))?;
+        let chosen: Vec<Dyno> = dynos
+            .into_iter()
+            .filter(|d| which.means(d) && d.operation.is_none() && d.state != DynoState::Stopping)
+            .collect();
+        if chosen.is_empty() && *which != Which::All {
+            return Err(Error::missing(match which {
+                Which::Type(_) => "process type",
+                _ => "dyno",
+            }));
+        }
+        Ok(chosen)
+    }
+
+    /// Marks a dyno as to go, out of the routes, and lets its task see it out.
+    pub(crate) async fn let_go(&self, id: DynoId) -> Result<()> {
+        let now = self.now();
+        self.store()
+            .write(move |c| {
+                let Some(mut row) = c.dyno(id)? else { return Ok(()) };
+                if row.state == DynoState::Stopping {
+                    return Ok(());
+                }
+                row.state = DynoState::Stopping;
+                row.operation = None;
+                row.updated_at = now;
+                if std::mem::take(&mut row.routed) {
+                    row.unrouted_epoch = Some(c.next_epoch(None, now)?);
+                }
+                c.put_dyno(&row)
+            })
+            .await?;
+        self.routes_changed();
+        self.poke(id);
+        Ok(())
+    }
+}
+
+fn which_text(which: &Which) -> String {
+    match which {
+        Which::All => "all dynos".into(),
+        Which::Type(t) => format!("{t} dynos"),
+        Which::Dyno(name) => name.clone(),
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What an exit status says of its likely cause, as a sentence with a space before it.
+fn likely(exit: Exit) -> &'static str {
+    match (exit.cause, exit.status) {
+        (ExitCause::Memory, _) => " It used more memory than its size allows (R15): scale it to a larger size.",
+        (ExitCause::Lost, _) => " It was killed from outside.",
+        (_, 126) => {
+            " Status 126: the command is there and cannot be executed; commit it with `git update-index --chmod=+x`."
+        }
+        (_, 127) => {
+            " Status 127: the command was not found; is it in the Procfile as it is in the repository, and its package among the dependencies?"
+        }
+        (_, 137) => " Status 137: it was killed.",
+        (_, 0) => " A process of a formation has to go on running.",
+        _ => "",
+    }
+}
+
+enum Probe {
+    Good,
+    Bad(String),
+    Nothing,
+}
+
+/// Looks whether something accepts connections at `address`, and what it answers where a check is wanted.
+async fn probe(address: SocketAddr, check: Option<&str>, host: &str) -> Probe {
+    let connected = tokio::time::timeout(CHECK, TcpStream::connect(address)).await;
+    let Ok(Ok(mut stream)) = connected else { return Probe::Nothing };
+    let Some(path) = check else { return Probe::Good };
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shipway-health-check\r\nAccept: */*\r\n\
+         X-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\nConnection: close\r\n\r\n"
+    );
+    let answer = async {
+        stream.write_all(request.as_bytes()).await?;
+        let mut head = Vec::new();
+        (&mut stream).take(64).read_to_end(&mut head).await?;
+        Ok::<_, std::io::Error>(head)
+    };
+    let Ok(Ok(head)) = tokio::time::timeout(CHECK, answer).await else {
+        return Probe::Bad(format!("nothing within {} seconds", CHECK.as_secs()));
+    };
+    let line = String::from_utf8_lossy(&head);
+    match line.strip_prefix("HTTP/1.").and_then(|l| l.get(2..5)).and_then(|s| s.parse::<u16>().ok()) {
+        Some(status) if status < 500 => Probe::Good,
+        Some(status) => Probe::Bad(format!("status {status}")),
+        None => Probe::Bad("something that is not HTTP".into()),
+    }
+}

@@ -1,0 +1,293 @@
+//! Keeps each app's dynos as its formation wants them, and changes the formation.
+
+use crate::error::Error;
+use crate::ports::Caller;
+use crate::{Event, Platform, Result};
+use jiff::Timestamp;
+use shipway_domain::admission::Trigger;
+use shipway_domain::formation::{Action, Seen, Wanted, reconcile};
+use shipway_domain::lifecycle::DynoState;
+use shipway_domain::quantity::Quantity;
+use shipway_domain::size::DynoSize;
+use shipway_domain::{AppId, DynoId, FormationId, ProcessType};
+use shipway_store::{App, AppSettings, Conn, Dyno, Formation};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// One line of a `ps:scale`.
+#[derive(Debug, Clone)]
+pub struct ScaleUpdate {
+    /// Which type.
+    pub process_type: String,
+    /// How many.
+    pub quantity: Option<Quantity>,
+    /// A size's name.
+    pub size: Option<String>,
+}
+
+/// The result of a scaling, with commands.
+pub type ScaleTo = Vec<(Formation, String)>;
+
+impl Platform {
+    /// Asks for an app's dynos to be brought to what is wanted. Any number of times, from anywhere.
+    pub(crate) fn reconcile(&self, app: AppId) {
+        let mut reconcilers = self.inner.reconcilers.lock().expect("no panic while registered");
+        if let Some(wanted) = reconcilers.get(&app) {
+            wanted.notify_one();
+            return;
+        }
+        let wanted = Arc::new(Notify::new());
+        wanted.notify_one();
+        reconcilers.insert(app, wanted.clone());
+        self.spawn(move |platform| platform.keep_formation(app, wanted));
+    }
+
+    async fn keep_formation(self, app: AppId, wanted: Arc<Notify>) {
+        let mut wake: Option<Timestamp> = None;
+        loop {
+            let pause = wake.map_or(Duration::from_secs(3600), |at| {
+                Duration::try_from(at.duration_since(self.now())).unwrap_or(Duration::ZERO)
+            });
+            tokio::select! {
+                () = wanted.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            match self.reconcile_once(app).await {
+                Ok(next) => wake = next,
+                Err(e) if e.kind == crate::Kind::NotFound => {
+                    self.inner.reconcilers.lock().expect("no panic while registered").remove(&app);
+                    return;
+                }
+                Err(e) => {
+                    tracing::error!(app.id = %app, error = %e, cause = ?e.cause, "an app's formation could not be kept");
+                    wake = Some(self.now() + jiff::SignedDuration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    /// Plans and writes the plan down in one transaction, so that two of them never start one slot twice.
+    async fn reconcile_once(&self, id: AppId) -> Result<Option<Timestamp>> {
+        let platform = self.clone();
+        let now = self.now();
+        let (pokes, wake) = self
+            .store()
+            .write(move |c| {
+                let app = c.app_by_id(id)?;
+                let rows = c.dynos(id)?;
+                let Some(current) = app.current_release else { return Ok((Vec::new(), None)) };
+                let formation = c.formation(id)?;
+                let commands = platform.commands(c, &app)?;
+                let wanted = if app.ending { BTreeMap::new() } else { wanted(&formation, &commands, &app.settings) };
+                let seen: Vec<Seen> = rows.iter().filter(|d| d.one_off.is_none()).map(seen).collect();
+                let mut pokes: Vec<DynoId> = rows
+                    .iter()
+                    .filter(|d| d.one_off.is_none() && d.state != DynoState::Crashed)
+                    .map(|d| d.id)
+                    .collect();
+                let mut wake = None;
+                for action in reconcile(&wanted, current, &seen, now) {
+                    match action {
+                        Action::WakeAt(at) => wake = Some(at),
+                        Action::Stop(dyno) => {
+                            if let Some(mut row) = c.dyno(dyno)? {
+                                row.state = DynoState::Stopping;
+                                row.updated_at = now;
+                                if std::mem::take(&mut row.routed) {
+                                    row.unrouted_epoch = Some(c.next_epoch(None, now)?);
+                                }
+                                c.put_dyno(&row)?;
+                                pokes.push(dyno);
+                            }
+                        }
+                        Action::Start { process_type, index, crashes, replaces } => {
+                            if let Some(old) = replaces {
+                                c.delete_dyno(old)?;
+                            }
+                            let size = formation.iter().find(|f| f.process_type == process_type);
+                            let row = Dyno {
+                                id: platform.id(DynoId),
+                                app: id,
+                                command: commands.get(&process_type).cloned().unwrap_or_default(),
+                                process_type,
+                                index,
+                                release: current,
+                                state: DynoState::Starting,
+                                size: size.map_or_else(String::new, |f| f.size.clone()),
+                                operation: None,
+                                routed: false,
+                                unrouted_epoch: None,
+                                address: None,
+                                crashes,
+                                one_off: None,
+                                created_at: now,
+                                updated_at: now,
+                            };
+                            c.put_dyno(&row)?;
+                            pokes.push(row.id);
+                        }
+                    }
+                }
+                Ok((pokes, wake))
+            })
+            .await?;
+        for dyno in pokes {
+            self.poke(dyno);
+        }
+        self.routes_changed();
+        Ok(wake)
+    }
+
+    /// The commands of the current release by type.
+    pub(crate) fn commands(&self, c: &Conn<'_>, app: &App) -> shipway_store::Result<BTreeMap<ProcessType, String>> {
+        let Some(current) = app.current_release else { return Ok(BTreeMap::new()) };
+        let Some(slug) = c.release(current)?.and_then(|r| r.slug) else { return Ok(BTreeMap::new()) };
+        let Some(slug) = c.slug(slug)? else { return Ok(BTreeMap::new()) };
+        Ok(self.process_types(&slug.manifest))
+    }
+
+    /// The commands of a manifest by type; of one that cannot be read, none.
+    pub(crate) fn process_types(&self, manifest: &serde_json::Value) -> BTreeMap<ProcessType, String> {
+        let read = self.inner.parts.builder.runnable(manifest, self.default_size());
+        read.map(|r| r.process_types).unwrap_or_default()
+    }
+
+    pub(crate) fn default_size(&self) -> &DynoSize {
+        self.settings().sizes.default_size()
+    }
+
+    /// An app's formation with the commands of its types.
+    pub fn formation(&self, app: &App) -> Result<ScaleTo> {
+        Ok(self.store().read(|c| self.formation_of(c, app))?)
+    }
+
+    fn formation_of(&self, c: &Conn<'_>, app: &App) -> shipway_store::Result<ScaleTo> {
+        let commands = self.commands(c, app)?;
+        let rows = c.formation(app.id)?.into_iter();
+        Ok(rows.filter_map(|f| commands.get(&f.process_type).cloned().map(|command| (f, command))).collect())
+    }
+
+    /// Changes quantities and sizes; all of them or none. Errors: an unknown type (with those that there are), size or
+    /// quantity.
+    pub async fn scale(&self, caller: &Caller, app: &App, updates: Vec<ScaleUpdate>) -> Result<ScaleTo> {
+        self.admit(caller, Trigger::Scale, app).await?;
+        let present = self.formation(app)?;
+        let mut changed = Vec::new();
+        let mut resized = false;
+        for update in updates {
+            let found = present.iter().find(|(f, _)| f.process_type.as_str() == update.process_type);
+            let (mut row, _) = found.cloned().ok_or_else(|| self.no_such_type(app, &present, &update.process_type))?;
+            if let Some(quantity) = update.quantity {
+                row.quantity = quantity.apply(row.quantity);
+            }
+            if let Some(size) = &update.size {
+                let size = self.settings().sizes.find(size)?;
+                resized |= row.size != size.name;
+                row.size.clone_from(&size.name);
+            }
+            row.updated_at = self.now();
+            changed.push(row);
+        }
+        let text: Vec<String> = changed
+            .iter()
+            .map(|f| format!("{}@{}:{}", f.process_type, f.quantity, self.size(&f.size).display_name()))
+            .collect();
+        let entry = self.entry(caller, Some(app), "scale", serde_json::json!({ "to": text }));
+        let (id, now) = (app.id, self.now());
+        let rows = changed.clone();
+        self.store()
+            .write(move |c| {
+                for row in &rows {
+                    c.put_formation(id, row)?;
+                }
+                // An app without web dynos has another page than one that is starting.
+                c.next_epoch(None, now)?;
+                c.record(&entry)
+            })
+            .await?;
+        if !changed.is_empty() {
+            self.log_api(app.id, &format!("Scaled to {} by user {}", text.join(" "), caller.actor.email));
+        }
+        self.reconcile(app.id);
+        if resized {
+            for row in &changed {
+                self.restart_operation(caller, app, crate::Which::Type(row.process_type.clone())).await?;
+            }
+        }
+        self.tell(Event::App(app.id));
+        self.formation(app)
+    }
+
+    fn no_such_type(&self, app: &App, present: &ScaleTo, given: &str) -> Error {
+        let given: String = given.chars().take(80).collect();
+        if given == ProcessType::RELEASE {
+            return Error::invalid("The release process type cannot be scaled: it runs once before each release.");
+        }
+        let there: Vec<&str> = present.iter().map(|(f, _)| f.process_type.as_str()).collect();
+        let mut e = Error::missing("process type");
+        e.message = if there.is_empty() {
+            format!(
+                "Couldn't find that process type ({given}): {} has none yet. Push code with a Procfile first.",
+                app.name
+            )
+        } else {
+            format!("Couldn't find that process type ({given}). {} has {}.", app.name, there.join(", "))
+        };
+        e
+    }
+}
+
+/// What is wanted of each type that the release has.
+pub(crate) fn wanted(
+    formation: &[Formation],
+    commands: &BTreeMap<ProcessType, String>,
+    settings: &AppSettings,
+) -> BTreeMap<ProcessType, Wanted> {
+    formation
+        .iter()
+        .filter(|f| commands.contains_key(&f.process_type))
+        .map(|f| {
+            let overlap = settings.overlap.get(&f.process_type).copied().unwrap_or(f.process_type.is_web());
+            (f.process_type.clone(), Wanted { quantity: f.quantity, overlap })
+        })
+        .collect()
+}
+
+/// The formation that a release with these types has: kept where it was, `web` 1 and others 0 where it is new.
+pub(crate) fn formation_for(
+    platform: &Platform,
+    present: &[Formation],
+    commands: &BTreeMap<ProcessType, String>,
+    now: Timestamp,
+) -> Vec<Formation> {
+    commands
+        .keys()
+        .filter(|t| !t.is_release())
+        .map(|t| match present.iter().find(|f| f.process_type == *t) {
+            Some(there) => there.clone(),
+            None => Formation {
+                id: platform.id(FormationId),
+                process_type: t.clone(),
+                quantity: u32::from(t.is_web()),
+                size: platform.default_size().name.clone(),
+                created_at: now,
+                updated_at: now,
+            },
+        })
+        .collect()
+}
+
+fn seen(d: &Dyno) -> Seen {
+    Seen {
+        dyno: d.id,
+        process_type: d.process_type.clone(),
+        index: d.index,
+        release: d.release,
+        state: d.state,
+        owned: d.operation.is_some(),
+        crashes: d.crashes,
+        since: d.updated_at,
+    }
+}

@@ -1,0 +1,460 @@
+//! Runs operations: steps in order, a journal row before and after each effect, undo before the switch, forward after.
+//!
+//! A step's change of the store and its `succeeded` row are one transaction. A server that was killed goes on from the
+//! journal: a step without `succeeded` runs again, which every step allows.
+
+use crate::change::{BuildPlan, Plan, ReleasePlan, Step, cancelled};
+use crate::error::Error;
+use crate::locks::{Lock, Place};
+use crate::output::Output;
+use crate::ports::{Caller, Lines};
+use crate::{Event, Kind, Platform, Result};
+use jiff::Timestamp;
+use shipway_domain::OperationId;
+use shipway_domain::lifecycle::OperationStatus;
+use shipway_store::{App, Conn, JournalRow, Operation, Release, StepEvent};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What a step changes in the store; committed together with its `succeeded` row.
+pub(crate) type Effect = Box<dyn FnOnce(&Conn<'_>) -> shipway_store::Result<()> + Send>;
+
+/// A step that changes nothing in the store.
+pub(crate) fn nothing() -> Effect {
+    Box::new(|_| Ok(()))
+}
+
+/// What a step works with.
+pub(crate) struct Context {
+    pub(crate) operation: OperationId,
+    pub(crate) plan: Plan,
+    /// The transcript that the pusher reads.
+    pub(crate) output: Option<Arc<Output>>,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Context {
+    pub(crate) fn line(&self, line: &str) {
+        if let Some(output) = &self.output {
+            output.line(line);
+        }
+    }
+
+    pub(crate) fn build(&self) -> Result<&BuildPlan> {
+        self.plan.build.as_ref().ok_or_else(|| Error::platform("a step without its build"))
+    }
+
+    pub(crate) fn release(&self) -> Result<&ReleasePlan> {
+        self.plan.release.as_ref().ok_or_else(|| Error::platform("a step without its release"))
+    }
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The new code serves, or what was asked for is done.
+    Live {
+        /// The release, where there was one.
+        release: Option<Release>,
+    },
+    /// What ran before runs on.
+    Failed {
+        /// Why, for the user.
+        message: String,
+    },
+}
+
+/// One step as people look at it.
+#[derive(Debug, Clone)]
+pub struct StepView {
+    /// Its name.
+    pub name: &'static str,
+    /// `waiting`, `running`, `succeeded`, `failed`, `undone`.
+    pub state: &'static str,
+    /// When it began, last.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// Pause before a step after the switch is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// The places of an operation in the queues of its app.
+struct Places {
+    deploy: Option<Place>,
+    release: Option<Place>,
+}
+
+impl Platform {
+    /// Writes an operation down, with whatever `also` adds to that transaction, and starts it.
+    pub(crate) async fn submit<F>(&self, plan: Plan, also: F) -> Result<OperationId>
+    where
+        F: FnOnce(&Conn<'_>) -> shipway_store::Result<()> + Send + 'static,
+    {
+        let id = self.id(OperationId);
+        self.submit_as(id, plan, also).await?;
+        Ok(id)
+    }
+
+    /// The same with an id that the caller has chosen.
+    pub(crate) async fn submit_as<F>(&self, id: OperationId, plan: Plan, also: F) -> Result<()>
+    where
+        F: FnOnce(&Conn<'_>) -> shipway_store::Result<()> + Send + 'static,
+    {
+        let now = self.now();
+        let row = Operation {
+            id,
+            app: Some(plan.app),
+            kind: plan.kind().into(),
+            plan: serde_json::to_value(&plan).map_err(Error::platform)?,
+            status: OperationStatus::Waiting,
+            account: plan.actor.account,
+            error: None,
+            cancel: false,
+            created_at: now,
+            updated_at: now,
+        };
+        self.store()
+            .write(move |c| {
+                c.insert_operation(&row)?;
+                also(c)
+            })
+            .await?;
+        self.begin(id, plan);
+        Ok(())
+    }
+
+    /// Takes the operation's place in its queue now, and lets a task do the rest.
+    fn begin(&self, id: OperationId, plan: Plan) {
+        let lock = if plan.build.is_some() { Lock::Deploy(plan.app) } else { Lock::Release(plan.app) };
+        let place = self.inner.locks.enqueue(lock, id);
+        let places = match lock {
+            Lock::Deploy(_) => Places { deploy: Some(place), release: None },
+            Lock::Release(_) => Places { deploy: None, release: Some(place) },
+        };
+        let output = plan.transcript().and_then(|t| match self.output(t) {
+            Ok(output) => Some(output),
+            Err(e) => {
+                tracing::error!(operation.id = %id, error = %e, "a transcript could not be opened");
+                None
+            }
+        });
+        let cancel = CancellationToken::new();
+        self.inner.cancels.lock().expect("no panic while registered").insert(id, cancel.clone());
+        let ctx = Context { operation: id, plan, output, cancel };
+        self.tell(Event::App(ctx.plan.app));
+        self.spawn(move |platform| async move {
+            platform.carry_out(&ctx, places).await;
+            platform.inner.cancels.lock().expect("no panic while registered").remove(&id);
+            let app = ctx.plan.app;
+            // The transcript ends here: whoever follows it then finds the final state.
+            drop(ctx);
+            platform.reconcile(app);
+            platform.tell(Event::App(app));
+        });
+    }
+
+    /// Goes on with the operations that a former server left.
+    pub(crate) fn resume_operations(&self) -> Result<()> {
+        let mut open = self.store().read(|c| c.open_operations())?;
+        // Those that had begun hold their locks: they take their places first.
+        open.sort_by_key(|o| (o.status == OperationStatus::Waiting, o.created_at));
+        for operation in open {
+            match serde_json::from_value::<Plan>(operation.plan) {
+                Ok(plan) => {
+                    tracing::info!(operation.id = %operation.id, "going on with an operation");
+                    self.begin(operation.id, plan);
+                }
+                Err(e) => tracing::error!(operation.id = %operation.id, error = %e, "a plan cannot be read"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&self, ctx: &Context, mut places: Places) {
+        let result = self.run_steps(ctx, &mut places).await;
+        let (id, now) = (ctx.operation, self.now());
+        let ended = match result {
+            Ok(()) => {
+                self.store().write(move |c| c.set_operation_status(id, OperationStatus::Succeeded, None, now)).await
+            }
+            Err(Ended::Dead) => return,
+            Err(Ended::Failed { step, error }) => {
+                if error.kind == Kind::Platform {
+                    tracing::error!(operation.id = %id, step = step.name(), error = %error, cause = ?error.cause, "an operation failed");
+                }
+                self.unwind(ctx, &error.to_string()).await
+            }
+        };
+        if let Err(e) = ended {
+            tracing::error!(operation.id = %id, error = %e, "the end of an operation could not be written down");
+        }
+    }
+
+    async fn run_steps(&self, ctx: &Context, places: &mut Places) -> Result<(), Ended> {
+        let steps = ctx.plan.steps();
+        let journal = self.journal(ctx.operation);
+        let id = ctx.operation;
+        let status = self.store().read(|c| c.operation(id)).map(|o| o.status);
+        if matches!(status, Ok(OperationStatus::Unwinding)) {
+            let error = self.store().read(|c| c.operation(id)).ok().and_then(|o| o.error);
+            let error = Error::conflict(error.unwrap_or_else(|| "It was being undone.".into()));
+            return Err(Ended::Failed { step: steps[0], error });
+        }
+        for step in steps {
+            if journal.get(step.name()).is_some_and(|r| r.event == StepEvent::Succeeded) {
+                continue;
+            }
+            self.wait_turn(ctx, step, places).await;
+            if step.before_switch() && self.is_cancelled(ctx) {
+                return Err(Ended::Failed { step, error: cancelled() });
+            }
+            self.write_step(ctx, step, StepEvent::Started, nothing())
+                .await
+                .map_err(|error| Ended::Failed { step, error })?;
+            self.crash_point(step, "started")?;
+            loop {
+                let done = match self.run_step(ctx, step).await {
+                    Ok(effect) => self.write_step(ctx, step, StepEvent::Succeeded, effect).await,
+                    Err(e) => Err(e),
+                };
+                match done {
+                    Ok(()) => break,
+                    Err(error) if step.before_switch() => return Err(Ended::Failed { step, error }),
+                    Err(error) => {
+                        tracing::error!(operation.id = %id, step = step.name(), error = %error, cause = ?error.cause, "a step is tried again");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            }
+            self.crash_point(step, "succeeded")?;
+            self.tell(Event::App(ctx.plan.app));
+        }
+        Ok(())
+    }
+
+    /// Waits for the lock that a step needs, and says behind whom.
+    async fn wait_turn(&self, ctx: &Context, step: Step, places: &mut Places) {
+        let place = if step.builds() {
+            &mut places.deploy
+        } else {
+            if places.release.is_none() {
+                places.release = Some(self.inner.locks.enqueue(Lock::Release(ctx.plan.app), ctx.operation));
+            }
+            &mut places.release
+        };
+        let Some(place) = place else { return };
+        if let Some(before) = place.behind() {
+            let who = self.store().read(|c| {
+                let operation = c.operation(before)?;
+                Ok((operation.kind, c.account_by_id(operation.account)?.email))
+            });
+            if let Ok((kind, email)) = who {
+                ctx.line(&format!("-----> Waiting behind a {kind} by {email} (shipway ops {before})"));
+            }
+        }
+        place.first().await;
+    }
+
+    fn is_cancelled(&self, ctx: &Context) -> bool {
+        ctx.cancel.is_cancelled() || self.store().read(|c| c.operation(ctx.operation)).is_ok_and(|o| o.cancel)
+    }
+
+    async fn write_step(&self, ctx: &Context, step: Step, event: StepEvent, effect: Effect) -> Result<()> {
+        let (id, now) = (ctx.operation, self.now());
+        self.store()
+            .write(move |c| {
+                effect(c)?;
+                c.set_operation_status(id, OperationStatus::Running, None, now)?;
+                c.journal(id, step.name(), event, None, now)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Undoes what was begun, last first, and ends the operation as failed.
+    async fn unwind(&self, ctx: &Context, error: &str) -> shipway_store::Result<()> {
+        let (id, now) = (ctx.operation, self.now());
+        let text = error.to_string();
+        self.store().write(move |c| c.set_operation_status(id, OperationStatus::Unwinding, Some(&text), now)).await?;
+        let journal = self.journal(id);
+        for step in ctx.plan.steps().into_iter().rev().filter(|s| s.before_switch()) {
+            match journal.get(step.name()).map(|r| r.event) {
+                None | Some(StepEvent::Undone) => continue,
+                Some(_) => {}
+            }
+            loop {
+                let undone = match self.undo_step(ctx, step, error).await {
+                    Ok(effect) => {
+                        let now = self.now();
+                        let why = serde_json::json!({ "error": error });
+                        let written = self.store().write(move |c| {
+                            effect(c)?;
+                            c.journal(id, step.name(), StepEvent::Undone, Some(&why), now)
+                        });
+                        written.await.map_err(Error::from)
+                    }
+                    Err(e) => Err(e),
+                };
+                match undone {
+                    Ok(()) => break,
+                    Err(e) => {
+                        tracing::error!(operation.id = %id, step = step.name(), error = %e, cause = ?e.cause, "an undo is tried again");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            }
+            if self.crash_point(step, "undone").is_err() {
+                return Ok(());
+            }
+        }
+        for line in error.lines() {
+            ctx.line(&format!(" !     {line}"));
+        }
+        let caller = ctx.plan.caller();
+        let app = self.store().read(|c| c.app(&shipway_domain::NameOrId::Id(ctx.plan.app.0)))?;
+        let entry = self.entry(
+            &caller,
+            app.as_ref(),
+            &format!("{}-failed", ctx.plan.kind()),
+            serde_json::json!({ "operation": id, "error": error }),
+        );
+        let now = self.now();
+        self.store()
+            .write(move |c| {
+                c.record(&entry)?;
+                c.set_operation_status(id, OperationStatus::Failed, None, now)
+            })
+            .await
+    }
+
+    /// The last journal row of each step.
+    fn journal(&self, id: OperationId) -> HashMap<String, JournalRow> {
+        let rows = self.store().read(|c| c.journal_of(id)).unwrap_or_default();
+        rows.into_iter().map(|r| (r.step.clone(), r)).collect()
+    }
+
+    fn crash_point(&self, step: Step, event: &str) -> Result<(), Ended> {
+        match &self.inner.parts.crash_point {
+            Some(crash) if crash(step.name(), event) => {
+                self.inner.stop.cancel();
+                Err(Ended::Dead)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until an operation has ended.
+    pub async fn live(&self, id: OperationId) -> Result<Outcome> {
+        let mut events = self.events();
+        loop {
+            let operation = self.store().read(|c| c.operation(id))?;
+            match operation.status {
+                OperationStatus::Succeeded => {
+                    let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
+                    let release = plan.release.map(|r| self.store().read(|c| c.release(r.release))).transpose()?;
+                    return Ok(Outcome::Live { release: release.flatten() });
+                }
+                OperationStatus::Failed => {
+                    return Ok(Outcome::Failed { message: operation.error.unwrap_or_default() });
+                }
+                _ => {}
+            }
+            // A missed event costs one second.
+            let _ = tokio::time::timeout(Duration::from_secs(1), events.recv()).await;
+        }
+    }
+
+    /// The newest operations that the caller may see, of one app or of all.
+    pub fn operations(&self, caller: &Caller, app: Option<&App>) -> Result<Vec<Operation>> {
+        let all = self.store().read(|c| c.operations(app.map(|a| a.id), 200))?;
+        if caller.actor.admin && app.is_none() {
+            return Ok(all);
+        }
+        let visible: Vec<_> = self.apps(caller, false)?.into_iter().map(|a| a.id).collect();
+        let visible = |o: &Operation| o.app.is_some_and(|id| app.is_some() || visible.contains(&id));
+        Ok(all.into_iter().filter(visible).collect())
+    }
+
+    /// One operation that the caller may see.
+    pub fn operation(&self, caller: &Caller, id: OperationId) -> Result<Operation> {
+        let operation = self.store().read(|c| c.operation(id))?;
+        match operation.app {
+            Some(app) => match self.app(caller, &shipway_domain::NameOrId::Id(app.0)) {
+                Ok(_) => Ok(operation),
+                // The app is gone; administrators still see how it ended.
+                Err(_) if caller.actor.admin => Ok(operation),
+                Err(_) => Err(Error::missing("operation")),
+            },
+            None => Ok(operation),
+        }
+    }
+
+    /// An operation's steps in order, with what the journal says of each.
+    pub fn steps(&self, id: OperationId) -> Result<Vec<StepView>> {
+        let (operation, rows) = self.store().read(|c| Ok((c.operation(id)?, c.journal_of(id)?)))?;
+        let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
+        let over = operation.status.is_final() || operation.status == OperationStatus::Unwinding;
+        let view = |step: Step| {
+            let mine: Vec<&JournalRow> = rows.iter().filter(|r| r.step == step.name()).collect();
+            let last = mine.last();
+            let begun = mine.iter().rev().find(|r| r.event == StepEvent::Started);
+            let unfinished = !mine.iter().any(|r| r.event == StepEvent::Succeeded);
+            StepView {
+                name: step.name(),
+                state: match last.map(|r| r.event) {
+                    None => "waiting",
+                    Some(StepEvent::Started) if over => "failed",
+                    Some(StepEvent::Started) => "running",
+                    Some(StepEvent::Succeeded) => "succeeded",
+                    Some(StepEvent::Undone) if unfinished => "failed",
+                    Some(StepEvent::Undone) => "undone",
+                    Some(StepEvent::Failed) => "failed",
+                },
+                started_at: begun.map(|r| r.at),
+                ended_at: last.filter(|r| r.event != StepEvent::Started).map(|r| r.at),
+                error: (over && unfinished && !mine.is_empty()).then(|| operation.error.clone()).flatten(),
+            }
+        };
+        Ok(plan.steps().into_iter().map(view).collect())
+    }
+
+    /// Whom an operation waits for.
+    pub fn waiting_behind(&self, id: OperationId) -> Option<OperationId> {
+        self.inner.locks.behind(id)
+    }
+
+    /// Asks an operation to stop before its switch. Errors: it is over, or has switched.
+    pub async fn cancel(&self, caller: &Caller, id: OperationId) -> Result<()> {
+        let operation = self.operation(caller, id)?;
+        if let Some(app) = operation.app {
+            let app = self.app(caller, &shipway_domain::NameOrId::Id(app.0))?;
+            let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
+            self.admit(caller, plan.trigger, &app).await?;
+        }
+        let switched = self.journal(id).get("switch").is_some_and(|r| r.event == StepEvent::Succeeded);
+        if operation.status.is_final() || switched {
+            return Err(Error::conflict(
+                "It has switched already and only goes forward. To go back: heroku releases:rollback.",
+            ));
+        }
+        self.store().write(move |c| c.cancel_operation(id)).await?;
+        if let Some(cancel) = self.inner.cancels.lock().expect("no panic while registered").get(&id) {
+            cancel.cancel();
+        }
+        Ok(())
+    }
+}
+
+/// Why the steps of an operation came to an end before the last.
+enum Ended {
+    /// A step before the switch failed.
+    Failed { step: Step, error: Error },
+    /// A test stopped the platform here.
+    Dead,
+}

@@ -1,0 +1,116 @@
+//! Releases without a build: rollback, a slug that is there, the running one once more.
+
+use crate::change::{Code, Plan, ReleasePlan, pending_release};
+use crate::error::Error;
+use crate::ports::Caller;
+use crate::{Platform, Result};
+use shipway_domain::admission::Trigger;
+use shipway_domain::lifecycle::ReleaseStatus;
+use shipway_domain::{NameOrId, OperationId, SlugId};
+use shipway_store::{App, Release};
+
+impl Platform {
+    /// A release by id, version (`12`, `v12`) or `current`.
+    pub fn release(&self, app: &App, which: &str) -> Result<Release> {
+        let found = self.store().read(|c| {
+            if which == "current" {
+                return app.current_release.map(|r| c.release(r)).transpose().map(Option::flatten);
+            }
+            match NameOrId::parse(which) {
+                NameOrId::Id(id) => c.release(shipway_domain::ReleaseId(id)),
+                NameOrId::Name(text) => match text.strip_prefix('v').unwrap_or(&text).parse::<u32>() {
+                    Ok(version) => c.release_by_version(app.id, version.into()),
+                    Err(_) => Ok(None),
+                },
+            }
+        })?;
+        found.filter(|r| r.app == app.id).ok_or_else(|| Error::missing("release"))
+    }
+
+    /// Whether an app can go back to a release: it worked, it has code, and the code is still kept.
+    pub fn eligible_for_rollback(&self, release: &Release) -> bool {
+        release.status == ReleaseStatus::Succeeded
+            && release.slug.is_some_and(|s| self.store().read(|c| c.slug(s)).is_ok_and(|s| s.is_some()))
+    }
+
+    /// Makes a release with the code and the config vars of an earlier one. Errors: a failed one, one whose code is
+    /// not kept any more.
+    pub async fn rollback(&self, caller: &Caller, app: &App, to: &Release) -> Result<Release> {
+        self.admit(caller, Trigger::Rollback, app).await?;
+        if !self.eligible_for_rollback(to) {
+            return Err(Error::invalid(match to.status {
+                ReleaseStatus::Succeeded if to.slug.is_none() => {
+                    format!("v{} has no code: it is from before the first deploy.", to.version)
+                }
+                ReleaseStatus::Succeeded => format!(
+                    "The code of v{} is not kept any more. Push its commit again: git push heroku <commit>:main",
+                    to.version
+                ),
+                _ => format!("v{} failed: choose a release that worked (heroku releases).", to.version),
+            }));
+        }
+        let slug = to.slug.ok_or_else(|| Error::missing("slug"))?;
+        let mut plan = self.release_plan(app, format!("Rollback to v{}", to.version), Code::Slug(slug));
+        plan.config_of = Some(to.id);
+        let (release, _) = self.make_release(caller, app, Trigger::Rollback, plan).await?;
+        Ok(release)
+    }
+
+    /// Releases a slug of the app. Errors: another app's, or none.
+    pub async fn release_slug(
+        &self,
+        caller: &Caller,
+        app: &App,
+        slug: SlugId,
+        description: Option<String>,
+    ) -> Result<Release> {
+        self.admit(caller, Trigger::SlugRelease, app).await?;
+        let found = self.store().read(|c| c.slug(slug))?.filter(|s| s.app == app.id);
+        let found = found.ok_or_else(|| Error::missing("slug"))?;
+        let commit = found.commit.as_ref().map_or("slug", |c| c.short()).to_string();
+        let description = description.filter(|d| !d.trim().is_empty()).unwrap_or(format!("Deploy {commit}"));
+        let plan = self.release_plan(app, description.chars().take(200).collect(), Code::Slug(slug));
+        let (release, _) = self.make_release(caller, app, Trigger::SlugRelease, plan).await?;
+        Ok(release)
+    }
+
+    /// Releases the running code once more.
+    pub async fn redeploy(&self, caller: &Caller, app: &App) -> Result<(Release, OperationId)> {
+        self.admit(caller, Trigger::Redeploy, app).await?;
+        let current = self.release(app, "current")?;
+        let Some(slug) = current.slug else {
+            return Err(Error::invalid(format!("{} has no code yet. Push some: git push heroku main", app.name)));
+        };
+        let commit = self.store().read(|c| c.slug(slug))?.and_then(|s| s.commit);
+        let commit = commit.as_ref().map_or("code", |c| c.short());
+        let plan = self.release_plan(app, format!("Redeploy {commit}"), Code::Current);
+        self.make_release(caller, app, Trigger::Redeploy, plan).await
+    }
+
+    async fn make_release(
+        &self,
+        caller: &Caller,
+        app: &App,
+        trigger: Trigger,
+        release: ReleasePlan,
+    ) -> Result<(Release, OperationId)> {
+        let id = release.release;
+        let row = pending_release(id, app.id, caller.actor.account, &release.description, None, self.now());
+        let (config_of, app_id) = (release.config_of, app.id);
+        let description = release.description.clone();
+        let plan = Plan { release: Some(release), ..self.plan(caller, app, trigger) };
+        let operation = self
+            .submit(plan, move |c| {
+                let config = match config_of {
+                    Some(earlier) => c.release_config(earlier)?,
+                    None => c.config_vars(app_id)?,
+                };
+                c.insert_release(&row, &config).map(|_| ())
+            })
+            .await?;
+        let made = self.store().read(|c| c.release_by_id(id))?;
+        self.log_api(app.id, &format!("{description} by user {}", caller.actor.email));
+        self.log_api(app.id, &format!("Release v{} created by user {}", made.version, caller.actor.email));
+        Ok((made, operation))
+    }
+}

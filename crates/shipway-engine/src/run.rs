@@ -1,0 +1,245 @@
+//! One-off dynos: `run`, `run:detached`, `console`.
+
+use crate::error::Error;
+use crate::ports::Caller;
+use crate::{Event, Platform, Result};
+use shipway_domain::admission::Trigger;
+use shipway_domain::lifecycle::DynoState;
+use shipway_domain::{AppId, DynoId, ProcessType};
+use shipway_runtime::{Io, Stream};
+use shipway_store::{App, Dyno, hex};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What is to run.
+#[derive(Debug, Clone)]
+pub struct RunOrder {
+    /// What the user typed, for a shell.
+    pub command: String,
+    /// Whether somebody attaches to it; else its output goes to the log.
+    pub attach: bool,
+    /// Added to the environment.
+    pub env: BTreeMap<String, String>,
+    /// A size's name.
+    pub size: Option<String>,
+    /// What stands before the dot of its name; `run` without.
+    pub process_type: Option<String>,
+    /// Columns and lines of a terminal; without them it gets pipes.
+    pub terminal: Option<(u16, u16)>,
+}
+
+/// A stream to a one-off dyno. Dropping it tells the platform that nobody listens any more.
+pub struct Attached {
+    /// Whose.
+    pub app: AppId,
+    /// Which dyno.
+    pub dyno: DynoId,
+    /// Its name, `run.4821`.
+    pub name: String,
+    /// Whether it has a terminal.
+    pub pty: bool,
+    /// Its input and output.
+    pub stream: Box<dyn Stream>,
+    /// Ends when this does.
+    pub session: watch::Sender<Session>,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.session.send_replace(Session::Over);
+    }
+}
+
+/// Where the visitor of a one-off dyno is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    /// Not here yet.
+    Awaited,
+    /// Attached.
+    Attached,
+    /// Gone.
+    Over,
+}
+
+/// The rendezvous that wait: by secret. Each is used once.
+#[derive(Default)]
+pub(crate) struct Sessions(Mutex<HashMap<String, (DynoId, bool, watch::Sender<Session>)>>);
+
+/// How long a one-off waits for its visitor.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest command, in bytes.
+const MAX_COMMAND: usize = 64 * 1024;
+
+impl Platform {
+    /// Starts a one-off dyno on the current release. Returns the secret of its rendezvous when somebody is to attach.
+    /// Errors: no code yet, an unknown size, a command that is empty or too long.
+    pub async fn run(&self, caller: &Caller, app: &App, order: RunOrder) -> Result<(Dyno, Option<String>)> {
+        self.admit(caller, Trigger::OneOff, app).await?;
+        if order.command.trim().is_empty() || order.command.len() > MAX_COMMAND || order.command.contains('\0') {
+            return Err(Error::invalid("A command is needed: between 1 byte and 64 KiB, without NUL bytes."));
+        }
+        let process_type = ProcessType::parse(order.process_type.as_deref().unwrap_or("run"))?;
+        // Sizes of other plans are taken as the default, as the CLI's own tests ask for them.
+        let sizes = &self.settings().sizes;
+        let size = match &order.size {
+            Some(name) if name.starts_with("private-") || name.starts_with("performance-") => sizes.default_size(),
+            Some(name) => sizes.find(name)?,
+            None => sizes.default_size(),
+        };
+        for (key, value) in &order.env {
+            shipway_domain::ConfigKey::parse(key)?;
+            if value.contains('\0') {
+                return Err(Error::invalid(format!("The value of {key} holds a NUL byte.")));
+            }
+        }
+        let current = self.store().read(|c| {
+            let current = c.app_by_id(app.id)?.current_release;
+            current.map(|r| c.release(r)).transpose().map(Option::flatten)
+        })?;
+        let Some(release) = current.filter(|r| r.slug.is_some()) else {
+            return Err(Error::invalid(format!("{} has no code yet. Push some: git push heroku main", app.name)));
+        };
+        let now = self.now();
+        let dyno = Dyno {
+            id: self.id(DynoId),
+            app: app.id,
+            process_type,
+            index: (self.world().random() % 9000 + 1000) as u32,
+            release: release.id,
+            state: DynoState::Starting,
+            size: size.name.clone(),
+            command: order.command.clone(),
+            operation: None,
+            routed: false,
+            unrouted_epoch: None,
+            address: None,
+            crashes: 0,
+            one_off: Some(if order.attach { "attached" } else { "detached" }.into()),
+            created_at: now,
+            updated_at: now,
+        };
+        let io = match (order.attach, order.terminal) {
+            (false, _) => Io::Log,
+            (true, Some((columns, lines))) => Io::Pty { columns, lines },
+            (true, None) => Io::Pipe,
+        };
+        let entry =
+            self.entry(caller, Some(app), "run", serde_json::json!({ "dyno": dyno.name(), "command": order.command }));
+        let row = dyno.clone();
+        self.store()
+            .write(move |c| {
+                c.put_dyno(&row)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.log_api(
+            app.id,
+            &format!("Starting process with command `{}` by user {}", order.command, caller.actor.email),
+        );
+        let plan = self.dyno_plan(&dyno, io, &order.env)?;
+        if let Err(e) = self.runtime().start(&plan).await {
+            let id = dyno.id;
+            self.store().write(move |c| c.delete_dyno(id)).await?;
+            return Err(e.into());
+        }
+        let mut up = dyno.clone();
+        up.state = DynoState::Up;
+        let row = up.clone();
+        self.store().write(move |c| c.put_dyno(&row)).await?;
+        self.log_dyno(app.id, &dyno.name(), &format!("Starting process with command `{}`", order.command));
+        self.log_dyno(app.id, &dyno.name(), "State changed from starting to up");
+        let secret = order.attach.then(|| hex(&self.store().keys().random_bytes::<24>()));
+        let session = watch::channel(if order.attach { Session::Awaited } else { Session::Over }).0;
+        let seen = session.subscribe();
+        if let Some(secret) = &secret {
+            let waiting = (dyno.id, order.terminal.is_some(), session);
+            self.inner.sessions.0.lock().expect("no panic while registered").insert(secret.clone(), waiting);
+        }
+        let (watched, key) = (up.clone(), secret.clone());
+        self.spawn(move |platform| async move { platform.see_one_off_out(watched, key, seen).await });
+        self.tell(Event::App(app.id));
+        Ok((up, secret))
+    }
+
+    /// Meets a one-off dyno by its secret, once. Errors: unknown, used, or waited too long.
+    pub async fn attach(&self, secret: &str) -> Result<Attached> {
+        let found = self.inner.sessions.0.lock().expect("no panic while registered").remove(secret);
+        let (id, pty, session) = found.ok_or_else(|| Error::missing("dyno"))?;
+        let row = self.store().read(|c| c.dyno(id))?.ok_or_else(|| Error::missing("dyno"))?;
+        let stream = self.runtime().attach(id).await?;
+        session.send_replace(Session::Attached);
+        Ok(Attached { app: row.app, dyno: id, name: row.name(), pty, stream, session })
+    }
+
+    /// Waits for a one-off's end and for its visitor to have read everything, then removes it.
+    async fn see_one_off_out(&self, dyno: Dyno, secret: Option<String>, mut session: watch::Receiver<Session>) {
+        if let Some(secret) = &secret {
+            if !became(&mut session, PATIENCE, |s| s != Session::Awaited).await {
+                self.inner.sessions.0.lock().expect("no panic while registered").remove(secret);
+                self.log_dyno(dyno.app, &dyno.name(), "Error R13 (Attach error) -> Failed to attach to process");
+                if let Err(e) = self.runtime().stop(dyno.id).await {
+                    tracing::warn!(dyno.id = %dyno.id, error = %e, "a one-off could not be stopped");
+                }
+            }
+        }
+        let exit = tokio::select! {
+            exit = self.runtime().wait(dyno.id) => exit,
+            // The visitor hung up: what ran for them ends, as on Heroku.
+            () = hung_up(session.clone(), secret.is_some()) => {
+                if let Err(e) = self.runtime().stop(dyno.id).await {
+                    tracing::warn!(dyno.id = %dyno.id, error = %e, "a one-off could not be stopped");
+                }
+                self.runtime().wait(dyno.id).await
+            }
+        };
+        if secret.is_some() {
+            // What it wrote last is still on its way to the visitor.
+            became(&mut session, PATIENCE, |s| s == Session::Over).await;
+        }
+        if let Ok(exit) = exit {
+            self.log_dyno(dyno.app, &dyno.name(), &format!("Process exited with status {}", exit.status));
+            self.log_dyno(dyno.app, &dyno.name(), "State changed from up to complete");
+        }
+        if let Err(e) = self.end_one_off(&dyno).await {
+            tracing::error!(dyno.id = %dyno.id, error = %e, cause = ?e.cause, "a one-off could not be removed");
+        }
+    }
+
+    async fn end_one_off(&self, dyno: &Dyno) -> Result<()> {
+        self.runtime().remove(dyno.id).await?;
+        let id = dyno.id;
+        self.store().write(move |c| c.delete_dyno(id)).await?;
+        self.tell(Event::App(dyno.app));
+        Ok(())
+    }
+
+    /// After a restart of the server: detached one-offs go on, attached ones have lost their visitor and end. The dyno
+    /// of a release phase is its operation's.
+    pub(crate) async fn adopt_one_off(&self, dyno: Dyno) -> Result<()> {
+        if dyno.operation.is_some() {
+            return Ok(());
+        }
+        if dyno.one_off.as_deref() == Some("detached") {
+            let session = watch::channel(Session::Over).1;
+            self.spawn(move |platform| async move { platform.see_one_off_out(dyno, None, session).await });
+            return Ok(());
+        }
+        self.log_dyno(dyno.app, &dyno.name(), "The connection to this process was lost: stopping it");
+        self.end_one_off(&dyno).await
+    }
+}
+
+/// Waits until a session is as wanted, at most so long; a session whose other end is gone counts as over.
+async fn became(session: &mut watch::Receiver<Session>, limit: Duration, wanted: fn(Session) -> bool) -> bool {
+    tokio::time::timeout(limit, session.wait_for(|s| wanted(*s))).await.is_ok()
+}
+
+/// Waits until the visitor has gone; without one, for ever.
+async fn hung_up(mut session: watch::Receiver<Session>, attached: bool) {
+    let over = attached && session.wait_for(|s| *s == Session::Over).await.is_ok();
+    if !over {
+        std::future::pending::<()>().await;
+    }
+}
