@@ -16,7 +16,7 @@ pub fn release(web: &Web, origin: &Origin, people: &mut People<'_>, app: &App, r
         "created_at": time(release.created_at),
         "current": app.current_release == Some(release.id),
         "description": release.description,
-        "eligible_for_rollback": web.platform().eligible_for_rollback(app, release),
+        "eligible_for_rollback": web.platform().eligible_for_rollback(release),
         "id": release.id,
         "oci_image": null,
         "output_stream_url": release.has_output.then(|| origin.url(&web.signed().output(release.id.0))),
