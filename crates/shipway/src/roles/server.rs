@@ -11,7 +11,7 @@ use shipway_domain::Email;
 use shipway_domain::size::{DynoSize, DynoSizes};
 use shipway_engine::ports::RealWorld;
 use shipway_engine::{Parts, Platform, Settings};
-use shipway_git::{Git, GitConfig};
+use shipway_git::{Git, GitConfig, GitHttp};
 use shipway_net::{Ca, CertResolver, Lifecycle, Phase, handover};
 use shipway_router::RouterClient;
 use shipway_runtime::Runtime;
@@ -60,12 +60,17 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     for (_, socket) in super::listeners("api", options.listen, "--listen")? {
         tcp.push(handover::into_tokio(socket).doing("listening")?);
     }
-    let tls = Some(certificates(&home, &options)?.server_config());
-    let platform = open(&home, &options).await?;
+    let ca = Arc::new(Ca::load_or_create(&home.join("keys")).doing("finding our certificate authority")?);
+    let tls = Some(certificates(ca.clone(), &options)?.server_config());
+    // By our own process and not by a path: the file there may be replaced while we run.
+    let ourselves = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    let git = GitHttp::start(GitConfig::new(ourselves, home.join("run/git"))).doing("making git's directory")?;
+    let platform = open(&home, &options, git.git().clone()).await?;
     first_admin(&platform, &home, &options).await?;
     platform.start().await.doing("going on with what was under way")?;
 
-    let web = Web::new(platform.clone(), base_urls(options.listen));
+    let authority = options.certificate.cert.is_none().then(|| ca.ca_pem().to_owned());
+    let web = Web::new(platform.clone(), base_urls(options.listen)).with(git, authority);
     // Last of all: whoever waits for this socket finds a platform behind it.
     let socket = Some(bind_socket(&home).doing("listening for this machine's users")?);
     let lifecycle = Lifecycle::new();
@@ -82,7 +87,7 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     Ok(())
 }
 
-async fn open(home: &Path, options: &Options) -> Result<Platform, Problem> {
+async fn open(home: &Path, options: &Options, git: Git) -> Result<Platform, Problem> {
     let opening = format!("opening {}", home.display());
     let keys = Keys::load_or_create(&home.join("keys")).doing(&opening)?;
     let blobs = Blobs::open(home).doing(&opening)?;
@@ -92,9 +97,6 @@ async fn open(home: &Path, options: &Options) -> Result<Platform, Problem> {
     let buildpacks = Builder::new(home, blobs.clone(), runtime.clone(), config).doing(&opening)?;
     forget_builds(&*runtime, &buildpacks).await?;
 
-    // By our own process and not by a path: the file there may be replaced while we run.
-    let ourselves = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
-    let git = Git::new(GitConfig::new(ourselves, home.join("run/git")));
     let parts = Parts {
         runtime,
         router: Arc::new(SocketRouter(RouterClient::new(home))),
@@ -159,10 +161,9 @@ fn fingerprint(os_release: &str) -> String {
     format!("{}-{}-{}", field("ID"), field("VERSION_ID"), std::env::consts::ARCH)
 }
 
-fn certificates(home: &Path, options: &Options) -> Result<Arc<CertResolver>, Problem> {
-    let ca = Ca::load_or_create(&home.join("keys")).doing("finding our certificate authority")?;
+fn certificates(ca: Arc<Ca>, options: &Options) -> Result<Arc<CertResolver>, Problem> {
     let names = [options.domain.clone(), options.listen.ip().to_string()];
-    let resolver = CertResolver::new(Arc::new(ca), &names, Box::new(|_| false));
+    let resolver = CertResolver::new(ca, &names, Box::new(|_| false));
     let resolver = resolver.doing("making the server's certificate")?;
     let resolver = match (&options.certificate.cert, &options.certificate.key) {
         (Some(cert), Some(key)) => resolver.with_operator(cert, key).map_err(|e| {
