@@ -1,8 +1,8 @@
 //! Where the doors are, as the one who asks sees them.
 
+use axum::http::header;
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::header;
 use shipway_net::ConnInfo;
 
 /// The server's own addresses, for requests that do not say how they came (the unix socket) and for git remotes.

@@ -17,6 +17,7 @@ mod git;
 mod limits;
 mod own;
 mod payload;
+mod present;
 mod range;
 mod rendezvous;
 pub mod routes;

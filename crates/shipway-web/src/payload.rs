@@ -21,10 +21,9 @@ impl Payload {
         match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => Ok(Self { fields, path: String::new() }),
             Ok(Value::Null) => Ok(Self::default()),
-            Ok(other) => Err(ApiError::bad_request(format!(
-                "The request's body must be a JSON object, not {}.",
-                kind(&other)
-            ))),
+            Ok(other) => {
+                Err(ApiError::bad_request(format!("The request's body must be a JSON object, not {}.", kind(&other))))
+            }
             Err(e) => Err(ApiError::bad_request(format!("The request's body is not valid JSON: {e}."))),
         }
     }
@@ -112,9 +111,7 @@ impl Payload {
     pub fn objects(&self, name: &str) -> Result<Option<Vec<Self>>> {
         let Some(items) = self.items(name)? else { return Ok(None) };
         let object = |(i, item): (usize, &Value)| match item {
-            Value::Object(fields) => {
-                Ok(Self { fields: fields.clone(), path: format!("{}{name}[{i}].", self.path) })
-            }
+            Value::Object(fields) => Ok(Self { fields: fields.clone(), path: format!("{}{name}[{i}].", self.path) }),
             other => Err(self.wrong(&format!("{name}[{i}]"), "an object", other)),
         };
         items.iter().enumerate().map(object).collect::<Result<_>>().map(Some)

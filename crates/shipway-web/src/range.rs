@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn refusals_say_what_was_expected() {
-        for bad in ["id 5", "id ..; max=0", "id ..; max=-1", "id ..; max=many", "id ..; order=up", "id ..; colour=red"] {
+        for bad in ["id 5", "id ..; max=0", "id ..; max=-1", "id ..; max=many", "id ..; order=up", "id ..; colour=red"]
+        {
             let e = Range::parse(bad).expect_err(bad);
             assert_eq!(e.status(), StatusCode::RANGE_NOT_SATISFIABLE);
         }

@@ -1,7 +1,10 @@
 //! The map of the Platform API: method, path, handler. [`TABLE`] is the same as data, for tests and documents.
 
 use crate::Web;
-use crate::api::meta;
+use crate::api::{
+    accounts, addons, apps, authorizations, buildpacks, builds, catalog, collaborators, config_vars, domains, dynos,
+    features, formation, keys, log_sessions, meta, releases, sources,
+};
 use axum::Router;
 use axum::routing;
 
@@ -37,5 +40,117 @@ macro_rules! routes {
 
 #[rustfmt::skip]
 routes! {
-    GET    "/account/rate-limits"   => meta::rate_limits;
+    // Accounts
+    GET    "/account"                                   => accounts::info;
+    GET    "/users/{user}"                              => accounts::by_user;
+    GET    "/users/{user}/apps"                         => apps::of_user;
+    GET    "/account/rate-limits"                       => meta::rate_limits;
+    GET    "/account/features"                          => features::of_account;
+    GET    "/account/features/{feature}"                => features::one_of_account;
+    PATCH  "/account/features/{feature}"                => features::set_of_account;
+    GET    "/account/keys"                              => keys::list;
+    POST   "/account/keys"                              => keys::add;
+    GET    "/account/keys/{key}"                        => keys::info;
+    DELETE "/account/keys/{key}"                        => keys::remove;
+
+    // Authorizations
+    GET    "/oauth/authorizations"                      => authorizations::list;
+    POST   "/oauth/authorizations"                      => authorizations::create;
+    GET    "/oauth/authorizations/{authorization}"      => authorizations::info;
+    PATCH  "/oauth/authorizations/{authorization}"      => authorizations::update;
+    DELETE "/oauth/authorizations/{authorization}"      => authorizations::revoke;
+    POST   "/oauth/authorizations/{authorization}/actions/regenerate-tokens" => authorizations::rotate;
+    GET    "/oauth/sessions"                            => authorizations::sessions;
+    DELETE "/oauth/sessions/{authorization}"            => authorizations::end_session;
+    POST   "/oauth/tokens"                              => authorizations::exchange;
+    DELETE "/oauth/tokens/{authorization}"              => authorizations::end_token;
+
+    // Apps
+    GET    "/apps"                                      => apps::list;
+    POST   "/apps"                                      => apps::create;
+    POST   "/filters/apps"                              => apps::filter;
+    GET    "/apps/{app}"                                => apps::info;
+    PATCH  "/apps/{app}"                                => apps::update;
+    DELETE "/apps/{app}"                                => apps::destroy;
+    GET    "/apps/{app}/features"                       => features::of_app;
+    GET    "/apps/{app}/features/{feature}"             => features::one_of_app;
+    PATCH  "/apps/{app}/features/{feature}"             => features::set_of_app;
+    GET    "/apps/{app}/collaborators"                  => collaborators::list;
+    POST   "/apps/{app}/collaborators"                  => collaborators::add;
+    GET    "/apps/{app}/collaborators/{collaborator}"   => collaborators::info;
+    DELETE "/apps/{app}/collaborators/{collaborator}"   => collaborators::remove;
+    GET    "/apps/{app}/domains"                        => domains::list;
+    POST   "/apps/{app}/domains"                        => domains::add;
+    GET    "/apps/{app}/domains/{domain}"               => domains::info;
+    PATCH  "/apps/{app}/domains/{domain}"               => domains::update;
+    DELETE "/apps/{app}/domains/{domain}"               => domains::remove;
+
+    // Code, config, releases
+    POST   "/sources"                                   => sources::create;
+    POST   "/apps/{app}/sources"                        => sources::create_for_app;
+    PUT    "/sources/{source}/{signature}"              => sources::upload;
+    GET    "/apps/{app}/builds"                         => builds::list;
+    POST   "/apps/{app}/builds"                         => builds::create;
+    GET    "/apps/{app}/builds/{build}"                 => builds::info;
+    DELETE "/apps/{app}/builds/{build}"                 => builds::cancel;
+    DELETE "/apps/{app}/build-cache"                    => builds::purge_cache;
+    GET    "/apps/{app}/slugs/{slug}"                   => builds::slug;
+    GET    "/apps/{app}/buildpack-installations"        => buildpacks::list;
+    PUT    "/apps/{app}/buildpack-installations"        => buildpacks::update;
+    GET    "/apps/{app}/config-vars"                    => config_vars::info;
+    PATCH  "/apps/{app}/config-vars"                    => config_vars::update;
+    GET    "/apps/{app}/releases"                       => releases::list;
+    POST   "/apps/{app}/releases"                       => releases::create;
+    GET    "/apps/{app}/releases/{release}"             => releases::info;
+    GET    "/apps/{app}/releases/{release}/config-vars" => config_vars::of_release;
+
+    // What runs
+    GET    "/apps/{app}/formation"                      => formation::list;
+    PATCH  "/apps/{app}/formation"                      => formation::update_all;
+    GET    "/apps/{app}/formation/{formation}"          => formation::info;
+    PATCH  "/apps/{app}/formation/{formation}"          => formation::update_one;
+    GET    "/apps/{app}/dynos"                          => dynos::list;
+    POST   "/apps/{app}/dynos"                          => dynos::run;
+    DELETE "/apps/{app}/dynos"                          => dynos::restart_all;
+    GET    "/apps/{app}/dynos/{dyno}"                   => dynos::info;
+    POST   "/apps/{app}/dynos/{dyno}"                   => dynos::run_inside;
+    DELETE "/apps/{app}/dynos/{dyno}"                   => dynos::restart_one;
+    POST   "/apps/{app}/dynos/{dyno}/actions/stop"      => dynos::stop_one;
+    DELETE "/apps/{app}/formations/{type}"              => dynos::restart_type;
+    POST   "/apps/{app}/formations/{type}/actions/stop" => dynos::stop_type;
+    POST   "/apps/{app}/log-sessions"                   => log_sessions::create;
+
+    // What there is to choose from
+    GET    "/stacks"                                    => catalog::stacks;
+    GET    "/stacks/{stack}"                            => catalog::stack;
+    GET    "/apps/{app}/available-stacks"               => catalog::stacks_of_app;
+    GET    "/regions"                                   => catalog::regions;
+    GET    "/regions/{region}"                          => catalog::region;
+    GET    "/dyno-sizes"                                => catalog::dyno_sizes;
+    GET    "/dyno-sizes/{dyno_size}"                    => catalog::dyno_size;
+    GET    "/apps/{app}/available-dyno-sizes"           => catalog::dyno_sizes_of_app;
+
+    // What is asked for on the way and of which there is none
+    GET    "/addons"                                    => addons::none;
+    GET    "/addon-attachments"                         => addons::none;
+    GET    "/apps/{app}/addons"                         => addons::none_of_app;
+    GET    "/apps/{app}/addon-attachments"              => addons::none_of_app;
+    POST   "/actions/addons/resolve"                    => addons::resolve;
+    POST   "/actions/addon-attachments/resolve"         => addons::resolve_attachment;
+    GET    "/apps/{app}/log-drains"                     => addons::none_of_app;
+    GET    "/apps/{app}/sni-endpoints"                  => addons::none_of_app;
+    GET    "/apps/{app}/webhooks"                       => addons::none_of_app;
+    GET    "/apps/{app}/pipeline-couplings"             => addons::no_coupling;
+    GET    "/pipelines"                                 => addons::none;
+    GET    "/teams"                                     => addons::none;
+    GET    "/spaces"                                    => addons::none;
+
+    // Other hosts of Heroku's that the CLI asks at our port
+    GET    "/favorites"                                 => addons::none;
+    GET    "/user/notifications"                        => addons::none;
+    GET    "/api/v4/current-status"                     => meta::status;
+    GET    "/buildpacks"                                => buildpacks::search;
+    GET    "/buildpacks/{name}"                         => buildpacks::info;
+    GET    "/buildpacks/{name}/readme"                  => buildpacks::readme;
+    GET    "/buildpacks/{name}/revisions"               => buildpacks::revisions;
 }

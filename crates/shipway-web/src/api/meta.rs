@@ -29,3 +29,9 @@ pub async fn wrong_method(method: Method, uri: Uri) -> ApiError {
         format!("{path} exists, but not for {method}. docs/api-coverage.md lists what this platform serves."),
     )
 }
+
+/// GET /api/v4/current-status: what `heroku status` shows.
+pub async fn status(_: Open) -> Result<Answer> {
+    let green = |system: &str| json!({ "system": system, "status": "green" });
+    Ok(Answer::ok(json!({ "status": [green("Apps"), green("Data"), green("Tools")], "incidents": [] })))
+}

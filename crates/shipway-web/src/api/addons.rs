@@ -1,0 +1,31 @@
+//! Add-ons and their like, of which there are none yet: lists are empty, and nothing is found by name.
+
+use crate::{Answer, ApiError, Call, Result};
+use serde_json::json;
+
+/// Lists of an app that are empty.
+pub async fn none_of_app(call: Call) -> Result<Answer> {
+    call.app()?;
+    Ok(Answer::ok(json!([])))
+}
+
+/// Lists of an account that are empty.
+pub async fn none(_: Call) -> Result<Answer> {
+    Ok(Answer::ok(json!([])))
+}
+
+/// POST /actions/addons/resolve
+pub async fn resolve(_: Call) -> Result<Answer> {
+    Err(ApiError::missing("add_on"))
+}
+
+/// POST /actions/addon-attachments/resolve. The CLI falls back to config vars on exactly this answer.
+pub async fn resolve_attachment(_: Call) -> Result<Answer> {
+    Err(ApiError::missing("add_on attachment"))
+}
+
+/// GET /apps/{app}/pipeline-couplings
+pub async fn no_coupling(call: Call) -> Result<Answer> {
+    call.app()?;
+    Err(ApiError::missing("pipeline_coupling"))
+}

@@ -1,0 +1,62 @@
+//! Features: what can be switched for an account or an app.
+
+use crate::{Answer, ApiError, Call, Result, present};
+use serde_json::{Value, json};
+use shipway_domain::ProcessType;
+use shipway_engine::UpdateApp;
+use shipway_store::App;
+
+/// GET /account/features
+pub async fn of_account(_: Call) -> Result<Answer> {
+    Ok(Answer::ok(json!([present::account_feature()])))
+}
+
+/// GET /account/features/{feature}
+pub async fn one_of_account(call: Call) -> Result<Answer> {
+    Ok(Answer::ok(matching(&call, present::account_feature())?))
+}
+
+/// PATCH /account/features/{feature}
+pub async fn set_of_account(call: Call) -> Result<Answer> {
+    let feature = matching(&call, present::account_feature())?;
+    if wanted(&call)? { Ok(Answer::ok(feature)) } else { Err(ApiError::invalid("That feature is always on here.")) }
+}
+
+/// GET /apps/{app}/features
+pub async fn of_app(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    Ok(Answer::ok(json!([present::app_feature(preboot(&app)?)])))
+}
+
+/// GET /apps/{app}/features/{feature}
+pub async fn one_of_app(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    Ok(Answer::ok(matching(&call, present::app_feature(preboot(&app)?))?))
+}
+
+/// PATCH /apps/{app}/features/{feature}
+pub async fn set_of_app(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    matching(&call, present::app_feature(true))?;
+    let mut settings = app.settings.clone();
+    settings.overlap.insert(ProcessType::parse(ProcessType::WEB)?, wanted(&call)?);
+    let update = UpdateApp { name: None, maintenance: None, build_stack: None, settings: Some(settings) };
+    let app = call.platform().update_app(&call.caller, &app, update).await?;
+    Ok(Answer::ok(present::app_feature(preboot(&app)?)))
+}
+
+/// Whether new web dynos are up before the old ones stop: yes, unless the app says otherwise.
+fn preboot(app: &App) -> Result<bool> {
+    let web = ProcessType::parse(ProcessType::WEB)?;
+    Ok(app.settings.overlap.get(&web).copied().unwrap_or(true))
+}
+
+fn wanted(call: &Call) -> Result<bool> {
+    call.payload()?.flag("enabled")?.ok_or_else(|| ApiError::invalid("`enabled` is missing: true or false."))
+}
+
+/// The feature, if it is the one that the path names.
+fn matching(call: &Call, feature: Value) -> Result<Value> {
+    let name = call.parameter("feature");
+    if feature["name"] == name || feature["id"] == name { Ok(feature) } else { Err(ApiError::missing("feature")) }
+}

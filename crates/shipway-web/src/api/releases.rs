@@ -1,0 +1,48 @@
+//! Releases: the past, and the ways back to it.
+
+use crate::present::People;
+use crate::range::Key;
+use crate::{Answer, ApiError, Call, Result, present};
+use serde_json::Value;
+use shipway_store::{App, Release};
+
+const FIELDS: &[(&str, fn(&Release) -> Key)] = &[("version", |r| Key::Number(r.version)), ("id", |r| Key::text(r.id))];
+
+/// GET /apps/{app}/releases
+pub async fn list(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let releases = call.platform().store().read(|c| c.releases(app.id))?;
+    let mut people = People::new(&call.web);
+    call.page(releases, FIELDS, |r| present::release(&call.web, &call.origin, &mut people, &app, r))
+}
+
+/// GET /apps/{app}/releases/{release}: an id, `12`, or `v12`.
+pub async fn info(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let release = call.platform().release(&app, call.parameter("release"))?;
+    Ok(Answer::ok(show(&call, &app, &release)))
+}
+
+/// POST /apps/{app}/releases: `release` rolls back to it, `slug` releases that slug.
+pub async fn create(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let payload = call.payload()?;
+    let release = if let Some(wanted) = payload.reference("release")? {
+        let target = call.platform().release(&app, &wanted)?;
+        call.platform().rollback(&call.caller, &app, &target).await?
+    } else if let Some(wanted) = payload.reference("slug")? {
+        let slug = wanted.parse().map_err(|_| ApiError::missing("slug"))?;
+        call.platform().release_slug(&call.caller, &app, slug, payload.text("description")?).await?
+    } else {
+        return Err(ApiError::invalid(
+            "Name what to release: `release` (a version, to roll back to it) or `slug` (an id).",
+        ));
+    };
+    // The app as it is now: a release that is live already says so.
+    let app = call.app()?;
+    Ok(Answer::created(show(&call, &app, &release)))
+}
+
+fn show(call: &Call, app: &App, release: &Release) -> Value {
+    present::release(&call.web, &call.origin, &mut People::new(&call.web), app, release)
+}

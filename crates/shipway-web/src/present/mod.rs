@@ -1,0 +1,75 @@
+//! The API's JSON, one file per noun. Rows in, values out; every key is always there, with an explicit `null` where
+//! there is nothing, because clients read some of them without asking.
+
+mod account;
+mod app;
+mod build;
+mod catalog;
+mod dyno;
+mod formation;
+mod release;
+
+pub use account::{account, authorization, key, session};
+pub use app::{app, buildpack_installation, collaborator, default_domain, domain, filtered_app, owner};
+pub use build::{build, slug, source};
+pub use catalog::{REGIONS, STACKS, account_feature, app_feature, buildpack, dyno_size, region, stack};
+pub use dyno::dyno;
+pub use formation::formation;
+pub use release::release;
+
+use crate::Web;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use shipway_domain::AccountId;
+use shipway_store::App;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// A moment as the API writes it: `2026-01-01T12:00:00Z`.
+fn time(t: Timestamp) -> Value {
+    t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()
+}
+
+fn optional_time(t: Option<Timestamp>) -> Value {
+    t.map_or(Value::Null, time)
+}
+
+/// The id of something that has none of its own: the same for the same noun and name, on every platform.
+fn id_of(noun: &str, name: &str) -> Uuid {
+    let digest = ring::digest::digest(&ring::digest::SHA256, format!("shipway {noun} {name}").as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.as_ref()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// `{id, name}` of something that has no id of its own.
+fn named(noun: &str, name: &str) -> Value {
+    json!({ "id": id_of(noun, name), "name": name })
+}
+
+fn app_reference(app: &App) -> Value {
+    json!({ "id": app.id, "name": app.name })
+}
+
+/// Addresses of accounts, each looked up once.
+pub struct People<'a> {
+    web: &'a Web,
+    known: HashMap<AccountId, Value>,
+}
+
+impl<'a> People<'a> {
+    /// Nobody known yet.
+    pub fn new(web: &'a Web) -> Self {
+        Self { web, known: HashMap::new() }
+    }
+
+    /// `{id, email}`. An account that is gone keeps its id.
+    pub fn reference(&mut self, id: AccountId) -> Value {
+        let store = self.web.platform().store();
+        let look = || match store.read(|c| c.account_by_id(id)) {
+            Ok(account) => json!({ "id": id, "email": account.email }),
+            Err(_) => json!({ "id": id, "email": "nobody@localhost" }),
+        };
+        self.known.entry(id).or_insert_with(look).clone()
+    }
+}

@@ -1,0 +1,29 @@
+//! Releases.
+
+use super::{People, app_reference, time};
+use crate::Web;
+use crate::address::Origin;
+use serde_json::{Value, json};
+use shipway_store::{App, Release};
+
+/// A release. `output_stream_url` is there when a release phase ran, and opens without a token.
+pub fn release(web: &Web, origin: &Origin, people: &mut People<'_>, app: &App, release: &Release) -> Value {
+    let artifacts: Vec<_> = release.slug.iter().map(|id| json!({ "type": "slug", "id": id })).collect();
+    json!({
+        "addon_plan_names": [],
+        "app": app_reference(app),
+        "artifacts": artifacts,
+        "created_at": time(release.created_at),
+        "current": app.current_release == Some(release.id),
+        "description": release.description,
+        "eligible_for_rollback": web.platform().eligible_for_rollback(release),
+        "id": release.id,
+        "oci_image": null,
+        "output_stream_url": release.has_output.then(|| origin.url(&web.signed().output(release.id.0))),
+        "slug": release.slug.map(|id| json!({ "id": id })),
+        "status": release.status.as_str(),
+        "updated_at": time(release.updated_at),
+        "user": people.reference(release.account),
+        "version": release.version,
+    })
+}
