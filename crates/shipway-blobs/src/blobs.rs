@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 /// Why a blob could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +133,24 @@ impl Blobs {
             Ok(meta) => Ok(meta.len()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(BlobError::Missing(digest.clone())),
             Err(e) => Err(BlobError::io(format!("looking at {}", self.path(digest).display()))(e)),
+        }
+    }
+
+    /// How long ago a blob was stored or touched; zero after the clock was set back.
+    pub fn age(&self, digest: &Digest) -> Result<Duration, BlobError> {
+        match fs::metadata(self.path(digest)).and_then(|meta| meta.modified()) {
+            Ok(then) => Ok(then.elapsed().unwrap_or_default()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(BlobError::Missing(digest.clone())),
+            Err(e) => Err(BlobError::io(format!("looking at {}", self.path(digest).display()))(e)),
+        }
+    }
+
+    /// Makes a blob as young as one that was just stored.
+    pub fn touch(&self, digest: &Digest) -> Result<(), BlobError> {
+        let touched = File::options().write(true).open(self.path(digest)).and_then(|f| f.set_modified(SystemTime::now()));
+        match touched {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(BlobError::Missing(digest.clone())),
+            other => other.map_err(BlobError::io(format!("touching {}", self.path(digest).display()))),
         }
     }
 

@@ -88,6 +88,18 @@ impl Builder {
         Ok(self.blobs.sweep()?)
     }
 
+    /// Keyed digest of everything that would go into a build; two builds with the same one make the same slug. None when
+    /// that cannot be known: no commit is named, or a buildpack is fetched.
+    ///
+    /// Errors: a buildpack that is not allowed or has no such name.
+    pub fn inputs(&self, request: &BuildRequest) -> Result<Option<String>, BuildError> {
+        Ok(slug::request_inputs(request, &self.config, &self.sources(request)?))
+    }
+
+    fn sources(&self, request: &BuildRequest) -> Result<Vec<Source>, BuildError> {
+        request.buildpacks.iter().map(|name| sources::read(name, &self.config)).collect()
+    }
+
     /// Empties the app's build cache. An unknown app has an empty one.
     pub fn purge_cache(&self, app: AppId) -> Result<(), BuildError> {
         remove_directory(&self.cache(app))
@@ -136,8 +148,7 @@ impl Builder {
     async fn run(&self, session: &mut Session<'_>) -> Result<BuildOutcome, BuildError> {
         let request = session.request;
         let tree = Tree::open(&session.app())?;
-        let sources =
-            request.buildpacks.iter().map(|name| sources::read(name, &self.config)).collect::<Result<Vec<_>, _>>()?;
+        let sources = self.sources(request)?;
         let inputs = slug::request_inputs(request, &self.config, &sources);
         if let Some(outcome) = self.reuse(session, inputs.as_deref()) {
             return Ok(outcome);

@@ -154,7 +154,6 @@ fn attack_43_no_text_breaks_out_of_its_place() {
             }
             for kind in ["href", "action", "src", "data-log", "data-text", "data-events"] {
                 for link in attributes(&html, kind) {
-                    let link = link;
                     let fine = link.starts_with('#')
                         || link.starts_with('/') && !link.starts_with("//")
                         || link.starts_with("http");

@@ -138,11 +138,20 @@ pub struct Subject {
 /// Proof that something was admitted. Only [`admit`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
+    trigger: Trigger,
+    at: Timestamp,
+}
+
+impl Admitted {
     /// What was admitted.
-    pub trigger: Trigger,
+    pub fn trigger(&self) -> Trigger {
+        self.trigger
+    }
+
     /// When.
-    pub at: Timestamp,
-    _only_here: (),
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
 }
 
 /// A refusal with everything that a person needs to get past it.
@@ -217,7 +226,7 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
             who_can_lift: None,
         });
     }
-    Ok(Admitted { trigger, at: now, _only_here: () })
+    Ok(Admitted { trigger, at: now })
 }
 
 impl Scope {

@@ -304,16 +304,16 @@ impl Platform {
         let now = self.now();
         build.updated_at = now;
         build.status = BuildStatus::Succeeded;
-        if let Some(slug) = same.filter(|s| s.commit.as_ref() == Some(&plan.commit)) {
-            if builder.ensure(&slug.manifest).await.is_ok() {
-                ctx.line(&format!(
-                    "-----> Commit {} was built before from the same inputs: using that build",
-                    plan.commit.short()
-                ));
-                let _ = tokio::fs::remove_dir_all(order.source.parent().unwrap_or(&order.source)).await;
-                build.slug = Some(slug.id);
-                return Ok(Box::new(move |c| c.put_build(&build)));
-            }
+        if let Some(slug) = same.filter(|s| s.commit.as_ref() == Some(&plan.commit))
+            && builder.ensure(&slug.manifest).await.is_ok()
+        {
+            ctx.line(&format!(
+                "-----> Commit {} was built before from the same inputs: using that build",
+                plan.commit.short()
+            ));
+            let _ = tokio::fs::remove_dir_all(order.source.parent().unwrap_or(&order.source)).await;
+            build.slug = Some(slug.id);
+            return Ok(Box::new(move |c| c.put_build(&build)));
         }
         let out = ctx.output.clone().ok_or_else(|| Error::platform("a build without a transcript"))?;
         let built = builder.build(&order, out, ctx.cancel.clone()).await.map_err(build_error)?;

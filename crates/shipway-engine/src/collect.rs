@@ -75,10 +75,10 @@ impl Platform {
         let gone = self.store().write(move |c| c.delete_sources_before(then)).await?;
         for source in gone {
             let path = self.settings().home.join("sources").join(source.to_string());
-            if let Err(e) = tokio::fs::remove_file(&path).await {
-                if e.kind() != std::io::ErrorKind::NotFound {
-                    tracing::warn!(source.id = %source, error = %e, "an old upload could not be removed");
-                }
+            if let Err(e) = tokio::fs::remove_file(&path).await
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(source.id = %source, error = %e, "an old upload could not be removed");
             }
         }
         Ok(())

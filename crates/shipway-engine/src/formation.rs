@@ -160,7 +160,7 @@ impl Platform {
 
     /// An app's formation with the commands of its types.
     pub fn formation(&self, app: &App) -> Result<ScaleTo> {
-        Ok(self.store().read(|c| self.formation_of(c, app))?)
+        Ok(self.store().read(|c| self.formation_of(c, &c.app_by_id(app.id)?))?)
     }
 
     fn formation_of(&self, c: &Conn<'_>, app: &App) -> shipway_store::Result<ScaleTo> {

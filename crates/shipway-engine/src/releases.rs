@@ -14,7 +14,8 @@ impl Platform {
     pub fn release(&self, app: &App, which: &str) -> Result<Release> {
         let found = self.store().read(|c| {
             if which == "current" {
-                return app.current_release.map(|r| c.release(r)).transpose().map(Option::flatten);
+                let current = c.app_by_id(app.id)?.current_release;
+                return current.map(|r| c.release(r)).transpose().map(Option::flatten);
             }
             match NameOrId::parse(which) {
                 NameOrId::Id(id) => c.release(shipway_domain::ReleaseId(id)),

@@ -65,7 +65,13 @@ pub enum Session {
 
 /// The rendezvous that wait: by secret. Each is used once.
 #[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashMap<String, (DynoId, bool, watch::Sender<Session>)>>);
+pub(crate) struct Sessions(Mutex<HashMap<String, Rendezvous>>);
+
+struct Rendezvous {
+    dyno: DynoId,
+    pty: bool,
+    session: watch::Sender<Session>,
+}
 
 /// How long a one-off waits for its visitor.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -154,7 +160,7 @@ impl Platform {
         let session = watch::channel(if order.attach { Session::Awaited } else { Session::Over }).0;
         let seen = session.subscribe();
         if let Some(secret) = &secret {
-            let waiting = (dyno.id, order.terminal.is_some(), session);
+            let waiting = Rendezvous { dyno: dyno.id, pty: order.terminal.is_some(), session };
             self.inner.sessions.0.lock().expect("no panic while registered").insert(secret.clone(), waiting);
         }
         let (watched, key) = (up.clone(), secret.clone());
@@ -166,7 +172,7 @@ impl Platform {
     /// Meets a one-off dyno by its secret, once. Errors: unknown, used, or waited too long.
     pub async fn attach(&self, secret: &str) -> Result<Attached> {
         let found = self.inner.sessions.0.lock().expect("no panic while registered").remove(secret);
-        let (id, pty, session) = found.ok_or_else(|| Error::missing("dyno"))?;
+        let Rendezvous { dyno: id, pty, session } = found.ok_or_else(|| Error::missing("dyno"))?;
         let row = self.store().read(|c| c.dyno(id))?.ok_or_else(|| Error::missing("dyno"))?;
         let stream = self.runtime().attach(id).await?;
         session.send_replace(Session::Attached);
@@ -175,13 +181,13 @@ impl Platform {
 
     /// Waits for a one-off's end and for its visitor to have read everything, then removes it.
     async fn see_one_off_out(&self, dyno: Dyno, secret: Option<String>, mut session: watch::Receiver<Session>) {
-        if let Some(secret) = &secret {
-            if !became(&mut session, PATIENCE, |s| s != Session::Awaited).await {
-                self.inner.sessions.0.lock().expect("no panic while registered").remove(secret);
-                self.log_dyno(dyno.app, &dyno.name(), "Error R13 (Attach error) -> Failed to attach to process");
-                if let Err(e) = self.runtime().stop(dyno.id).await {
-                    tracing::warn!(dyno.id = %dyno.id, error = %e, "a one-off could not be stopped");
-                }
+        if let Some(secret) = &secret
+            && !became(&mut session, PATIENCE, |s| s != Session::Awaited).await
+        {
+            self.inner.sessions.0.lock().expect("no panic while registered").remove(secret);
+            self.log_dyno(dyno.app, &dyno.name(), "Error R13 (Attach error) -> Failed to attach to process");
+            if let Err(e) = self.runtime().stop(dyno.id).await {
+                tracing::warn!(dyno.id = %dyno.id, error = %e, "a one-off could not be stopped");
             }
         }
         let exit = tokio::select! {

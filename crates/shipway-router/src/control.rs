@@ -13,11 +13,13 @@
 use serde::{Deserialize, Serialize};
 use shipway_domain::DynoId;
 use shipway_domain::route::RouteTable;
+use shipway_net::handover::{self, Listeners};
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -153,6 +155,11 @@ impl RouterClient {
         }
     }
 
+    /// The listening sockets of the router that serves, which keeps them too: for who holds them for its successors.
+    pub async fn listeners(&self) -> io::Result<Listeners> {
+        Link::connect(&self.socket).await?.take_listeners().await
+    }
+
     async fn call(&self, call: &Call) -> io::Result<Done> {
         for _ in 0..TRIES {
             let mut link = Link::connect(&self.socket).await?;
@@ -205,6 +212,18 @@ impl Link {
             self.read().await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         };
         tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    /// Asks for the other end's listening sockets.
+    pub(crate) async fn take_listeners(&mut self) -> io::Result<Listeners> {
+        match self.call(&Call::Handover).await? {
+            Reply::Ok(Done::Handover { .. }) => {}
+            other => return Err(io::Error::other(format!("it does not hand over: {other:?}"))),
+        }
+        // The line was read before the message with the sockets is sent, so nothing of it can be in the line's buffer.
+        self.write(&Call::Status).await?;
+        let received = self.socket().async_io(Interest::READABLE, || handover::receive(self.socket().as_fd()));
+        tokio::time::timeout(PATIENCE, received).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     /// The next object. `None` at the end of the connection.

@@ -203,20 +203,10 @@ struct Predecessor {
 impl Predecessor {
     async fn find(socket: &Path) -> Option<Self> {
         let mut link = Link::connect(socket).await.ok()?;
-        match link.call(&Call::Handover).await {
-            Ok(Reply::Ok(Done::Handover { .. })) => {}
-            other => {
-                tracing::warn!(?other, "the running router does not hand over");
-                return None;
-            }
-        }
-        // The line was read before the message with the sockets is sent, so nothing of it can be in the line's buffer.
-        link.write(&Call::Status).await.ok()?;
-        let received = link.socket().async_io(Interest::READABLE, || handover::receive(link.socket().as_fd())).await;
-        match received {
+        match link.take_listeners().await {
             Ok(listeners) => Some(Self { link, listeners }),
             Err(error) => {
-                tracing::warn!(%error, "the running router's listeners did not arrive");
+                tracing::warn!(%error, "the running router does not hand over");
                 None
             }
         }

@@ -262,12 +262,12 @@ pub(crate) fn micros(t: Timestamp) -> i64 {
 
 pub(crate) fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
     let us: i64 = row.get(column)?;
-    Timestamp::from_microsecond(us).map_err(|e| bad_column(e))
+    Timestamp::from_microsecond(us).map_err(bad_column)
 }
 
 pub(crate) fn optional_time(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
     let us: Option<i64> = row.get(column)?;
-    us.map(|us| Timestamp::from_microsecond(us).map_err(|e| bad_column(e))).transpose()
+    us.map(|us| Timestamp::from_microsecond(us).map_err(bad_column)).transpose()
 }
 
 /// Reads a text column as something that parses.

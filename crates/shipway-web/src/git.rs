@@ -1,7 +1,190 @@
+//! The git door: fetches, and pushes that deploy.
+//!
+//! `main` and `master` are one branch under two names: what runs. A push to either is built and released, and its
+//! transcript is what the pusher's git shows as `remote:`; the ref is accepted when the new code serves, and refused
+//! with the reason when it does not. Tags are kept; other branches are kept or refused as the app's settings say.
+
 use crate::Web;
+use crate::auth::authenticate;
+use async_trait::async_trait;
 use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Response, StatusCode, header};
+use axum::routing::{get, post};
+use shipway_domain::admission::Trigger;
+use shipway_domain::{CommitId, NameOrId};
+use shipway_engine::ports::Caller;
+use shipway_engine::{Outcome, OutputReader, Platform};
+use shipway_git::{Access, Call, GitHttp, Push, PushHandler, PushOutput, RefResult, RefUpdate, Repo, unauthorized};
+use shipway_store::App;
+use std::sync::Arc;
+
+/// A line of a transcript that is longer than this is shown in pieces.
+const LINE_LIMIT: usize = 64 * 1024;
 
 /// The routes of this door.
 pub fn routes(_: &Web) -> Router<Web> {
     Router::new()
+        .route("/{repository}/info/refs", get(door))
+        .route("/{repository}/git-upload-pack", post(door))
+        .route("/{repository}/git-receive-pack", post(door))
+}
+
+async fn door(State(web): State<Web>, request: Request) -> Response<Body> {
+    let (Some(git), Some(call)) = (web.git(), Call::parse(request.method(), request.uri())) else {
+        return text(StatusCode::NOT_FOUND, "This address is for git clients that speak smart HTTP.\n");
+    };
+    let Ok((caller, _)) = authenticate(&web, request.headers(), "git") else {
+        return unauthorized("Shipway").map(Body::new);
+    };
+    answer(git, web.platform(), &call, caller, request).await.unwrap_or_else(|message| call.refuse(&message).map(Body::new))
+}
+
+/// Carries a request out. Errors: what git is to print.
+async fn answer(
+    git: &GitHttp,
+    platform: &Platform,
+    call: &Call,
+    caller: Caller,
+    request: Request,
+) -> Result<Response<Body>, String> {
+    let name = &call.repository;
+    let app = platform.app(&caller, &NameOrId::parse(name)).map_err(|e| match e.kind {
+        shipway_engine::Kind::NotFound => {
+            format!("there is no app `{name}` here that you ({}) can see; `heroku apps` lists yours", caller.actor.email)
+        }
+        _ => e.message,
+    })?;
+    let may_push = match call.service {
+        shipway_git::Service::UploadPack => false,
+        // At the door, before anything is sent or built; the engine asks again before the switch.
+        shipway_git::Service::ReceivePack => {
+            platform.admit(&caller, Trigger::Push, &app).await.map_err(|refused| refused.message)?;
+            true
+        }
+    };
+    let path = platform.settings().home.join("repos").join(format!("{}.git", app.id));
+    let repo = match path.join("HEAD").exists() {
+        true => Repo::open(git.git(), &path),
+        false => Repo::create(git.git(), &path).await.map_err(|error| {
+            tracing::error!(app.name = %app.name, %error, "an app's repository could not be made");
+            format!("the repository of {} could not be made; the reason is in the server's log", app.name)
+        })?,
+    };
+    let access = Access { app: app.id, actor: caller.actor.account, may_push };
+    let handler = Arc::new(Deployer { platform: platform.clone(), caller, app });
+    Ok(git.handle(call, request, &repo, access, handler).await.map(Body::new))
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// Carries one push out.
+struct Deployer {
+    platform: Platform,
+    caller: Caller,
+    app: App,
+}
+
+#[async_trait]
+impl PushHandler for Deployer {
+    async fn push(&self, push: Push, output: PushOutput) -> Vec<RefResult> {
+        let mut results = Vec::with_capacity(push.commands.len());
+        for update in &push.commands {
+            results.push(if update.is_running_branch() { None } else { Some(self.keep(&push.repo, update).await) });
+        }
+        if results.contains(&None) {
+            // One deploy, however many of its two names were pushed.
+            let deployed = match self.wanted(&push).await {
+                Ok(commit) => self.deploy(commit, &output).await,
+                Err(reason) => Err(reason),
+            };
+            let deployed = deployed.map_or_else(RefResult::rejected, |()| RefResult::Accepted);
+            results.iter_mut().filter(|result| result.is_none()).for_each(|result| *result = Some(deployed.clone()));
+        }
+        results.into_iter().flatten().collect()
+    }
+}
+
+impl Deployer {
+    /// Stores a tag or another branch. Nothing runs because of it.
+    async fn keep(&self, repo: &Repo, update: &RefUpdate) -> RefResult {
+        if let Some(branch) = update.branch()
+            && update.new.is_some()
+            && !self.app.settings.store_other_branches
+        {
+            return RefResult::rejected(format!(
+                "pushed to {branch}, which does not deploy; push it to main: git push heroku {branch}:main"
+            ));
+        }
+        match repo.store(std::slice::from_ref(update)).await {
+            Ok(()) => RefResult::Accepted,
+            Err(shipway_git::GitError::Moved { .. }) => RefResult::rejected("it has moved meanwhile; fetch first"),
+            Err(error) => RefResult::rejected(error.to_string()),
+        }
+    }
+
+    /// The one commit that is to run. Errors: why there is none.
+    async fn wanted(&self, push: &Push) -> Result<CommitId, String> {
+        let mut wanted: Option<CommitId> = None;
+        for update in push.commands.iter().filter(|update| update.is_running_branch()) {
+            let Some(object) = &update.new else {
+                return Err("what runs cannot be deleted".into());
+            };
+            let running = push.repo.resolve(&update.refname).await.map_err(|e| e.to_string())?;
+            if running != update.old {
+                return Err("another deploy was faster; look at it with `git fetch`, then push again".into());
+            }
+            let commit = push.repo.peel(object).await.map_err(|e| e.to_string())?;
+            let commit = commit.ok_or_else(|| format!("{object} is not a commit, so it cannot run"))?;
+            if wanted.replace(commit.clone()).is_some_and(|other| other != commit) {
+                return Err("main and master are one branch here, and different commits were pushed to them; \
+                            push one of them: git push heroku main"
+                    .into());
+            }
+        }
+        wanted.ok_or_else(|| "nothing to deploy".into())
+    }
+
+    /// Deploys and shows the transcript. Errors: the reason in one line.
+    async fn deploy(&self, commit: CommitId, output: &PushOutput) -> Result<(), String> {
+        let (build, operation) = self.platform.deploy(&self.caller, &self.app, commit).await.map_err(|e| e.message)?;
+        output.line(&format!("Ctrl-C leaves it running; this ends it: shipway ops {operation} --cancel"));
+        show(self.platform.read_output(build.id.0), output).await;
+        match self.platform.live(operation).await {
+            Ok(Outcome::Live { .. }) => Ok(()),
+            Ok(Outcome::Failed { message }) => Err(first_line(&message)),
+            Err(error) => Err(error.message),
+        }
+    }
+}
+
+/// Copies a transcript line by line until it ends.
+async fn show(mut transcript: OutputReader, output: &PushOutput) {
+    let mut held = Vec::new();
+    while let Ok(Some(bytes)) = transcript.next().await {
+        held.extend_from_slice(&bytes);
+        let whole = match held.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => end + 1,
+            None if held.len() > LINE_LIMIT => held.len(),
+            None => continue,
+        };
+        print(&held[..whole], output);
+        held.drain(..whole);
+    }
+    print(&held, output);
+}
+
+fn print(lines: &[u8], output: &PushOutput) {
+    String::from_utf8_lossy(lines).split_terminator('\n').for_each(|line| output.line(line));
+}
+
+fn first_line(message: &str) -> String {
+    let line = message.lines().map(str::trim).find(|line| !line.is_empty());
+    line.unwrap_or("the deploy failed; `shipway ops` says where").to_string()
 }

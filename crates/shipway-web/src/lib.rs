@@ -12,14 +12,18 @@ mod auth;
 mod call;
 mod dashboard;
 mod error;
+mod follow;
 mod git;
 mod limits;
 mod own;
 mod payload;
 mod present;
 mod range;
+mod rendezvous;
 pub mod routes;
+mod serve;
 mod signed;
+mod sse;
 mod streams;
 
 pub use address::BaseUrls;
@@ -27,11 +31,14 @@ pub use answer::Answer;
 pub use auth::credentials;
 pub use call::{Call, Open};
 pub use error::{ApiError, Result};
+pub use serve::{Listeners, bind_socket, serve_api};
 pub use signed::{LogSession, SignedUrls};
 
 use axum::Router;
 use shipway_engine::Platform;
+use shipway_git::GitHttp;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// What every door shares. Cheap to clone.
 #[derive(Clone)]
@@ -43,12 +50,37 @@ struct Inner {
     platform: Platform,
     base: BaseUrls,
     limits: limits::RateLimits,
+    git: Option<GitHttp>,
+    authority: Option<String>,
+    closing: CancellationToken,
 }
 
 impl Web {
     /// The doors of `platform`, reached at `base` where a request does not say itself how it came.
     pub fn new(platform: Platform, base: BaseUrls) -> Self {
-        Self { inner: Arc::new(Inner { platform, base, limits: limits::RateLimits::default() }) }
+        let inner = Inner {
+            platform,
+            base,
+            limits: limits::RateLimits::default(),
+            git: None,
+            authority: None,
+            closing: CancellationToken::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same doors with git behind one of them, and the server's own certificate authority (PEM) for those who must
+    /// trust it; none where its certificate is publicly trusted. Shares nothing with the doors that it is made from.
+    pub fn with(self, git: GitHttp, authority: Option<String>) -> Self {
+        let inner = Inner {
+            platform: self.inner.platform.clone(),
+            base: self.inner.base.clone(),
+            limits: limits::RateLimits::default(),
+            git: Some(git),
+            authority,
+            closing: CancellationToken::new(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The engine.
@@ -59,6 +91,21 @@ impl Web {
     /// Where the doors are.
     pub fn base(&self) -> &BaseUrls {
         &self.inner.base
+    }
+
+    /// Git over HTTP; none in a server without repositories.
+    pub(crate) fn git(&self) -> Option<&GitHttp> {
+        self.inner.git.as_ref()
+    }
+
+    /// The server's own certificate authority, PEM.
+    pub(crate) fn authority(&self) -> Option<&str> {
+        self.inner.authority.as_deref()
+    }
+
+    /// Cancelled when the server retires: streams that can go on elsewhere end then.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.inner.closing.clone()
     }
 
     /// Signatures of URLs that are opened without a token.

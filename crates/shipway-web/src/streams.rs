@@ -1,7 +1,168 @@
-use crate::Web;
+//! Streams that are opened by a signed URL, without a token: logs, and the output of builds and release phases.
+//!
+//! Nothing about a stream is kept on the server: a log session goes on behind `Last-Event-ID` on any server that has
+//! the platform's keys. When this server retires it ends its streams, and those who follow come back to its successor.
+
+use crate::follow::Follower;
+use crate::sse::{self, Events, Gone, HEARTBEAT, event};
+use crate::{ApiError, LogSession, Result, Web};
 use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use shipway_domain::lifecycle::{BuildStatus, ReleaseStatus};
+use shipway_domain::{BuildId, ReleaseId};
+use shipway_engine::Platform;
+use shipway_logs::{Entry, EventId, Filter};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// The most lines of the past that a session shows.
+pub(crate) const MAX_LINES: u32 = 10_000;
+/// How long an answer waits for the first bytes of an output before it begins without.
+const FIRST_BYTES: Duration = Duration::from_secs(1);
+/// Where to come back to after the server has ended a stream that is not over, in ms.
+const COME_BACK: &str = "retry: 1000\n\n";
 
 /// The routes of this door.
 pub fn routes(_: &Web) -> Router<Web> {
     Router::new()
+        .route("/streams/logs/{session}/{signature}", get(logs))
+        .route("/streams/output/{id}/{signature}", get(output))
+}
+
+async fn logs(
+    State(web): State<Web>,
+    Path((session, signature)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let session = web.signed().read_logs(&session, &signature).ok_or_else(|| ApiError::missing("log_session"))?;
+    if session.expires_at <= web.platform().now().as_second() {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "expired",
+            "This log session has ended. Run `heroku logs` again for a new one.",
+        ));
+    }
+    // The logs of an app that is gone are too.
+    web.platform().store().read(|c| c.app_by_id(session.app))?;
+    let directory = web.platform().log_dir(session.app);
+    let filter = Filter { source: session.source.as_deref().and_then(|s| s.parse().ok()), dyno: session.dyno.clone() };
+    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<EventId>().ok());
+    let (past, follower) = match seen {
+        Some(seen) => (Vec::new(), Follower::after(&directory, filter, seen).await.map_err(unreadable)?),
+        None => Follower::last(&directory, filter, session.lines.min(MAX_LINES) as usize).await.map_err(unreadable)?,
+    };
+    let resumed = headers.contains_key("last-event-id");
+    let (events, response) = sse::stream();
+    tokio::spawn(async move {
+        // Whoever reads is gone or has all: either way there is nobody left to tell.
+        let _ = send_log(web, session, past, follower, resumed, events).await;
+    });
+    Ok(response)
+}
+
+async fn send_log(
+    web: Web,
+    session: LogSession,
+    past: Vec<Entry>,
+    mut follower: Follower,
+    resumed: bool,
+    events: Events,
+) -> Result<(), Gone> {
+    let stop = web.closing();
+    let mut last = Instant::now();
+    if session.tail {
+        events.send(COME_BACK.into()).await?;
+    }
+    for lines in past.chunks(500) {
+        events.send(written(lines)).await?;
+    }
+    if !session.tail && !resumed {
+        return Ok(());
+    }
+    loop {
+        let now_us = u64::try_from(web.platform().now().as_microsecond()).unwrap_or(0);
+        let lines = follower.next(now_us).await.map_err(|error| {
+            tracing::warn!(app.id = %session.app, %error, "a log could not be read on");
+            Gone
+        })?;
+        if !lines.is_empty() {
+            events.send(written(&lines)).await?;
+            last = Instant::now();
+            continue;
+        }
+        if !session.tail {
+            return Ok(());
+        }
+        if last.elapsed() >= HEARTBEAT {
+            events.beat().await?;
+            last = Instant::now();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(follower.pause()) => {}
+            () = events.gone() => return Err(Gone),
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+fn written(lines: &[Entry]) -> String {
+    let mut text = String::with_capacity(lines.len() * 160);
+    for entry in lines {
+        event(&mut text, None, Some(&entry.id), &entry.line());
+    }
+    text
+}
+
+fn unreadable(error: std::io::Error) -> ApiError {
+    shipway_engine::Error::unavailable("The log cannot be read just now. Try again in a moment.", error).into()
+}
+
+/// The whole output of a build or a release phase, from its beginning, while it grows. 404 before it has begun: its
+/// readers come back.
+async fn output(State(web): State<Web>, Path((id, signature)): Path<(String, String)>) -> Result<Response> {
+    let id = web.signed().read_output(&id, &signature).ok_or_else(|| ApiError::missing("output"))?;
+    let mut reader = web.platform().read_output(id);
+    let (pieces, mut response) = sse::chunks("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // What builds print is anybody's text: a browser that opens it must not take it for a page.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let (begun, beginning) = tokio::sync::oneshot::channel();
+    let stop = web.closing();
+    tokio::spawn(async move {
+        let mut begun = Some(begun);
+        loop {
+            let next = tokio::select! {
+                next = reader.next() => next,
+                () = pieces.closed() => return,
+                () = stop.cancelled() => return,
+            };
+            let bytes = next.unwrap_or_else(|error| {
+                tracing::warn!(output.id = %id, %error, "an output could not be read on");
+                None
+            });
+            if let Some(begun) = begun.take() {
+                let _ = begun.send(bytes.is_some());
+            }
+            let Some(bytes) = bytes else { return };
+            if pieces.send(bytes.into()).await.is_err() {
+                return;
+            }
+        }
+    });
+    match tokio::time::timeout(FIRST_BYTES, beginning).await {
+        Ok(Ok(false)) if !has_ended(web.platform(), id)? => Err(ApiError::missing("output")),
+        _ => Ok(response.into_response()),
+    }
+}
+
+/// Whether nothing more can come: then an output without a byte is just that.
+fn has_ended(platform: &Platform, id: Uuid) -> Result<bool> {
+    Ok(platform.store().read(|c| {
+        let build = c.build(BuildId(id))?.is_some_and(|build| build.status != BuildStatus::Pending);
+        let release = c.release(ReleaseId(id))?;
+        Ok(build || release.is_some_and(|r| r.has_output && r.status != ReleaseStatus::Pending))
+    })?)
 }

@@ -73,7 +73,7 @@
 
   // Streams are open only while the page is looked at: a browser allows few per host.
   const streams = [];
-  const follow = (url, listeners, fromStart) => {
+  const follow = (url, listeners) => {
     const stream = { last: "", ended: false, source: null };
     stream.open = () => {
       if (stream.source || stream.ended) return;
@@ -92,7 +92,7 @@
         refresh();
       });
       // What happened while the connection was away is on the page that is fetched now.
-      let before = fromStart;
+      let before = false;
       source.onopen = () => {
         if (before) refresh();
         before = true;
@@ -114,7 +114,7 @@
   const growing = (box, most) => {
     const state = document.querySelector("[data-following]");
     let atEnd = true, pending = [];
-    const show = () => state && say(state, atEnd ? "· following" : "· paused, scroll to the end to follow");
+    const show = () => state && !state.dataset.ended && say(state, atEnd ? "Following." : "Paused: scroll to the end to follow.");
     const toEnd = () => (box.scrollTop = box.scrollHeight);
     box.addEventListener("scroll", () => {
       const now = box.scrollHeight - box.scrollTop - box.clientHeight < 24;
@@ -200,19 +200,26 @@
     if (navigator.clipboard) for (const button of all("[data-copy]", root)) button.hidden = false;
   };
 
+  const ended = () => {
+    for (const state of all("[data-following]")) {
+      state.dataset.ended = "";
+      say(state, "Complete.");
+    }
+  };
+
   readClock(document);
   reveal(document);
   setInterval(tick, 1000);
   const log = document.querySelector("[data-log]"), text = document.querySelector("[data-text]");
   if (log) {
     const add = growing(log, 2000);
-    follow(log.dataset.log, { line: (event) => add(logLine(JSON.parse(event.data))) }, false);
+    follow(log.dataset.log, { line: (event) => add(logLine(JSON.parse(event.data))) });
   }
   if (text) {
     const add = growing(text, 5000);
-    follow(text.dataset.text, { text: (event) => add(document.createTextNode(JSON.parse(event.data))), changed: refresh }, false);
+    follow(text.dataset.text, { text: (event) => add(document.createTextNode(JSON.parse(event.data))), changed: refresh, end: ended });
   }
-  if (main.dataset.events) follow(main.dataset.events, { changed: refresh }, false);
+  if (main.dataset.events) follow(main.dataset.events, { changed: refresh });
   document.addEventListener("visibilitychange", wake);
   addEventListener("pagehide", () => streams.forEach((s) => s.close()));
   addEventListener("pageshow", (event) => {

@@ -1,0 +1,153 @@
+//! A platform's day: each test is a session, command and screen.
+
+mod support;
+
+use shipway_domain::quantity::Quantity;
+use shipway_engine::{ScaleUpdate, UpdateApp, Which};
+use std::collections::BTreeMap;
+use support::Ground;
+
+fn scale(process_type: &str, quantity: u32) -> Vec<ScaleUpdate> {
+    vec![ScaleUpdate { process_type: process_type.into(), quantity: Some(Quantity::Exactly(quantity)), size: None }]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_runs_and_the_next_one_replaces_it() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    assert_eq!(server.push(&app, "web: listen\nworker: sleep").await.as_deref(), Ok("v2"));
+    assert_eq!(server.settled(&app).await, "web.1 up");
+    assert_eq!(server.served(&app).await, "v2");
+    assert!(server.transcript(&app).contains("http://acorn.localhost:8080/ deployed to Shipway"));
+
+    assert_eq!(server.push(&app, "web: listen-after 20ms\nworker: sleep").await.as_deref(), Ok("v3"));
+    assert_eq!(server.served(&app).await, "v3");
+    assert_eq!(server.settled(&app).await, "web.1 up");
+    assert_eq!(server.ground.repositories.branch(app.id).as_deref(), Some("web: listen-after 20ms\nworker: sleep"));
+    assert_eq!(server.ground.repositories.pins(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_leaves_what_runs() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen").await.unwrap();
+    for (procfile, expected) in [
+        ("web: broken-build", "The build is broken on purpose."),
+        ("nonsense", "Procfile, line 1: \"nonsense\" has no colon; write `type: command`"),
+        ("web: exit 3", "H10: web.1 ended with status 3 before it was ready."),
+        (
+            "web: sleep",
+            "R10: web.1 was not ready within 2 seconds. Nothing listens: the process has to listen on 0.0.0.0:$PORT.",
+        ),
+        (
+            "web: listen\nrelease: echo migrating;exit 4",
+            "Release command failed: `echo migrating;exit 4` exited with status 4. Its last line: migrating",
+        ),
+    ] {
+        assert_eq!(server.push(&app, procfile).await, Err(expected.into()));
+        assert_eq!(server.served(&app).await, "v2", "after {procfile}");
+        assert_eq!(server.ground.repositories.branch(app.id).as_deref(), Some("web: listen"));
+    }
+    assert_eq!(server.settled(&app).await, "web.1 up");
+    // A failed release keeps its number, a failed build uses none.
+    assert_eq!(
+        server.release_list(&app),
+        "v5 failed Deploy\nv4 failed Deploy\nv3 failed Deploy\nv2 succeeded Deploy\nv1 succeeded Initial release"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn config_changes_and_rollbacks_are_releases() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    let set = |value: Option<&str>| BTreeMap::from([("COLOUR".to_string(), value.map(String::from))]);
+    server.platform.set_config_vars(&server.caller, &app, set(Some("red"))).await.unwrap();
+    server.push(&app, "web: listen").await.unwrap();
+    server.platform.set_config_vars(&server.caller, &app, set(Some("blue"))).await.unwrap();
+    server.settled(&app).await;
+    assert_eq!(server.served(&app).await, "v4");
+    let third = server.platform.release(&app, "v3").unwrap();
+    let back = server.platform.rollback(&server.caller, &app, &third).await.unwrap();
+    assert_eq!(back.version, 5);
+    server.settled(&app).await;
+    assert_eq!(server.served(&app).await, "v5");
+    let vars = server.platform.config_vars(&server.caller, &server.app("acorn")).unwrap();
+    assert_eq!(vars.values().collect::<Vec<_>>(), ["red"]);
+    assert_eq!(
+        server.release_list(&app),
+        "v5 succeeded Rollback to v3\nv4 succeeded Set COLOUR config var\nv3 succeeded Deploy\n\
+         v2 succeeded Set COLOUR config var\nv1 succeeded Initial release"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scaling_restarting_and_stopping() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen\nworker: sleep").await.unwrap();
+    server.platform.scale(&server.caller, &app, scale("web", 3)).await.unwrap();
+    server.platform.scale(&server.caller, &app, scale("worker", 1)).await.unwrap();
+    assert_eq!(server.settled(&app).await, "web.1 up, web.2 up, web.3 up, worker.1 up");
+    let before: Vec<_> = server.platform.store().read(|c| c.dynos(app.id)).unwrap().iter().map(|d| d.id).collect();
+    server.platform.restart(&server.caller, &app, Which::All).await.unwrap();
+    assert_eq!(server.settled(&app).await, "web.1 up, web.2 up, web.3 up, worker.1 up");
+    let after: Vec<_> = server.platform.store().read(|c| c.dynos(app.id)).unwrap().iter().map(|d| d.id).collect();
+    assert!(before.iter().all(|d| !after.contains(d)), "every dyno is a new one");
+    server.platform.stop_dynos(&server.caller, &app, Which::Dyno("web.2".into())).await.unwrap();
+    assert_eq!(server.settled(&app).await, "web.1 up, web.2 up, web.3 up, worker.1 up");
+    server.platform.scale(&server.caller, &app, scale("web", 0)).await.unwrap();
+    assert_eq!(server.settled(&app).await, "worker.1 up");
+    server.serves(&app, "NoWeb").await;
+    let refused = server.platform.scale(&server.caller, &app, scale("wob", 1)).await.unwrap_err();
+    assert_eq!(refused.message, "Couldn't find that process type (wob). acorn has web, worker.");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_dyno_is_started_again() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen").await.unwrap();
+    let dyno = server.platform.store().read(|c| c.dynos(app.id)).unwrap()[0].id;
+    let killed = shipway_runtime::Exit { status: 137, cause: shipway_runtime::ExitCause::Exited };
+    server.ground.runtime.end(dyno, killed);
+    let gone = || server.platform.store().read(|c| c.dyno(dyno)).unwrap().is_none();
+    while !gone() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.settled(&app).await, "web.1 up");
+    assert_eq!(server.served(&app).await, "v2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_pushes_at_once_go_one_after_the_other() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    let (a, b) = tokio::join!(server.push(&app, "web: listen"), server.push(&app, "web: listen-after 5ms"));
+    let mut both = [a.unwrap(), b.unwrap()];
+    both.sort();
+    assert_eq!(both, ["v2", "v3"]);
+    server.settled(&app).await;
+    assert_eq!(server.served(&app).await, "v3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_rename_and_the_end() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.serves(&app, "Blank").await;
+    server.push(&app, "web: listen").await.unwrap();
+    let change = UpdateApp { maintenance: Some(true), name: Some("oak".into()), ..UpdateApp::default() };
+    server.platform.update_app(&server.caller, &app, change).await.unwrap();
+    let route = server.ground.router.table().apps.remove(0);
+    assert_eq!(
+        (route.hosts, route.mode),
+        (vec!["oak.localhost".into()], shipway_domain::route::RouteMode::Maintenance)
+    );
+    let app = server.app("oak");
+    server.platform.destroy_app(&server.caller, &app).await.unwrap();
+    assert_eq!(server.platform.store().read(|c| c.apps()).unwrap().len(), 0);
+    server.serves(&app, "unknown host").await;
+    let taken = server.create("oak").await;
+    assert_ne!(taken.id, app.id);
+}

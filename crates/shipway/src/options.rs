@@ -1,0 +1,165 @@
+//! Flags that several roles share, and what they mean when they are not given.
+
+use crate::problem::Problem;
+use shipway_client::{Place, SYSTEM_HOME};
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// What the operator decides about the platform. `up` takes these and passes them on to the roles.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Options {
+    /// Where the API, git and the dashboard listen: HTTP and TLS on one port
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000", value_parser = address)]
+    pub listen: SocketAddr,
+    /// Where the apps are served: HTTP and TLS on one port
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
+    pub router_listen: SocketAddr,
+    /// Apps are at <app>.<NAME>
+    #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = domain)]
+    pub domain: String,
+    #[command(flatten)]
+    pub certificate: Certificate,
+    /// Who the first administrator is, on the first start
+    #[arg(long, value_name = "ADDRESS", value_parser = email)]
+    pub admin_email: Option<shipway_domain::Email>,
+    /// A directory whose buildpacks apps may name by path or file:// URL; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub buildpack_directory: Vec<PathBuf>,
+}
+
+impl Options {
+    /// The flags that say the same.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut all: Vec<OsString> = vec![
+            "--listen".into(),
+            self.listen.to_string().into(),
+            "--router-listen".into(),
+            self.router_listen.to_string().into(),
+            "--domain".into(),
+            self.domain.clone().into(),
+        ];
+        all.extend(self.certificate.arguments());
+        if let Some(email) = &self.admin_email {
+            all.extend(["--admin-email".into(), email.to_string().into()]);
+        }
+        for directory in &self.buildpack_directory {
+            all.extend(["--buildpack-directory".into(), directory.into()]);
+        }
+        all
+    }
+
+    /// Makes every path absolute: roles start in another directory.
+    pub fn absolute(mut self) -> Result<Self, Problem> {
+        for path in
+            self.buildpack_directory.iter_mut().chain(&mut self.certificate.cert).chain(&mut self.certificate.key)
+        {
+            *path = path.canonicalize().map_err(|e| {
+                Problem::new(format!("{}: {e}", path.display())).hint("name a file or directory that is there")
+            })?;
+        }
+        Ok(self)
+    }
+}
+
+/// The operator's own certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct Certificate {
+    /// A certificate chain for the domain as a PEM file, instead of our own authority's
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// The certificate's private key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+}
+
+impl Certificate {
+    /// The flags that say the same.
+    pub fn arguments(&self) -> Vec<OsString> {
+        match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => vec!["--cert".into(), cert.into(), "--key".into(), key.into()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The data directory: the one that was named, else root's or this user's own. Absolute.
+pub fn home(place: &Place) -> Result<PathBuf, Problem> {
+    let home = match &place.home {
+        Some(home) => home.clone(),
+        None if nix::unistd::geteuid().is_root() => PathBuf::from(SYSTEM_HOME),
+        None => user_home()?,
+    };
+    absolute(&home)
+}
+
+/// The directory's real path; what does not exist yet stays as it was named. Interfaces and tables are named after it, so it must
+/// not depend on who asks.
+fn absolute(home: &Path) -> Result<PathBuf, Problem> {
+    match home.canonicalize() {
+        Ok(real) => Ok(real),
+        Err(_) => std::path::absolute(home).map_err(Problem::doing(format!("finding {}", home.display()))),
+    }
+}
+
+fn user_home() -> Result<PathBuf, Problem> {
+    let filled = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = filled("XDG_DATA_HOME").or_else(|| Some(filled("HOME")?.join(".local/share")));
+    let none = || Problem::new("there is no place for the data: HOME is not set").hint("name one with --home DIR");
+    Ok(base.ok_or_else(none)?.join("shipway"))
+}
+
+fn address(given: &str) -> Result<SocketAddr, String> {
+    // A port alone is meant for this machine alone.
+    if let Ok(port) = given.trim_start_matches(':').parse() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    let given = given.strip_prefix("localhost").map_or(given.to_owned(), |port| format!("127.0.0.1{port}"));
+    given.parse().map_err(|_| "write it as ADDRESS:PORT, such as 127.0.0.1:5000 or 0.0.0.0:80".to_owned())
+}
+
+fn domain(given: &str) -> Result<String, String> {
+    let domain = given.trim_end_matches('.').to_ascii_lowercase();
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    if domain.len() <= 180 && domain.split('.').all(label) {
+        return Ok(domain);
+    }
+    Err("a domain is made of letters, digits and dashes between dots, such as apps.example.org".to_owned())
+}
+
+fn email(given: &str) -> Result<shipway_domain::Email, String> {
+    shipway_domain::Email::parse(given).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_domains_as_people_write_them() {
+        let check = |given: &str, expected: Option<&str>| {
+            assert_eq!(address(given).ok().map(|a| a.to_string()).as_deref(), expected, "{given}");
+        };
+        check("0.0.0.0:80", Some("0.0.0.0:80"));
+        check("[::1]:80", Some("[::1]:80"));
+        check("localhost:5000", Some("127.0.0.1:5000"));
+        check("5000", Some("127.0.0.1:5000"));
+        check(":5000", Some("127.0.0.1:5000"));
+        check("example.org:80", None);
+        check("127.0.0.1", None);
+
+        let check =
+            |given: &str, expected: Option<&str>| assert_eq!(domain(given).ok().as_deref(), expected, "{given}");
+        check("Apps.Example.org.", Some("apps.example.org"));
+        check("localhost", Some("localhost"));
+        check("a..b", None);
+        check("-a.b", None);
+        check("a b", None);
+        check("", None);
+    }
+}

@@ -1,0 +1,223 @@
+//! `shipway server`: the control plane. Puts the parts together and serves the doors.
+
+use crate::adapters::{GitRepositories, SlugBuilder, SocketRouter};
+use crate::home;
+use crate::options::{self, Options};
+use crate::problem::Problem;
+use shipway_blobs::{Blobs, Layers};
+use shipway_build::{Builder, BuilderConfig};
+use shipway_client::Place;
+use shipway_domain::Email;
+use shipway_domain::size::{DynoSize, DynoSizes};
+use shipway_engine::ports::RealWorld;
+use shipway_engine::{Parts, Platform, Settings};
+use shipway_git::{Git, GitConfig};
+use shipway_net::{Ca, CertResolver, Lifecycle, Phase, handover};
+use shipway_router::RouterClient;
+use shipway_runtime::Runtime;
+use shipway_sandbox::Embedded;
+use shipway_store::{Keys, sha256};
+use shipway_web::{BaseUrls, Listeners, Web, bind_socket, serve_api};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The stack's name: what Heroku calls the one that ours is nearest to.
+const STACK: &str = "heroku-24";
+/// How long one build may take.
+const BUILD_TIME: Duration = Duration::from_secs(30 * 60);
+/// Output of one build after which it is killed.
+const BUILD_OUTPUT_BYTES: u64 = 64 << 20;
+/// How long requests get to finish when the server ends; pushes that take longer go on with the next server.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What `up` tells it.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    /// A user of this machine who is the administrator on the server's socket; may be repeated
+    #[arg(long, value_name = "UID")]
+    trusted_uid: Vec<u32>,
+}
+
+/// Serves until it is told to end. What is under way then goes on with the next server; dynos do not notice.
+///
+/// Errors: what is missing of the data directory, the spawner, or the certificates.
+pub fn run(place: &Place, arguments: Arguments) -> Result<(), Problem> {
+    super::log();
+    let home = options::home(place)?;
+    // Nobody but the platform's own users has business with any file that a server makes.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    super::in_runtime(serve(home, arguments))
+}
+
+async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> Result<(), Problem> {
+    let mut tcp = Vec::new();
+    for (_, socket) in super::listeners("api", options.listen, "--listen")? {
+        tcp.push(handover::into_tokio(socket).map_err(Problem::doing("listening"))?);
+    }
+    let tls = Some(certificates(&home, &options)?.server_config());
+    let platform = open(&home, &options).await?;
+    first_admin(&platform, &home, &options).await?;
+    platform.start().await.map_err(Problem::doing("going on with what was under way"))?;
+
+    let web = Web::new(platform.clone(), base_urls(options.listen));
+    // Last of all: whoever waits for this socket finds a platform behind it.
+    let socket = Some(bind_socket(&home).map_err(Problem::doing("listening for this machine's users"))?);
+    let lifecycle = Lifecycle::new();
+    let serving = tokio::spawn(serve_api(web, Listeners { tcp, tls, socket, trusted_uids: trusted_uid }, lifecycle.clone()));
+    tracing::info!(listen = %options.listen, "the server serves");
+    super::asked_to_end().await?;
+    lifecycle.advance(Phase::Retiring);
+    lifecycle.advance(Phase::Closing);
+    if tokio::time::timeout(FAREWELL, serving).await.is_err() {
+        lifecycle.advance(Phase::Aborting);
+    }
+    platform.stop().await;
+    Ok(())
+}
+
+async fn open(home: &Path, options: &Options) -> Result<Platform, Problem> {
+    let opening = || Problem::doing(format!("opening {}", home.display()));
+    let keys = Keys::load_or_create(&home.join("keys")).map_err(opening())?;
+    let blobs = Blobs::open(home).map_err(opening())?;
+    let layers = Layers::open(home, blobs.clone()).map_err(opening())?;
+    let runtime: Arc<dyn Runtime> =
+        Arc::new(Embedded::connect(home).await.map_err(Problem::doing("finding what runs dynos"))?);
+    let config = builder_config(options, &keys);
+    let buildpacks = Builder::new(home, blobs.clone(), runtime.clone(), config).map_err(opening())?;
+    forget_builds(&*runtime, &buildpacks).await?;
+
+    // By our own process and not by a path: the file there may be replaced while we run.
+    let ourselves = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    let git = Git::new(GitConfig::new(ourselves, home.join("run/git")));
+    let parts = Parts {
+        runtime,
+        router: Arc::new(SocketRouter(RouterClient::new(home))),
+        repositories: Arc::new(GitRepositories::new(git, home.to_path_buf())),
+        builder: Arc::new(SlugBuilder::new(buildpacks, blobs, layers, BUILD_TIME)),
+        world: Arc::new(RealWorld),
+        crash_point: None,
+    };
+    Platform::open(settings(home, options), parts).map_err(opening())
+}
+
+/// Ends build steps that an earlier server left running, and removes what they wrote: a build is begun anew.
+async fn forget_builds(runtime: &dyn Runtime, buildpacks: &Builder) -> Result<(), Problem> {
+    let dynos = runtime.list().await.map_err(Problem::doing("listing dynos"))?;
+    for dyno in dynos.iter().filter(|dyno| dyno.name.starts_with("build.")) {
+        runtime.remove(dyno.dyno).await.map_err(Problem::doing("ending a build step that was left"))?;
+    }
+    buildpacks.sweep().map_err(Problem::doing("removing what was left of builds"))
+}
+
+fn settings(home: &Path, options: &Options) -> Settings {
+    let router_scheme = if options.certificate.cert.is_some() { "https" } else { "http" };
+    let usual = if router_scheme == "https" { 443 } else { 80 };
+    Settings {
+        home: home.to_path_buf(),
+        domain: options.domain.clone(),
+        router_port: Some(options.router_listen.port()).filter(|port| *port != usual),
+        router_scheme,
+        sizes: DynoSizes::default(),
+        stack: STACK.into(),
+        // A quarter of an app's share of the processor: visitors come first.
+        build_size: DynoSize { name: "build".into(), memory_mib: 1024, cpu_weight: 25, pids: 1024, disk_mib: 4096 },
+        boot_seconds: 60,
+        drain_seconds: 30,
+        grace_seconds: 30,
+        keep_releases: 30,
+    }
+}
+
+fn builder_config(options: &Options, keys: &Keys) -> BuilderConfig {
+    let key = sha256(keys.keyed_hash(b"build inputs").as_bytes());
+    let mut inputs_key = [0; 32];
+    inputs_key.copy_from_slice(&key);
+    BuilderConfig {
+        stack: STACK.into(),
+        stack_fingerprint: fingerprint(&std::fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        buildpack_roots: options.buildpack_directory.clone(),
+        client_settings: BuilderConfig::client_settings(std::env::vars()),
+        static_server: "/proc/self/exe".into(),
+        host_bin: "/usr/bin".into(),
+        inputs_key,
+        output_limit_bytes: BUILD_OUTPUT_BYTES,
+    }
+}
+
+/// What dependencies are compiled against, such as `debian-12-x86_64`. Source: os-release(5).
+fn fingerprint(os_release: &str) -> String {
+    let field = |name: &str| {
+        let line = os_release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.map_or("unknown", |value| value.trim_matches(['"', '\'']))
+    };
+    format!("{}-{}-{}", field("ID"), field("VERSION_ID"), std::env::consts::ARCH)
+}
+
+fn certificates(home: &Path, options: &Options) -> Result<Arc<CertResolver>, Problem> {
+    let ca = Ca::load_or_create(&home.join("keys")).map_err(Problem::doing("finding our certificate authority"))?;
+    let names = [options.domain.clone(), options.listen.ip().to_string()];
+    let resolver = CertResolver::new(Arc::new(ca), &names, Box::new(|_| false));
+    let resolver = resolver.map_err(Problem::doing("making the server's certificate"))?;
+    let resolver = match (&options.certificate.cert, &options.certificate.key) {
+        (Some(cert), Some(key)) => resolver.with_operator(cert, key).map_err(|e| {
+            Problem::new(format!("the certificate {} cannot be used: {e}", cert.display()))
+                .hint("it must be a PEM chain with its key, and the user shipway must be able to read both")
+        })?,
+        _ => resolver,
+    };
+    Ok(Arc::new(resolver))
+}
+
+/// Makes the administrator when there is no account yet, and leaves the token where only its reader finds it.
+async fn first_admin(platform: &Platform, home: &Path, options: &Options) -> Result<(), Problem> {
+    let making = || Problem::doing("making the first administrator");
+    let email = match &options.admin_email {
+        Some(email) => email.clone(),
+        None => Email::parse(&format!("admin@{}", options.domain)).map_err(making())?,
+    };
+    let Some(token) = platform.first_admin(&email).await.map_err(making())? else { return Ok(()) };
+    let path = home::first_token_file(home);
+    let mut file =
+        std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&path).map_err(making())?;
+    writeln!(file, "{token}").map_err(making())
+}
+
+fn base_urls(listen: SocketAddr) -> BaseUrls {
+    // Whoever listens everywhere is reached here at the loopback.
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let git_host = SocketAddr::new(ip, listen.port()).to_string();
+    BaseUrls { http: format!("http://{git_host}"), https: format!("https://{git_host}"), git_host }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stack_is_what_os_release_says() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(fingerprint(text), format!("{expected}-{}", std::env::consts::ARCH), "{text}");
+        };
+        check("ID=debian\nVERSION_ID=\"12\"\n", "debian-12");
+        check("NAME=x\nVERSION_ID=24.04\nID=ubuntu\n", "ubuntu-24.04");
+        check("", "unknown-unknown");
+    }
+
+    #[test]
+    fn a_server_that_listens_everywhere_is_reached_at_the_loopback() {
+        let check = |listen: &str, expected: &str| assert_eq!(base_urls(listen.parse().unwrap()).http, expected);
+        check("0.0.0.0:5000", "http://127.0.0.1:5000");
+        check("[::]:80", "http://[::1]:80");
+        check("192.0.2.7:5000", "http://192.0.2.7:5000");
+    }
+}

@@ -1,0 +1,43 @@
+//! One `up` per data directory.
+
+use crate::home::lock_file;
+use crate::problem::Problem;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Held while `up` runs; the kernel lets go of it when the process is gone, however that came about.
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes it. Errors: another `up` has it.
+    pub fn take(home: &Path) -> Result<Self, Problem> {
+        let path = lock_file(home);
+        let locking = || Problem::doing(format!("locking {}", path.display()));
+        let mut file =
+            File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(locking())?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(e) if e == rustix::io::Errno::WOULDBLOCK => {
+                let whose = Self::holder(home).map(|pid| format!(" (process {pid})")).unwrap_or_default();
+                return Err(Problem::new(format!("Shipway is up already on {}{whose}", home.display()))
+                    .hint("shipway status says how it is")
+                    .hint("for a second one beside it, name other places: --home, --listen, --router-listen"));
+            }
+            Err(e) => return Err(locking()(io::Error::from(e))),
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(locking())?;
+        Ok(Self { _file: file })
+    }
+
+    /// The process that holds it; none when nobody does.
+    pub fn holder(home: &Path) -> Option<u32> {
+        let path = lock_file(home);
+        let file = File::open(&path).ok()?;
+        flock(&file, FlockOperation::NonBlockingLockShared).err()?;
+        std::fs::read_to_string(&path).ok()?.trim().parse().ok()
+    }
+}

@@ -1,0 +1,78 @@
+//! One role under `up`'s eyes.
+
+use crate::problem::Problem;
+use crate::process::{Launch, Process, last_lines};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long a role may take until it answers.
+const READY: Duration = Duration::from_secs(60);
+/// How often it is asked.
+const ASK: Duration = Duration::from_millis(5);
+/// The pause before a role that died is started again; doubled each time it dies soon after.
+const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A role that ran for this long is well.
+const STEADY: Duration = Duration::from_secs(20);
+
+/// A role: how it is started, and the process that plays it.
+pub struct Role {
+    name: &'static str,
+    launch: Launch,
+    process: Process,
+}
+
+impl Role {
+    /// Takes the process that runs already, or starts one.
+    pub fn begin(name: &'static str, launch: Launch, running: Option<Process>) -> Result<Self, Problem> {
+        let process = match running {
+            Some(process) => process,
+            None => launch.start()?,
+        };
+        Ok(Self { name, launch, process })
+    }
+
+    /// Waits until `probe`, given the process id, has an answer. Errors: the role ended instead, with the end of its log.
+    pub async fn ready<T>(&mut self, probe: impl AsyncFn(u32) -> Option<T>) -> Result<T, Problem> {
+        let pid = self.process.pid();
+        let ask = async {
+            loop {
+                if let Some(answer) = probe(pid).await {
+                    return answer;
+                }
+                sleep(ASK).await;
+            }
+        };
+        let ended = tokio::select! {
+            answer = ask => return Ok(answer),
+            how = self.process.ended() => format!("the {} ended before it was ready ({how})", self.name),
+            () = sleep(READY) => format!("the {} does not answer", self.name),
+        };
+        let mut problem = Problem::new(ended);
+        for line in last_lines(&self.launch.log, 5) {
+            problem = problem.hint(line);
+        }
+        Err(problem.hint(format!("its log: {}", self.launch.log.display())))
+    }
+
+    /// Starts it again whenever it ends, for ever.
+    pub async fn keep(&mut self) {
+        let mut pause = PAUSE;
+        loop {
+            let since = Instant::now();
+            let how = self.process.ended().await;
+            pause = if since.elapsed() > STEADY { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            tracing::warn!(role = self.name, how, log = %self.launch.log.display(), "a role ended; starting it again");
+            self.process = loop {
+                sleep(pause).await;
+                match self.launch.start() {
+                    Ok(process) => break process,
+                    Err(problem) => {
+                        tracing::error!(role = self.name, why = problem.what(), "it cannot be started; trying again");
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                    }
+                }
+            };
+        }
+    }
+}
