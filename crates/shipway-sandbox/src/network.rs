@@ -184,7 +184,9 @@ table inet {table} {{
     fn is_alone(self) -> io::Result<bool> {
         let ours = self.interface_prefix();
         let is_cable = |name: &str| name.len() == ours.len() + 3 && name.starts_with("sw") && !name.starts_with(&ours);
-        Ok(!std::fs::read_dir("/sys/class/net")?.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_cable)))
+        Ok(!std::fs::read_dir("/sys/class/net")?
+            .flatten()
+            .any(|entry| entry.file_name().to_str().is_some_and(is_cable)))
     }
 
     /// Removes what [`Network::prepare`] made.
