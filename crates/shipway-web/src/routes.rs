@@ -8,6 +8,17 @@ use crate::api::{
 use axum::Router;
 use axum::routing;
 
+/// One route of the API, as data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// `GET`, …
+    pub method: &'static str,
+    /// The path in axum's syntax: `/apps/{app}`.
+    pub path: &'static str,
+    /// The function that answers: `apps::info`.
+    pub handler: &'static str,
+}
+
 macro_rules! method {
     (GET $handler:path) => {
         routing::get($handler)
@@ -28,8 +39,9 @@ macro_rules! method {
 
 macro_rules! routes {
     ($($method:ident $path:literal => $handler:path;)*) => {
-        /// Method and path (in axum's syntax) of every route of the API.
-        pub const TABLE: &[(&str, &str)] = &[$((stringify!($method), $path)),*];
+        /// Every route of the API.
+        pub const TABLE: &[Route] =
+            &[$(Route { method: stringify!($method), path: $path, handler: stringify!($handler) }),*];
 
         /// The routes with their handlers.
         pub(crate) fn api() -> Router<Web> {

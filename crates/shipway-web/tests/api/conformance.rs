@@ -1,0 +1,336 @@
+//! Every route that we serve and the schema knows is called, its answer held against the schema, and what was written
+//! is read back. What is served, refused on purpose and not there yet is a table in the documents that may only grow.
+
+use crate::schema::{self, Link, Schema};
+use crate::support::{Person, SSH_KEY, World};
+use regex::Regex;
+use serde_json::{Value, json};
+use shipway_web::routes::TABLE;
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+
+/// A client that holds every answer against the schema.
+struct Client<'a> {
+    world: &'a World,
+    schema: &'a Schema,
+    links: Vec<Link>,
+    called: HashSet<(String, String)>,
+}
+
+impl Client<'_> {
+    /// Calls as the owner; `route` names the route, `path` fills it in.
+    async fn call(&mut self, status: u16, method: &str, route: &str, values: &[&str], body: Value) -> Value {
+        let mut path = route.to_string();
+        for value in values {
+            let place = Regex::new(r"\{[^}]*\}").unwrap();
+            path = place.replace(&path, regex::NoExpand(value)).into_owned();
+        }
+        let reply = self.world.call(Person::Owner, method, &path, &body).await;
+        assert_eq!(reply.status.as_u16(), status, "{method} {path} {body}: {}", reply.text);
+        assert!(reply.header("request-id").is_some());
+        let answer = reply.json();
+        let shape = shape(route);
+        for link in self.links.iter().filter(|l| status < 300 && l.method == method && l.shape == shape) {
+            let Some(target) = &link.target else { continue };
+            let problems = self.schema.problems(target, &answer);
+            assert!(problems.is_empty(), "{method} {path} as {} {}: {problems:#?}\n{answer:#}", link.noun, link.title);
+        }
+        self.called.insert((method.into(), shape));
+        answer
+    }
+
+    async fn get(&mut self, route: &str, values: &[&str]) -> Value {
+        self.call(200, "GET", route, values, Value::Null).await
+    }
+}
+
+fn shape(route: &str) -> String {
+    Regex::new(r"\{[^}]*\}").unwrap().replace_all(route, "{}").into_owned()
+}
+
+fn id(value: &Value) -> String {
+    value["id"].as_str().expect("an id").to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_served_route_answers_as_the_schema_says() {
+    let Some(schema) = schema::load() else {
+        eprintln!("skipped: SHIPWAY_TEST_SCHEMA names no schema");
+        return;
+    };
+    let world = World::new().await;
+    let mut client = Client { world: &world, schema: &schema, links: schema.links(), called: HashSet::new() };
+    accounts(&mut client).await;
+    apps(&mut client).await;
+    access(&mut client).await;
+    code(&mut client).await;
+    processes(&mut client).await;
+    catalog(&mut client).await;
+
+    let served: BTreeSet<(String, String)> = TABLE
+        .iter()
+        .filter(|r| !r.handler.starts_with("addons::") && !REFUSING.iter().any(|(handler, _)| *handler == r.handler))
+        .map(|r| (r.method.to_string(), shape(r.path)))
+        .collect();
+    let known = client.links.iter().map(|l| (l.method.clone(), l.shape.clone()));
+    let known: BTreeSet<_> = known.filter(|l| served.contains(l)).collect();
+    let uncalled: Vec<_> = known.iter().filter(|l| !client.called.contains(*l)).collect();
+    assert!(uncalled.is_empty(), "served, in the schema, and not called here: {uncalled:#?}");
+}
+
+async fn accounts(c: &mut Client<'_>) {
+    let me = c.get("/account", &[]).await;
+    assert_eq!(me["email"], "owner@example.org");
+    for name in ["~", "owner@example.org", &id(&me)] {
+        assert_eq!(c.get("/users/{user}", &[name]).await["id"], me["id"]);
+        assert_eq!(c.get("/users/{user}/apps", &[name]).await[0]["name"], "shop");
+    }
+    assert!(c.get("/account/rate-limits", &[]).await["remaining"].as_u64().unwrap() > 1000);
+    let features = c.get("/account/features", &[]).await;
+    for name in [features[0]["name"].as_str().unwrap(), &id(&features[0])] {
+        let route = "/account/features/{feature}";
+        assert_eq!(c.call(200, "PATCH", route, &[name], json!({ "enabled": true })).await["enabled"], true);
+        assert_eq!(c.get(route, &[name]).await, features[0]);
+    }
+    let key = c.call(201, "POST", "/account/keys", &[], json!({ "public_key": SSH_KEY })).await;
+    assert_eq!(key["comment"], "dev@example.org");
+    assert_eq!(c.get("/account/keys", &[]).await, json!([key]));
+    for name in [id(&key), key["fingerprint"].as_str().unwrap().replace('/', "%2F")] {
+        assert_eq!(c.get("/account/keys/{key}", &[&name]).await, key);
+    }
+    c.call(200, "DELETE", "/account/keys/{key}", &[&id(&key)], Value::Null).await;
+    assert_eq!(c.get("/account/keys", &[]).await, json!([]));
+
+    let new = json!({ "description": "laptop", "scope": ["read"], "expires_in": "3600" });
+    let made = c.call(201, "POST", "/oauth/authorizations", &[], new).await;
+    assert_eq!(made["scope"], json!(["read"]));
+    let route = "/oauth/authorizations/{authorization}";
+    let own = [id(&made)];
+    let own = [own[0].as_str()];
+    let renamed = c.call(200, "PATCH", route, &own, json!({ "description": "desk" })).await;
+    assert_eq!(renamed["description"], "desk");
+    assert_eq!(c.get(route, &own).await["description"], "desk");
+    let listed = c.get("/oauth/authorizations", &[]).await;
+    assert!(listed.as_array().unwrap().iter().any(|a| a["id"] == made["id"]));
+    let rotate = "/oauth/authorizations/{authorization}/actions/regenerate-tokens";
+    let rotated = c.call(200, "POST", rotate, &own, Value::Null).await;
+    assert_ne!(rotated["access_token"]["token"], made["access_token"]["token"]);
+    c.call(200, "DELETE", route, &own, Value::Null).await;
+    c.call(404, "GET", route, &own, Value::Null).await;
+    let second = c.call(201, "POST", "/oauth/authorizations", &[], json!({})).await;
+    c.call(200, "DELETE", "/oauth/tokens/{token}", &[&id(&second["access_token"])], Value::Null).await;
+    c.call(404, "GET", route, &[&id(&second)], Value::Null).await;
+}
+
+async fn apps(c: &mut Client<'_>) {
+    let app =
+        c.call(201, "POST", "/apps", &[], json!({ "name": "conform", "region": "eu", "stack": "heroku-22" })).await;
+    assert_eq!((&app["name"], &app["region"]["name"]), (&json!("conform"), &json!("eu")));
+    let change = json!({ "maintenance": true, "name": "conformed", "build_stack": "heroku-20" });
+    c.call(200, "PATCH", "/apps/{app}", &["conform"], change).await;
+    for name in ["conformed", &id(&app)] {
+        let read = c.get("/apps/{app}", &[name]).await;
+        assert_eq!((&read["maintenance"], &read["name"]), (&json!(true), &json!("conformed")));
+        // Older stacks are names of the one that there is.
+        assert_eq!(read["build_stack"]["name"], "heroku-24");
+    }
+    assert_eq!(c.get("/apps", &[]).await.as_array().unwrap().len(), 2);
+    let wanted = json!({ "in": { "id": [id(&app), "nobodys"] } });
+    assert_eq!(c.call(200, "POST", "/filters/apps", &[], wanted).await[0]["id"], app["id"]);
+
+    let one = "/apps/{app}/features/{feature}";
+    assert_eq!(c.get("/apps/{app}/features", &["conformed"]).await[0]["enabled"], true);
+    c.call(200, "PATCH", one, &["conformed", "preboot"], json!({ "enabled": false })).await;
+    assert_eq!(c.get(one, &["conformed", "preboot"]).await["enabled"], false);
+
+    c.get("/apps/{app}/available-stacks", &["conformed"]).await;
+    c.get("/apps/{app}/available-dyno-sizes", &["conformed"]).await;
+    c.call(200, "DELETE", "/apps/{app}", &["conformed"], Value::Null).await;
+    c.call(404, "GET", "/apps/{app}", &["conformed"], Value::Null).await;
+}
+
+async fn access(c: &mut Client<'_>) {
+    let all = "/apps/{app}/collaborators";
+    let one = "/apps/{app}/collaborators/{collaborator}";
+    assert_eq!(c.get(all, &["shop"]).await.as_array().unwrap().len(), 2);
+    let added = c.call(201, "POST", all, &["shop"], json!({ "user": "new@example.org", "silent": false })).await;
+    assert_eq!(added["user"]["email"], "new@example.org");
+    for name in ["new@example.org", &id(&added)] {
+        assert_eq!(c.get(one, &["shop", name]).await, added);
+    }
+    c.call(200, "DELETE", one, &["shop", "new@example.org"], Value::Null).await;
+    c.call(404, "GET", one, &["shop", "new@example.org"], Value::Null).await;
+
+    let all = "/apps/{app}/domains";
+    let one = "/apps/{app}/domains/{domain}";
+    let added =
+        c.call(201, "POST", all, &["shop"], json!({ "hostname": "www.example.net", "sni_endpoint": null })).await;
+    assert_eq!(added["cname"], "shop.localhost");
+    for name in ["www.example.net", &id(&added)] {
+        assert_eq!(c.get(one, &["shop", name]).await, added);
+        c.call(200, "PATCH", one, &["shop", name], json!({ "sni_endpoint": null })).await;
+    }
+    let listed = c.get(all, &["shop"]).await;
+    let kinds: BTreeSet<&str> = listed.as_array().unwrap().iter().filter_map(|d| d["kind"].as_str()).collect();
+    assert_eq!(kinds, BTreeSet::from(["custom", "heroku"]));
+    c.call(200, "DELETE", one, &["shop", "www.example.net"], Value::Null).await;
+    c.call(404, "GET", one, &["shop", "www.example.net"], Value::Null).await;
+}
+
+async fn code(c: &mut Client<'_>) {
+    let vars = "/apps/{app}/config-vars";
+    c.call(200, "PATCH", vars, &["shop"], json!({ "COLOUR": "blue", "SIZE": 7 })).await;
+    assert_eq!(c.get(vars, &["shop"]).await, json!({ "COLOUR": "blue", "SIZE": "7" }));
+    let releases = c.get("/apps/{app}/releases", &["shop"]).await;
+    let newest = releases.as_array().unwrap().last().unwrap();
+    let version = newest["version"].to_string();
+    assert_eq!(newest["description"], "Set COLOUR, SIZE config vars");
+    for name in [version.as_str(), &format!("v{version}"), &id(newest)] {
+        assert_eq!(c.get("/apps/{app}/releases/{release}", &["shop", name]).await["id"], newest["id"]);
+        let then = c.get("/apps/{app}/releases/{release}/config-vars", &["shop", name]).await;
+        assert_eq!(then["COLOUR"], "blue");
+    }
+    c.call(200, "PATCH", vars, &["shop"], json!({ "SIZE": null })).await;
+    assert_eq!(c.get(vars, &["shop"]).await, json!({ "COLOUR": "blue" }));
+
+    let deployed = releases.as_array().unwrap().iter().find(|r| r["slug"].is_object()).unwrap();
+    let slug = c.get("/apps/{app}/slugs/{slug}", &["shop", &id(&deployed["slug"])]).await;
+    assert_eq!(slug["process_types"]["web"], "listen");
+    let back = c.call(201, "POST", "/apps/{app}/releases", &["shop"], json!({ "release": deployed["id"] })).await;
+    assert_eq!(back["description"], format!("Rollback to v{}", deployed["version"]));
+    let again = json!({ "slug": slug["id"], "description": "Once more" });
+    let again = c.call(201, "POST", "/apps/{app}/releases", &["shop"], again).await;
+    assert_eq!(again["description"], "Once more");
+
+    let packs = "/apps/{app}/buildpack-installations";
+    c.call(200, "PUT", packs, &["shop"], json!({ "updates": [{ "buildpack": "heroku/nodejs" }] })).await;
+    assert_eq!(c.get(packs, &["shop"]).await[0]["buildpack"]["name"], "heroku/nodejs");
+
+    c.call(201, "POST", "/apps/{app}/sources", &["shop"], Value::Null).await;
+    let source = c.call(201, "POST", "/sources", &[], Value::Null).await;
+    let put = source["source_blob"]["put_url"].as_str().unwrap();
+    let path = put.strip_prefix("http://127.0.0.1:5000").expect("by the road that the client came");
+    assert_eq!(c.world.call(Person::Nobody, "PUT", path, &json!("a tar archive")).await.status, 200);
+    let order = json!({ "source_blob": { "url": source["source_blob"]["get_url"], "version": "v9" } });
+    let build = c.call(201, "POST", "/apps/{app}/builds", &["shop"], order).await;
+    assert_eq!(build["source_blob"]["version"], "v9");
+    assert_eq!(c.get("/apps/{app}/builds/{build}", &["shop", &id(&build)]).await["id"], build["id"]);
+    assert_eq!(c.get("/apps/{app}/builds", &["shop"]).await.as_array().unwrap().len(), 2);
+    c.call(202, "DELETE", "/apps/{app}/build-cache", &["shop"], Value::Null).await;
+    let cancel = "/apps/{app}/builds/{build}";
+    let first = c.get("/apps/{app}/builds", &["shop"]).await[0].take();
+    c.call(409, "DELETE", cancel, &["shop", &id(&first)], Value::Null).await;
+}
+
+async fn processes(c: &mut Client<'_>) {
+    let all = "/apps/{app}/formation";
+    let updates = json!({ "updates": [{ "type": "web", "quantity": "+1" }, { "type": "worker", "quantity": 1 }] });
+    c.call(200, "PATCH", all, &["shop"], updates).await;
+    let listed = c.get(all, &["shop"]).await;
+    let counts: Vec<_> = listed.as_array().unwrap().iter().map(|f| (&f["type"], &f["quantity"])).collect();
+    assert_eq!(counts, [(&json!("web"), &json!(2)), (&json!("worker"), &json!(1))]);
+    let one = "/apps/{app}/formation/{formation}";
+    for name in ["web", &id(&listed[0])] {
+        c.call(200, "PATCH", one, &["shop", name], json!({ "quantity": 1 })).await;
+        assert_eq!(c.get(one, &["shop", name]).await["quantity"], 1);
+    }
+
+    let order =
+        json!({ "command": "sleep", "attach": true, "env": { "COLUMNS": 101, "TERM": "xterm" }, "size": "basic" });
+    let run = c.call(201, "POST", "/apps/{app}/dynos", &["shop"], order).await;
+    assert!(run["attach_url"].as_str().unwrap().starts_with("rendezvous://127.0.0.1:5000/"));
+    let one = "/apps/{app}/dynos/{dyno}";
+    for name in [run["name"].as_str().unwrap(), &id(&run)] {
+        assert_eq!(c.get(one, &["shop", name]).await["id"], run["id"]);
+    }
+    assert!(c.get("/apps/{app}/dynos", &["shop"]).await.as_array().unwrap().iter().any(|d| d["id"] == run["id"]));
+    let stop = "/apps/{app}/dynos/{dyno}/actions/stop";
+    c.call(202, "POST", stop, &["shop", run["name"].as_str().unwrap()], Value::Null).await;
+    c.call(202, "POST", "/apps/{app}/formations/{type}/actions/stop", &["shop", "web"], Value::Null).await;
+    c.call(202, "DELETE", "/apps/{app}/formations/{type}", &["shop", "web"], Value::Null).await;
+    c.call(202, "DELETE", one, &["shop", "web.1"], Value::Null).await;
+    c.call(202, "DELETE", "/apps/{app}/dynos", &["shop"], Value::Null).await;
+
+    let order = json!({ "lines": 100, "tail": true, "dyno": "web.1", "source": "app" });
+    let session = c.call(201, "POST", "/apps/{app}/log-sessions", &["shop"], order).await;
+    assert!(session["logplex_url"].as_str().unwrap().starts_with("http://127.0.0.1:5000/streams/logs/"));
+}
+
+async fn catalog(c: &mut Client<'_>) {
+    for (all, one) in
+        [("/stacks", "/stacks/{stack}"), ("/regions", "/regions/{region}"), ("/dyno-sizes", "/dyno-sizes/{size}")]
+    {
+        let listed = c.get(all, &[]).await;
+        for item in listed.as_array().unwrap() {
+            assert_eq!(&c.get(one, &[item["name"].as_str().unwrap()]).await, item);
+            assert_eq!(&c.get(one, &[&id(item)]).await, item);
+        }
+    }
+}
+
+/// Routes that exist to say no, and why.
+const REFUSING: [(&str, &str); 2] = [
+    ("authorizations::exchange", "no OAuth clients, so no grants to exchange"),
+    ("dynos::run_inside", "a command runs in a new dyno with the same code and config"),
+];
+
+/// What there will not be, and why.
+const REFUSED: [(&str, &str); 8] = [
+    ("/spaces", "there is one machine, and it is yours"),
+    ("/enterprise-accounts", "there is no contract to administer"),
+    ("/account/invoice", "nothing is sold"),
+    ("/account/credits", "nothing is sold"),
+    ("/account/sms-number", "no text messages are sent"),
+    ("/teams/{}/invoices", "nothing is sold"),
+    ("/password-resets", "an administrator gives a new token: shipway users token"),
+    ("/invoice", "nothing is sold"),
+];
+
+#[test]
+fn the_coverage_table_is_fresh_and_only_grows() {
+    let Some(schema) = schema::load() else {
+        eprintln!("skipped: SHIPWAY_TEST_SCHEMA names no schema");
+        return;
+    };
+    let mut rows = Vec::new();
+    let (mut served, mut refused) = (0, 0);
+    for link in schema.links() {
+        let route = TABLE.iter().find(|r| r.method == link.method && shape(r.path) == link.shape);
+        let refusing = route.and_then(|r| REFUSING.iter().find(|(handler, _)| *handler == r.handler));
+        let reason = REFUSED.iter().find(|(prefix, _)| link.shape.starts_with(prefix)).map(|(_, why)| why);
+        let state = match (route, refusing.map(|(_, why)| why).or(reason)) {
+            (Some(_), Some(why)) => {
+                refused += 1;
+                format!("refused: {why}")
+            }
+            (Some(r), _) if r.handler.starts_with("addons::") => "not yet: answers that there is none".to_string(),
+            (Some(_), _) => {
+                served += 1;
+                "served".to_string()
+            }
+            (None, Some(why)) => {
+                refused += 1;
+                format!("refused: {why}")
+            }
+            (None, None) => "not yet".to_string(),
+        };
+        rows.push(format!("| {} | {} | `{} {}` | {state} |", link.noun, link.title, link.method, link.shape));
+    }
+    let total = rows.len();
+    let text = format!(
+        "# What of the Platform API is served\n\nGenerated by a test from the API's public schema and our table of \
+         routes (`UPDATE=1 cargo test -p shipway-web coverage`); it may only grow.\nOf {total} links {served} are \
+         served, {refused} refused on purpose, {} not there yet.\n\n| noun | what | route | state |\n|---|---|---|---|\n{}\n",
+        total - served - refused,
+        rows.join("\n")
+    );
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/api-coverage.md");
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    let lost: Vec<&str> = old.lines().filter(|l| l.ends_with("| served |") && !text.contains(l)).collect();
+    assert!(lost.is_empty(), "served before and not now: {lost:#?}");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    } else {
+        assert_eq!(old, text, "docs/api-coverage.md is stale: UPDATE=1 cargo test -p shipway-web coverage");
+    }
+}

@@ -1,0 +1,8 @@
+//! The Platform API in process: against its published schema, by every person, with every nonsense.
+
+mod authorization;
+mod behaviour;
+mod conformance;
+mod malformed;
+mod schema;
+mod support;

@@ -1,0 +1,353 @@
+//! A platform with people and an app on it. Processes are in memory; everything else is real.
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use serde_json::{Value, json};
+use shipway_domain::admission::Scope;
+use shipway_domain::route::RouteTable;
+use shipway_domain::size::{DynoSize, DynoSizes};
+use shipway_domain::{AppId, CommitId, Digest, DynoId, Email, NameOrId, OperationId, ProcessType};
+use shipway_engine::ports::{
+    BuildFailure, BuildOrder, Builder, Built, Caller, CommitInfo, InFlight, Lines, PortError, RealWorld, Repositories,
+    Router as RouterPort, Runnable,
+};
+use shipway_engine::{NewApp, NewToken, Outcome, Parts, Platform, Settings};
+use shipway_runtime::fake::Fake;
+use shipway_web::{BaseUrls, Web};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// A commit; the fake repositories have every commit.
+pub const COMMIT: &str = "7c1f0de000000000000000000000000000000000";
+
+/// A router that serves what it is given.
+#[derive(Default)]
+struct Follower(AtomicU64);
+
+#[async_trait]
+impl RouterPort for Follower {
+    async fn push(&self, table: &RouteTable) -> Result<u64, PortError> {
+        self.0.store(table.epoch, Ordering::SeqCst);
+        Ok(table.epoch)
+    }
+    async fn epoch(&self) -> Result<u64, PortError> {
+        Ok(self.0.load(Ordering::SeqCst))
+    }
+    async fn in_flight(&self, _: &[DynoId]) -> Result<BTreeMap<DynoId, InFlight>, PortError> {
+        Ok(BTreeMap::new())
+    }
+}
+
+/// Repositories without files.
+struct NoFiles;
+
+#[async_trait]
+impl Repositories for NoFiles {
+    async fn create(&self, _: AppId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn remove(&self, _: AppId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn pin(&self, _: AppId, _: OperationId, _: &CommitId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn unpin(&self, _: AppId, _: OperationId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn set_branch(&self, _: AppId, _: &CommitId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn keep_release(&self, _: AppId, _: u64, _: &CommitId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn checkout(&self, _: AppId, _: &CommitId, into: &Path) -> Result<(), PortError> {
+        std::fs::create_dir_all(into).map_err(|e| PortError::new("making a directory", e))
+    }
+    async fn import(&self, _: AppId, _: &Path, _: Option<&str>, _: &str) -> Result<CommitId, PortError> {
+        CommitId::parse(COMMIT).map_err(|e| PortError(e.to_string()))
+    }
+    async fn commit_info(&self, _: AppId, _: &CommitId) -> Result<CommitInfo, PortError> {
+        Ok(CommitInfo { subject: "Say hello".into(), author: "Dev <dev@example.org>".into() })
+    }
+    async fn size_bytes(&self, _: AppId) -> Result<u64, PortError> {
+        Ok(4096)
+    }
+}
+
+/// Every tree is the same little app.
+struct OneApp;
+
+#[async_trait]
+impl Builder for OneApp {
+    async fn inputs(&self, order: &BuildOrder) -> Result<String, BuildFailure> {
+        Ok(order.commit.to_string())
+    }
+    async fn build(&self, _: &BuildOrder, out: Arc<dyn Lines>, _: CancellationToken) -> Result<Built, BuildFailure> {
+        out.line("-----> Building");
+        let digest = Digest::parse(&format!("sha256:{}", "ab".repeat(32)));
+        Ok(Built {
+            digest: digest.map_err(|e| BuildFailure::Platform(e.to_string()))?,
+            manifest: json!({ "process_types": { "web": "listen", "worker": "sleep", "release": "echo migrated" } }),
+            size_bytes: 1024,
+            language: Some("Python".into()),
+            buildpacks: vec!["heroku/python".into()],
+        })
+    }
+    fn runnable(&self, manifest: &Value, _: &DynoSize) -> Result<Runnable, PortError> {
+        let types = manifest["process_types"].as_object().ok_or(PortError("no process types".into()))?;
+        let command = |(name, command): (&String, &Value)| {
+            Some((ProcessType::parse(name).ok()?, command.as_str().unwrap_or_default().to_string()))
+        };
+        let process_types = types.iter().filter_map(command).collect();
+        Ok(Runnable { process_types, ..Runnable::default() })
+    }
+    async fn ensure(&self, _: &Value) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn collect(&self, _: &[Value]) -> Result<u64, PortError> {
+        Ok(0)
+    }
+    async fn purge_cache(&self, _: AppId) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+/// Who makes a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Person {
+    Nobody,
+    Stranger,
+    Collaborator,
+    Owner,
+    Admin,
+    /// A token of the owner's that may deploy the app `shop`.
+    DeployToken,
+}
+
+impl Person {
+    pub const ALL: [Self; 6] =
+        [Self::Nobody, Self::Stranger, Self::Collaborator, Self::Owner, Self::Admin, Self::DeployToken];
+}
+
+/// What came back.
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("not JSON ({e}): {} {:?}", self.status, self.text))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+}
+
+pub struct World {
+    pub platform: Platform,
+    pub router: Router,
+    tokens: HashMap<Person, String>,
+    _home: tempfile::TempDir,
+}
+
+impl World {
+    /// An admin, an owner with the app `shop` deployed, a collaborator of it, a stranger, a deploy token.
+    pub async fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let sizes = DynoSizes::default();
+        let settings = Settings {
+            home: home.path().into(),
+            domain: "localhost".into(),
+            router_port: Some(8080),
+            router_scheme: "http",
+            build_size: sizes.default_size().clone(),
+            sizes,
+            stack: "heroku-24".into(),
+            boot_seconds: 10,
+            drain_seconds: 1,
+            grace_seconds: 1,
+            keep_releases: 20,
+        };
+        let parts = Parts {
+            runtime: Arc::new(Fake::default()),
+            router: Arc::new(Follower::default()),
+            repositories: Arc::new(NoFiles),
+            builder: Arc::new(OneApp),
+            world: Arc::new(RealWorld),
+            crash_point: None,
+        };
+        let platform = Platform::open(settings, parts).unwrap();
+        platform.start().await.unwrap();
+        let base = BaseUrls {
+            http: "http://127.0.0.1:5000".into(),
+            https: "https://127.0.0.1:5000".into(),
+            git_host: "127.0.0.1:5000".into(),
+        };
+        let router = Web::new(platform.clone(), base).router();
+        let admin = platform.first_admin(&email("admin")).await.unwrap().unwrap();
+        let mut world = Self { platform, router, tokens: HashMap::from([(Person::Admin, admin)]), _home: home };
+        let root = world.caller(Person::Admin);
+        for (person, name) in
+            [(Person::Owner, "owner"), (Person::Collaborator, "collaborator"), (Person::Stranger, "stranger")]
+        {
+            let (_, token) = world.platform.add_account(&root, &email(name), None, false).await.unwrap();
+            world.tokens.insert(person, token);
+        }
+        let shop = world.deployed("shop").await;
+        let owner = world.caller(Person::Owner);
+        let scope = Scope::Deploy { app: shop };
+        let new = NewToken { description: "CI".into(), scope, expires_in_seconds: None };
+        let (_, token) = world.platform.create_token(&owner, new).await.unwrap();
+        world.tokens.insert(Person::DeployToken, token);
+        world
+    }
+
+    /// An app of the owner's with the collaborator on it, a config var, a domain, and code that runs.
+    pub async fn deployed(&self, name: &str) -> AppId {
+        let owner = self.caller(Person::Owner);
+        let new = NewApp { name: Some(name.into()), region: None, stack: None };
+        let app = self.platform.create_app(&owner, new).await.unwrap();
+        let (_, operation) = self.platform.deploy(&owner, &app, CommitId::parse(COMMIT).unwrap()).await.unwrap();
+        match self.platform.live(operation).await.unwrap() {
+            Outcome::Live { .. } => {}
+            Outcome::Failed { message } => panic!("the deploy failed: {message}"),
+        }
+        self.platform.add_collaborator(&owner, &app, "collaborator@example.org").await.unwrap();
+        self.platform.add_domain(&owner, &app, &format!("{name}.example.com")).await.unwrap();
+        app.id
+    }
+
+    pub fn token(&self, person: Person) -> Option<&str> {
+        self.tokens.get(&person).map(String::as_str)
+    }
+
+    pub fn caller(&self, person: Person) -> Caller {
+        let (actor, _) = self.platform.authenticate(&self.tokens[&person]).unwrap();
+        Caller { actor, via: "test" }
+    }
+
+    /// Sends a request as it is.
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        Reply { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
+    }
+
+    /// Sends JSON (nothing for `null`) as a person, as the CLI does.
+    pub async fn call(&self, person: Person, method: &str, path: &str, body: &Value) -> Reply {
+        self.call_with(person, method, path, body, &[]).await
+    }
+
+    pub async fn call_with(
+        &self,
+        person: Person,
+        method: &str,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "127.0.0.1:5000")
+            .header("accept", "application/vnd.heroku+json; version=3.sdk");
+        if let Some(token) = self.token(person) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        self.send(request.body(body).unwrap()).await
+    }
+
+    /// What stands for a route's parameters: things that are really there, of the app `app`.
+    pub fn fill(&self, path: &str, app: &str) -> String {
+        let owner = self.caller(Person::Owner);
+        let store = self.platform.store();
+        let mut out = path.to_string();
+        if path.contains("{app}") {
+            let row = self.platform.app(&owner, &NameOrId::parse(app)).unwrap();
+            let newest = store.read(|c| c.releases(row.id)).unwrap();
+            let slug = newest.iter().find_map(|r| r.slug).unwrap();
+            let build = store.read(|c| c.builds(row.id)).unwrap()[0].id;
+            for (name, value) in [
+                ("{app}", app.to_string()),
+                ("{feature}", "preboot".into()),
+                ("{collaborator}", "collaborator@example.org".into()),
+                ("{domain}", format!("{}.example.com", row.name)),
+                ("{build}", build.to_string()),
+                ("{slug}", slug.to_string()),
+                ("{release}", newest[0].version.to_string()),
+                ("{formation}", "web".into()),
+                ("{dyno}", "web.1".into()),
+                ("{type}", "web".into()),
+            ] {
+                out = out.replace(name, &value);
+            }
+        }
+        let tokens = self.platform.tokens(&owner).unwrap();
+        let key = store.read(|c| c.keys_of(owner.actor.account)).unwrap();
+        for (name, value) in [
+            ("{user}", "owner@example.org".to_string()),
+            ("{feature}", "dashboard-repositories-api".into()),
+            ("{key}", key.first().map_or("none".into(), |k| k.id.to_string())),
+            ("{authorization}", tokens.last().unwrap().id.to_string()),
+            ("{stack}", "heroku-24".into()),
+            ("{region}", "us".into()),
+            ("{dyno_size}", "basic".into()),
+            ("{source}", uuid::Uuid::nil().to_string()),
+            ("{signature}", "00".repeat(32)),
+            ("{name}", "heroku%2Fpython".into()),
+        ] {
+            out = out.replace(name, &value);
+        }
+        out
+    }
+}
+
+pub fn email(name: &str) -> Email {
+    Email::parse(&format!("{name}@example.org")).unwrap()
+}
+
+/// A public key that `ssh-keygen` made; nobody has its other half.
+pub const SSH_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl dev@example.org";
+
+/// A body with which a route does what it is for.
+pub fn body_for(method: &str, path: &str) -> Value {
+    match (method, path) {
+        ("POST", "/apps") => json!({}),
+        ("PATCH", "/apps/{app}") => json!({ "maintenance": true }),
+        ("POST", "/filters/apps") => json!({ "in": { "id": ["shop"] } }),
+        ("POST", "/account/keys") => json!({ "public_key": SSH_KEY }),
+        ("PATCH", "/account/features/{feature}" | "/apps/{app}/features/{feature}") => json!({ "enabled": true }),
+        ("POST", "/oauth/authorizations") => json!({ "description": "mine", "scope": ["read"] }),
+        ("PATCH", "/oauth/authorizations/{authorization}") => json!({ "description": "renamed" }),
+        ("POST", "/apps/{app}/collaborators") => json!({ "user": "stranger@example.org" }),
+        ("POST", "/apps/{app}/domains") => json!({ "hostname": "www.example.net", "sni_endpoint": null }),
+        ("PATCH", "/apps/{app}/domains/{domain}") => json!({ "sni_endpoint": null }),
+        ("POST", "/apps/{app}/builds") => json!({ "source_blob": { "url": "http://example.org/x.tgz" } }),
+        ("PUT", "/apps/{app}/buildpack-installations") => json!({ "updates": [{ "buildpack": "heroku/python" }] }),
+        ("PATCH", "/apps/{app}/config-vars") => json!({ "COLOUR": "blue" }),
+        ("POST", "/apps/{app}/releases") => json!({ "release": "2" }),
+        ("PATCH", "/apps/{app}/formation") => json!({ "updates": [{ "type": "web", "quantity": "1" }] }),
+        ("PATCH", "/apps/{app}/formation/{formation}") => json!({ "quantity": 1 }),
+        ("POST", "/apps/{app}/dynos") => json!({ "command": "echo hi", "attach": false }),
+        ("POST", "/apps/{app}/log-sessions") => json!({ "lines": 10, "tail": false }),
+        ("POST", "/actions/addons/resolve") => json!({ "addon": "x", "app": "shop" }),
+        ("POST", "/actions/addon-attachments/resolve") => json!({ "addon_attachment": "DATABASE_URL", "app": "shop" }),
+        _ => Value::Null,
+    }
+}
