@@ -2,6 +2,7 @@
 
 use crate::address::Origin;
 use crate::auth::authenticate;
+use crate::limits::Remaining;
 use crate::payload::Payload;
 use crate::range::{Key, Range};
 use crate::{Answer, ApiError, Result, Web};
@@ -142,7 +143,11 @@ impl FromRequest<Web> for Call {
     async fn from_request(request: Request, web: &Web) -> Result<Self> {
         // Before the body: a stranger is told so without anything of his being read.
         let (caller, token) = authenticate(web, request.headers(), "api")?;
-        web.limits().take(caller.actor.account)?;
+        let left = web.limits().take(caller.actor.account)?;
+        if let Some(Remaining(remaining)) = request.extensions().get() {
+            // Set once: a request is read once.
+            let _ = remaining.set(left);
+        }
         Ok(Self { caller, token, request: Open::read(request, web).await? })
     }
 }
