@@ -1,7 +1,7 @@
 //! `shipway down`: ends everything of a data directory and gives the machine back what it was changed by.
 
 use crate::options;
-use crate::problem::Problem;
+use crate::problem::{Doing, Problem};
 use crate::process::{self, Process};
 use crate::up::{self, Lock};
 use shipway_client::Place;
@@ -36,9 +36,9 @@ pub fn run(place: &Place) -> Result<(), Vec<Problem>> {
             .into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(Problem::doing("starting the runtime"))?.block_on(stop(&home, meta.uid()))?;
+    runtime.doing("starting the runtime")?.block_on(stop(&home, meta.uid()))?;
     let purged = shipway_sandbox::purge(&home);
-    Ok(purged.map_err(Problem::doing("removing what dynos had of this machine"))?)
+    Ok(purged.doing("removing what dynos had of this machine")?)
 }
 
 async fn stop(home: &Path, owner: u32) -> Result<(), Problem> {

@@ -1,6 +1,6 @@
 //! Flags that several roles share, and what they mean when they are not given.
 
-use crate::problem::Problem;
+use crate::problem::{Doing, Problem};
 use shipway_client::{Place, SYSTEM_HOME};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -98,7 +98,7 @@ pub fn home(place: &Place) -> Result<PathBuf, Problem> {
 fn absolute(home: &Path) -> Result<PathBuf, Problem> {
     match home.canonicalize() {
         Ok(real) => Ok(real),
-        Err(_) => std::path::absolute(home).map_err(Problem::doing(format!("finding {}", home.display()))),
+        Err(_) => std::path::absolute(home).doing(format!("finding {}", home.display())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is wrong with the machine or a command, in words for who typed it.
 
+use std::error::Error;
 use std::fmt::Display;
 
 /// What happened, to which thing; then what to do about it.
@@ -13,11 +14,6 @@ impl Problem {
     /// A sentence without its full stop.
     pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), hints: Vec::new() }
-    }
-
-    /// Says what was being done and why it failed; fits `map_err`.
-    pub fn doing<E: Display>(doing: impl Display) -> impl FnOnce(E) -> Self {
-        move |why| Self::new(format!("{doing}: {why}"))
     }
 
     /// Adds a line that says what to type or do.
@@ -43,6 +39,30 @@ impl Problem {
     /// The lines that say what to do.
     pub fn hints(&self) -> &[String] {
         &self.hints
+    }
+}
+
+/// Adds what was being done to an error.
+pub trait Doing<T> {
+    /// `doing`: a present participle with its object, such as `opening /var/lib/shipway`.
+    fn doing(self, doing: impl Display) -> Result<T, Problem>;
+}
+
+impl<T, E: Error> Doing<T> for Result<T, E> {
+    fn doing(self, doing: impl Display) -> Result<T, Problem> {
+        self.map_err(|error| {
+            let mut what = format!("{doing}: {error}");
+            let mut cause = error.source();
+            while let Some(deeper) = cause {
+                let says = deeper.to_string();
+                // Some errors say their cause themselves.
+                if !what.ends_with(&says) {
+                    what = format!("{what}: {says}");
+                }
+                cause = deeper.source();
+            }
+            Problem::new(what)
+        })
     }
 }
 

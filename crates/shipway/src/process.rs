@@ -1,7 +1,7 @@
 //! Processes of ours: starting them, finding those that run, waiting for their end.
 
 use crate::home::Owner;
-use crate::problem::Problem;
+use crate::problem::{Doing, Problem};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use shipway_build::BuilderConfig;
 use shipway_net::handover::{self, Listeners};
@@ -39,7 +39,7 @@ impl Launch {
     /// Starts the role in a session of its own, from the very file that this process runs, whatever lies at its path by now.
     pub fn start(&self) -> Result<Process, Problem> {
         let role = self.arguments.first().map(|r| r.to_string_lossy().into_owned()).unwrap_or_default();
-        let log = open_log(&self.log).map_err(Problem::doing(format!("opening {}", self.log.display())))?;
+        let log = open_log(&self.log).doing(format!("opening {}", self.log.display()))?;
         let mut command = Command::new("/proc/self/exe");
         command.arg0("shipway").args(&self.arguments).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -54,8 +54,8 @@ impl Launch {
         unsafe {
             command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
         }
-        let child = command.spawn().map_err(Problem::doing(format!("starting the {role}")))?;
-        Process::of_child(child).map_err(Problem::doing(format!("watching the {role}")))
+        let child = command.spawn().doing(format!("starting the {role}"))?;
+        Process::of_child(child).doing(format!("watching the {role}"))
     }
 
     /// Whether process `pid` runs this executable with these arguments.

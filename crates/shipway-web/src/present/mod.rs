@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 /// A moment as the API writes it: `2026-01-01T12:00:00Z`.
-fn time(t: Timestamp) -> Value {
+pub fn time(t: Timestamp) -> Value {
     t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()
 }
 

@@ -141,7 +141,9 @@ fn unpack(archive: &Path, checksum: Option<&str>, into: &Path) -> Result<PathBuf
         archive::unpack(file, into, &limits)
     };
     unpacked.map_err(|e| {
-        PortError(format!("The source cannot be unpacked: {e}. Upload a gzipped tar, such as `git archive --format=tar.gz` makes."))
+        PortError(format!(
+            "The source cannot be unpacked: {e}. Upload a gzipped tar, such as `git archive --format=tar.gz` makes."
+        ))
     })?;
     let mut entries = fs::read_dir(into).map_err(reading)?;
     match (entries.next(), entries.next()) {

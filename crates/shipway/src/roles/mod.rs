@@ -6,7 +6,7 @@ pub mod spawner;
 pub mod static_site;
 
 use crate::ports;
-use crate::problem::Problem;
+use crate::problem::{Doing, Problem};
 use shipway_net::handover::{self, LISTENERS_VARIABLE, Listeners};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub fn log() {
 /// The sockets that `up` gave, or a new one when somebody started the role by hand.
 pub fn listeners(name: &str, address: SocketAddr, flag: &str) -> Result<Listeners, Problem> {
     match std::env::var(LISTENERS_VARIABLE) {
-        Ok(given) => handover::inherit(&given).map_err(Problem::doing("taking the listening sockets over")),
+        Ok(given) => handover::inherit(&given).doing("taking the listening sockets over"),
         Err(_) => Ok(Listeners::from([(name.to_owned(), ports::listen_at(address, flag)?)])),
     }
 }
@@ -30,12 +30,12 @@ pub fn listeners(name: &str, address: SocketAddr, flag: &str) -> Result<Listener
 /// Runs a role in a runtime with a thread for each processor.
 pub fn in_runtime<T>(role: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(Problem::doing("starting the runtime"))?.block_on(role)
+    runtime.doing("starting the runtime")?.block_on(role)
 }
 
 /// Completes at the first SIGTERM, SIGINT or SIGHUP.
 pub async fn asked_to_end() -> Result<(), Problem> {
-    let of = |kind| signal(kind).map_err(Problem::doing("listening to signals"));
+    let of = |kind| signal(kind).doing("listening to signals");
     let (mut term, mut interrupt, mut hangup) =
         (of(SignalKind::terminate())?, of(SignalKind::interrupt())?, of(SignalKind::hangup())?);
     tokio::select! {

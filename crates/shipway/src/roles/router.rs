@@ -1,7 +1,7 @@
 //! `shipway router`: the data plane.
 
 use crate::options::{self, Certificate};
-use crate::problem::Problem;
+use crate::problem::{Doing, Problem};
 use shipway_client::Place;
 use shipway_net::handover::Listeners;
 use shipway_net::{Lifecycle, Phase};
@@ -47,6 +47,6 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<(), Problem> {
             }
         });
         let ran = shipway_router::run(config, listeners, stop).await;
-        ran.map_err(Problem::doing(format!("the router of {} cannot serve", home.display())))
+        ran.doing(format!("the router of {} cannot serve", home.display()))
     })
 }

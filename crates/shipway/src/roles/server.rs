@@ -3,7 +3,7 @@
 use crate::adapters::{GitRepositories, SlugBuilder, SocketRouter};
 use crate::home;
 use crate::options::{self, Options};
-use crate::problem::Problem;
+use crate::problem::{Doing, Problem};
 use shipway_blobs::{Blobs, Layers};
 use shipway_build::{Builder, BuilderConfig};
 use shipway_client::Place;
@@ -11,7 +11,7 @@ use shipway_domain::Email;
 use shipway_domain::size::{DynoSize, DynoSizes};
 use shipway_engine::ports::RealWorld;
 use shipway_engine::{Parts, Platform, Settings};
-use shipway_git::{Git, GitConfig};
+use shipway_git::{Git, GitConfig, GitHttp};
 use shipway_net::{Ca, CertResolver, Lifecycle, Phase, handover};
 use shipway_router::RouterClient;
 use shipway_runtime::Runtime;
@@ -58,18 +58,24 @@ pub fn run(place: &Place, arguments: Arguments) -> Result<(), Problem> {
 async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> Result<(), Problem> {
     let mut tcp = Vec::new();
     for (_, socket) in super::listeners("api", options.listen, "--listen")? {
-        tcp.push(handover::into_tokio(socket).map_err(Problem::doing("listening"))?);
+        tcp.push(handover::into_tokio(socket).doing("listening")?);
     }
-    let tls = Some(certificates(&home, &options)?.server_config());
-    let platform = open(&home, &options).await?;
+    let ca = Arc::new(Ca::load_or_create(&home.join("keys")).doing("finding our certificate authority")?);
+    let tls = Some(certificates(ca.clone(), &options)?.server_config());
+    // By our own process and not by a path: the file there may be replaced while we run.
+    let ourselves = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    let git = GitHttp::start(GitConfig::new(ourselves, home.join("run/git"))).doing("making git's directory")?;
+    let platform = open(&home, &options, git.git().clone()).await?;
     first_admin(&platform, &home, &options).await?;
-    platform.start().await.map_err(Problem::doing("going on with what was under way"))?;
+    platform.start().await.doing("going on with what was under way")?;
 
-    let web = Web::new(platform.clone(), base_urls(options.listen));
+    let authority = options.certificate.cert.is_none().then(|| ca.ca_pem().to_owned());
+    let web = Web::new(platform.clone(), base_urls(options.listen)).with(git, authority);
     // Last of all: whoever waits for this socket finds a platform behind it.
-    let socket = Some(bind_socket(&home).map_err(Problem::doing("listening for this machine's users"))?);
+    let socket = Some(bind_socket(&home).doing("listening for this machine's users")?);
     let lifecycle = Lifecycle::new();
-    let serving = tokio::spawn(serve_api(web, Listeners { tcp, tls, socket, trusted_uids: trusted_uid }, lifecycle.clone()));
+    let serving =
+        tokio::spawn(serve_api(web, Listeners { tcp, tls, socket, trusted_uids: trusted_uid }, lifecycle.clone()));
     tracing::info!(listen = %options.listen, "the server serves");
     super::asked_to_end().await?;
     lifecycle.advance(Phase::Retiring);
@@ -81,20 +87,16 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     Ok(())
 }
 
-async fn open(home: &Path, options: &Options) -> Result<Platform, Problem> {
-    let opening = || Problem::doing(format!("opening {}", home.display()));
-    let keys = Keys::load_or_create(&home.join("keys")).map_err(opening())?;
-    let blobs = Blobs::open(home).map_err(opening())?;
-    let layers = Layers::open(home, blobs.clone()).map_err(opening())?;
-    let runtime: Arc<dyn Runtime> =
-        Arc::new(Embedded::connect(home).await.map_err(Problem::doing("finding what runs dynos"))?);
+async fn open(home: &Path, options: &Options, git: Git) -> Result<Platform, Problem> {
+    let opening = format!("opening {}", home.display());
+    let keys = Keys::load_or_create(&home.join("keys")).doing(&opening)?;
+    let blobs = Blobs::open(home).doing(&opening)?;
+    let layers = Layers::open(home, blobs.clone()).doing(&opening)?;
+    let runtime: Arc<dyn Runtime> = Arc::new(Embedded::connect(home).await.doing("finding what runs dynos")?);
     let config = builder_config(options, &keys);
-    let buildpacks = Builder::new(home, blobs.clone(), runtime.clone(), config).map_err(opening())?;
+    let buildpacks = Builder::new(home, blobs.clone(), runtime.clone(), config).doing(&opening)?;
     forget_builds(&*runtime, &buildpacks).await?;
 
-    // By our own process and not by a path: the file there may be replaced while we run.
-    let ourselves = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
-    let git = Git::new(GitConfig::new(ourselves, home.join("run/git")));
     let parts = Parts {
         runtime,
         router: Arc::new(SocketRouter(RouterClient::new(home))),
@@ -103,16 +105,16 @@ async fn open(home: &Path, options: &Options) -> Result<Platform, Problem> {
         world: Arc::new(RealWorld),
         crash_point: None,
     };
-    Platform::open(settings(home, options), parts).map_err(opening())
+    Platform::open(settings(home, options), parts).doing(&opening)
 }
 
 /// Ends build steps that an earlier server left running, and removes what they wrote: a build is begun anew.
 async fn forget_builds(runtime: &dyn Runtime, buildpacks: &Builder) -> Result<(), Problem> {
-    let dynos = runtime.list().await.map_err(Problem::doing("listing dynos"))?;
+    let dynos = runtime.list().await.doing("listing dynos")?;
     for dyno in dynos.iter().filter(|dyno| dyno.name.starts_with("build.")) {
-        runtime.remove(dyno.dyno).await.map_err(Problem::doing("ending a build step that was left"))?;
+        runtime.remove(dyno.dyno).await.doing("ending a build step that was left")?;
     }
-    buildpacks.sweep().map_err(Problem::doing("removing what was left of builds"))
+    buildpacks.sweep().doing("removing what was left of builds")
 }
 
 fn settings(home: &Path, options: &Options) -> Settings {
@@ -159,11 +161,10 @@ fn fingerprint(os_release: &str) -> String {
     format!("{}-{}-{}", field("ID"), field("VERSION_ID"), std::env::consts::ARCH)
 }
 
-fn certificates(home: &Path, options: &Options) -> Result<Arc<CertResolver>, Problem> {
-    let ca = Ca::load_or_create(&home.join("keys")).map_err(Problem::doing("finding our certificate authority"))?;
+fn certificates(ca: Arc<Ca>, options: &Options) -> Result<Arc<CertResolver>, Problem> {
     let names = [options.domain.clone(), options.listen.ip().to_string()];
-    let resolver = CertResolver::new(Arc::new(ca), &names, Box::new(|_| false));
-    let resolver = resolver.map_err(Problem::doing("making the server's certificate"))?;
+    let resolver = CertResolver::new(ca, &names, Box::new(|_| false));
+    let resolver = resolver.doing("making the server's certificate")?;
     let resolver = match (&options.certificate.cert, &options.certificate.key) {
         (Some(cert), Some(key)) => resolver.with_operator(cert, key).map_err(|e| {
             Problem::new(format!("the certificate {} cannot be used: {e}", cert.display()))
@@ -176,16 +177,16 @@ fn certificates(home: &Path, options: &Options) -> Result<Arc<CertResolver>, Pro
 
 /// Makes the administrator when there is no account yet, and leaves the token where only its reader finds it.
 async fn first_admin(platform: &Platform, home: &Path, options: &Options) -> Result<(), Problem> {
-    let making = || Problem::doing("making the first administrator");
+    let making = "making the first administrator";
     let email = match &options.admin_email {
         Some(email) => email.clone(),
-        None => Email::parse(&format!("admin@{}", options.domain)).map_err(making())?,
+        None => Email::parse(&format!("admin@{}", options.domain)).doing(making)?,
     };
-    let Some(token) = platform.first_admin(&email).await.map_err(making())? else { return Ok(()) };
+    let Some(token) = platform.first_admin(&email).await.doing(making)? else { return Ok(()) };
     let path = home::first_token_file(home);
     let mut file =
-        std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&path).map_err(making())?;
-    writeln!(file, "{token}").map_err(making())
+        std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&path).doing(making)?;
+    writeln!(file, "{token}").doing(making)
 }
 
 fn base_urls(listen: SocketAddr) -> BaseUrls {

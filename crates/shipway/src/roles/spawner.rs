@@ -1,7 +1,7 @@
 //! `shipway spawner`: starts dynos' sandboxes; the one role that is root.
 
 use crate::options;
-use crate::problem::Problem;
+use crate::problem::{Doing, Problem};
 use shipway_client::Place;
 use shipway_sandbox::{Config, Tier};
 use std::ffi::OsString;
@@ -34,7 +34,7 @@ pub fn run(place: &Place, arguments: Arguments) -> Result<(), Problem> {
     let mut config = Config::new(options::home(place)?, tier, uid, gid);
     config.services = service_port;
     config.toolchains = toolchain;
-    shipway_sandbox::spawner::main(config).map_err(Problem::doing("dynos cannot be started on this machine"))
+    shipway_sandbox::spawner::main(config).doing("dynos cannot be started on this machine")
 }
 
 /// The flags that say the same as `config`.

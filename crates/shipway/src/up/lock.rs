@@ -1,10 +1,10 @@
 //! One `up` per data directory.
 
 use crate::home::lock_file;
-use crate::problem::Problem;
+use crate::problem::{Doing, Problem};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 /// Held while `up` runs; the kernel lets go of it when the process is gone, however that came about.
@@ -16,9 +16,9 @@ impl Lock {
     /// Takes it. Errors: another `up` has it.
     pub fn take(home: &Path) -> Result<Self, Problem> {
         let path = lock_file(home);
-        let locking = || Problem::doing(format!("locking {}", path.display()));
+        let locking = format!("locking {}", path.display());
         let mut file =
-            File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(locking())?;
+            File::options().create(true).truncate(false).read(true).write(true).open(&path).doing(&locking)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(e) if e == rustix::io::Errno::WOULDBLOCK => {
@@ -27,9 +27,9 @@ impl Lock {
                     .hint("shipway status says how it is")
                     .hint("for a second one beside it, name other places: --home, --listen, --router-listen"));
             }
-            Err(e) => return Err(locking()(io::Error::from(e))),
+            Err(e) => return Err(e).doing(&locking),
         }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(locking())?;
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).doing(&locking)?;
         Ok(Self { _file: file })
     }
 

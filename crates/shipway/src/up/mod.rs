@@ -13,7 +13,7 @@ use crate::home;
 use crate::options::{self, Options};
 use crate::ports;
 use crate::preflight::{self, Machine};
-use crate::problem::Problem;
+use crate::problem::{Doing, Problem};
 use crate::process::{self, Launch, Process};
 use crate::roles::{self, spawner};
 use role::Role;
@@ -51,16 +51,16 @@ pub fn run(place: &Place, arguments: Arguments) -> Result<(), Vec<Problem>> {
     let options = arguments.options.absolute()?;
     let machine = preflight::check(&named, arguments.tier)?;
     // The same directory by the name that it has for everybody, now that it is there.
-    let home = named.canonicalize().map_err(Problem::doing(format!("finding {}", named.display())))?;
+    let home = named.canonicalize().doing(format!("finding {}", named.display()))?;
     let _lock = Lock::take(&home)?;
     let mut toolchains = Vec::new();
     for directory in &arguments.toolchain {
         let real = directory.canonicalize();
-        toolchains.push(real.map_err(Problem::doing(format!("the toolchain {}", directory.display())))?);
+        toolchains.push(real.doing(format!("the toolchain {}", directory.display()))?);
     }
     let up = Up { home, options, machine, toolchains };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(Problem::doing("starting the runtime"))?.block_on(up.run()).map_err(Vec::from)
+    runtime.doing("starting the runtime")?.block_on(up.run()).map_err(Vec::from)
 }
 
 struct Up {
@@ -179,10 +179,11 @@ impl Up {
     fn launch(&self, role: &str, flags: Vec<std::ffi::OsString>, listeners: &Listeners) -> Result<Launch, Problem> {
         let mut arguments = vec![role.into(), "--home".into(), self.home.clone().into()];
         arguments.extend(flags);
-        let listeners = listeners.iter().map(|(name, fd)| Ok((name.clone(), fd.try_clone()?))).collect();
+        let copies = listeners.iter().map(|(name, fd)| Ok((name.clone(), fd.try_clone()?)));
+        let listeners = copies.collect::<std::io::Result<_>>().doing("keeping the sockets")?;
         Ok(Launch {
             arguments,
-            listeners: Result::<_, std::io::Error>::map_err(listeners, Problem::doing("keeping the sockets"))?,
+            listeners,
             owner: nix::unistd::geteuid().is_root().then_some(self.machine.owner),
             log: self.home.join("run").join(format!("{role}.log")),
             home: self.home.clone(),
@@ -234,7 +235,7 @@ fn socket_owner(path: &Path) -> Option<u32> {
 }
 
 fn address_of(socket: &std::os::fd::OwnedFd) -> Result<SocketAddr, Problem> {
-    ports::address_of(socket).map_err(Problem::doing("asking a socket for its address"))
+    ports::address_of(socket).doing("asking a socket for its address")
 }
 
 /// Whether a socket is where it was wanted; port 0 is any.

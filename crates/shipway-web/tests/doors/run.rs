@@ -1,0 +1,159 @@
+//! Attached dynos, by a client that looks at each TLS record.
+
+use crate::stage::{Stage, until};
+use rustls::ClientConnection;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use shipway_engine::RunOrder;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A client that takes TLS records one by one, as Node's does; verified against the address, without a server name.
+struct Client {
+    tcp: TcpStream,
+    tls: ClientConnection,
+}
+
+impl Client {
+    /// Connects and says the secret.
+    async fn meet(stage: &Stage, secret: &str) -> Self {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(stage.authority.as_bytes()).unwrap()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let tls = ClientConnection::new(Arc::new(config), ServerName::try_from("127.0.0.1").unwrap()).unwrap();
+        let mut client = Self { tcp: TcpStream::connect(stage.address).await.unwrap(), tls };
+        while client.tls.is_handshaking() {
+            client.flush().await;
+            if client.tls.is_handshaking() {
+                client.next_record().await.expect("a handshake");
+            }
+        }
+        client.say(format!("{secret}\r\n").as_bytes()).await;
+        client
+    }
+
+    async fn say(&mut self, bytes: &[u8]) {
+        self.tls.writer().write_all(bytes).unwrap();
+        self.flush().await;
+    }
+
+    async fn flush(&mut self) {
+        let mut out = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut out).unwrap();
+        }
+        self.tcp.write_all(&out).await.unwrap();
+    }
+
+    /// What one record holds; none at the end of the connection.
+    async fn next_record(&mut self) -> Option<String> {
+        let mut record = vec![0; 5];
+        let head = tokio::time::timeout(Duration::from_secs(10), self.tcp.read_exact(&mut record)).await;
+        head.expect("it speaks or ends").ok()?;
+        let length = u16::from_be_bytes([record[3], record[4]]) as usize;
+        record.resize(5 + length, 0);
+        self.tcp.read_exact(&mut record[5..]).await.ok()?;
+        self.tls.read_tls(&mut record.as_slice()).unwrap();
+        self.tls.process_new_packets().unwrap();
+        let mut text = Vec::new();
+        let _ = self.tls.reader().read_to_end(&mut text);
+        Some(String::from_utf8(text).unwrap())
+    }
+
+    /// The next record with something in it; empty at the end.
+    async fn record(&mut self) -> String {
+        loop {
+            match self.next_record().await {
+                Some(text) if text.is_empty() => {}
+                text => return text.unwrap_or_default(),
+            }
+        }
+    }
+
+    /// All records until the end.
+    async fn rest(mut self) -> Vec<String> {
+        let mut records = Vec::new();
+        loop {
+            match self.record().await {
+                text if text.is_empty() => return records,
+                text => records.push(text),
+            }
+        }
+    }
+}
+
+async fn deployed(stage: &Stage) -> shipway_store::App {
+    let app = stage.create("shop").await;
+    let checkout = stage.checkout();
+    checkout.commit("web: listen\n");
+    let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop"), "main"]).await;
+    assert!(pushed, "{screen}");
+    app
+}
+
+async fn order(stage: &Stage, app: &shipway_store::App, command: &str, terminal: Option<(u16, u16)>) -> String {
+    let order = RunOrder {
+        command: command.into(),
+        attach: true,
+        env: BTreeMap::new(),
+        size: None,
+        process_type: None,
+        terminal,
+    };
+    stage.platform.run(&stage.caller, app, order).await.unwrap().1.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_greeting_stands_alone_and_the_exit_status_too() {
+    let stage = Stage::open().await;
+    let app = deployed(&stage).await;
+    let secret = order(&stage, &app, "echo hello; echo \u{ffff} heroku-command-exit-status: 3", Some((80, 24))).await;
+    let mut client = Client::meet(&stage, &secret).await;
+    assert_eq!(client.record().await, "rendezvous\r\n");
+    assert_eq!(client.rest().await, ["hello\n", "\u{ffff} heroku-command-exit-status: 3\n"]);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_terminal_0x04_ends_the_input() {
+    let stage = Stage::open().await;
+    let app = deployed(&stage).await;
+    let secret = order(&stage, &app, "cat; echo done", None).await;
+    let mut client = Client::meet(&stage, &secret).await;
+    assert_eq!(client.record().await, "rendezvous\r\n");
+    client.say(b"typed\n").await;
+    client.say(b"\x04").await;
+    assert_eq!(client.rest().await.concat(), "typed\ndone\n");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_14_a_secret_meets_its_dyno_once() {
+    let stage = Stage::open().await;
+    let app = deployed(&stage).await;
+    let secret = order(&stage, &app, "cat", None).await;
+    let refused = "Couldn't find that dyno.\r\n";
+    for wrong in ["nonsense", "", &secret[1..]] {
+        let client = Client::meet(&stage, wrong).await;
+        assert_eq!(client.rest().await, ["rendezvous\r\n", refused]);
+    }
+    let mut first = Client::meet(&stage, &secret).await;
+    assert_eq!(first.record().await, "rendezvous\r\n");
+    assert_eq!(Client::meet(&stage, &secret).await.rest().await, ["rendezvous\r\n", refused]);
+    // Who hangs up ends what ran for them.
+    drop(first);
+    until("the dyno is gone", async || {
+        let dynos = stage.platform.store().read(|c| c.dynos(app.id)).unwrap();
+        dynos.iter().all(|dyno| dyno.one_off.is_none()).then_some(())
+    })
+    .await;
+    stage.end().await;
+}

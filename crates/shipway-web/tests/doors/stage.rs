@@ -1,0 +1,359 @@
+//! A whole server in one process: the real engine, store, git and ports; dynos in memory, builds that read a Procfile.
+
+use async_trait::async_trait;
+use shipway_domain::admission::{Actor, Scope};
+use shipway_domain::route::RouteTable;
+use shipway_domain::size::{DynoSize, DynoSizes};
+use shipway_domain::{AppId, CommitId, Digest, DynoId, Email, OperationId, procfile};
+use shipway_engine::ports::*;
+use shipway_engine::{NewApp, Parts, Platform, Settings};
+use shipway_git::{CheckoutLimits, Git, GitConfig, GitHttp, Repo};
+use shipway_net::{Ca, CertResolver, Lifecycle, Phase};
+use shipway_runtime::fake::Fake;
+use shipway_store::{App, hex, sha256};
+use shipway_web::{BaseUrls, Listeners, Web, bind_socket, serve_api};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub struct Stage {
+    pub home: tempfile::TempDir,
+    pub platform: Platform,
+    pub caller: Caller,
+    pub token: String,
+    pub address: SocketAddr,
+    pub web: Web,
+    pub builder: Arc<TestBuilder>,
+    pub lifecycle: Lifecycle,
+    pub authority: String,
+}
+
+pub const OWNER: &str = "owner@example.org";
+
+impl Stage {
+    pub async fn open() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let hook = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/push_hook");
+        assert!(hook.exists(), "run `cargo test -p shipway-web`, which builds {hook:?}");
+        let git = GitHttp::start(GitConfig::new(hook, home.path().join("run"))).unwrap();
+        let builder = Arc::new(TestBuilder::default());
+        let parts = Parts {
+            runtime: Arc::new(Fake::default()),
+            router: Arc::new(TestRouter::default()),
+            repositories: Arc::new(TestRepositories { git: git.git().clone(), home: home.path().into() }),
+            builder: builder.clone(),
+            world: Arc::new(RealWorld),
+            crash_point: None,
+        };
+        let settings = Settings {
+            home: home.path().into(),
+            domain: "localhost".into(),
+            router_port: Some(8080),
+            router_scheme: "http",
+            sizes: DynoSizes::default(),
+            stack: "heroku-24".into(),
+            build_size: DynoSizes::default().0[2].clone(),
+            boot_seconds: 2,
+            drain_seconds: 1,
+            grace_seconds: 1,
+            keep_releases: 20,
+        };
+        let platform = Platform::open(settings, parts).unwrap();
+        let token = platform.first_admin(&Email::parse(OWNER).unwrap()).await.unwrap().unwrap();
+        platform.start().await.unwrap();
+        let (actor, _) = platform.authenticate(&token).unwrap();
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ca = Arc::new(Ca::load_or_create(&home.path().join("keys/ca")).unwrap());
+        let authority = ca.ca_pem().to_string();
+        let tls = Arc::new(CertResolver::new(ca, &[], Box::new(|_| false)).unwrap()).server_config();
+        let base = BaseUrls {
+            http: format!("http://{address}"),
+            https: format!("https://{address}"),
+            git_host: address.to_string(),
+        };
+        let web = Web::new(platform.clone(), base).with(git, Some(authority.clone()));
+        let lifecycle = Lifecycle::new();
+        let listeners = Listeners {
+            tcp: vec![listener],
+            tls: Some(tls),
+            socket: Some(bind_socket(home.path()).unwrap()),
+            trusted_uids: vec![],
+        };
+        tokio::spawn(serve_api(web.clone(), listeners, lifecycle.clone()));
+        std::fs::write(home.path().join("ca.pem"), &authority).unwrap();
+        let caller = Caller { actor, via: "api" };
+        Self { home, platform, caller, token, address, web, builder, lifecycle, authority }
+    }
+
+    pub async fn create(&self, name: &str) -> App {
+        let new = NewApp { name: Some(name.into()), ..NewApp::default() };
+        self.platform.create_app(&self.caller, new).await.unwrap()
+    }
+
+    /// A second person with a token.
+    pub async fn person(&self, email: &str) -> (Caller, String) {
+        let email = Email::parse(email).unwrap();
+        let (account, _) = self.platform.add_account(&self.caller, &email, None, false).await.unwrap();
+        let token = self.platform.session_for(account.id, "test").await.unwrap();
+        let actor = Actor { account: account.id, email: email.to_string(), admin: false, scope: Scope::Global };
+        (Caller { actor, via: "api" }, token)
+    }
+
+    /// `curl`'s answer: status, headers and body as text.
+    pub async fn get(&self, path: &str, headers: &[&str]) -> Answer {
+        self.curl(&[&["-sS", "-i"], &flags("-H", headers)[..], &[&self.url(path)]].concat()).await
+    }
+
+    pub async fn curl(&self, arguments: &[&str]) -> Answer {
+        let mut command = Command::new("curl");
+        command.arg("--max-time").arg("20").args(arguments);
+        let output = run(command).await;
+        Answer::parse(&output)
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A checkout with git set up as `shipway env` does it, but with the token in the helper.
+    pub fn checkout(&self) -> Checkout {
+        let directory = tempfile::tempdir().unwrap();
+        let checkout = Checkout {
+            directory,
+            authority: self.home.path().join("ca.pem"),
+            host: self.address.to_string(),
+            token: self.token.clone(),
+        };
+        checkout.now(&["init", "-q", "-b", "main"]);
+        checkout
+    }
+
+    pub async fn end(self) {
+        self.lifecycle.advance(Phase::Aborting);
+        self.platform.stop().await;
+    }
+}
+
+fn flags<'a>(flag: &'a str, values: &[&'a str]) -> Vec<&'a str> {
+    values.iter().flat_map(|value| [flag, *value]).collect()
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    fn parse(output: &Output) -> Self {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split_whitespace().nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        Self { status, head: head.to_lowercase(), body: body.into() }
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
+
+pub struct Checkout {
+    pub directory: tempfile::TempDir,
+    authority: PathBuf,
+    pub host: String,
+    pub token: String,
+}
+
+impl Checkout {
+    pub fn git(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        let helper = format!("!f() {{ echo username=heroku; echo password={}; }}; f", self.token);
+        command
+            .current_dir(self.directory.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.directory.path())
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_SSL_CAINFO", &self.authority)
+            .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "advice.pushUpdateRejected=false"])
+            .args(["-c", "credential.helper=", "-c", &format!("credential.helper={helper}")])
+            .args(arguments);
+        command
+    }
+
+    /// Runs git and returns its words when it worked.
+    pub fn now(&self, arguments: &[&str]) -> String {
+        let output = self.git(arguments).output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_string()
+    }
+
+    /// Commits a Procfile.
+    pub fn commit(&self, procfile: &str) -> String {
+        std::fs::write(self.directory.path().join("Procfile"), procfile).unwrap();
+        self.now(&["add", "."]);
+        self.now(&["commit", "-q", "--allow-empty", "-m", "A change"]);
+        self.now(&["rev-parse", "HEAD"])
+    }
+
+    pub fn remote(&self, app: &str) -> String {
+        format!("https://{}/{app}.git", self.host)
+    }
+
+    /// Runs git against the server; whether it worked, and what it printed.
+    pub async fn run(&self, arguments: &[&str]) -> (bool, String) {
+        let output = run(self.git(arguments)).await;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        // Git pads lines so that they cover what stood there before.
+        let text = text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+        (output.status.success(), text)
+    }
+}
+
+/// Runs a program without keeping the server from answering it.
+pub async fn run(mut command: Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+/// Waits until `found` finds something.
+pub async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..1000 {
+        if let Some(found) = found().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+/// A router that takes every table.
+#[derive(Default)]
+struct TestRouter {
+    table: Mutex<RouteTable>,
+}
+
+#[async_trait]
+impl Router for TestRouter {
+    async fn push(&self, table: &RouteTable) -> Result<u64, PortError> {
+        let mut mine = self.table.lock().unwrap();
+        *mine = table.clone();
+        Ok(mine.epoch)
+    }
+    async fn epoch(&self) -> Result<u64, PortError> {
+        Ok(self.table.lock().unwrap().epoch)
+    }
+    async fn in_flight(&self, _: &[DynoId]) -> Result<BTreeMap<DynoId, InFlight>, PortError> {
+        Ok(BTreeMap::new())
+    }
+}
+
+/// Real repositories.
+struct TestRepositories {
+    git: Git,
+    home: PathBuf,
+}
+
+impl TestRepositories {
+    async fn repo(&self, app: AppId) -> Repo {
+        let path = self.home.join("repos").join(format!("{app}.git"));
+        Repo::create(&self.git, &path).await.unwrap()
+    }
+}
+
+fn port<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, PortError> {
+    result.map_err(|e| PortError(e.to_string()))
+}
+
+#[async_trait]
+impl Repositories for TestRepositories {
+    async fn create(&self, app: AppId) -> Result<(), PortError> {
+        self.repo(app).await;
+        Ok(())
+    }
+    async fn remove(&self, _: AppId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn pin(&self, app: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
+        port(self.repo(app).await.pin(operation, commit).await)
+    }
+    async fn unpin(&self, app: AppId, operation: OperationId) -> Result<(), PortError> {
+        port(self.repo(app).await.unpin(operation).await)
+    }
+    async fn set_branch(&self, app: AppId, commit: &CommitId) -> Result<(), PortError> {
+        port(self.repo(app).await.set_branch(commit).await)
+    }
+    async fn keep_release(&self, app: AppId, version: u64, commit: &CommitId) -> Result<(), PortError> {
+        port(self.repo(app).await.keep_release(version, commit).await)
+    }
+    async fn checkout(&self, app: AppId, commit: &CommitId, into: &Path) -> Result<(), PortError> {
+        port(self.repo(app).await.checkout(commit, into, CheckoutLimits::default()).await)
+    }
+    async fn import(&self, _: AppId, _: &Path, _: Option<&str>, _: &str) -> Result<CommitId, PortError> {
+        Err(PortError("sources are tried elsewhere".into()))
+    }
+    async fn commit_info(&self, app: AppId, commit: &CommitId) -> Result<CommitInfo, PortError> {
+        let info = port(self.repo(app).await.commit_info(commit).await)?;
+        Ok(CommitInfo { subject: info.subject, author: info.author })
+    }
+    async fn size_bytes(&self, _: AppId) -> Result<u64, PortError> {
+        Ok(1)
+    }
+}
+
+/// Reads a Procfile and is done. One that holds `broken-build` is refused; with `slow-build` it waits for [`Self::go`].
+#[derive(Default)]
+pub struct TestBuilder {
+    pub go: Notify,
+}
+
+#[async_trait]
+impl Builder for TestBuilder {
+    async fn inputs(&self, order: &BuildOrder) -> Result<String, BuildFailure> {
+        Ok(order.commit.to_string())
+    }
+    async fn build(
+        &self,
+        order: &BuildOrder,
+        out: Arc<dyn Lines>,
+        _: CancellationToken,
+    ) -> Result<Built, BuildFailure> {
+        out.line("-----> Procfile app detected");
+        let text = std::fs::read_to_string(order.source.join("Procfile")).unwrap();
+        if text.contains("slow-build") {
+            out.line("       waiting");
+            self.go.notified().await;
+        }
+        if text.contains("broken-build") {
+            return Err(BuildFailure::User("The build is broken on purpose.".into()));
+        }
+        let types = procfile::parse(&text).map_err(|e| BuildFailure::User(e.to_string()))?;
+        let manifest = serde_json::to_value(&types).unwrap();
+        let digest = Digest::parse(&format!("sha256:{}", hex(&sha256(text.as_bytes())))).unwrap();
+        Ok(Built { digest, manifest, size_bytes: 1, language: None, buildpacks: vec![] })
+    }
+    fn runnable(&self, manifest: &serde_json::Value, _: &DynoSize) -> Result<Runnable, PortError> {
+        Ok(Runnable { process_types: port(serde_json::from_value(manifest.clone()))?, ..Runnable::default() })
+    }
+    async fn ensure(&self, _: &serde_json::Value) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn collect(&self, _: &[serde_json::Value]) -> Result<u64, PortError> {
+        Ok(0)
+    }
+    async fn purge_cache(&self, _: AppId) -> Result<(), PortError> {
+        Ok(())
+    }
+}
