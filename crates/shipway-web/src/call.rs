@@ -2,6 +2,7 @@
 
 use crate::address::Origin;
 use crate::auth::authenticate;
+use crate::limits::Remaining;
 use crate::payload::Payload;
 use crate::range::{Key, Range};
 use crate::{Answer, ApiError, Result, Web};
@@ -9,6 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use serde_json::Value;
+use shipway_domain::admission::Scope;
 use shipway_domain::{NameOrId, TokenId};
 use shipway_engine::Platform;
 use shipway_engine::ports::Caller;
@@ -120,6 +122,30 @@ impl Open {
 }
 
 impl Call {
+    /// Passes tokens that may look at what else the account has. One for CI, or one that only says who somebody is, may
+    /// not. Errors: 403.
+    pub fn may_read_account(&self) -> Result<()> {
+        match &self.caller.actor.scope {
+            Scope::Deploy { .. } | Scope::Identity => Err(self.out_of_scope("read your account's keys and tokens")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Passes tokens that may change what the account has. Errors: 403.
+    pub fn may_change_account(&self) -> Result<()> {
+        match &self.caller.actor.scope {
+            Scope::Global | Scope::WriteProtected => Ok(()),
+            _ => Err(self.out_of_scope("change your account")),
+        }
+    }
+
+    fn out_of_scope(&self, what: &str) -> ApiError {
+        let scope = self.caller.actor.scope.text();
+        ApiError::forbidden(format!(
+            "The token that was used may not {what}: its scope is {scope}. Use one with the scope global."
+        ))
+    }
+
     /// The app of the path. What may not be seen does not exist.
     pub fn app(&self) -> Result<App> {
         Ok(self.platform().app(&self.caller, &NameOrId::parse(self.parameter("app")))?)
@@ -140,7 +166,11 @@ impl FromRequest<Web> for Call {
     async fn from_request(request: Request, web: &Web) -> Result<Self> {
         // Before the body: a stranger is told so without anything of his being read.
         let (caller, token) = authenticate(web, request.headers(), "api")?;
-        web.limits().take(caller.actor.account)?;
+        let left = web.limits().take(caller.actor.account)?;
+        if let Some(Remaining(remaining)) = request.extensions().get() {
+            // Set once: a request is read once.
+            let _ = remaining.set(left);
+        }
         Ok(Self { caller, token, request: Open::read(request, web).await? })
     }
 }
