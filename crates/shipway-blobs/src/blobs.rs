@@ -147,7 +147,8 @@ impl Blobs {
 
     /// Makes a blob as young as one that was just stored.
     pub fn touch(&self, digest: &Digest) -> Result<(), BlobError> {
-        let touched = File::options().write(true).open(self.path(digest)).and_then(|f| f.set_modified(SystemTime::now()));
+        let touched =
+            File::options().write(true).open(self.path(digest)).and_then(|f| f.set_modified(SystemTime::now()));
         match touched {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(BlobError::Missing(digest.clone())),
             other => other.map_err(BlobError::io(format!("touching {}", self.path(digest).display()))),

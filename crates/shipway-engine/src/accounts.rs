@@ -392,6 +392,11 @@ impl Platform {
         Ok(())
     }
 
+    /// Turns a browser login down: whoever waits for it hears so at once.
+    pub fn deny_login(&self, request: &str) {
+        self.inner.logins.0.lock().expect("no panic while logging in").remove(request);
+    }
+
     /// Waits at most `patience` for a browser login to be approved, and hands its token out once.
     pub async fn await_login(&self, secret: &str, patience: Duration) -> Result<Option<String>> {
         let found = {

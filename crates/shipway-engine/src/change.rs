@@ -316,7 +316,12 @@ impl Platform {
             return Ok(Box::new(move |c| c.put_build(&build)));
         }
         let out = ctx.output.clone().ok_or_else(|| Error::platform("a build without a transcript"))?;
-        let built = builder.build(&order, out, ctx.cancel.clone()).await.map_err(build_error)?;
+        let built = builder.build(&order, out, ctx.cancel.clone()).await;
+        let built = built.map_err(|e| {
+            self.log_api(app.id, "Build failed -- check your build output");
+            build_error(e)
+        })?;
+        self.log_api(app.id, "Build succeeded");
         let slug = Slug {
             id: plan.slug,
             app: app.id,
@@ -681,6 +686,9 @@ impl Platform {
         }
         repositories.unpin(app.id, ctx.operation).await?;
         if ctx.plan.build.is_some() {
+            let user = &ctx.plan.actor.email;
+            self.log_api(app.id, &format!("{} by user {user}", release.description));
+            self.log_api(app.id, &format!("Release v{} created by user {user}", release.version));
             let web = self.store().read(|c| c.formation(app.id))?.iter().any(|f| f.process_type.is_web());
             ctx.line("-----> Launching...");
             ctx.line(&format!("       Released v{}", release.version));
@@ -690,8 +698,7 @@ impl Platform {
                 ctx.line(" !     No web process type: nothing answers requests until the Procfile names one (H14)");
             }
         }
-        let mut caller = ctx.plan.caller();
-        caller.actor.email.clone_from(&ctx.plan.actor.email);
+        let caller = ctx.plan.caller();
         let entry = self.entry(
             &caller,
             Some(&app),

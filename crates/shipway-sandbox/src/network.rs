@@ -17,9 +17,10 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBu
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs::File;
-use std::io::Seek;
+use std::io::{self, Seek};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A network that no dyno uses yet.
@@ -36,8 +37,8 @@ impl Network {
     /// not one of 127/8, so dynos can reach it.
     ///
     /// Errors: the machine's; `nft` is needed.
-    pub(crate) fn prepare(self, services: &[u16]) -> Result<(), Failure> {
-        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").doing(|| "turning IPv4 forwarding on".into())?;
+    pub(crate) fn prepare(self, home: &Path, services: &[u16]) -> Result<(), Failure> {
+        forward(home).doing(|| "turning IPv4 forwarding on".into())?;
         in_netlink(|handle| async move {
             let lo = index(&handle, "lo").await?;
             handle.address().add(lo, self.services().into(), 32).replace().execute().await?;
@@ -170,8 +171,25 @@ table inet {table} {{
         Ok(Cable { namespace: namespace.into(), address })
     }
 
+    /// Puts IPv4 forwarding back to how it was before the first dyno, unless another platform on this machine needs it.
+    fn stop_forwarding(self, home: &Path) -> io::Result<()> {
+        match std::fs::remove_file(forwarding_was_off(home)) {
+            Ok(()) if self.is_alone()? => std::fs::write(FORWARDING, "0"),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether no other data directory's dynos have cables here.
+    fn is_alone(self) -> io::Result<bool> {
+        let ours = self.interface_prefix();
+        let is_cable = |name: &str| name.len() == ours.len() + 3 && name.starts_with("sw") && !name.starts_with(&ours);
+        Ok(!std::fs::read_dir("/sys/class/net")?.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_cable)))
+    }
+
     /// Removes what [`Network::prepare`] made.
-    pub(crate) fn purge(self) -> Result<(), Failure> {
+    pub(crate) fn purge(self, home: &Path) -> Result<(), Failure> {
+        self.stop_forwarding(home).doing(|| "turning IPv4 forwarding off again".into())?;
         in_netlink(|handle| async move {
             let own = handle.address().get().set_address_filter(self.services().into()).execute();
             for address in own.try_collect::<Vec<_>>().await? {
@@ -185,6 +203,22 @@ table inet {table} {{
         let table = self.table();
         nft(&format!("table inet {table}\ndelete table inet {table}\n"))
     }
+}
+
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Where it is remembered that the machine did not forward before us.
+fn forwarding_was_off(home: &Path) -> PathBuf {
+    home.join("run/ip_forward-was-0")
+}
+
+fn forward(home: &Path) -> io::Result<()> {
+    if std::fs::read_to_string(FORWARDING)?.trim() == "1" {
+        return Ok(());
+    }
+    // Written down first: a crash between the two costs a setting that is put back in vain.
+    File::create(forwarding_was_off(home))?;
+    std::fs::write(FORWARDING, "1")
 }
 
 /// Makes the veth's other end appear in the network `namespace` under `name`.

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Ends every dyno of a data directory and removes what was made for them on the machine: control groups, the nftables
-/// table, the services interface, the dynos' directories. Cables, disks and mounts go with the dynos. The spawner must
-/// not run any more. Can be repeated. What is left alone: IPv4 forwarding, which others may rely on by now.
+/// table, the services address, the dynos' directories. Cables, disks and mounts go with the dynos. The spawner must
+/// not run any more. Can be repeated. IPv4 forwarding is turned off again if it was off before the first spawner.
 ///
 /// Errors: the first thing that could not be removed, after everything was tried.
 pub fn purge(home: &Path) -> io::Result<()> {
@@ -40,7 +40,7 @@ pub fn purge(home: &Path) -> io::Result<()> {
     if nix::unistd::geteuid().is_root() {
         let network = Network::of(home);
         keep(Controllers::find().purge(network));
-        keep(network.purge().map_err(io::Error::other));
+        keep(network.purge(home).map_err(io::Error::other));
     }
     first_error
 }

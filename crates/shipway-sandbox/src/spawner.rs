@@ -14,6 +14,7 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -84,7 +85,8 @@ impl Spawner {
         if config.tier == Tier::Root {
             controllers.prepare(network)?;
             controllers.sweep(network);
-            network.prepare(&config.services)?;
+            std::fs::create_dir_all(config.home.join("run")).doing(|| "making the data directory".into())?;
+            network.prepare(&config.home, &config.services)?;
         }
         let new = Self {
             config,
@@ -248,6 +250,8 @@ impl Spawner {
         let doing = || "starting a shim".to_owned();
         let (ours, theirs) = UnixStream::pair().doing(doing)?;
         let mut shim = Command::new("/proc/self/exe");
+        // Its name in process lists.
+        shim.arg0("shipway");
         shim.args(&self.config.shim).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
         // None of the platform's own settings reach a shim, let alone a dyno.
         shim.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

@@ -12,6 +12,7 @@ use serde_json::Value;
 use shipway_domain::{NameOrId, TokenId};
 use shipway_engine::Platform;
 use shipway_engine::ports::Caller;
+use shipway_net::ConnInfo;
 use shipway_store::App;
 
 /// The largest body that the API reads, in bytes. Sources are uploaded elsewhere.
@@ -25,6 +26,8 @@ pub struct Open {
     pub origin: Origin,
     /// Its headers.
     pub headers: HeaderMap,
+    /// Between whom; none over the socket for this machine's users.
+    pub connection: Option<ConnInfo>,
     parameters: Vec<(String, String)>,
     query: Vec<(String, String)>,
     body: Bytes,
@@ -57,8 +60,9 @@ impl Open {
             .collect();
         let query = form_fields(parts.uri.query().unwrap_or_default());
         let origin = Origin::of(&parts, web.base());
+        let connection = parts.extensions.get::<ConnInfo>().copied();
         let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|e| unread(&e))?;
-        Ok(Self { web: web.clone(), origin, headers: parts.headers, parameters, query, body })
+        Ok(Self { web: web.clone(), origin, headers: parts.headers, connection, parameters, query, body })
     }
 
     /// The engine.

@@ -38,7 +38,9 @@ async fn door(State(web): State<Web>, request: Request) -> Response<Body> {
     let Ok((caller, _)) = authenticate(&web, request.headers(), "git") else {
         return unauthorized("Shipway").map(Body::new);
     };
-    answer(git, web.platform(), &call, caller, request).await.unwrap_or_else(|message| call.refuse(&message).map(Body::new))
+    answer(git, web.platform(), &call, caller, request)
+        .await
+        .unwrap_or_else(|message| call.refuse(&message).map(Body::new))
 }
 
 /// Carries a request out. Errors: what git is to print.
@@ -52,7 +54,10 @@ async fn answer(
     let name = &call.repository;
     let app = platform.app(&caller, &NameOrId::parse(name)).map_err(|e| match e.kind {
         shipway_engine::Kind::NotFound => {
-            format!("there is no app `{name}` here that you ({}) can see; `heroku apps` lists yours", caller.actor.email)
+            format!(
+                "there is no app `{name}` here that you ({}) can see; `heroku apps` lists yours",
+                caller.actor.email
+            )
         }
         _ => e.message,
     })?;

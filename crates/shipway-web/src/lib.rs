@@ -53,6 +53,7 @@ struct Inner {
     git: Option<GitHttp>,
     authority: Option<String>,
     closing: CancellationToken,
+    asked: own::login::Asked,
 }
 
 impl Web {
@@ -65,6 +66,7 @@ impl Web {
             git: None,
             authority: None,
             closing: CancellationToken::new(),
+            asked: own::login::Asked::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -79,6 +81,7 @@ impl Web {
             git: Some(git),
             authority,
             closing: CancellationToken::new(),
+            asked: own::login::Asked::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -106,6 +109,11 @@ impl Web {
     /// Cancelled when the server retires: streams that can go on elsewhere end then.
     pub(crate) fn closing(&self) -> CancellationToken {
         self.inner.closing.clone()
+    }
+
+    /// Browser logins that were asked for.
+    pub(crate) fn asked(&self) -> &own::login::Asked {
+        &self.inner.asked
     }
 
     /// Signatures of URLs that are opened without a token.

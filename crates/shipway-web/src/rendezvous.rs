@@ -79,7 +79,11 @@ async fn read_secret<S: AsyncRead + Unpin>(client: &mut S) -> io::Result<(String
     }
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(client: S, mut attached: Attached, first: Vec<u8>) -> io::Result<()> {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    client: S,
+    mut attached: Attached,
+    first: Vec<u8>,
+) -> io::Result<()> {
     let (mut from_client, to_client) = tokio::io::split(client);
     let pty = attached.pty;
     let (from_dyno, to_dyno) = tokio::io::split(&mut attached.stream);

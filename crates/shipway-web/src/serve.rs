@@ -63,11 +63,8 @@ pub fn bind_socket(home: &Path) -> io::Result<UnixListener> {
 /// Serves all doors until `lifecycle` retires and its last connection has ended.
 pub async fn serve_api(web: Web, listeners: Listeners, lifecycle: Lifecycle) {
     let router = web.router();
-    let options = Options {
-        stalled_timeout: Some(STALLED),
-        raw: Some(rendezvous::handler(web.clone())),
-        ..Options::default()
-    };
+    let options =
+        Options { stalled_timeout: Some(STALLED), raw: Some(rendezvous::handler(web.clone())), ..Options::default() };
     let mut serving = tokio::task::JoinSet::new();
     for listener in listeners.tcp {
         let router = router.clone();

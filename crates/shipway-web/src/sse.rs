@@ -64,7 +64,9 @@ pub(crate) fn stream() -> (Events, Response) {
 /// A response of any type that is written piece by piece.
 pub(crate) fn chunks(content_type: &'static str) -> (mpsc::Sender<Bytes>, Response) {
     let (pieces, mut rest) = mpsc::channel::<Bytes>(PIECES);
-    let body = futures::stream::poll_fn(move |cx| rest.poll_recv(cx).map(|piece| piece.map(Ok::<_, std::convert::Infallible>)));
+    let body = futures::stream::poll_fn(move |cx| {
+        rest.poll_recv(cx).map(|piece| piece.map(Ok::<_, std::convert::Infallible>))
+    });
     let mut response = Response::new(Body::from_stream(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     // nginx and its like gather answers unless they are told not to.

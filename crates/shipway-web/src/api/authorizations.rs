@@ -144,19 +144,7 @@ pub async fn end_token(call: Call) -> Result<Answer> {
     let found = call.platform().tokens(&call.caller)?.into_iter().find(|t| Some(t.id) == wanted);
     let token = found.ok_or_else(|| ApiError::missing("token"))?;
     let token = call.platform().revoke_token(&call.caller, token.id).await?;
-    let shown = present::authorization(&mut People::new(&call.web), &token, None, call.platform().now());
-    Ok(Answer::ok(serde_json::json!({
-        "access_token": shown["access_token"],
-        "authorization": { "id": token.id },
-        "client": null,
-        "created_at": shown["created_at"],
-        "grant": { "code": "", "type": "authorization_code" },
-        "id": token.id,
-        "refresh_token": { "expires_in": null, "id": token.id, "token": "" },
-        "session": { "id": token.id },
-        "updated_at": shown["updated_at"],
-        "user": { "id": token.account },
-    })))
+    Ok(Answer::ok(present::token(&token, call.platform().now())))
 }
 
 fn answer(call: &Call, token: &Token, secret: Option<&str>) -> Result<Answer> {

@@ -1,7 +1,34 @@
+//! What the Platform API has no words for: operations, this machine's sessions, users, and logging in by a browser.
+//!
+//! Served under `/shipway/v1` for the `shipway` command and whoever scripts it; `/auth` is where the Heroku CLI's own
+//! browser login asks.
+
+mod apps;
+mod events;
+pub(crate) mod login;
+mod operations;
+mod session;
+mod status;
+mod users;
+
 use crate::Web;
 use axum::Router;
+use axum::routing::{get, post};
 
 /// The routes of this door.
+#[rustfmt::skip]
 pub fn routes(_: &Web) -> Router<Web> {
     Router::new()
+        .route("/shipway/v1/session", post(session::create))
+        .route("/shipway/v1/status", get(status::show))
+        .route("/shipway/v1/events", get(events::follow))
+        .route("/shipway/v1/users", get(users::list).post(users::create))
+        .route("/shipway/v1/operations", get(operations::list))
+        .route("/shipway/v1/operations/{operation}", get(operations::info))
+        .route("/shipway/v1/operations/{operation}/actions/cancel", post(operations::cancel))
+        .route("/shipway/v1/apps/{app}/builds", get(apps::builds))
+        .route("/shipway/v1/apps/{app}/redeploy", post(apps::redeploy))
+        .route("/shipway/v1/apps/{app}/settings", get(apps::settings).patch(apps::set))
+        .route("/auth", post(login::begin))
+        .route("/auth/wait", get(login::wait))
 }

@@ -47,7 +47,7 @@ pub fn authorization(people: &mut People<'_>, token: &Token, secret: Option<&str
     user["full_name"] = Value::Null;
     json!({
         "access_token": {
-            "expires_in": token.expires_at.map(|at| at.as_second().saturating_sub(now.as_second()).max(0)),
+            "expires_in": expires_in(token, now),
             "id": token.id,
             "token": secret.unwrap_or(&token.hint),
             "version": 1,
@@ -70,10 +70,31 @@ pub fn session(token: &Token, now: Timestamp) -> Value {
     json!({
         "created_at": time(token.created_at),
         "description": token.description,
-        "expires_in": token.expires_at.map(|at| at.as_second().saturating_sub(now.as_second()).max(0)),
+        "expires_in": expires_in(token, now),
         "id": token.id,
         "updated_at": time(token.updated_at),
     })
+}
+
+/// A token that was ended, as its DELETE answers it. There are no grants and no refresh tokens.
+pub fn token(token: &Token, now: Timestamp) -> Value {
+    json!({
+        "access_token": { "expires_in": expires_in(token, now), "id": token.id, "token": token.hint },
+        "authorization": { "id": token.id },
+        "client": null,
+        "created_at": time(token.created_at),
+        "grant": { "code": "", "type": "authorization_code" },
+        "id": token.id,
+        "refresh_token": { "expires_in": null, "id": token.id, "token": "", "version": 1 },
+        "session": { "id": token.id },
+        "updated_at": time(token.updated_at),
+        "user": { "id": token.account },
+    })
+}
+
+/// Seconds until a token ends; `None` is never.
+fn expires_in(token: &Token, now: Timestamp) -> Option<i64> {
+    token.expires_at.map(|at| at.as_second().saturating_sub(now.as_second()).max(0))
 }
 
 /// An SSH key.

@@ -9,7 +9,7 @@ mod dyno;
 mod formation;
 mod release;
 
-pub use account::{account, authorization, key, session};
+pub use account::{account, authorization, key, session, token};
 pub use app::{app, buildpack_installation, collaborator, default_domain, domain, filtered_app, owner};
 pub use build::{build, slug, source};
 pub use catalog::{REGIONS, STACKS, account_feature, app_feature, buildpack, dyno_size, region, stack};
@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 /// A moment as the API writes it: `2026-01-01T12:00:00Z`.
-fn time(t: Timestamp) -> Value {
+pub fn time(t: Timestamp) -> Value {
     t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()
 }
 

@@ -13,7 +13,9 @@ async fn a_push_deploys_and_shows_its_transcript() {
     let commit = checkout.commit("web: listen\n");
     let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop"), "main"]).await;
     assert!(pushed, "{screen}");
-    for line in ["remote: -----> Procfile app detected", "remote:        Released v", "http://shop.localhost:8080/ deployed"] {
+    for line in
+        ["remote: -----> Procfile app detected", "remote:        Released v", "http://shop.localhost:8080/ deployed"]
+    {
         assert!(screen.contains(line), "{line:?} is not in\n{screen}");
     }
     // main and master are one branch, and both are what runs.
@@ -91,10 +93,7 @@ async fn a_second_push_waits_and_says_behind_whom() {
         let checkout = checkout.clone();
         async move { checkout.run(&["push", &checkout.remote("shop"), "main"]).await }
     });
-    until("the first build runs", async || {
-        stage.platform.store().read(|c| c.builds(app.id)).unwrap().pop()
-    })
-    .await;
+    until("the first build runs", async || stage.platform.store().read(|c| c.builds(app.id)).unwrap().pop()).await;
     let other = stage.checkout();
     other.commit("web: listen\n");
     let second = tokio::spawn(async move { other.run(&["push", &other.remote("shop"), "main"]).await });
@@ -120,7 +119,8 @@ async fn a_deploy_goes_on_when_its_pusher_is_gone() {
     checkout.commit("web: listen; echo slow-build\n");
     let mut push = checkout.git(&["push", "-q", &checkout.remote("shop"), "main"]);
     let mut push = push.process_group(0).spawn().unwrap();
-    let build = until("the build runs", async || stage.platform.store().read(|c| c.builds(app.id)).unwrap().pop()).await;
+    let build =
+        until("the build runs", async || stage.platform.store().read(|c| c.builds(app.id)).unwrap().pop()).await;
     // Git talks to servers by a process of its own: both go.
     let group = rustix::process::Pid::from_child(&push);
     rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
@@ -147,7 +147,10 @@ async fn attack_13_strangers_and_onlookers_do_not_push() {
     checkout.token = token;
     for verb in [["push", &remote, "main"], ["fetch", &remote, "main"]] {
         let (done, screen) = checkout.run(&verb).await;
-        assert!(!done && screen.contains("there is no app `shop` here that you (stranger@example.org) can see"), "{screen}");
+        assert!(
+            !done && screen.contains("there is no app `shop` here that you (stranger@example.org) can see"),
+            "{screen}"
+        );
     }
     assert!(stage.platform.store().read(|c| c.builds(app.id)).unwrap().is_empty());
     let plain = stage.get("/shop.git/info/refs?service=git-receive-pack", &[]).await;

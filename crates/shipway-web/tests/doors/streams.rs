@@ -139,7 +139,8 @@ async fn an_output_is_read_while_it_grows_and_is_not_found_before_it_has_begun()
     let checkout = stage.checkout();
     checkout.commit("web: listen; echo slow-build\n");
     let mut push = checkout.git(&["push", "-q", &checkout.remote("shop"), "main"]).spawn().unwrap();
-    let build = until("the build runs", async || stage.platform.store().read(|c| c.builds(app.id)).unwrap().pop()).await;
+    let build =
+        until("the build runs", async || stage.platform.store().read(|c| c.builds(app.id)).unwrap().pop()).await;
     let url = stage.web.signed().output(build.id.0);
     let screen = stage.home.path().join("screen");
     let mut reading = Command::new("curl").args(["-sSN", &stage.url(&url), "-o"]).arg(&screen).spawn().unwrap();

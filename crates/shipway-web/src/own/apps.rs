@@ -1,0 +1,77 @@
+//! What an app has beyond Heroku's: its builds in one list, a redeploy, settings.
+
+use crate::present::{self, People};
+use crate::{Answer, ApiError, Call, Result};
+use serde_json::{Value, json};
+use shipway_domain::ProcessType;
+use shipway_engine::{Outcome, UpdateApp};
+use shipway_store::AppSettings;
+use std::time::Duration;
+
+/// How long a redeploy is waited for before its answer says where to follow it: clients give up after 60 s.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// GET /shipway/v1/apps/{app}/builds: newest first.
+pub async fn builds(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let builds = call.platform().store().read(|c| c.builds(app.id))?;
+    let mut people = People::new(&call.web);
+    let shown = builds.iter().rev().map(|build| present::build(&call.web, &call.origin, &mut people, &app, build));
+    Ok(Answer::ok(shown.collect()))
+}
+
+/// POST /shipway/v1/apps/{app}/redeploy: releases the running code again. `version` is there once it serves.
+pub async fn redeploy(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let (_, operation) = call.platform().redeploy(&call.caller, &app).await?;
+    let body = |version: Option<u64>| json!({ "app": { "id": app.id, "name": app.name }, "operation": { "id": operation }, "version": version });
+    match tokio::time::timeout(PATIENCE, call.platform().live(operation)).await {
+        Ok(outcome) => match outcome? {
+            Outcome::Live { release } => Ok(Answer::created(body(release.map(|release| release.version)))),
+            Outcome::Failed { message } => Err(ApiError::invalid(message)),
+        },
+        Err(_) => Ok(Answer::accepted(body(None))),
+    }
+}
+
+fn show(settings: &AppSettings) -> Value {
+    json!(settings)
+}
+
+/// GET /shipway/v1/apps/{app}/settings
+pub async fn settings(call: Call) -> Result<Answer> {
+    Ok(Answer::ok(show(&call.app()?.settings)))
+}
+
+/// PATCH /shipway/v1/apps/{app}/settings `{health_check_path?, overlap?, store_other_branches?, release_phase_last?}`:
+/// fields that are not named stay. `health_check_path: ""` goes back to "a bound port is healthy".
+pub async fn set(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let payload = call.payload()?;
+    let mut settings = app.settings.clone();
+    if let Some(path) = payload.text("health_check_path")? {
+        if !path.is_empty() && !path.starts_with('/') {
+            return Err(ApiError::invalid(format!("`health_check_path` must begin with a slash: /{path}")));
+        }
+        settings.health_check_path = Some(path).filter(|path| !path.is_empty());
+    }
+    if let Some(overlap) = payload.object("overlap")? {
+        for name in overlap.names() {
+            let wanted = overlap.flag(name)?;
+            let process_type = ProcessType::parse(name)?;
+            match wanted {
+                Some(wanted) => settings.overlap.insert(process_type, wanted),
+                None => settings.overlap.remove(&process_type),
+            };
+        }
+    }
+    if let Some(store) = payload.flag("store_other_branches")? {
+        settings.store_other_branches = store;
+    }
+    if let Some(last) = payload.flag("release_phase_last")? {
+        settings.release_phase_last = last;
+    }
+    let change = UpdateApp { settings: Some(settings), ..UpdateApp::default() };
+    let app = call.platform().update_app(&call.caller, &app, change).await?;
+    Ok(Answer::ok(show(&app.settings)))
+}

@@ -1,0 +1,37 @@
+//! Accounts of the platform.
+
+use crate::present::time;
+use crate::{Answer, ApiError, Call, Result};
+use serde_json::{Value, json};
+use shipway_domain::Email;
+use shipway_store::Account;
+
+fn show(account: &Account) -> Value {
+    json!({
+        "id": account.id,
+        "email": account.email,
+        "name": account.name,
+        "admin": account.admin,
+        "created_at": time(account.created_at),
+    })
+}
+
+/// GET /shipway/v1/users: everybody, for administrators; yourself, for everybody else.
+pub async fn list(call: Call) -> Result<Answer> {
+    let actor = &call.caller.actor;
+    let accounts = call.platform().store().read(|c| c.accounts())?;
+    let visible = accounts.iter().filter(|account| actor.admin || account.id == actor.account);
+    Ok(Answer::ok(visible.map(show).collect()))
+}
+
+/// POST /shipway/v1/users `{email, name?, admin?}`: the answer holds the new account's token, which is shown once.
+pub async fn create(call: Call) -> Result<Answer> {
+    let payload = call.payload()?;
+    let email = Email::parse(&payload.required("email")?).map_err(ApiError::from)?;
+    let name = payload.text("name")?;
+    let admin = payload.flag("admin")?.unwrap_or(false);
+    let (account, token) = call.platform().add_account(&call.caller, &email, name.as_deref(), admin).await?;
+    let mut body = show(&account);
+    body["token"] = token.into();
+    Ok(Answer::created(body))
+}
