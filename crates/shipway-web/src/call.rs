@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use serde_json::Value;
+use shipway_domain::admission::Scope;
 use shipway_domain::{NameOrId, TokenId};
 use shipway_engine::Platform;
 use shipway_engine::ports::Caller;
@@ -101,6 +102,30 @@ impl Open {
 }
 
 impl Call {
+    /// Passes tokens that may look at what else the account has. One for CI, or one that only says who somebody is, may
+    /// not. Errors: 403.
+    pub fn may_read_account(&self) -> Result<()> {
+        match &self.caller.actor.scope {
+            Scope::Deploy { .. } | Scope::Identity => Err(self.out_of_scope("read your account's keys and tokens")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Passes tokens that may change what the account has. Errors: 403.
+    pub fn may_change_account(&self) -> Result<()> {
+        match &self.caller.actor.scope {
+            Scope::Global | Scope::WriteProtected => Ok(()),
+            _ => Err(self.out_of_scope("change your account")),
+        }
+    }
+
+    fn out_of_scope(&self, what: &str) -> ApiError {
+        let scope = self.caller.actor.scope.text();
+        ApiError::forbidden(format!(
+            "The token that was used may not {what}: its scope is {scope}. Use one with the scope global."
+        ))
+    }
+
     /// The app of the path. What may not be seen does not exist.
     pub fn app(&self) -> Result<App> {
         Ok(self.platform().app(&self.caller, &NameOrId::parse(self.parameter("app")))?)

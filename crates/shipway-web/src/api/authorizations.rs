@@ -16,6 +16,7 @@ const FIELDS: &[(&str, fn(&Token) -> Key)] =
 
 /// GET /oauth/authorizations
 pub async fn list(call: Call) -> Result<Answer> {
+    call.may_read_account()?;
     let mut tokens = call.platform().tokens(&call.caller)?;
     tokens.retain(|t| t.kind == TokenKind::Authorization);
     let (mut people, now) = (People::new(&call.web), call.platform().now());
@@ -51,15 +52,6 @@ pub async fn create(open: Open) -> Result<Answer> {
 /// The narrowest scope that holds all that were asked for. Heroku's form each other's supersets in one chain, but for
 /// reading secrets and writing without them, which together are all.
 fn scope(open: &Open, caller: &Caller, payload: &Payload) -> Result<Scope> {
-    let rank = |s: &Scope| match s {
-        Scope::Deploy { .. } => 0,
-        Scope::Identity => 1,
-        Scope::Read => 2,
-        Scope::ReadProtected => 3,
-        Scope::Write => 4,
-        Scope::WriteProtected => 5,
-        Scope::Global => 6,
-    };
     let asked = payload.texts("scope")?.unwrap_or_default();
     let mut scopes = Vec::new();
     for text in asked.iter().flat_map(|s| s.split(',')).map(str::trim).filter(|s| !s.is_empty()) {
@@ -80,7 +72,33 @@ fn scope(open: &Open, caller: &Caller, payload: &Payload) -> Result<Scope> {
     if scopes.contains(&Scope::ReadProtected) && scopes.contains(&Scope::Write) {
         scopes.push(Scope::WriteProtected);
     }
-    Ok(scopes.into_iter().max_by_key(rank).unwrap_or(Scope::Global))
+    let wanted = scopes.into_iter().max_by_key(rank).unwrap_or(Scope::Global);
+    within(&caller.actor.scope, &wanted)?;
+    Ok(wanted)
+}
+
+fn rank(scope: &Scope) -> u8 {
+    match scope {
+        Scope::Deploy { .. } => 0,
+        Scope::Identity => 1,
+        Scope::Read => 2,
+        Scope::ReadProtected => 3,
+        Scope::Write => 4,
+        Scope::WriteProtected => 5,
+        Scope::Global => 6,
+    }
+}
+
+/// No token makes or shows one that reaches further than itself.
+fn within(own: &Scope, wanted: &Scope) -> Result<()> {
+    if rank(wanted) <= rank(own) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(format!(
+        "The token that was used has the scope {}; it cannot give one with the scope {}.",
+        own.text(),
+        wanted.text()
+    )))
 }
 
 /// GET /oauth/authorizations/{authorization}; `~` is the one that was shown.
@@ -104,6 +122,7 @@ pub async fn update(call: Call) -> Result<Answer> {
 /// POST /oauth/authorizations/{authorization}/actions/regenerate-tokens
 pub async fn rotate(call: Call) -> Result<Answer> {
     let token = find(&call, TokenKind::Authorization)?;
+    within(&call.caller.actor.scope, &token.scope)?;
     let (token, secret) = call.platform().rotate_token(&call.caller, token.id).await?;
     answer(&call, &token, Some(&secret))
 }
@@ -111,12 +130,13 @@ pub async fn rotate(call: Call) -> Result<Answer> {
 /// DELETE /oauth/authorizations/{authorization}
 pub async fn revoke(call: Call) -> Result<Answer> {
     let token = find(&call, TokenKind::Authorization)?;
-    let token = call.platform().revoke_token(&call.caller, token.id).await?;
+    let token = end(&call, token).await?;
     answer(&call, &token, None)
 }
 
 /// GET /oauth/sessions
 pub async fn sessions(call: Call) -> Result<Answer> {
+    call.may_read_account()?;
     let mut tokens = call.platform().tokens(&call.caller)?;
     tokens.retain(|t| t.kind == TokenKind::Session);
     let now = call.platform().now();
@@ -125,8 +145,7 @@ pub async fn sessions(call: Call) -> Result<Answer> {
 
 /// DELETE /oauth/sessions/{authorization}; `~` is the one that was shown.
 pub async fn end_session(call: Call) -> Result<Answer> {
-    let token = find(&call, TokenKind::Session)?;
-    let token = call.platform().revoke_token(&call.caller, token.id).await?;
+    let token = end(&call, find(&call, TokenKind::Session)?).await?;
     Ok(Answer::ok(present::session(&token, call.platform().now())))
 }
 
@@ -142,9 +161,16 @@ pub async fn exchange(_: Call) -> Result<Answer> {
 pub async fn end_token(call: Call) -> Result<Answer> {
     let wanted = wanted(&call);
     let found = call.platform().tokens(&call.caller)?.into_iter().find(|t| Some(t.id) == wanted);
-    let token = found.ok_or_else(|| ApiError::missing("token"))?;
-    let token = call.platform().revoke_token(&call.caller, token.id).await?;
+    let token = end(&call, found.ok_or_else(|| ApiError::missing("token"))?).await?;
     Ok(Answer::ok(present::token(&token, call.platform().now())))
+}
+
+/// Ends a token. Every token may end itself.
+async fn end(call: &Call, token: Token) -> Result<Token> {
+    if token.id != call.token {
+        call.may_change_account()?;
+    }
+    Ok(call.platform().revoke_token(&call.caller, token.id).await?)
 }
 
 fn answer(call: &Call, token: &Token, secret: Option<&str>) -> Result<Answer> {
@@ -162,6 +188,9 @@ fn wanted(call: &Call) -> Option<TokenId> {
 /// One of the caller's own. Clients tell the two kinds apart by the noun of a 404.
 fn find(call: &Call, kind: TokenKind) -> Result<Token> {
     let wanted = wanted(call);
+    if wanted != Some(call.token) {
+        call.may_read_account()?;
+    }
     let noun = if kind == TokenKind::Session { "session" } else { "authorization" };
     let found = call.platform().tokens(&call.caller)?.into_iter().find(|t| t.kind == kind && Some(t.id) == wanted);
     found.ok_or_else(|| ApiError::missing(noun))

@@ -3,6 +3,7 @@
 use crate::range::Key;
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::Value;
+use shipway_domain::admission::Trigger;
 use shipway_store::App;
 
 const FIELDS: &[(&str, fn(&Value) -> Key)] = &[
@@ -35,6 +36,7 @@ pub async fn add(call: Call) -> Result<Answer> {
 pub async fn update(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let domain = find(&call, &app)?;
+    call.platform().admit(&call.caller, Trigger::Domain, &app).await?;
     refuse_endpoint(&call.payload()?)?;
     Ok(Answer::ok(domain))
 }

@@ -6,7 +6,7 @@ use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::{Value, json};
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::{ProcessType, ReleaseId};
-use shipway_engine::{RunOrder, Which};
+use shipway_engine::{Kind, RunOrder, Which};
 use shipway_store::{App, Dyno};
 use std::collections::{BTreeMap, HashMap};
 
@@ -96,14 +96,23 @@ pub async fn stop_type(call: Call) -> Result<Answer> {
 async fn restart(call: &Call, which: impl FnOnce(&Call, &App) -> Result<Which>) -> Result<Answer> {
     let app = call.app()?;
     let which = which(call, &app)?;
-    call.platform().restart(&call.caller, &app, which).await?;
-    Ok(Answer::accepted(json!({})))
+    let done = call.platform().restart(&call.caller, &app, which.clone()).await;
+    accepted(&which, done)
 }
 
 async fn stop(call: &Call, which: impl FnOnce(&Call, &App) -> Result<Which>) -> Result<Answer> {
     let app = call.app()?;
     let which = which(call, &app)?;
-    call.platform().stop_dynos(&call.caller, &app, which).await?;
+    let done = call.platform().stop_dynos(&call.caller, &app, which.clone()).await;
+    accepted(&which, done)
+}
+
+/// A process type that exists and has no dyno at the moment is done with.
+fn accepted(which: &Which, done: shipway_engine::Result<()>) -> Result<Answer> {
+    match (which, done) {
+        (Which::Type(_), Err(e)) if e.kind == Kind::NotFound => {}
+        (_, done) => done?,
+    }
     Ok(Answer::accepted(json!({})))
 }
 

@@ -18,6 +18,7 @@ pub async fn one_of_account(call: Call) -> Result<Answer> {
 
 /// PATCH /account/features/{feature}
 pub async fn set_of_account(call: Call) -> Result<Answer> {
+    call.may_change_account()?;
     let feature = matching(&call, present::account_feature())?;
     if wanted(&call)? { Ok(Answer::ok(feature)) } else { Err(ApiError::invalid("That feature is always on here.")) }
 }

@@ -33,5 +33,6 @@ pub async fn remove(call: Call) -> Result<Answer> {
 }
 
 fn own(call: &Call) -> Result<Vec<Key>> {
+    call.may_read_account()?;
     Ok(call.platform().store().read(|c| c.keys_of(call.caller.actor.account))?)
 }

@@ -248,6 +248,7 @@ async fn processes(c: &mut Client<'_>) {
     c.call(202, "POST", stop, &["shop", run["name"].as_str().unwrap()], Value::Null).await;
     c.call(202, "POST", "/apps/{app}/formations/{type}/actions/stop", &["shop", "web"], Value::Null).await;
     c.call(202, "DELETE", "/apps/{app}/formations/{type}", &["shop", "web"], Value::Null).await;
+    c.world.up("shop", "web.1").await;
     c.call(202, "DELETE", one, &["shop", "web.1"], Value::Null).await;
     c.call(202, "DELETE", "/apps/{app}/dynos", &["shop"], Value::Null).await;
 

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -225,6 +226,18 @@ impl World {
         self.platform.add_collaborator(&owner, &app, "collaborator@example.org").await.unwrap();
         self.platform.add_domain(&owner, &app, &format!("{name}.example.com")).await.unwrap();
         app.id
+    }
+
+    /// Waits until a dyno is up.
+    pub async fn up(&self, app: &str, dyno: &str) {
+        let mut events = self.platform.events();
+        let path = format!("/apps/{app}/dynos/{dyno}");
+        let up = async {
+            while self.call(Person::Owner, "GET", &path, &Value::Null).await.json()["state"] != "up" {
+                let _ = tokio::time::timeout(Duration::from_millis(100), events.recv()).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), up).await.unwrap_or_else(|_| panic!("{dyno} is not up"));
     }
 
     pub fn token(&self, person: Person) -> Option<&str> {
