@@ -24,6 +24,14 @@ impl Platform {
         Ok(self.store().read(|c| c.config_vars(app.id))?)
     }
 
+    /// The same for somebody who looks at values on a page; which ones goes into the ledger. `name`: one, or all.
+    pub async fn reveal_config_vars(&self, caller: &Caller, app: &App, name: Option<&str>) -> Result<ConfigVars> {
+        let vars = self.config_vars(caller, app)?;
+        let entry = self.entry(caller, Some(app), "config-revealed", serde_json::json!({ "name": name }));
+        self.store().write(move |c| c.record(&entry)).await?;
+        Ok(vars)
+    }
+
     /// Sets and (with `None`) removes config vars, and returns all of them. A release exists when it returns; it goes
     /// live on its own. Errors: illegal names, values with NUL, too much.
     pub async fn set_config_vars(

@@ -41,6 +41,23 @@ impl Origin {
         format!("{}://{}{path}", if self.tls { "https" } else { "http" }, self.authority)
     }
 
+    /// Whether it came by TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Whether it came to this machine by a name that only this machine has.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.authority.parse::<Authority>().map(|a| a.host().to_ascii_lowercase()).unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    /// The same place by TLS: the port speaks both.
+    pub fn secure_url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.authority)
+    }
+
     /// `HOST:PORT`. The port is always there: rendezvous clients have no default.
     pub fn host_and_port(&self) -> String {
         match self.authority.parse::<Authority>() {

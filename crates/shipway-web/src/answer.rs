@@ -1,5 +1,6 @@
 //! Answers: JSON with a status, and the headers that every answer has.
 
+use crate::limits::Remaining;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -68,10 +69,12 @@ impl IntoResponse for Answer {
     }
 }
 
-/// Gives every answer of every door its `Request-Id`, and answers 304 to who has the body already.
-pub(crate) async fn finish(request: Request, next: Next) -> Response {
+/// Gives every answer of every door its `Request-Id`, those of known people what is left of their calls, and answers 304 to who has the body already.
+pub(crate) async fn finish(mut request: Request, next: Next) -> Response {
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let known = request.headers().get(header::IF_NONE_MATCH).cloned().filter(|_| readable);
+    let remaining = Remaining::default();
+    request.extensions_mut().insert(remaining.clone());
     let mut response = next.run(request).await;
     if let (Some(known), Some(tag)) = (known, response.headers().get(header::ETAG))
         && response.status().is_success()
@@ -81,6 +84,9 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         *response.body_mut() = Body::empty();
         response.headers_mut().remove(header::CONTENT_LENGTH);
         response.headers_mut().remove(header::CONTENT_TYPE);
+    }
+    if let Some(left) = remaining.0.get() {
+        response.headers_mut().insert("ratelimit-remaining", HeaderValue::from(*left));
     }
     if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
         response.headers_mut().insert("request-id", id);

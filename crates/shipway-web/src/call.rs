@@ -2,6 +2,7 @@
 
 use crate::address::Origin;
 use crate::auth::authenticate;
+use crate::limits::Remaining;
 use crate::payload::Payload;
 use crate::range::{Key, Range};
 use crate::{Answer, ApiError, Result, Web};
@@ -29,6 +30,7 @@ pub struct Open {
     pub headers: HeaderMap,
     /// Between whom; none over the socket for this machine's users.
     pub connection: Option<ConnInfo>,
+    target: String,
     parameters: Vec<(String, String)>,
     query: Vec<(String, String)>,
     body: Bytes,
@@ -59,11 +61,12 @@ impl Open {
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect();
+        let target = parts.uri.path_and_query().map_or_else(String::new, |target| target.to_string());
         let query = form_fields(parts.uri.query().unwrap_or_default());
         let origin = Origin::of(&parts, web.base());
         let connection = parts.extensions.get::<ConnInfo>().copied();
         let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|e| unread(&e))?;
-        Ok(Self { web: web.clone(), origin, headers: parts.headers, connection, parameters, query, body })
+        Ok(Self { web: web.clone(), origin, headers: parts.headers, connection, target, parameters, query, body })
     }
 
     /// The engine.
@@ -79,6 +82,23 @@ impl Open {
     /// A parameter of the query.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// A field of a form that was posted, as the browser sent it.
+    pub fn field(&self, name: &str) -> Option<String> {
+        let fields = form_fields(std::str::from_utf8(&self.body).unwrap_or_default());
+        fields.into_iter().find(|(n, _)| n == name).map(|(_, value)| value)
+    }
+
+    /// A cookie.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        let all = self.headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+        all.flat_map(|line| line.split(';')).find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// The path that was asked for, with its query.
+    pub fn target(&self) -> &str {
+        &self.target
     }
 
     /// The body as a JSON object; no body is an empty one. Errors: 400 where it is not one.
@@ -146,7 +166,11 @@ impl FromRequest<Web> for Call {
     async fn from_request(request: Request, web: &Web) -> Result<Self> {
         // Before the body: a stranger is told so without anything of his being read.
         let (caller, token) = authenticate(web, request.headers(), "api")?;
-        web.limits().take(caller.actor.account)?;
+        let left = web.limits().take(caller.actor.account)?;
+        if let Some(Remaining(remaining)) = request.extensions().get() {
+            // Set once: a request is read once.
+            let _ = remaining.set(left);
+        }
         Ok(Self { caller, token, request: Open::read(request, web).await? })
     }
 }

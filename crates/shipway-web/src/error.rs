@@ -63,6 +63,15 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Writes an error of the platform's own down for its operator; its causes never leave the server.
+    pub(crate) fn log(&self) {
+        if self.status.is_server_error() {
+            tracing::error!(error.id = self.id, cause = self.cause.as_deref().unwrap_or("-"), "{}", self.message);
+        }
+    }
+}
+
 impl From<shipway_engine::Error> for ApiError {
     fn from(e: shipway_engine::Error) -> Self {
         let status = match e.kind {
@@ -92,10 +101,7 @@ impl From<NameError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() {
-            // The one place where an error of the platform's own is logged; its causes never leave the server.
-            tracing::error!(error.id = self.id, cause = self.cause.as_deref().unwrap_or("-"), "{}", self.message);
-        }
+        self.log();
         let mut body = json!({ "id": self.id, "message": self.message });
         if let Some(resource) = self.resource {
             body["resource"] = resource.into();

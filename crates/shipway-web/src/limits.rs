@@ -4,11 +4,15 @@ use crate::{ApiError, Result};
 use axum::http::StatusCode;
 use shipway_domain::AccountId;
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 /// Calls that an account may save up, and gets back in an hour. Heroku gives 4,500; here the machine is your own.
 const PER_HOUR: f64 = 100_000.0;
+
+/// Carries the number from where a call is read to where its answer gets its headers.
+#[derive(Clone, Default)]
+pub(crate) struct Remaining(pub(crate) Arc<OnceLock<u64>>);
 
 /// A bucket per account. Lives in memory: a restart forgives.
 #[derive(Default)]
@@ -17,12 +21,12 @@ pub(crate) struct RateLimits {
 }
 
 impl RateLimits {
-    /// Takes one call out. Errors: 429.
-    pub(crate) fn take(&self, account: AccountId) -> Result<()> {
+    /// Takes one call out, and returns how many are left. Errors: 429.
+    pub(crate) fn take(&self, account: AccountId) -> Result<u64> {
         self.take_at(account, Instant::now())
     }
 
-    fn take_at(&self, account: AccountId, now: Instant) -> Result<()> {
+    fn take_at(&self, account: AccountId, now: Instant) -> Result<u64> {
         let mut buckets = self.buckets.lock().expect("no panic while counting");
         let bucket = buckets.entry(account).or_insert((PER_HOUR, now));
         let refill = now.saturating_duration_since(bucket.1).as_secs_f64() * PER_HOUR / 3600.0;
@@ -35,13 +39,13 @@ impl RateLimits {
             ));
         }
         bucket.0 -= 1.0;
-        Ok(())
+        // Never negative: a call is taken only where one is left.
+        Ok(bucket.0 as u64)
     }
 
     /// How many calls an account has left.
     pub(crate) fn remaining(&self, account: AccountId) -> u64 {
         let buckets = self.buckets.lock().expect("no panic while counting");
-        // Never negative: a call is taken only where one is left.
         buckets.get(&account).map_or(PER_HOUR, |(left, _)| *left) as u64
     }
 }

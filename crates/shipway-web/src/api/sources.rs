@@ -1,6 +1,7 @@
 //! Sources: a place to put an archive that a build then reads. The URL is the key.
 
 use crate::{Answer, ApiError, Call, Result, Web, present};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use futures::TryStreamExt;
 use serde_json::json;
@@ -21,10 +22,12 @@ pub async fn create_for_app(call: Call) -> Result<Answer> {
 /// PUT /sources/{source}/{signature}
 pub async fn upload(
     State(web): State<Web>,
-    Path((id, signature)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Answer> {
-    let id = web.signed().read_source(&id, &signature).ok_or_else(|| ApiError::missing("source"))?;
+    let missing = || ApiError::missing("source");
+    let Path((id, signature)) = path.map_err(|_| missing())?;
+    let id = web.signed().read_source(&id, &signature).ok_or_else(missing)?;
     let stream = request.into_body().into_data_stream().map_err(std::io::Error::other);
     web.platform().put_source(id, StreamReader::new(stream)).await?;
     Ok(Answer::ok(json!({})))

@@ -1,7 +1,227 @@
-use crate::Web;
-use axum::Router;
+//! The dashboard: pages for people. Handlers ask the engine, fill a view model of `shipway_dashboard`, and answer with
+//! the page that it makes; whatever they change goes through the same calls as the API.
 
-/// The routes of this door.
+mod apps;
+mod config;
+mod facts;
+mod live;
+mod logs;
+mod operations;
+mod releases;
+mod sign_in;
+mod visit;
+mod words;
+
+use crate::call::Open;
+use crate::{ApiError, Web};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use shipway_dashboard::model::{Mark, ProblemPage};
+use shipway_dashboard::{Asset, HEADERS, Method, ROUTES, path};
+use std::future::Future;
+use visit::Viewer;
+
+/// What a handler answers.
+type Page = Result<Response, ApiError>;
+
+/// The routes of this door: those of `shipway_dashboard::ROUTES`, each with its handler.
 pub fn routes(_: &Web) -> Router<Web> {
-    Router::new()
+    ROUTES.iter().fold(Router::new(), |router, route| {
+        let handler = match (route.name, route.method) {
+            ("asset", _) => get(asset),
+            (name, Method::Get) => reading(name),
+            (name, Method::Post) => acting(name),
+        };
+        router.route(route.path, handler)
+    })
+}
+
+fn reading(name: &str) -> MethodRouter<Web> {
+    match name {
+        "sign_in" => get(sign_in::form),
+        "cli_login" => look(sign_in::cli),
+        "apps" => look(apps::list),
+        "apps.events" => look(live::apps),
+        "app" => look(apps::overview),
+        "app.events" => look(live::app),
+        "releases" => look(releases::list),
+        "release" => look(releases::one),
+        "rollback.ask" => look(releases::ask_rollback),
+        "dynos" => look(apps::dynos),
+        "scale.ask" => look(apps::ask_scale),
+        "restart.ask" => look(apps::ask_restart),
+        "config" => look(config::list),
+        "config.unset.ask" => look(config::ask_unset),
+        "logs" => look(logs::page_of),
+        "logs.events" => look(live::logs),
+        "build" => look(logs::build),
+        "build.events" => look(live::build),
+        "build.output" => look(logs::build_output),
+        "activity" => look(operations::activity),
+        "app.activity" => look(operations::activity),
+        "operations" => look(operations::list),
+        "operations.events" => look(live::operations),
+        "operation" => look(operations::one),
+        "cancel.ask" => look(operations::ask_cancel),
+        other => unreachable!("the dashboard's route {other} has no handler"),
+    }
+}
+
+fn acting(name: &str) -> MethodRouter<Web> {
+    match name {
+        "sign_in.post" => post(sign_in::sign_in),
+        "sign_out" => act(sign_in::sign_out),
+        "cli_login.post" => act(sign_in::decide),
+        "rollback" => act(releases::rollback),
+        "scale" => act(apps::scale),
+        "restart" => act(apps::restart),
+        "config.reveal" => act(config::reveal),
+        "config.set" => act(config::set),
+        "config.unset" => act(config::unset),
+        "cancel" => act(operations::cancel),
+        other => unreachable!("the dashboard's route {other} has no handler"),
+    }
+}
+
+/// A page for somebody who is signed in; everybody else is asked to.
+fn look<F, Fut>(handler: F) -> MethodRouter<Web>
+where
+    F: Fn(Viewer) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Page> + Send,
+{
+    get(move |visit: Result<Open, ApiError>| async move {
+        let visit = match visit {
+            Ok(visit) => visit,
+            Err(error) => return problem(None, &error),
+        };
+        if let Some(elsewhere) = to_tls(&visit) {
+            return elsewhere;
+        }
+        match Viewer::of(visit) {
+            Ok(viewer) => answer(viewer, handler, false).await,
+            Err(visit) => see_other(&format!("{}?next={}", path("sign_in", &[]), encoded(visit.target()))),
+        }
+    })
+}
+
+/// An act of somebody who is signed in, by a form of ours.
+fn act<F, Fut>(handler: F) -> MethodRouter<Web>
+where
+    F: Fn(Viewer) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Page> + Send,
+{
+    post(move |visit: Result<Open, ApiError>| async move {
+        match visit.map(Viewer::of) {
+            Ok(Ok(viewer)) => answer(viewer, handler, true).await,
+            Ok(Err(_)) => {
+                let message = "Your session has ended, so nothing was done. Sign in and repeat it.";
+                problem(None, &ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
+            }
+            Err(error) => problem(None, &error),
+        }
+    })
+}
+
+async fn answer<F, Fut>(viewer: Viewer, handler: F, acts: bool) -> Response
+where
+    F: Fn(Viewer) -> Fut,
+    Fut: Future<Output = Page>,
+{
+    let shell = viewer.shell();
+    if acts && let Err(error) = viewer.check_form() {
+        return problem(Some(shell), &error);
+    }
+    handler(viewer).await.unwrap_or_else(|error| problem(Some(shell), &error))
+}
+
+/// A token must not cross a network in the clear: the same port speaks TLS.
+fn to_tls(visit: &Open) -> Option<Response> {
+    if visit.origin.is_tls() || visit.origin.is_loopback() || visit.connection.is_none() {
+        return None;
+    }
+    Some(see_other(&visit.origin.secure_url(visit.target())))
+}
+
+/// A whole page of the viewer's.
+fn page(viewer: &Viewer, text: String) -> Page {
+    let mut response = html(StatusCode::OK, text);
+    viewer.seen(&mut response);
+    Ok(response)
+}
+
+/// On to where the result of an act can be seen, with a sentence about it.
+fn done(viewer: &Viewer, to: &str, mark: Mark, text: &str) -> Page {
+    let mut response = see_other(to);
+    viewer.tell(&mut response, mark, text);
+    Ok(response)
+}
+
+fn see_other(to: &str) -> Response {
+    let mut response = html(StatusCode::SEE_OTHER, String::new());
+    if let Ok(to) = HeaderValue::try_from(to) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    response
+}
+
+fn html(status: StatusCode, text: String) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The page of a request that could not be answered as it was meant.
+fn problem(shell: Option<shipway_dashboard::model::Shell>, error: &ApiError) -> Response {
+    error.log();
+    let next = match error.status() {
+        StatusCode::NOT_FOUND => "Check the address. What was destroyed or never shared with you looks the same from here.",
+        StatusCode::UNAUTHORIZED => "Sign in and try again.",
+        StatusCode::FORBIDDEN => "Ask whoever the sentence names, or go back.",
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "Wait a moment and try again.",
+        status if status.is_server_error() => "Try again; if it stays, tell whoever runs this Shipway.",
+        _ => "Go back, change it, and try again.",
+    };
+    let home = if shell.is_some() { ("All apps".into(), path("apps", &[])) } else { ("Sign in".into(), path("sign_in", &[])) };
+    let model = ProblemPage {
+        shell,
+        status: error.status().as_u16(),
+        what: error.message().to_string(),
+        next: vec![next.into()],
+        commands: Vec::new(),
+        links: vec![home],
+        ask: Vec::new(),
+        request_id: None,
+    };
+    html(error.status(), shipway_dashboard::problem(&model))
+}
+
+async fn asset(Path(file): Path<String>) -> Response {
+    let Some(asset) = shipway_dashboard::asset(&file) else {
+        return ApiError::missing("file").into_response();
+    };
+    let mut response = Response::new(Body::from(asset.body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(Asset::CACHE_CONTROL));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// `text` as one value of a query.
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+        out
+    })
 }

@@ -11,6 +11,8 @@ mod session;
 mod status;
 mod users;
 
+pub(crate) use operations::{at_step, waits_for};
+
 use crate::Web;
 use axum::Router;
 use axum::routing::{get, post};

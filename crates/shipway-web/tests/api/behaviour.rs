@@ -1,1 +1,186 @@
-//! Soon.
+//! What the API's clients rely on beside the JSON: headers, spellings of credentials, pages of lists, warnings.
+
+use crate::support::{Person, World};
+use axum::body::Body;
+use axum::http::Request;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+
+const NOTHING: Value = Value::Null;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_in_every_spelling() {
+    let world = World::new().await;
+    let token = world.token(Person::Owner).unwrap();
+    let basic = |s: String| format!("Basic {}", BASE64_STANDARD.encode(s));
+    for (value, status) in [
+        (format!("Bearer {token}"), 200),
+        (basic(format!(":{token}")), 200),
+        (basic(format!("heroku:{token}")), 200),
+        (basic(format!("owner@example.org:{token}")), 200),
+        (format!("Bearer {token}x"), 401),
+        ("Bearer".into(), 401),
+        (basic("owner@example.org:correct horse battery".into()), 401),
+    ] {
+        let reply = world.call_with(Person::Nobody, "GET", "/account", &NOTHING, &[("authorization", &value)]).await;
+        assert_eq!(reply.status.as_u16(), status, "{value}");
+        if status == 401 {
+            assert_eq!(reply.json()["id"], "unauthorized");
+            assert!(reply.header("www-authenticate").is_some());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn login_with_a_password_and_logout() {
+    let world = World::new().await;
+    world.platform.set_password(&world.caller(Person::Owner), "correct horse battery").await.unwrap();
+    let body = json!({ "description": "Heroku CLI login", "expires_in": 2_592_000, "scope": ["global"] });
+    let login = async |password: &str| {
+        let value = format!("Basic {}", BASE64_STANDARD.encode(format!("owner@example.org:{password}")));
+        let headers = [("authorization", value.as_str())];
+        world.call_with(Person::Nobody, "POST", "/oauth/authorizations", &body, &headers).await
+    };
+    assert_eq!(login("wrong horse battery").await.status, 401);
+    let reply = login("correct horse battery").await;
+    assert_eq!(reply.status, 201, "{}", reply.text);
+    let made = reply.json();
+    assert_eq!(made["user"]["email"], "owner@example.org");
+    let token = format!("Bearer {}", made["access_token"]["token"].as_str().unwrap());
+    let as_new = [("authorization", token.as_str())];
+    let own = world.call_with(Person::Nobody, "GET", "/oauth/authorizations/~", &NOTHING, &as_new).await.json();
+    assert_eq!(own["id"], made["id"]);
+
+    // What `heroku logout` does: no session, so the authorization whose hint fits the token.
+    let session = world.call_with(Person::Nobody, "DELETE", "/oauth/sessions/~", &NOTHING, &as_new).await;
+    assert_eq!((session.status.as_u16(), &session.json()["resource"]), (404, &json!("session")));
+    let hint = own["access_token"]["token"].as_str().unwrap().to_string();
+    let (head, tail) = hint.split_once("**********").unwrap();
+    assert!(token[7..].starts_with(head) && token.ends_with(tail));
+    let path = format!("/oauth/authorizations/{}", own["id"].as_str().unwrap());
+    assert_eq!(world.call_with(Person::Nobody, "DELETE", &path, &NOTHING, &as_new).await.status, 200);
+    assert_eq!(world.call_with(Person::Nobody, "GET", "/account", &NOTHING, &as_new).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_gives_no_wider_one() {
+    let world = World::new().await;
+    let make = async |headers: &[(&str, &str)], scope: &str| {
+        let body = json!({ "scope": [scope] });
+        let person = if headers.is_empty() { Person::Owner } else { Person::Nobody };
+        world.call_with(person, "POST", "/oauth/authorizations", &body, headers).await
+    };
+    for (own, wanted, status) in [
+        ("write-protected", "global", 403),
+        ("write-protected", "read", 201),
+        ("read", "read", 403),
+        ("global", "deploy:shop", 201),
+        ("global", "deploy:nobodys", 404),
+        ("global", "everything", 422),
+    ] {
+        let made = make(&[], own).await.json();
+        let bearer = format!("Bearer {}", made["access_token"]["token"].as_str().unwrap());
+        let reply = make(&[("authorization", &bearer)], wanted).await;
+        assert_eq!(reply.status.as_u16(), status, "{own} gives {wanted}: {}", reply.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_every_answer_has() {
+    let world = World::new().await;
+    let first = world.call(Person::Owner, "GET", "/apps/shop", &NOTHING).await;
+    let tag = first.header("etag").unwrap().to_string();
+    assert_ne!(first.header("request-id"), None);
+    assert!(first.header("content-type").unwrap().starts_with("application/json"));
+    let same = world.call_with(Person::Owner, "GET", "/apps/shop", &NOTHING, &[("if-none-match", &tag)]).await;
+    assert_eq!((same.status.as_u16(), same.text.as_str()), (304, ""));
+    let head = world.call(Person::Owner, "HEAD", "/apps/shop", &NOTHING).await;
+    assert_eq!((head.status.as_u16(), head.text.as_str(), head.header("etag")), (200, "", Some(tag.as_str())));
+    let remaining =
+        |reply: &crate::support::Reply| reply.header("ratelimit-remaining").unwrap().parse::<u64>().unwrap();
+    assert!(remaining(&head) < remaining(&first));
+
+    for (method, path, status, id) in [
+        ("GET", "/apps/nobodys", 404, "not_found"),
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/spaces/x/nat", 404, "not_found"),
+        ("PUT", "/apps/shop", 405, "method_not_allowed"),
+        ("GET", "/apps/shop/releases/99", 404, "not_found"),
+    ] {
+        let reply = world.call(Person::Owner, method, path, &NOTHING).await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["id"]), (status, &json!(id)), "{method} {path}");
+        assert!(reply.header("request-id").is_some());
+    }
+    let missing = world.call(Person::Owner, "GET", "/apps/nobodys", &NOTHING).await;
+    assert_eq!(missing.json()["resource"], "app");
+    let put = world.call(Person::Owner, "PUT", "/apps/shop", &NOTHING).await;
+    assert!(put.header("allow").unwrap().contains("PATCH"));
+    let made = world.call(Person::Owner, "POST", "/apps", &json!({ "name": "moved-here" })).await;
+    assert!(made.header("x-heroku-warning").unwrap().contains("heroku git:remote -a moved-here"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_in_pages() {
+    let world = World::new().await;
+    for n in 0..7 {
+        let body = json!({ "STEP": n.to_string() });
+        assert_eq!(world.call(Person::Owner, "PATCH", "/apps/shop/config-vars", &body).await.status, 200);
+    }
+    let mut range = "version ..; order=desc,max=3".to_string();
+    let (mut seen, mut pages) = (HashSet::new(), 0);
+    loop {
+        let reply = world.call_with(Person::Owner, "GET", "/apps/shop/releases", &NOTHING, &[("range", &range)]).await;
+        pages += 1;
+        for release in reply.json().as_array().unwrap() {
+            assert!(seen.insert(release["version"].as_u64().unwrap()), "twice: {release}");
+        }
+        match reply.header("next-range") {
+            Some(next) => {
+                assert_eq!(reply.status, 206);
+                range = next.to_string();
+            }
+            None => break,
+        }
+    }
+    assert_eq!((seen.len(), pages), (9, 3));
+    let newest = [("range", "version ..; max=1, order=desc")];
+    let reply = world.call_with(Person::Owner, "GET", "/apps/shop/releases", &NOTHING, &newest).await;
+    // A client that asks for one and is offered more would fetch them all.
+    assert_eq!((reply.status.as_u16(), reply.header("next-range")), (206, None));
+    assert_eq!(reply.json()[0]["description"], "Set STEP config var");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn urls_lead_back_the_way_the_client_came() {
+    let world = World::new().await;
+    let body = json!({ "lines": 5 });
+    for (host, expected) in [
+        ("paas.example.org:5000", "http://paas.example.org:5000/streams/logs/"),
+        ("evil@example.org", "http://127.0.0.1:5000/streams/logs/"),
+        ("a b", "http://127.0.0.1:5000/streams/logs/"),
+    ] {
+        let token = format!("Bearer {}", world.token(Person::Owner).unwrap());
+        let request = Request::post("/apps/shop/log-sessions")
+            .header("host", host)
+            .header("authorization", token)
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let made = world.send(request).await.json();
+        assert!(made["logplex_url"].as_str().unwrap().starts_with(expected), "{host}: {made}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_collaborator_is_invited() {
+    let world = World::new().await;
+    let body = json!({ "user": "new@example.org" });
+    let reply = world.call(Person::Owner, "POST", "/apps/shop/collaborators", &body).await;
+    let warning = reply.header("x-heroku-warning").unwrap();
+    let token = format!("Bearer {}", warning.rsplit(' ').next().unwrap());
+    let apps = world.call_with(Person::Nobody, "GET", "/apps", &NOTHING, &[("authorization", &token)]).await;
+    assert_eq!(apps.json()[0]["name"], "shop");
+    let known = world.call(Person::Owner, "POST", "/apps/shop/collaborators", &body).await;
+    assert_eq!(known.header("x-heroku-warning"), None);
+}

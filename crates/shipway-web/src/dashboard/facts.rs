@@ -1,0 +1,186 @@
+//! What several pages say: an app's head and state, releases, dynos, failures.
+
+use super::visit::Viewer;
+use super::words;
+use crate::Result;
+use shipway_dashboard::model::{AppHead, AppState, DynoRow, Failure, ReleaseRow};
+use shipway_dashboard::path;
+use shipway_domain::admission::Trigger;
+use shipway_domain::lifecycle::{DynoState, ReleaseStatus};
+use shipway_domain::{AccountId, AppId, SlugId};
+use shipway_engine::Platform;
+use shipway_store::{App, Build, Dyno, Operation, Release, Slug};
+use std::collections::HashMap;
+
+/// What an app's pages are made from, read once.
+pub(super) struct Facts {
+    pub(super) app: App,
+    pub(super) release: Option<Release>,
+    pub(super) dynos: Vec<Dyno>,
+    pub(super) under_way: Option<Operation>,
+    wants_web: bool,
+}
+
+impl Facts {
+    pub(super) fn of(platform: &Platform, app: App) -> Result<Self> {
+        let formation = platform.formation(&app)?;
+        let wants_web = formation.iter().any(|(f, _)| f.process_type.is_web() && f.quantity > 0);
+        let (release, dynos, open) = platform.store().read(|c| {
+            let release = app.current_release.map(|id| c.release(id)).transpose()?.flatten();
+            Ok((release, c.dynos(app.id)?, c.open_operations()?))
+        })?;
+        let under_way = open.into_iter().find(|operation| operation.app == Some(app.id));
+        Ok(Self { app, release, dynos, under_way, wants_web })
+    }
+
+    /// The release that runs code.
+    fn serving(&self) -> Option<u64> {
+        self.release.as_ref().filter(|release| release.slug.is_some()).map(|release| release.version)
+    }
+
+    /// What the app does now.
+    pub(super) fn state(&self, platform: &Platform) -> AppState {
+        let serving = self.serving();
+        if let Some(operation) = &self.under_way {
+            let steps = platform.steps(operation.id).unwrap_or_default();
+            let step = words::at_work(&steps).unwrap_or_else(|| words::title(operation));
+            return AppState::Deploying { serving, step };
+        }
+        let Some(version) = serving else { return AppState::NeverDeployed };
+        if self.app.maintenance {
+            return AppState::Maintenance { version };
+        }
+        let up = |dyno: &&Dyno| dyno.state == DynoState::Up && dyno.one_off.is_none();
+        let web: Vec<&Dyno> = self.dynos.iter().filter(|d| d.process_type.is_web() && d.one_off.is_none()).collect();
+        let count = |dynos: usize| u32::try_from(dynos).unwrap_or(u32::MAX);
+        if !self.wants_web {
+            return AppState::NoWeb { version, others: count(self.dynos.iter().filter(up).count()) };
+        }
+        match web.iter().copied().filter(|dyno| up(dyno)).count() {
+            0 if !web.is_empty() && web.iter().all(|dyno| dyno.state == DynoState::Crashed) => {
+                AppState::Crashed { version, cause: format!("{} has crashed", web[0].name()) }
+            }
+            0 => AppState::Starting { version },
+            up => AppState::Serving { version, web: count(up) },
+        }
+    }
+
+    pub(super) fn head(&self, viewer: &Viewer) -> AppHead {
+        AppHead {
+            name: self.app.name.to_string(),
+            url: Some(viewer.platform().web_url(self.app.name.as_str())),
+            state: self.state(viewer.platform()),
+            may_change: viewer.may(Trigger::Settings, &self.app),
+            owner: self.app.owner_email.to_string(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.app.name.as_str()
+    }
+}
+
+/// Releases as rows, with what they need to know looked up once.
+pub(super) struct Releases<'a> {
+    platform: &'a Platform,
+    app: &'a App,
+    people: HashMap<AccountId, String>,
+    slugs: HashMap<SlugId, Option<Slug>>,
+}
+
+impl<'a> Releases<'a> {
+    pub(super) fn new(platform: &'a Platform, app: &'a App) -> Self {
+        Self { platform, app, people: HashMap::new(), slugs: HashMap::new() }
+    }
+
+    pub(super) fn row(&mut self, release: &Release) -> ReleaseRow {
+        let store = self.platform.store();
+        let by = self.people.entry(release.account).or_insert_with(|| email(self.platform, release.account)).clone();
+        let slug = release.slug.and_then(|id| {
+            self.slugs.entry(id).or_insert_with(|| store.read(|c| c.slug(id)).unwrap_or_default()).as_ref()
+        });
+        // Other releases run an older commit's code: naming it there would read as if they had deployed it.
+        let deployed = slug.filter(|_| release.description.starts_with("Deploy"));
+        ReleaseRow {
+            version: release.version,
+            status: release.status.into(),
+            current: self.app.current_release == Some(release.id),
+            can_roll_back: release.status == ReleaseStatus::Succeeded && slug.is_some(),
+            description: release.description.clone(),
+            commit: deployed.and_then(|slug| slug.commit.as_ref()).map(ToString::to_string),
+            subject: deployed.and_then(|slug| slug.commit_description.clone()),
+            by,
+            at: release.created_at,
+        }
+    }
+}
+
+/// Somebody's address.
+pub(super) fn email(platform: &Platform, id: AccountId) -> String {
+    platform.store().read(|c| c.account_by_id(id)).map_or_else(|_| "somebody who has left".into(), |a| a.email.to_string())
+}
+
+/// Dynos as rows, by type and number.
+pub(super) fn dyno_rows(platform: &Platform, dynos: &[Dyno]) -> Vec<DynoRow> {
+    let mut versions = HashMap::new();
+    let mut row = |dyno: &Dyno| {
+        let version = *versions.entry(dyno.release).or_insert_with(|| {
+            platform.store().read(|c| c.release(dyno.release)).ok().flatten().map_or(0, |release| release.version)
+        });
+        DynoRow {
+            name: dyno.name(),
+            state: dyno.state.into(),
+            since: dyno.updated_at,
+            size: dyno.size.clone(),
+            version,
+            detail: detail(dyno),
+        }
+    };
+    dynos.iter().map(&mut row).collect()
+}
+
+fn detail(dyno: &Dyno) -> Option<String> {
+    match dyno.state {
+        DynoState::Crashed => Some(format!("crashed {} in a row, starts again by itself", times(dyno.crashes))),
+        _ if dyno.one_off.is_some() => Some(dyno.command.clone()),
+        _ => None,
+    }
+}
+
+fn times(n: u32) -> String {
+    match n {
+        1 => "once".into(),
+        2 => "twice".into(),
+        n => format!("{n} times"),
+    }
+}
+
+/// What went wrong, from the text that its user was given: the first line is the fact, the rest is what it said.
+pub(super) fn failure(facts: &Facts, what: &str, step: &str, error: &str, output_url: Option<String>) -> Failure {
+    let mut lines = error.lines().map(str::to_string).filter(|line| !line.trim().is_empty());
+    let because = lines.next().unwrap_or_else(|| "It gave no reason.".into());
+    let what = match facts.serving() {
+        Some(version) => format!("{what} failed; v{version} serves on."),
+        None => format!("{what} failed; nothing serves yet."),
+    };
+    let next = "Change what the reason names and push again. What ran before runs on.".into();
+    Failure { what, step: step.into(), because, lines: lines.collect(), next, output_url }
+}
+
+/// The build that led to a release.
+pub(super) fn build_of(platform: &Platform, app: AppId, release: &Release) -> Result<Option<Build>> {
+    let builds = platform.store().read(|c| c.builds(app))?;
+    Ok(builds.into_iter().rev().find(|build| build.release == Some(release.id)))
+}
+
+/// The build that is part of an operation.
+pub(super) fn build_of_operation(platform: &Platform, operation: &Operation) -> Option<Build> {
+    let plan: shipway_engine::Plan = serde_json::from_value(operation.plan.clone()).ok()?;
+    let build = plan.build?.build;
+    platform.store().read(|c| c.build(build)).ok().flatten()
+}
+
+/// The address of a build's page.
+pub(super) fn build_url(app: &App, build: &Build) -> String {
+    path("build", &[app.name.as_str(), &build.id.to_string()])
+}

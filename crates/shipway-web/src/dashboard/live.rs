@@ -1,0 +1,204 @@
+//! The event streams behind open pages. Each ends with the session that opened it.
+
+use super::logs::{build_of_path, filter, line};
+use super::visit::Viewer;
+use super::Page;
+use crate::follow::Follower;
+use crate::sse::{self, Events, Gone, HEARTBEAT, event};
+use shipway_dashboard::{log_event, text_event};
+use shipway_domain::AppId;
+use shipway_engine::Event;
+use shipway_logs::EventId;
+use std::time::{Duration, Instant};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+/// At most four changes a second are told: each makes a page be fetched again.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// GET apps.events
+pub(super) async fn apps(viewer: Viewer) -> Page {
+    Ok(changes(viewer, |_| true))
+}
+
+/// GET operations.events
+pub(super) async fn operations(viewer: Viewer) -> Page {
+    Ok(changes(viewer, |event| matches!(event, Event::App(_))))
+}
+
+/// GET app.events
+pub(super) async fn app(viewer: Viewer) -> Page {
+    let app = viewer.app()?.id;
+    Ok(changes(viewer, move |event| event == Event::App(app)))
+}
+
+fn changes(viewer: Viewer, wanted: impl Fn(Event) -> bool + Send + Sync + 'static) -> axum::response::Response {
+    let (events, response) = sse::stream();
+    let mut receiver = viewer.platform().events();
+    tokio::spawn(async move {
+        let stop = viewer.web.closing();
+        loop {
+            let told = tokio::select! {
+                told = next_change(&mut receiver, &wanted) => told,
+                () = events.gone() => return,
+                () = stop.cancelled() => return,
+            };
+            let sent = match told {
+                Told::Changed => events.send(changed()).await,
+                Told::Nothing if viewer.is_signed_in() => events.beat().await,
+                Told::Nothing => return,
+                Told::Over => return,
+            };
+            if sent.is_err() {
+                return;
+            }
+            if matches!(told, Told::Changed) {
+                tokio::time::sleep(QUIET).await;
+            }
+        }
+    });
+    response
+}
+
+/// What became of waiting for a change.
+#[derive(Clone, Copy)]
+enum Told {
+    Changed,
+    Nothing,
+    Over,
+}
+
+async fn next_change(receiver: &mut Receiver<Event>, wanted: &impl Fn(Event) -> bool) -> Told {
+    let change = async {
+        loop {
+            match receiver.recv().await {
+                Ok(event) if wanted(event) => break,
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => break,
+                Err(RecvError::Closed) => return Told::Over,
+            }
+        }
+        // The rest of a burst is told by the same word.
+        while receiver.try_recv().is_ok() {}
+        Told::Changed
+    };
+    tokio::time::timeout(HEARTBEAT, change).await.unwrap_or(Told::Nothing)
+}
+
+fn changed() -> String {
+    let mut text = String::new();
+    event(&mut text, Some("changed"), None, "");
+    text
+}
+
+/// The header that a browser sends when it comes back, before what the page asked for first.
+fn after(viewer: &Viewer) -> Option<&str> {
+    let last = viewer.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    last.or_else(|| viewer.query("after")).filter(|id| !id.is_empty())
+}
+
+/// GET logs.events
+pub(super) async fn logs(viewer: Viewer) -> Page {
+    let app = viewer.app()?.id;
+    let directory = viewer.platform().log_dir(app);
+    let seen = after(&viewer).and_then(|id| id.parse::<EventId>().ok());
+    let follower = match seen {
+        Some(seen) => Follower::after(&directory, filter(&viewer), seen).await,
+        None => Follower::last(&directory, filter(&viewer), 0).await.map(|(_, follower)| follower),
+    };
+    let follower = follower.map_err(|error| {
+        shipway_engine::Error::unavailable("The log cannot be read just now. Try again in a moment.", error)
+    })?;
+    let (events, response) = sse::stream();
+    tokio::spawn(async move {
+        // An end is a page that was closed, or a session that ended.
+        let _ = send_log(viewer, follower, app, events).await;
+    });
+    Ok(response)
+}
+
+async fn send_log(viewer: Viewer, mut follower: Follower, app: AppId, events: Events) -> Result<(), Gone> {
+    let stop = viewer.web.closing();
+    let mut last = Instant::now();
+    loop {
+        let now_us = u64::try_from(viewer.platform().now().as_microsecond()).unwrap_or(0);
+        let lines = follower.next(now_us).await.map_err(|error| {
+            tracing::warn!(app.id = %app, %error, "a log could not be read on");
+            Gone
+        })?;
+        if !lines.is_empty() {
+            let mut text = String::new();
+            for entry in &lines {
+                event(&mut text, Some("line"), Some(&entry.id), &log_event(&line(entry)));
+            }
+            events.send(text).await?;
+            continue;
+        }
+        if last.elapsed() >= HEARTBEAT {
+            // Access may have been taken away meanwhile, or the app is gone.
+            if !viewer.is_signed_in() || viewer.app().is_err() {
+                return Ok(());
+            }
+            events.beat().await?;
+            last = Instant::now();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(follower.pause()) => {}
+            () = events.gone() => return Err(Gone),
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// GET build.events
+pub(super) async fn build(viewer: Viewer) -> Page {
+    let build = build_of_path(&viewer)?;
+    let from: u64 = after(&viewer).and_then(|after| after.parse().ok()).unwrap_or(0);
+    let (events, response) = sse::stream();
+    tokio::spawn(async move {
+        let _ = send_output(viewer, build, from, events).await;
+    });
+    Ok(response)
+}
+
+async fn send_output(viewer: Viewer, build: shipway_store::Build, from: u64, events: Events) -> Result<(), Gone> {
+    let stop = viewer.web.closing();
+    let mut reader = viewer.platform().read_output(build.id.0);
+    let mut changes = viewer.platform().events();
+    let of_app = |event| event == Event::App(build.app);
+    // Where in the output `held` begins; what lies before `from` has been seen.
+    let (mut at, mut held) = (0_u64, Vec::new());
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = reader.next() => next,
+            told = next_change(&mut changes, &of_app) => {
+                match told {
+                    Told::Changed => events.send(changed()).await?,
+                    Told::Nothing if viewer.is_signed_in() => events.beat().await?,
+                    Told::Nothing | Told::Over => return Ok(()),
+                }
+                continue;
+            }
+            () = events.gone() => return Err(Gone),
+            () = stop.cancelled() => return Ok(()),
+        };
+        let ended = !matches!(next, Ok(Some(_)));
+        held.extend_from_slice(&next.ok().flatten().unwrap_or_default());
+        let whole = if ended { held.len() } else { held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
+        let seen = usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX).min(whole);
+        at += whole as u64;
+        if seen < whole {
+            let mut text = String::new();
+            let piece = String::from_utf8_lossy(&held[seen..whole]);
+            event(&mut text, Some("text"), Some(&at), &text_event(&piece));
+            events.send(text).await?;
+        }
+        held.drain(..whole);
+        if ended {
+            let mut text = String::new();
+            event(&mut text, Some("end"), None, "");
+            return events.send(text).await;
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Releases, and the way back to one.
+
+use super::apps::refusal;
+use super::facts::{Facts, Releases, build_of, build_url, failure};
+use super::logs::output_so_far;
+use super::visit::Viewer;
+use super::{Page, done, page};
+use crate::{ApiError, Result};
+use shipway_dashboard::model::{
+    Change, ChangeKind, Changes, ConfirmPage, Mark, ProcessRow, ReleasePage, ReleasesPage,
+};
+use shipway_dashboard::path;
+use shipway_domain::admission::Trigger;
+use shipway_store::{Release, Slug};
+use std::collections::BTreeMap;
+
+/// Rows of a page.
+const ROWS: usize = 25;
+/// Commits that a rollback's page names.
+const COMMITS: usize = 20;
+
+/// GET releases
+pub(super) async fn list(viewer: Viewer) -> Page {
+    let platform = viewer.platform();
+    let facts = Facts::of(platform, viewer.app()?)?;
+    let before: u64 = viewer.query("before").and_then(|before| before.parse().ok()).unwrap_or(u64::MAX);
+    let mut releases = platform.store().read(|c| c.releases(facts.app.id))?;
+    releases.retain(|release| release.version < before);
+    let older = releases.get(ROWS).map(|_| releases[ROWS - 1].version);
+    releases.truncate(ROWS);
+    let mut rows = Releases::new(platform, &facts.app);
+    let model = ReleasesPage {
+        shell: viewer.shell(),
+        app: facts.head(&viewer),
+        releases: releases.iter().map(|release| rows.row(release)).collect(),
+        older_url: older.map(|before| format!("{}?before={before}", path("releases", &[facts.name()]))),
+    };
+    page(&viewer, shipway_dashboard::releases(&model))
+}
+
+fn release(viewer: &Viewer, facts: &Facts) -> Result<Release> {
+    Ok(viewer.platform().release(&facts.app, viewer.parameter("version"))?)
+}
+
+fn slug(viewer: &Viewer, release: &Release) -> Result<Option<Slug>> {
+    let slug = release.slug.map(|id| viewer.platform().store().read(|c| c.slug(id))).transpose()?;
+    Ok(slug.flatten())
+}
+
+/// Commands by process type.
+fn commands(slug: &Slug) -> BTreeMap<String, String> {
+    let types = slug.manifest.get("process_types").and_then(|types| types.as_object()).into_iter().flatten();
+    types.filter_map(|(name, command)| Some((name.clone(), command.as_str()?.to_string()))).collect()
+}
+
+/// GET release
+pub(super) async fn one(viewer: Viewer) -> Page {
+    let platform = viewer.platform();
+    let facts = Facts::of(platform, viewer.app()?)?;
+    let release = release(&viewer, &facts)?;
+    let build = build_of(platform, facts.app.id, &release)?;
+    let config = platform.store().read(|c| c.release_config(release.id))?;
+    let processes = slug(&viewer, &release)?.map(|slug| {
+        let row = |(process_type, command)| ProcessRow { process_type, command, digest: slug.digest.to_string() };
+        commands(&slug).into_iter().map(row).collect()
+    });
+    let output = match release.has_output {
+        true => Some(output_so_far(platform, release.id.0).await.text),
+        false => None,
+    };
+    let url = build.as_ref().map(|build| build_url(&facts.app, build));
+    let failed = release.failure.as_deref();
+    let model = ReleasePage {
+        shell: viewer.shell(),
+        failure: failed.map(|error| failure(&facts, &format!("v{}", release.version), "Release", error, url.clone())),
+        release: Releases::new(platform, &facts.app).row(&release),
+        processes: processes.unwrap_or_default(),
+        config_names: config.keys().map(ToString::to_string).collect(),
+        build_url: url,
+        output,
+        app: facts.head(&viewer),
+    };
+    page(&viewer, shipway_dashboard::release(&model))
+}
+
+/// GET rollback.ask
+pub(super) async fn ask_rollback(viewer: Viewer) -> Page {
+    let platform = viewer.platform();
+    let facts = Facts::of(platform, viewer.app()?)?;
+    let target = release(&viewer, &facts)?;
+    let current = facts.release.clone().ok_or_else(|| ApiError::missing("release"))?;
+    let refused = if target.id == current.id {
+        Some(format!("v{} is what runs now.", target.version))
+    } else if !platform.eligible_for_rollback(&target) {
+        Some(format!("v{} failed, or its code is not kept any more. Choose another one.", target.version))
+    } else {
+        refusal(&viewer, Trigger::Rollback, &facts)
+    };
+    let (now, then) = (slug(&viewer, &current)?, slug(&viewer, &target)?);
+    let (newest, version) = platform.store().read(|c| {
+        let releases = c.releases(facts.app.id)?;
+        Ok((releases.first().map_or(0, |release| release.version), target.version))
+    })?;
+    let warnings = match current.has_output {
+        true => vec!["A release phase ran since then. What it did to the database stays as it is.".to_string()],
+        false => Vec::new(),
+    };
+    let model = ConfirmPage {
+        shell: viewer.shell(),
+        app: Some(facts.head(&viewer)),
+        title: format!("Roll {} back to v{version}?", facts.name()),
+        meaning: format!("Makes v{} from v{version}’s build and config. Its dynos start first; no visitor notices.", newest + 1),
+        changes: vec![
+            commits(now.as_ref(), then.as_ref()),
+            config(&viewer, &current, &target)?,
+            process_types(now.as_ref(), then.as_ref()),
+        ],
+        warnings,
+        refused,
+        action_url: path("rollback", &[facts.name(), &format!("v{version}")]),
+        fields: Vec::new(),
+        button: format!("Roll back to v{version}"),
+        danger: false,
+        back_url: path("releases", &[facts.name()]),
+    };
+    page(&viewer, shipway_dashboard::confirm(&model))
+}
+
+fn commits(now: Option<&Slug>, then: Option<&Slug>) -> Changes {
+    let line = |kind, slug: &Slug| Change {
+        kind,
+        code: slug.commit.as_ref().map(|commit| commit.short().to_string()).unwrap_or_default(),
+        text: slug.commit_description.clone().unwrap_or_default(),
+    };
+    let same = now.map(|slug| slug.id) == then.map(|slug| slug.id);
+    let pair = [now.map(|slug| line(ChangeKind::Removed, slug)), then.map(|slug| line(ChangeKind::Added, slug))];
+    let lines = if same { Vec::new() } else { pair.into_iter().flatten().take(COMMITS).collect() };
+    Changes { title: "Code".into(), lines }
+}
+
+/// Names only: whoever may roll back need not be allowed to read values.
+fn config(viewer: &Viewer, current: &Release, target: &Release) -> Result<Changes> {
+    let store = viewer.platform().store();
+    let (now, then) = store.read(|c| Ok((c.release_config(current.id)?, c.release_config(target.id)?)))?;
+    let mut lines = Vec::new();
+    for name in now.keys().chain(then.keys().filter(|name| !now.contains_key(*name))) {
+        let kind = match (now.get(name), then.get(name)) {
+            (Some(a), Some(b)) if a == b => continue,
+            (Some(_), Some(_)) => ChangeKind::Changed,
+            (Some(_), None) => ChangeKind::Removed,
+            _ => ChangeKind::Added,
+        };
+        lines.push(Change { kind, code: String::new(), text: name.to_string() });
+    }
+    Ok(Changes { title: "Config".into(), lines })
+}
+
+fn process_types(now: Option<&Slug>, then: Option<&Slug>) -> Changes {
+    let (now, then) = (now.map(commands).unwrap_or_default(), then.map(commands).unwrap_or_default());
+    let mut lines = Vec::new();
+    for name in now.keys().chain(then.keys().filter(|name| !now.contains_key(*name))) {
+        let (kind, text) = match (now.get(name), then.get(name)) {
+            (Some(a), Some(b)) if a == b => continue,
+            (Some(a), Some(b)) => (ChangeKind::Changed, format!("{name}: {a} → {b}")),
+            (Some(_), None) => (ChangeKind::Removed, name.clone()),
+            _ => (ChangeKind::Added, name.clone()),
+        };
+        lines.push(Change { kind, code: String::new(), text });
+    }
+    Changes { title: "Process types".into(), lines }
+}
+
+/// POST rollback
+pub(super) async fn rollback(viewer: Viewer) -> Page {
+    let facts = Facts::of(viewer.platform(), viewer.app()?)?;
+    let target = release(&viewer, &facts)?;
+    let made = viewer.platform().rollback(&viewer.caller, &facts.app, &target).await?;
+    let operations = viewer.platform().store().read(|c| c.operations(Some(facts.app.id), 20))?;
+    let id = made.id.to_string();
+    let mine = operations.iter().find(|operation| operation.plan["release"]["release"] == id.as_str());
+    let text = format!("v{} is on its way: {} goes back to v{}.", made.version, facts.name(), target.version);
+    let to = match mine {
+        Some(operation) => path("operation", &[&operation.id.to_string()]),
+        None => path("releases", &[facts.name()]),
+    };
+    done(&viewer, &to, Mark::Good, &text)
+}
