@@ -47,6 +47,9 @@ expect() { # WHAT COMMAND...
 page() { curl -fsS --max-time 10 --resolve hello.localhost:8080:127.0.0.1 http://hello.localhost:8080/; }
 up() { bin/up --home "$scratch/data" --detach </dev/null; }
 gone() { [ ! -e "$1" ]; }
+# Every dyno has a directory of its own, and another one after a restart.
+dynos() { ls "$scratch/data/run/dynos"; }
+forwarding=$(cat /proc/sys/net/ipv4/ip_forward)
 
 echo '$ bin/up --plan'
 bin/up --plan --home "$scratch/data"
@@ -56,17 +59,18 @@ expect "the plan added nobody" [ -z "$(getent passwd shipway || true)" ]
 
 echo '$ bin/up'
 up | tee "$scratch/first"
-expect "the page is there" grep -q 'Hello from Shipway' <(page)
+expect "the page is there" grep -q 'hello is live' <(page)
 expect "the dashboard is there" curl -fsSL --max-time 10 -o /dev/null http://127.0.0.1:5000/
 expect "the admin's token is printed" grep -q 'admin token' "$scratch/first"
 
 echo '$ bin/up   # again'
-before=$(page)
+before=$(dynos)
+expect "the app has a dyno" [ -n "$before" ]
 start=$SECONDS
 up | tee "$scratch/second"
 expect "it takes 5 s at most" [ $((SECONDS - start)) -le 5 ]
 expect "the token is printed once" [ "$(grep -c 'admin token' "$scratch/second")" = 0 ]
-expect "the app was not touched" [ "$before" = "$(page)" ]
+expect "the app was not touched" [ "$before" = "$(dynos)" ]
 
 echo '$ bin/up   # after its server was stopped'
 kill -TERM "$(cat /var/lib/shipway-up/pid)"
@@ -74,8 +78,17 @@ for _ in $(seq 300); do
   pgrep -f 'shipway up ' >/dev/null || break
   sleep 0.1
 done
+expect "the app answers without its server" grep -q 'hello is live' <(page)
 up >/dev/null
-expect "the app runs on as it was" [ "$before" = "$(page)" ]
+expect "the app runs on as it was" [ "$before" = "$(dynos)" ]
+expect "and answers" grep -q 'hello is live' <(page)
+
+echo '$ bin/up   # a newer binary'
+printf '\0' >>"$scratch/release/shipway"
+up >/dev/null
+expect "it is the newer one" cmp "$scratch/release/shipway" /usr/local/bin/shipway
+expect "the app runs on as it was" [ "$before" = "$(dynos)" ]
+expect "and answers" grep -q 'hello is live' <(page)
 
 echo '$ bin/down --purge'
 bin/down --purge --home "$scratch/data"
@@ -83,5 +96,8 @@ expect "the data is gone" gone "$scratch/data"
 expect "the binary is gone" gone /usr/local/bin/shipway
 expect "the record is gone" gone /var/lib/shipway-up
 expect "the user is gone" [ -z "$(getent passwd shipway || true)" ]
-expect "no process is left" [ -z "$(pgrep -f /usr/local/bin/shipway || true)" ]
+expect "no process is left" [ -z "$(pgrep -x shipway || true)" ]
+expect "no interface is left" [ -z "$(ip -o link | grep ': sw' || true)" ]
+expect "no firewall rule is left" [ -z "$(nft list tables)" ]
+expect "packets are forwarded only if they were before" [ "$(cat /proc/sys/net/ipv4/ip_forward)" = "$forwarding" ]
 expect "no mount is left" [ -z "$(grep -F "$scratch/data" /proc/self/mountinfo || true)" ]
