@@ -76,7 +76,9 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
 }
 
 fn directory(path: &Path, mode: u32, owner: Owner) -> io::Result<()> {
-    match DirBuilder::new().recursive(true).mode(mode).create(path) {
+    // What lies above it is not ours to close.
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    match DirBuilder::new().mode(mode).create(path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
