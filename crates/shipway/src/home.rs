@@ -41,6 +41,7 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("layers", 0o700),
     ("repos", 0o700),
     ("outputs", 0o700),
+    ("sources", 0o700),
     ("logs", 0o700),
     ("work", 0o700),
     ("cache", 0o700),
