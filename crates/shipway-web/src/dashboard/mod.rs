@@ -18,7 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, get, post};
 use shipway_dashboard::model::{Mark, ProblemPage};
 use shipway_dashboard::{Asset, HEADERS, Method, ROUTES, path};
@@ -30,7 +30,9 @@ type Page = Result<Response, ApiError>;
 
 /// The routes of this door: those of `shipway_dashboard::ROUTES`, each with its handler.
 pub fn routes(_: &Web) -> Router<Web> {
-    ROUTES.iter().fold(Router::new(), |router, route| {
+    // The address that people are given.
+    let front = Router::new().route("/", get(|| async { Redirect::to("/dashboard") }));
+    ROUTES.iter().fold(front, |router, route| {
         let handler = match (route.name, route.method) {
             ("asset", _) => get(asset),
             (name, Method::Get) => reading(name),
