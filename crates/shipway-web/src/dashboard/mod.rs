@@ -29,8 +29,13 @@ use visit::Viewer;
 type Page = Result<Response, ApiError>;
 
 /// The routes of this door: those of `shipway_dashboard::ROUTES`, each with its handler.
+///
+/// The bare address leads here, and so that a mistyped page is answered by a page, whatever else lies below.
 pub fn routes(_: &Web) -> Router<Web> {
-    ROUTES.iter().fold(Router::new(), |router, route| {
+    let pages = Router::new()
+        .route("/", get(async || see_other(&path("apps", &[]))))
+        .route("/dashboard/{*page}", look(async |_| Err(ApiError::missing("page"))));
+    ROUTES.iter().fold(pages, |router, route| {
         let handler = match (route.name, route.method) {
             ("asset", _) => get(asset),
             (name, Method::Get) => reading(name),
