@@ -30,7 +30,7 @@ type Page = Result<Response, ApiError>;
 
 /// The routes of this door: those of `shipway_dashboard::ROUTES`, each with its handler.
 ///
-/// The bare address leads here, and so that a mistyped page is answered by a page, whatever else lies below.
+/// The bare address leads to the list of apps, and a mistyped page is answered by a page.
 pub fn routes(_: &Web) -> Router<Web> {
     let pages = Router::new()
         .route("/", get(async || see_other(&path("apps", &[]))))
