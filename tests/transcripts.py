@@ -119,7 +119,7 @@ def parse(text):
 def screen(text):
     lines = [squeezed(line) for line in ANSI.sub("", text).splitlines()]
     # The CLI's asides (`› Warning: …`, wrapped at any width) are left out: they come on stderr at any place.
-    return [line for line in lines if line and not line.startswith("›")]
+    return [line for line in lines if line and (not line.startswith("›") or "Error:" in line)]
 
 
 def squeezed(line):

@@ -1,0 +1,304 @@
+"""Everything that is measured, as one Markdown table: see bin/bench --help."""
+
+import argparse
+import datetime
+import http.client
+import os
+import pathlib
+import platform as machine
+import re
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import proxies
+from places import GIT, GitServer, Platform, free_port, wait_until
+
+EXAMPLE = pathlib.Path(__file__).resolve().parent.parent / "examples/hello"
+APPS = 20
+LINES, BLOCK = 2_000_000, 200_000
+
+
+class Table:
+    """Rows of figure, ours, theirs, ratio, first bar, goal, and whether it is there."""
+
+    HEAD = ["figure", "Shipway", "beside it", "ratio", "first bar", "goal", ""]
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, figure, ours, unit, theirs=None, what="", bar=None, goal=None, ratio=False, more=False):
+        """Adds a row. `bar` and `goal` hold for the ratio or for our own figure; `more` when more is better."""
+        measured = ours / theirs if theirs and ratio else ours
+        reached = lambda limit: limit is not None and (measured >= limit if more else measured <= limit)
+        show = lambda limit: "" if limit is None else f"{'≥' if more else '≤'} {limit:,g}" + ("" if ratio or not unit else f" {unit}")
+        verdict = "" if bar is None and goal is None else "goal" if reached(goal) else "first bar" if reached(bar) else "not yet"
+        self.rows.append([
+            figure, f"{number(ours)} {unit}".strip(), f"{number(theirs)} {unit} ({what})" if theirs else what,
+            f"{ours / theirs:.2f}" if theirs else "", show(bar), show(goal), verdict])
+
+    def print(self):
+        rows = [self.HEAD, *self.rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(self.HEAD))]
+        for i, row in enumerate(rows):
+            print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |")
+            if i == 0:
+                print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def milliseconds(seconds):
+    return statistics.median(seconds) * 1000
+
+
+def routers(table, binary, scratch, short):
+    rounds, seconds = (1, 2) if short else (5, 3)
+    for size, both in proxies.measure(binary, scratch, rounds, seconds).items():
+        (rate, p99, cpu), (their_rate, their_p99, their_cpu) = both["shipway"], both["nginx"]
+        where = f"router, {size}, {proxies.SIZES[size][1]} connections"
+        small = size == "1 KiB"
+        table.add(f"{where}: throughput", rate, "req/s", their_rate, "nginx", *((0.8, 1.0) if small else ()), ratio=True, more=True)
+        table.add(f"{where}: cpu per 100,000", cpu, "s", their_cpu, "nginx", *((1.25, 1.0) if small else ()), ratio=True)
+        table.add(f"{where}: p99", p99, "ms", their_p99, "nginx", ratio=True)
+
+
+class Checkout:
+    """A clone of the sample app in which one line changes with each push."""
+
+    def __init__(self, place, env, remote):
+        shutil.copytree(EXAMPLE, place)
+        self.place, self.env, self.text = place, env, (EXAMPLE / "server.py").read_text()
+        self.git("init", "-q", "-b", "main")
+        self.git("remote", "add", "heroku", remote)
+        self.change("0")
+
+    def git(self, *words):
+        done = subprocess.run(["git", "-C", self.place, *words], env=self.env, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"git {' '.join(words)}: {done.stderr}")
+
+    def change(self, mark):
+        """Commits a page that says `mark`."""
+        page = self.text.replace("Three things to try next", mark)
+        if page == self.text:
+            raise RuntimeError("examples/hello has another page than the bench knows")
+        (self.place / "server.py").write_text(page)
+        self.git("add", ".")
+        self.git("commit", "-qm", mark)
+
+    def push(self):
+        self.git("push", "-q", "heroku", "main")
+
+
+def page(port, host):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/", headers={"Host": host, "Connection": "close"})
+        return connection.getresponse().read().decode()
+    except OSError:
+        return ""
+    finally:
+        connection.close()
+
+
+def until_page(port, host, mark):
+    wait_until(f"a page that says {mark}", lambda: mark in page(port, host), pause=0.002)
+
+
+def push_to_live(checkout, port, mark):
+    """Seconds from `git push` until the first answer of what was pushed, and until the push returned."""
+    checkout.change(mark)
+    begun, live = time.monotonic(), []
+    watch = threading.Thread(target=lambda: (until_page(port, "hello.localhost", mark), live.append(time.monotonic() - begun)))
+    watch.start()
+    checkout.push()
+    returned = time.monotonic() - begun
+    watch.join()
+    return live[0], returned
+
+
+def floor(checkout, scratch, mark):
+    """Seconds that a push to a bare repository and the start of the pushed app take without us."""
+    checkout.change(mark)
+    begun = time.monotonic()
+    checkout.push()
+    pushed = time.monotonic() - begun
+    port = free_port()
+    begun = time.monotonic()
+    app = subprocess.Popen([sys.executable, "server.py"], cwd=checkout.place, env={"PORT": str(port), "PATH": os.environ["PATH"]},
+                           stdout=subprocess.DEVNULL)
+    until_page(port, "hello.localhost", mark)
+    started = time.monotonic() - begun
+    app.kill()
+    app.wait()
+    return pushed, started
+
+
+def bare(root, name):
+    subprocess.run(["git", "init", "-q", "--bare", root / name], env=os.environ | GIT, check=True)
+    subprocess.run(["git", "-C", root / name, "config", "http.receivepack", "true"], check=True)
+    return root / name
+
+
+def pushes(table, platform, scratch, short):
+    platform.api("POST", "/apps", {"name": "hello"})
+    ours = Checkout(scratch / "ours", platform.env, f"https://127.0.0.1:{platform.listen}/hello.git")
+    ours.push()
+    bares = scratch / "bare"
+    server = GitServer(bares)
+    try:
+        bare(bares, "http.git")
+        http_floor = Checkout(scratch / "http", os.environ | GIT, f"http://127.0.0.1:{server.port}/http.git")
+        file_floor = Checkout(scratch / "file", os.environ | GIT, str(bare(bares, "file.git")))
+        live, returned, by_http, by_file, starts = [], [], [], [], []
+        for i in range(3 if short else 11):
+            mark = f"change {time.time_ns()}"
+            for into, seconds in zip((live, returned), push_to_live(ours, platform.router, mark)):
+                into.append(seconds)
+            for into, checkout in ((by_http, http_floor), (by_file, file_floor)):
+                pushed, started = floor(checkout, scratch, mark)
+                into.append(pushed)
+                starts.append(started)
+    finally:
+        server.end()
+    floor_ms = milliseconds(by_http) + milliseconds(starts)
+    table.add("push to live: `git push` over https to the first new answer", milliseconds(live), "ms", floor_ms,
+              f"floor: push over http {milliseconds(by_http):.0f} + start {milliseconds(starts):.0f}", 600, 250)
+    table.add("the same, beside a push to a file", milliseconds(live), "ms", milliseconds(by_file) + milliseconds(starts),
+              f"floor: push to a file {milliseconds(by_file):.0f} + start {milliseconds(starts):.0f}")
+    table.add("`git push` returns", milliseconds(returned), "ms")
+    healthy, routed = journal(platform)
+    table.add("from healthy to served by the router", milliseconds([b - a for a, b in zip(healthy, routed)]), "ms", bar=50, goal=50)
+
+
+def journal(platform):
+    """When each deploy's new dynos were healthy, and when the router had the new table, in seconds."""
+    with sqlite3.connect(f"file:{platform.home}/shipway.db?mode=ro", uri=True) as db:
+        rows = db.execute("SELECT operation_id, step, at / 1e6 FROM journal WHERE event = 'succeeded' AND step IN ('healthy', 'route')")
+        steps = {}
+        for operation, step, at in rows:
+            steps.setdefault(operation, {})[step] = at
+    whole = [s for s in steps.values() if len(s) == 2]
+    return [s["healthy"] for s in whole], [s["route"] for s in whole]
+
+
+def stamp(line):
+    return datetime.datetime.fromisoformat(line.split(" ", 1)[0]).timestamp()
+
+
+def one_off(platform, command, count):
+    """Runs one-off dynos of `hello`, one after the other. Returns the log of each."""
+    logs = []
+    for _ in range(count):
+        name = platform.api("POST", "/apps/hello/dynos", {"command": command, "attach": False})["name"]
+        mine = lambda: [line for line in platform.logs("hello", 200) if f"[{name}]" in line]
+        logs.append(wait_until(f"{name} ends", lambda: (l := mine()) and any("Process exited" in x for x in l) and l, 120))
+    return logs
+
+
+def dyno_start(table, platform, short):
+    """From the order in the log until the process itself says what time it is."""
+    said = lambda line: float(re.search(r"\]: (\d+\.\d+)", line)[1])
+    inside, outside = [], []
+    for log in one_off(platform, "date +%s.%N", 3 if short else 11):
+        ordered = next(stamp(line) for line in log if "Starting process with command" in line and " by user " not in line)
+        inside.append(next(said(line) for line in log if "app[" in line) - ordered)
+        begun = time.time()
+        outside.append(float(subprocess.run(["date", "+%s.%N"], capture_output=True, check=True).stdout) - begun)
+    table.add("dyno start: what it adds to the bare process", milliseconds(inside) - milliseconds(outside), "ms", what="from the order to the process's own clock", bar=20, goal=20)
+
+
+def log_rate(table, platform):
+    program = (f"import sys, time; block = b''.join(b'%099d\\n' % i for i in range({BLOCK})); begun = time.monotonic(); "
+               f"[(sys.stdout.buffer.write(block), sys.stdout.buffer.flush()) for _ in range({LINES // BLOCK})]; "
+               "seconds = time.monotonic() - begun; print('wrote it in', seconds, flush=True)")
+    [log] = one_off(platform, f'python3 -c "{program}"', 1)
+    seconds = float(next(re.search(r"wrote it in ([\d.]+)", line) for line in log if "wrote it in" in line)[1])
+    table.add("log: 100-byte lines through one dyno", LINES / seconds / 1e6, "M lines/s", bar=1, goal=1, more=True)
+
+
+def memory(pid, field):
+    found = re.search(rf"^{field}:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) / 1024
+
+
+def idle(table, platform, scratch):
+    source = Checkout(scratch / "many", platform.env, "https://nowhere.invalid/")
+    for i in range(1, APPS):
+        platform.api("POST", "/apps", {"name": f"hello-{i}"})
+        source.git("push", "-q", f"https://127.0.0.1:{platform.listen}/hello-{i}.git", "main")
+    pids = platform.role("server") + platform.role("router")
+    time.sleep(3)
+    before = proxies.cpu_seconds(pids)
+    time.sleep(5)
+    used = (proxies.cpu_seconds(pids) - before) / 5 * 100
+    table.add(f"idle server + router, {APPS} apps with a dyno each: resident", sum(memory(p, "VmRSS") for p in pids), "MiB", bar=60, goal=60)
+    table.add("the same: cpu", used, "% of a core", bar=1, goal=1)
+    shims = [memory(p, "RssAnon") for p in platform.role("shim")]
+    if shims:
+        table.add(f"idle shim (median of {len(shims)}): anonymous memory", statistics.median(shims), "MiB", bar=1.5, goal=1.5)
+
+
+def fsync_ms(directory):
+    times = []
+    with open(directory / "fsync", "wb") as file:
+        for _ in range(50):
+            file.write(b"x" * 4096)
+            file.flush()
+            begun = time.monotonic()
+            os.fsync(file.fileno())
+            times.append(time.monotonic() - begun)
+    return milliseconds(times)
+
+
+def about(scratch):
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    memory_gib = int(re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) / 2**20
+    print(f"{datetime.date.today()}: {os.cpu_count()} x {model[1] if model else machine.machine()}, {memory_gib:.0f} GiB, "
+          f"Linux {machine.release()}, fsync {fsync_ms(scratch):.2f} ms, load {os.getloadavg()[0]:.1f} before the run. "
+          "Medians, all from one run.\n")
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--short", action="store_true")
+    short = arguments.parse_args().short
+    binary = str(pathlib.Path(os.environ["SHIPWAY_BIN"]).resolve())
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="shipway-bench-"))
+    scratch.chmod(0o755)
+    table = Table()
+    try:
+        about(scratch)
+        note("router and nginx")
+        routers(table, binary, scratch, short)
+        platform = Platform(binary, scratch)
+        try:
+            for what, measure in [
+                ("pushes", lambda: pushes(table, platform, scratch, short)),
+                ("dynos", lambda: dyno_start(table, platform, short)),
+                ("logs", lambda: log_rate(table, platform)),
+                ("memory", lambda: idle(table, platform, scratch)),
+            ]:
+                note(what)
+                measure()
+        finally:
+            platform.end()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    table.print()
+
+
+def note(what):
+    print(f"measuring: {what}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
