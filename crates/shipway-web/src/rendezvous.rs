@@ -97,7 +97,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             Err(_) => {}
         }
     }
-    input.take(&first).await?;
+    // A dyno that has closed its input, or has ended already, still has its output.
+    let _ = input.take(&first).await;
     let output = copy_output(from_dyno, to_client);
     tokio::pin!(output);
     tokio::select! {
