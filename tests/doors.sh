@@ -97,7 +97,7 @@ expect "the binary is gone" gone /usr/local/bin/shipway
 expect "the record is gone" gone /var/lib/shipway-up
 expect "the user is gone" [ -z "$(getent passwd shipway || true)" ]
 expect "no process is left" [ -z "$(pgrep -x shipway || true)" ]
-expect "no interface is left" [ -z "$(find /sys/class/net -name 'sw*')" ]
+expect "no interface is left" [ -z "$(ip -o link | grep ': sw' || true)" ]
 expect "no firewall rule is left" [ -z "$(nft list tables)" ]
 expect "packets are forwarded only if they were before" [ "$(cat /proc/sys/net/ipv4/ip_forward)" = "$forwarding" ]
 expect "no mount is left" [ -z "$(grep -F "$scratch/data" /proc/self/mountinfo || true)" ]

@@ -193,8 +193,7 @@ impl Platform {
             self.log_api(id, &format!("Maintenance mode turned {mode} by user {}", caller.actor.email));
         }
         // `maintenance:on` that returns has taken effect.
-        let epoch = self.store().read(|c| c.epoch())?;
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.acknowledged(epoch)).await;
+        self.routed_soon().await?;
         self.tell(Event::App(id));
         Ok(changed)
     }

@@ -35,6 +35,8 @@ impl Platform {
             })
             .await?;
         self.live(operation).await?;
+        // The name is free now: a visitor must not be told that the app is starting.
+        self.routed_soon().await?;
         Ok(app.clone())
     }
 

@@ -124,6 +124,7 @@ impl Platform {
         env.extend(extra.clone());
         let commit = slug.commit.as_ref().map_or("", |c| c.as_str());
         for (key, value) in [
+            ("HOME", "/app".into()),
             ("DYNO", dyno.name()),
             ("HEROKU_APP_ID", app.id.to_string()),
             ("HEROKU_APP_NAME", app.name.to_string()),

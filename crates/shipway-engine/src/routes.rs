@@ -13,6 +13,8 @@ use std::time::Duration;
 /// How long between two tries, and between two looks whether the router was restarted with an older table.
 const RETRY: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(2);
+/// How long a caller whose change is safe already waits for the router to show it.
+const SOON: Duration = Duration::from_secs(5);
 
 impl Platform {
     /// Waits until the router serves `epoch` or a later one.
@@ -21,6 +23,13 @@ impl Platform {
         let mut seen = self.inner.acknowledged.subscribe();
         // The sender lives in the platform, which lives as long as this task.
         let _ = seen.wait_for(|served| *served >= epoch).await;
+    }
+
+    /// Waits until the router serves the newest epoch, but not for a router that is down.
+    pub(crate) async fn routed_soon(&self) -> Result<()> {
+        let epoch = self.store().read(|c| c.epoch())?;
+        let _ = tokio::time::timeout(SOON, self.acknowledged(epoch)).await;
+        Ok(())
     }
 
     /// Asks for the newest table to be pushed, without waiting.

@@ -115,9 +115,8 @@ table inet {table} {{
     /// Slots whose interface exists: a dyno or a waiting network holds their address.
     fn taken(self) -> BTreeSet<u16> {
         let prefix = self.interface_prefix();
-        let interfaces = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
         let slot = |name: &str| u16::from_str_radix(name.strip_prefix(&prefix)?, 16).ok();
-        interfaces.filter_map(|entry| slot(entry.file_name().to_str()?)).collect()
+        interfaces().iter().filter_map(|name| slot(name)).collect()
     }
 
     /// Makes a network with the first free address. One caller at a time.
@@ -174,17 +173,17 @@ table inet {table} {{
     /// Puts IPv4 forwarding back to how it was before the first dyno, unless another platform on this machine needs it.
     fn stop_forwarding(self, home: &Path) -> io::Result<()> {
         match std::fs::remove_file(forwarding_was_off(home)) {
-            Ok(()) if self.is_alone()? => std::fs::write(FORWARDING, "0"),
+            Ok(()) if self.is_alone() => std::fs::write(FORWARDING, "0"),
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         }
     }
 
     /// Whether no other data directory's dynos have cables here.
-    fn is_alone(self) -> io::Result<bool> {
+    fn is_alone(self) -> bool {
         let ours = self.interface_prefix();
         let is_cable = |name: &str| name.len() == ours.len() + 3 && name.starts_with("sw") && !name.starts_with(&ours);
-        Ok(!std::fs::read_dir("/sys/class/net")?.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_cable)))
+        !interfaces().iter().any(|name| is_cable(name))
     }
 
     /// Removes what [`Network::prepare`] made.
@@ -195,7 +194,12 @@ table inet {table} {{
             for address in own.try_collect::<Vec<_>>().await? {
                 handle.address().del(address).execute().await?;
             }
-            // Not being there any more is what is wanted.
+            // The kernel takes its time with cables whose dyno is gone; and not being there any more is what is wanted.
+            for slot in self.taken() {
+                if let Ok(cable) = index(&handle, &self.interface(slot)).await {
+                    let _ = handle.link().del(cable).execute().await;
+                }
+            }
             let _ = handle.route().del(self.nowhere()).execute().await;
             Ok(())
         })
@@ -203,6 +207,13 @@ table inet {table} {{
         let table = self.table();
         nft(&format!("table inet {table}\ndelete table inet {table}\n"))
     }
+}
+
+/// The names of all interfaces of our own network, whatever network `/sys` shows.
+fn interfaces() -> Vec<String> {
+    let all = nix::net::if_::if_nameindex();
+    let names = all.iter().flatten().filter_map(|interface| interface.name().to_str().ok());
+    names.map(str::to_owned).collect()
 }
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";

@@ -26,6 +26,8 @@ pub use seal::{Keys, hex, sha256, token_hash};
 use jiff::Timestamp;
 use rusqlite::types::{FromSqlError, ValueRef};
 use rusqlite::{Connection, OpenFlags, Row};
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, mpsc};
@@ -118,6 +120,9 @@ impl Store {
     pub fn open(home: &Path) -> Result<Self> {
         let keys = Keys::load_or_create(&home.join("keys"))?;
         let path = home.join("shipway.db");
+        // From its first byte nobody else's to read; the write-ahead log gets the same mode.
+        let made = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        made.map_err(|source| StoreError::Io { path: path.clone(), source })?;
         let mut writer = Connection::open(&path)?;
         configure(&writer)?;
         migrate(&mut writer)?;

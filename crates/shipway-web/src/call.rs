@@ -4,7 +4,7 @@ use crate::address::Origin;
 use crate::auth::authenticate;
 use crate::limits::Remaining;
 use crate::payload::Payload;
-use crate::range::{Key, Range};
+use crate::range::{Fields, Range};
 use crate::{Answer, ApiError, Result, Web};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -107,12 +107,7 @@ impl Open {
     }
 
     /// One page of a list, as `Range` asks. `fields` names what a list can be sorted by, the first by default.
-    pub fn page<T>(
-        &self,
-        rows: Vec<T>,
-        fields: &[(&'static str, fn(&T) -> Key)],
-        present: impl FnMut(&T) -> Value,
-    ) -> Result<Answer> {
+    pub fn page<T>(&self, rows: Vec<T>, fields: &Fields<T>, present: impl FnMut(&T) -> Value) -> Result<Answer> {
         let range = match self.headers.get(header::RANGE) {
             None => Range::default(),
             Some(value) => Range::parse(value.to_str().unwrap_or_default())?,

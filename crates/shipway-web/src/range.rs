@@ -8,6 +8,9 @@ use serde_json::Value;
 const DEFAULT_MAX: usize = 200;
 const MOST: usize = 1000;
 
+/// What a list can be sorted by: names of fields, and how to read them. The first is the default.
+pub type Fields<T> = [(&'static str, fn(&T) -> Key)];
+
 /// What a list is sorted by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
@@ -94,12 +97,7 @@ impl Range {
     }
 
     /// Sorts, cuts, presents. 206 with `Next-Range` when there is more.
-    pub fn page<T>(
-        &self,
-        rows: Vec<T>,
-        fields: &[(&'static str, fn(&T) -> Key)],
-        mut present: impl FnMut(&T) -> Value,
-    ) -> Answer {
+    pub fn page<T>(&self, rows: Vec<T>, fields: &Fields<T>, mut present: impl FnMut(&T) -> Value) -> Answer {
         let accepted = fields.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let wanted = self.field.as_deref();
         let chosen = fields.iter().find(|(name, _)| Some(*name) == wanted).or(fields.first());
@@ -158,7 +156,7 @@ mod tests {
     /// The numbers 1 to 10, as the header asks; and the header for the rest.
     fn check(header: &str, expected: &[u64], next: Option<&str>) {
         let range = Range::parse(header).unwrap_or_else(|e| panic!("{header}: {}", e.message()));
-        let fields: &[(&str, fn(&u64) -> Key)] = &[("version", |n| Key::Number(*n)), ("id", |n| Key::text(n))];
+        let fields: &Fields<u64> = &[("version", |n| Key::Number(*n)), ("id", |n| Key::text(n))];
         let mut seen = Vec::new();
         let answer = range.page((1..=10).collect(), fields, |n| {
             seen.push(*n);

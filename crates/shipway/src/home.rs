@@ -41,6 +41,7 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("layers", 0o700),
     ("repos", 0o700),
     ("outputs", 0o700),
+    ("sources", 0o700),
     ("logs", 0o700),
     ("work", 0o700),
     ("cache", 0o700),
@@ -76,7 +77,9 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
 }
 
 fn directory(path: &Path, mode: u32, owner: Owner) -> io::Result<()> {
-    match DirBuilder::new().recursive(true).mode(mode).create(path) {
+    // What lies above it is not ours to close.
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    match DirBuilder::new().mode(mode).create(path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }

@@ -1,13 +1,13 @@
 //! Apps.
 
 use super::accounts;
-use crate::range::Key;
+use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use shipway_domain::NameOrId;
 use shipway_engine::{NewApp, UpdateApp};
 use shipway_store::App;
 
-const FIELDS: &[(&str, fn(&App) -> Key)] =
+const FIELDS: &Fields<App> =
     &[("name", |a| Key::text(&a.name)), ("id", |a| Key::text(a.id)), ("updated_at", |a| Key::text(a.updated_at))];
 
 /// GET /apps

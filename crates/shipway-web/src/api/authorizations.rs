@@ -3,7 +3,7 @@
 use crate::call::Open;
 use crate::payload::Payload;
 use crate::present::People;
-use crate::range::Key;
+use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, auth, present};
 use shipway_domain::admission::Scope;
 use shipway_domain::{NameOrId, TokenId};
@@ -11,8 +11,7 @@ use shipway_engine::NewToken;
 use shipway_engine::ports::Caller;
 use shipway_store::{Token, TokenKind};
 
-const FIELDS: &[(&str, fn(&Token) -> Key)] =
-    &[("id", |t| Key::text(t.id)), ("description", |t| Key::text(&t.description))];
+const FIELDS: &Fields<Token> = &[("id", |t| Key::text(t.id)), ("description", |t| Key::text(&t.description))];
 
 /// GET /oauth/authorizations
 pub async fn list(call: Call) -> Result<Answer> {

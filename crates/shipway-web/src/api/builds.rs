@@ -1,14 +1,14 @@
 //! Builds by API, slugs, the build cache.
 
 use crate::present::People;
-use crate::range::Key;
+use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::json;
 use shipway_domain::SourceId;
 use shipway_engine::SourceOrder;
 use shipway_store::{App, Build};
 
-const FIELDS: &[(&str, fn(&Build) -> Key)] = &[
+const FIELDS: &Fields<Build> = &[
     ("created_at", |b| Key::text(b.created_at)),
     ("id", |b| Key::text(b.id)),
     ("started_at", |b| Key::text(b.created_at)),

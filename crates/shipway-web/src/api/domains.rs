@@ -1,12 +1,12 @@
 //! Domains: the default one of each app, and custom names.
 
-use crate::range::Key;
+use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::Value;
 use shipway_domain::admission::Trigger;
 use shipway_store::App;
 
-const FIELDS: &[(&str, fn(&Value) -> Key)] = &[
+const FIELDS: &Fields<Value> = &[
     ("id", |d| Key::text(d["id"].as_str().unwrap_or_default())),
     ("hostname", |d| Key::text(d["hostname"].as_str().unwrap_or_default())),
 ];

@@ -1,7 +1,7 @@
 //! Dynos: listed, run, restarted, stopped.
 
 use crate::payload::Payload;
-use crate::range::Key;
+use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::{Value, json};
 use shipway_domain::lifecycle::DynoState;
@@ -10,7 +10,7 @@ use shipway_engine::{Kind, RunOrder, Which};
 use shipway_store::{App, Dyno};
 use std::collections::{BTreeMap, HashMap};
 
-const FIELDS: &[(&str, fn(&Dyno) -> Key)] =
+const FIELDS: &Fields<Dyno> =
     &[("name", |d| Key::text(format!("{}.{:010}", d.process_type, d.index))), ("id", |d| Key::text(d.id))];
 
 /// GET /apps/{app}/dynos

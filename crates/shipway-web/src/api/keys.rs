@@ -1,11 +1,10 @@
 //! SSH public keys.
 
-use crate::range::Key as SortKey;
+use crate::range::{Fields, Key as SortKey};
 use crate::{Answer, ApiError, Call, Result, present};
 use shipway_store::Key;
 
-const FIELDS: &[(&str, fn(&Key) -> SortKey)] =
-    &[("id", |k| SortKey::text(k.id)), ("fingerprint", |k| SortKey::text(&k.fingerprint))];
+const FIELDS: &Fields<Key> = &[("id", |k| SortKey::text(k.id)), ("fingerprint", |k| SortKey::text(&k.fingerprint))];
 
 /// GET /account/keys
 pub async fn list(call: Call) -> Result<Answer> {

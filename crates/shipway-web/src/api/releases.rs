@@ -1,12 +1,12 @@
 //! Releases: the past, and the ways back to it.
 
 use crate::present::People;
-use crate::range::Key;
+use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::Value;
 use shipway_store::{App, Release};
 
-const FIELDS: &[(&str, fn(&Release) -> Key)] = &[("version", |r| Key::Number(r.version)), ("id", |r| Key::text(r.id))];
+const FIELDS: &Fields<Release> = &[("version", |r| Key::Number(r.version)), ("id", |r| Key::text(r.id))];
 
 /// GET /apps/{app}/releases
 pub async fn list(call: Call) -> Result<Answer> {

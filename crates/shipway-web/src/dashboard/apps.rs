@@ -161,7 +161,8 @@ fn changed(text: String) -> Change {
 /// Why a page has no button: whom to ask.
 pub(super) fn refusal(viewer: &Viewer, trigger: Trigger, facts: &Facts) -> Option<String> {
     let owner = &facts.app.owner_email;
-    (!viewer.may(trigger, &facts.app)).then(|| format!("You may look at {}, not do this. Ask {owner}, who owns it.", facts.name()))
+    (!viewer.may(trigger, &facts.app))
+        .then(|| format!("You may look at {}, not do this. Ask {owner}, who owns it.", facts.name()))
 }
 
 /// POST scale

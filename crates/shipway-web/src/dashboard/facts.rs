@@ -117,7 +117,10 @@ impl<'a> Releases<'a> {
 
 /// Somebody's address.
 pub(super) fn email(platform: &Platform, id: AccountId) -> String {
-    platform.store().read(|c| c.account_by_id(id)).map_or_else(|_| "somebody who has left".into(), |a| a.email.to_string())
+    platform
+        .store()
+        .read(|c| c.account_by_id(id))
+        .map_or_else(|_| "somebody who has left".into(), |a| a.email.to_string())
 }
 
 /// Dynos as rows, by type and number.

@@ -1,8 +1,8 @@
 //! The event streams behind open pages. Each ends with the session that opened it.
 
+use super::Page;
 use super::logs::{build_of_path, filter, line};
 use super::visit::Viewer;
-use super::Page;
 use crate::follow::Follower;
 use crate::sse::{self, Events, Gone, HEARTBEAT, event};
 use shipway_dashboard::{log_event, text_event};
@@ -185,7 +185,8 @@ async fn send_output(viewer: Viewer, build: shipway_store::Build, from: u64, eve
         };
         let ended = !matches!(next, Ok(Some(_)));
         held.extend_from_slice(&next.ok().flatten().unwrap_or_default());
-        let whole = if ended { held.len() } else { held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
+        let whole =
+            if ended { held.len() } else { held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
         let seen = usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX).min(whole);
         at += whole as u64;
         if seen < whole {

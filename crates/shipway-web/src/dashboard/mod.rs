@@ -18,7 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, get, post};
 use shipway_dashboard::model::{Mark, ProblemPage};
 use shipway_dashboard::{Asset, HEADERS, Method, ROUTES, path};
@@ -30,7 +30,9 @@ type Page = Result<Response, ApiError>;
 
 /// The routes of this door: those of `shipway_dashboard::ROUTES`, each with its handler.
 pub fn routes(_: &Web) -> Router<Web> {
-    ROUTES.iter().fold(Router::new(), |router, route| {
+    // The address that people are given.
+    let front = Router::new().route("/", get(|| async { Redirect::to("/dashboard") }));
+    ROUTES.iter().fold(front, |router, route| {
         let handler = match (route.name, route.method) {
             ("asset", _) => get(asset),
             (name, Method::Get) => reading(name),
@@ -182,14 +184,17 @@ fn html(status: StatusCode, text: String) -> Response {
 fn problem(shell: Option<shipway_dashboard::model::Shell>, error: &ApiError) -> Response {
     error.log();
     let next = match error.status() {
-        StatusCode::NOT_FOUND => "Check the address. What was destroyed or never shared with you looks the same from here.",
+        StatusCode::NOT_FOUND => {
+            "Check the address. What was destroyed or never shared with you looks the same from here."
+        }
         StatusCode::UNAUTHORIZED => "Sign in and try again.",
         StatusCode::FORBIDDEN => "Ask whoever the sentence names, or go back.",
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "Wait a moment and try again.",
         status if status.is_server_error() => "Try again; if it stays, tell whoever runs this Shipway.",
         _ => "Go back, change it, and try again.",
     };
-    let home = if shell.is_some() { ("All apps".into(), path("apps", &[])) } else { ("Sign in".into(), path("sign_in", &[])) };
+    let home =
+        if shell.is_some() { ("All apps".into(), path("apps", &[])) } else { ("Sign in".into(), path("sign_in", &[])) };
     let model = ProblemPage {
         shell,
         status: error.status().as_u16(),

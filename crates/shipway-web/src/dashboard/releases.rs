@@ -6,9 +6,7 @@ use super::logs::output_so_far;
 use super::visit::Viewer;
 use super::{Page, done, page};
 use crate::{ApiError, Result};
-use shipway_dashboard::model::{
-    Change, ChangeKind, Changes, ConfirmPage, Mark, ProcessRow, ReleasePage, ReleasesPage,
-};
+use shipway_dashboard::model::{Change, ChangeKind, Changes, ConfirmPage, Mark, ProcessRow, ReleasePage, ReleasesPage};
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
 use shipway_store::{Release, Slug};
@@ -109,7 +107,10 @@ pub(super) async fn ask_rollback(viewer: Viewer) -> Page {
         shell: viewer.shell(),
         app: Some(facts.head(&viewer)),
         title: format!("Roll {} back to v{version}?", facts.name()),
-        meaning: format!("Makes v{} from v{version}’s build and config. Its dynos start first; no visitor notices.", newest + 1),
+        meaning: format!(
+            "Makes v{} from v{version}’s build and config. Its dynos start first; no visitor notices.",
+            newest + 1
+        ),
         changes: vec![
             commits(now.as_ref(), then.as_ref()),
             config(&viewer, &current, &target)?,

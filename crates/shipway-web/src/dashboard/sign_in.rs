@@ -132,7 +132,8 @@ pub(super) async fn decide(viewer: Viewer) -> Page {
 fn cli_page(viewer: &Viewer, decision: Decision) -> Page {
     let request = viewer.parameter("request").to_string();
     let asked = viewer.web.asked().find(&request);
-    let from = asked.and_then(|(from, _)| from).map_or_else(|| "an address that is not known".into(), |ip| ip.to_string());
+    let from =
+        asked.and_then(|(from, _)| from).map_or_else(|| "an address that is not known".into(), |ip| ip.to_string());
     let model = CliLoginPage {
         shell: viewer.shell(),
         description: viewer.platform().login_request(&request).unwrap_or_default(),

@@ -97,7 +97,13 @@ impl Viewer {
     /// Gives the next page a sentence to show.
     pub(super) fn tell(&self, response: &mut Response, mark: Mark, text: &str) {
         let text: String = text.chars().take(600).collect();
-        let word = if mark == Mark::Bad { 'b' } else if mark == Mark::Wait { 'w' } else { 'g' };
+        let word = if mark == Mark::Bad {
+            'b'
+        } else if mark == Mark::Wait {
+            'w'
+        } else {
+            'g'
+        };
         let body = BASE64_URL_SAFE_NO_PAD.encode(format!("{word}{text}"));
         let signature = self.web.platform().store().keys().sign_url(&format!("notice {} {body}", self.secret));
         set_cookie(response, &self.visit, NOTICE, &format!("{body}.{signature}"), 60);

@@ -27,7 +27,11 @@ pub async fn create(State(web): State<Web>, peer: Option<Extension<Peer>>) -> Re
     }
     let accounts = web.platform().store().read(|c| c.accounts())?;
     let admin = accounts.into_iter().find(|account| account.admin).ok_or_else(|| {
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The server has no administrator yet: it is still starting.")
+        ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "The server has no administrator yet: it is still starting.",
+        )
     })?;
     let token = web.platform().session_for(admin.id, &format!("shipway env (user id {})", peer.uid)).await?;
     let base = web.base();

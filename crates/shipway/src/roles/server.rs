@@ -50,8 +50,9 @@ pub struct Arguments {
 pub fn run(place: &Place, arguments: Arguments) -> Result<(), Problem> {
     super::log();
     let home = options::home(place)?;
-    // Nobody but the platform's own users has business with any file that a server makes.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // The modes of an app's files are part of its slug: they must not depend on who started the server. Who may look at
+    // all is decided by the directories above.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     super::in_runtime(serve(home, arguments))
 }
 

@@ -1,0 +1,334 @@
+//! The dashboard, by a browser that only knows HTTP; and by a real one where there is one.
+
+use crate::stage::{Answer, OWNER, Stage, run, until};
+use serde_json::json;
+use shipway_dashboard::path;
+use std::process::Command;
+
+/// A browser without scripts: it keeps cookies and sends forms.
+struct Browser<'a> {
+    stage: &'a Stage,
+    jar: std::path::PathBuf,
+}
+
+impl<'a> Browser<'a> {
+    fn new(stage: &'a Stage) -> Self {
+        Self { stage, jar: stage.home.path().join(format!("jar-{}", uuid::Uuid::new_v4())) }
+    }
+
+    async fn go(&self, arguments: &[&str], path: &str) -> Answer {
+        let (jar, url) = (self.jar.to_str().unwrap(), self.stage.url(path));
+        self.stage.curl(&[&["-sS", "-i", "-b", jar, "-c", jar], arguments, &[&url]].concat()).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.go(&[], path).await
+    }
+
+    /// Sends a form with the token that the page `from` carries.
+    async fn post(&self, from: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let csrf = token_of(&self.get(from).await.body);
+        let mut fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        fields.push(format!("csrf={csrf}"));
+        let arguments: Vec<&str> = fields.iter().flat_map(|field| ["--data-urlencode", field]).collect();
+        self.go(&arguments, path).await
+    }
+
+    async fn sign_in(stage: &'a Stage, token: &str) -> Self {
+        let browser = Self::new(stage);
+        let answer = browser.post("/dashboard/sign-in", "/dashboard/sign-in", &[("token", token)]).await;
+        assert_eq!((answer.status, answer.header("location")), (303, Some("/dashboard")), "{}", answer.body);
+        browser
+    }
+}
+
+fn token_of(page: &str) -> String {
+    let rest = page.split_once("name=\"csrf\" value=\"").map(|(_, rest)| rest);
+    rest.and_then(|rest| rest.split_once('"')).map(|(token, _)| token.to_string()).unwrap_or_default()
+}
+
+async fn deploy(stage: &Stage, procfile: &str) -> bool {
+    let checkout = stage.checkout();
+    checkout.commit(procfile);
+    checkout.run(&["push", "-f", &checkout.remote("shop"), "main"]).await.0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signing_in_and_out() {
+    let stage = Stage::open().await;
+    let stranger = Browser::new(&stage);
+    let away = stranger.get("/dashboard/operations?app=shop").await;
+    let to = "/dashboard/sign-in?next=/dashboard/operations%3Fapp%3Dshop";
+    assert_eq!((away.status, away.header("location")), (303, Some(to.to_lowercase().as_str())));
+    let wrong = stranger.post("/dashboard/sign-in", "/dashboard/sign-in", &[("token", "nonsense")]).await;
+    assert!(wrong.status == 401 && wrong.body.contains("That token is not known here"), "{}", wrong.body);
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let home = browser.get("/dashboard").await;
+    assert!(home.status == 200 && home.body.contains("No apps yet") && home.body.contains(OWNER), "{}", home.body);
+    assert_eq!(home.header("cache-control"), Some("no-store"));
+    assert!(home.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    let out = browser.post("/dashboard", "/dashboard/sign-out", &[]).await;
+    assert_eq!((out.status, out.header("location")), (303, Some("/dashboard/sign-in")));
+    assert_eq!(browser.get("/dashboard").await.status, 303);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_of_an_app_is_there() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let fresh = browser.get("/dashboard/apps/shop").await;
+    assert!(fresh.status == 200 && fresh.body.contains("Nothing is deployed yet."), "{}", fresh.body);
+    assert!(deploy(&stage, "web: listen\nworker: sleep\n").await);
+    let set = browser.post(
+        "/dashboard/apps/shop/config",
+        "/dashboard/apps/shop/config",
+        &[("name", "KEY"), ("value", "v<1>\n2")],
+    );
+    assert_eq!(set.await.status, 303);
+    assert!(!deploy(&stage, "web: broken-build\n").await);
+    let (build, operation, version) = stage
+        .platform
+        .store()
+        .read(|c| {
+            let build = c.builds(app.id)?.pop().unwrap();
+            let current = c.app_by_id(app.id)?.current_release.unwrap();
+            Ok((build.id.to_string(), build.operation.to_string(), c.release_by_id(current)?.version))
+        })
+        .unwrap();
+    let version = format!("v{version}");
+    let check = async |path: String, expected: &str| {
+        let answer = browser.get(&path).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert!(answer.body.contains(expected), "{path} lacks {expected:?}: {}", answer.body);
+        assert!(answer.body.len() < 60 * 1024, "{path} is {} bytes", answer.body.len());
+    };
+    check(path("apps", &[]), "shop.localhost").await;
+    check(path("app", &["shop"]), "The build is broken on purpose.").await;
+    check(path("releases", &["shop"]), "Set KEY config var").await;
+    check(path("release", &["shop", &version]), "current").await;
+    check(path("rollback.ask", &["shop", "v2"]), "Roll shop back to v2?").await;
+    check(path("dynos", &["shop"]), "worker").await;
+    check(format!("{}?quantity=3&size=basic", path("scale.ask", &["shop", "web"])), "1 → 3").await;
+    check(path("restart.ask", &["shop"]), "Restart all dynos").await;
+    check(path("config", &["shop"]), "KEY").await;
+    check(format!("{}?name=KEY", path("config.unset.ask", &["shop"])), "Remove KEY?").await;
+    check(path("logs", &["shop"]), "Build started by user").await;
+    check(path("build", &["shop", &build]), "broken on purpose").await;
+    check(path("app.activity", &["shop"]), "set KEY").await;
+    check(path("activity", &[]), "failed to deploy").await;
+    check(path("operations", &[]), "Deploy").await;
+    check(path("operation", &[&operation]), "The build is broken on purpose.").await;
+    check(path("cancel.ask", &[&operation]), "Not now.").await;
+    let output = browser.get(&path("build.output", &["shop", &build])).await;
+    assert!(output.body.contains("Procfile app detected"), "{}", output.body);
+    let missing = browser.get("/dashboard/apps/shpo").await;
+    assert!(missing.status == 404 && missing.body.contains("find that app."), "{}", missing.body);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn config_is_hidden_until_somebody_asks_and_that_is_written_down() {
+    let stage = Stage::open().await;
+    stage.create("shop").await;
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let config = "/dashboard/apps/shop/config";
+    browser.post(config, config, &[("name", "KEY"), ("value", "correct-horse\r\nbattery")]).await;
+    let hidden = browser.get(config).await;
+    assert!(hidden.body.contains("KEY") && !hidden.body.contains("correct-horse"));
+    let shown = browser.post(config, "/dashboard/apps/shop/config/reveal", &[("name", "KEY")]).await;
+    assert!(shown.body.contains("correct-horse\nbattery"), "{}", shown.body);
+    assert!(browser.get("/dashboard/apps/shop/activity").await.body.contains("looked at the value of KEY"));
+    let refused = browser.post(config, config, &[("name", "1KEY"), ("value", "typed")]).await;
+    assert!(
+        refused.status == 200 && refused.body.contains("1KEY") && refused.body.contains("typed"),
+        "{}",
+        refused.body
+    );
+    let unset = browser.post(config, "/dashboard/apps/shop/config/unset", &[("name", "KEY")]).await;
+    assert_eq!(unset.status, 303);
+    let after = browser.get(config).await.body;
+    assert!(after.contains("KEY is removed."), "the act is told once: {after}");
+    assert!(!browser.get(config).await.body.contains("KEY is removed."), "and only once");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scaling_and_rolling_back_from_a_page() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    assert!(deploy(&stage, "web: listen\n").await);
+    assert!(deploy(&stage, "web: listen; echo 2\n").await);
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let scale = path("scale", &["shop", "web"]);
+    let ask = format!("{scale}?quantity=2&size=basic");
+    assert_eq!(browser.post(&ask, &scale, &[("quantity", "2"), ("size", "basic")]).await.status, 303);
+    until("two are up", async || {
+        let dynos = stage.platform.store().read(|c| c.dynos(app.id)).unwrap();
+        let up = dynos.iter().filter(|d| d.state == shipway_domain::lifecycle::DynoState::Up && d.size == "basic");
+        (up.count() == 2).then_some(())
+    })
+    .await;
+    let rollback = path("rollback", &["shop", "v2"]);
+    let back = browser.post(&rollback, &rollback, &[]).await;
+    assert_eq!(back.status, 303, "{}", back.body);
+    assert!(back.header("location").unwrap().starts_with("/dashboard/operations/"), "{}", back.head);
+    until("v4 is current", async || {
+        let app = stage.platform.store().read(|c| c.app_by_id(app.id)).unwrap();
+        let release = stage.platform.store().read(|c| c.release_by_id(app.current_release.unwrap())).unwrap();
+        (release.version == 4 && release.description == "Rollback to v2").then_some(())
+    })
+    .await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_hears_of_changes_and_of_a_builds_output() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let screen = |name: &str| stage.home.path().join(name);
+    let listen = |path: &str, name: &str| {
+        let mut command = Command::new("curl");
+        command
+            .args(["-sSN", "--max-time", "20", "-b"])
+            .arg(&browser.jar)
+            .arg(stage.url(path))
+            .arg("-o")
+            .arg(screen(name));
+        command.spawn().unwrap()
+    };
+    let mut changes = listen("/dashboard/apps/shop/events", "changes");
+    let pushing = tokio::spawn({
+        let checkout = stage.checkout();
+        checkout.commit("web: listen; echo slow-build\n");
+        async move { checkout.run(&["push", &checkout.remote("shop"), "main"]).await }
+    });
+    let build =
+        until("the build runs", async || stage.platform.store().read(|c| c.builds(app.id)).unwrap().pop()).await;
+    let mut output = listen(&path("build.events", &["shop", &build.id.to_string()]), "output");
+    let says = async |name: &str, expected: &str| {
+        until(expected, async || {
+            std::fs::read_to_string(screen(name)).is_ok_and(|text| text.contains(expected)).then_some(())
+        })
+        .await;
+    };
+    says("output", "waiting").await;
+    stage.builder.go.notify_one();
+    says("changes", "event: changed\n").await;
+    says("output", "event: end\n").await;
+    assert!(pushing.await.unwrap().0);
+    let ended = tokio::task::spawn_blocking(move || output.wait().unwrap()).await.unwrap();
+    assert!(ended.success(), "the stream ends by itself");
+    changes.kill().unwrap();
+    changes.wait().unwrap();
+    // Who comes back gets the rest, from a byte of the output.
+    let text = std::fs::read_to_string(screen("output")).unwrap();
+    let first = text.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
+    let again = format!("{}?after={first}", path("build.events", &["shop", &build.id.to_string()]));
+    let rest = browser.get(&again).await.body;
+    assert!(!rest.contains("Procfile app detected") && rest.contains("Released v"), "{rest}");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cli_is_let_in_by_a_page() {
+    let stage = Stage::open().await;
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let check = async |decision: &str, expected: &str| {
+        let asked = stage.call("", "POST", "/auth", &json!({ "description": "Heroku CLI login" })).await.json();
+        let [page, poll, secret] =
+            ["browser_url", "cli_url", "token"].map(|key| asked[key].as_str().unwrap().to_string());
+        let form = browser.get(&page).await.body;
+        assert!(form.contains("Heroku CLI login") && form.contains("127.0.0.1"), "{form}");
+        let waiting = async { stage.call(&secret, "GET", &poll, &json!({})).await };
+        let deciding = async { browser.post(&page, &page, &[("decision", decision)]).await };
+        let (answer, decided) = tokio::join!(waiting, deciding);
+        assert_eq!(decided.status, 200, "{}", decided.body);
+        assert!(answer.status == 200 && answer.json()[expected].is_string(), "{}", answer.body);
+        let again = browser.post("/dashboard", &page, &[("decision", decision)]).await;
+        assert!(again.body.contains("This request is over."), "{}", again.body);
+        answer.json()
+    };
+    let approved = check("approve", "access_token").await;
+    let account = stage.call(approved["access_token"].as_str().unwrap(), "GET", "/account", &json!({})).await;
+    assert_eq!(account.json()["email"], OWNER);
+    check("deny", "error").await;
+    assert_eq!(stage.call("nonsense", "GET", "/auth/wait", &json!({})).await.status, 401);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_43_forms_of_others_and_names_that_bite_do_nothing() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let config = "/dashboard/apps/shop/config";
+    let (name, value) = ("name=A", "value=<script>alert(1)</script>");
+    let forged: &[&[&str]] = &[&["-d", name, "-d", value], &["-d", name, "-d", value, "-d", "csrf=0123"]];
+    for arguments in forged {
+        let answer = browser.go(arguments, config).await;
+        assert!(answer.status == 403 && answer.body.contains("nothing was done"), "{}", answer.body);
+    }
+    let own = format!("csrf={}", token_of(&browser.get(config).await.body));
+    let cross = browser.go(&["-H", "Sec-Fetch-Site: cross-site", "-d", name, "-d", value, "-d", &own], config).await;
+    assert_eq!(cross.status, 403);
+    assert!(stage.platform.config_vars(&stage.caller, &app).unwrap().is_empty());
+    assert_eq!(browser.go(&["-d", name, "-d", value, "-d", &own], config).await.status, 303);
+    let shown = browser.post(config, "/dashboard/apps/shop/config/reveal", &[]).await.body;
+    assert!(!shown.contains("<script>alert") && shown.contains("&lt;script&gt;alert"), "{shown}");
+    // Another session's token is no token here, and a redirect leads nowhere else.
+    let (_, token) = stage.person("eve@example.org").await;
+    let eve = Browser::sign_in(&stage, &token).await;
+    assert_eq!(eve.go(&["-d", name, "-d", value, "-d", &own], config).await.status, 403);
+    assert_eq!(eve.get("/dashboard/apps/shop").await.status, 404);
+    let visitor = Browser::new(&stage);
+    for next in ["https://evil.example", "//evil.example", "/dashboardx", "/dashboard\\evil"] {
+        let fields = [("token", token.as_str()), ("next", next)];
+        let answer = visitor.post("/dashboard/sign-in", "/dashboard/sign-in", &fields).await;
+        let to = answer.header("location").unwrap_or_default().to_string();
+        assert!(answer.status == 303 && to == "/dashboard", "{next} led to {to}");
+        visitor.post("/dashboard", "/dashboard/sign-out", &[]).await;
+    }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_22_cookies_are_bound_to_the_host_where_there_is_tls() {
+    let stage = Stage::open().await;
+    let url = format!("https://{}/dashboard/sign-in", stage.address);
+    let ca = stage.home.path().join("ca.pem");
+    let page = stage.curl(&["-sS", "-i", "--http1.1", "--cacert", ca.to_str().unwrap(), &url]).await;
+    let cookie = page.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__host-shipway-visit=") && cookie.contains("; secure"), "{cookie}");
+    let far = stage.get("/dashboard", &["Host: paas.example.org:5000"]).await;
+    assert_eq!(far.header("location"), Some("https://paas.example.org:5000/dashboard"), "no session in the clear");
+    stage.end().await;
+}
+
+/// `SHIPWAY_TEST_PAGES` names the directory of `axe.mjs` with its modules installed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_hold_in_a_real_browser() {
+    let Some(directory) = std::env::var_os("SHIPWAY_TEST_PAGES") else {
+        eprintln!("skipped: SHIPWAY_TEST_PAGES is not set");
+        return;
+    };
+    let stage = Stage::open().await;
+    stage.create("shop").await;
+    assert!(deploy(&stage, "web: listen\nworker: sleep\n").await);
+    assert!(!deploy(&stage, "web: broken-build\n").await);
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let config = "/dashboard/apps/shop/config";
+    browser.post(config, config, &[("name", "KEY"), ("value", "value")]).await;
+    let mut node = Command::new("node");
+    node.current_dir(directory).args(["axe.mjs", &stage.url(""), &stage.token]);
+    let output = run(node).await;
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    stage.end().await;
+}
