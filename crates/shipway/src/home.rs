@@ -84,6 +84,9 @@ fn directory(path: &Path, mode: u32, owner: Owner) -> io::Result<()> {
         _ => {}
     }
     let meta = fs::metadata(path)?;
+    if !meta.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
     if (meta.uid(), meta.gid()) != (owner.uid, owner.gid) {
         chown(path, Some(owner.uid), Some(owner.gid))?;
     }
@@ -122,7 +125,7 @@ fn cannot_write(path: &Path, why: &io::Error) -> Problem {
         io::ErrorKind::PermissionDenied => {
             problem.hint("choose one of your own with --home DIR, or start Shipway as the user that it belongs to")
         }
-        io::ErrorKind::NotADirectory => {
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             problem.hint("a file is in the way: move it, or choose another with --home DIR")
         }
         _ => problem.hint("choose another with --home DIR"),
@@ -169,9 +172,11 @@ mod tests {
     fn a_file_in_the_way_is_named() {
         let file = std::env::temp_dir().join(format!("shipway-file-{}", std::process::id()));
         fs::write(&file, "").unwrap();
-        let problem = prepare(&file.join("data"), ourselves()).unwrap_err();
-        assert!(problem.what().contains(&*file.to_string_lossy()), "{problem:?}");
-        assert!(problem.hints()[0].contains("in the way"), "{problem:?}");
+        for home in [file.join("data"), file.clone()] {
+            let problem = prepare(&home, ourselves()).unwrap_err();
+            assert!(problem.what().contains(&*file.to_string_lossy()), "{problem:?}");
+            assert!(problem.hints()[0].contains("in the way"), "{problem:?}");
+        }
         fs::remove_file(&file).unwrap();
     }
 }
