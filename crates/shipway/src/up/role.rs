@@ -50,7 +50,7 @@ impl Role {
         };
         let mut problem = Problem::new(ended);
         for line in last_lines(&self.launch.log, 5) {
-            problem = problem.hint(line);
+            problem = problem.hint(line.trim_start_matches("error: ").trim_start_matches("hint: "));
         }
         Err(problem.hint(format!("its log: {}", self.launch.log.display())))
     }
