@@ -242,7 +242,7 @@ def idle(table, platform, scratch):
     used = (proxies.cpu_seconds(pids) - before) / 5 * 100
     table.add(f"idle server + router, {APPS} apps with a dyno each: resident", sum(memory(p, "VmRSS") for p in pids), "MiB", bar=60, goal=60)
     table.add("the same: cpu", used, "% of a core", bar=1, goal=1)
-    shims = [memory(p, "RssAnon") for p in platform.role("shim")]
+    shims = [memory(p, "RssAnon") for p in platform.shims()]
     if shims:
         table.add(f"idle shim (median of {len(shims)}): anonymous memory", statistics.median(shims), "MiB", bar=1.5, goal=1.5)
 

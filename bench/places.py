@@ -66,7 +66,8 @@ class Platform:
         """The last lines of the app's dynos."""
         made = self.api("POST", f"/apps/{app}/log-sessions", {"lines": lines, "tail": False})
         said = subprocess.run(["curl", "-sSk", made["logplex_url"]], stdout=subprocess.PIPE, check=True).stdout
-        return said.decode(errors="replace").splitlines()
+        lines = said.decode(errors="replace").splitlines()
+        return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 
     def role(self, name):
         """The process ids that play a role for this data directory."""
@@ -79,6 +80,14 @@ class Platform:
             if words[1:2] == [name] and any(str(self.home) in word for word in words[2:]):
                 found.append(int(entry.name))
         return found
+
+    def shims(self):
+        """The process ids of the dynos' shims: children of the spawner."""
+        found = []
+        for spawner in self.role("spawner"):
+            for task in pathlib.Path(f"/proc/{spawner}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+        return [pid for pid in found if b"\0shim\0" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def end(self):
         subprocess.run([self.binary, "--home", self.home, "down"], capture_output=True)

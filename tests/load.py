@@ -32,6 +32,8 @@ from transcripts import Platform
 HERE = pathlib.Path(__file__).resolve().parent
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 QUIET_SECONDS = 12
+# Between two changes: what the last one left behind is under load too.
+PAUSE_SECONDS = 2
 APP = "acorn"
 # Kind, how many a second or at once, connection.
 LOAD = [
@@ -130,7 +132,7 @@ class Team:
     def rollback(self):
         worked = sorted((r["version"], r["id"]) for r in self.api("GET", f"/apps/{APP}/releases")
                         if r["status"] == "succeeded" and r["slug"])
-        self.api("POST", f"/apps/{APP}/releases", {"release": worked[-2][1]})
+        self.api("POST", f"/apps/{APP}/releases", {"release": worked[-2:][0][1]})
 
     def server(self):
         home = str(self.platform.home)
@@ -287,6 +289,7 @@ def main():
                     change()
                     team.settled()
                     print(f"{begun:.2f} round {number + 1}: {change.__name__} ({time.time() - begun:.1f} s)", flush=True)
+                    time.sleep(PAUSE_SECONDS)
         finally:
             until = time.time()
             records = load.end()

@@ -46,6 +46,10 @@ const MIN_PASSWORD: usize = 12;
 /// Longest token description, in characters.
 const MAX_DESCRIPTION: usize = 200;
 
+/// Passwords that are tried at once: each takes a processor for tens of milliseconds, and whoever guesses must not take
+/// them all.
+static HASHING: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
+
 #[derive(Default)]
 pub(crate) struct Logins(Mutex<HashMap<String, Waiting>>);
 
@@ -135,6 +139,7 @@ impl Platform {
         let account = self.store().read(|c| c.account(&NameOrId::Name(email.into())))?;
         let hash = account.as_ref().and_then(|a| a.password_hash.clone());
         let password = password.to_string();
+        let _turn = HASHING.acquire().await;
         // Hashing takes tens of milliseconds by design; an unknown address takes as long as a wrong password.
         let right = tokio::task::spawn_blocking(move || match hash {
             Some(hash) => verify(&hash, &password),
