@@ -49,13 +49,21 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("toolchains", 0o700),
 ];
 
+/// A socket's address has room for 107 bytes; the longest name of one below the data directory takes the rest.
+const LONGEST_PATH: usize = 80;
+
 /// Less free space than this is too little to start with: databases and logs need to be written.
 const LEAST_FREE_BYTES: u64 = 64 << 20;
 
 /// Makes the data directory, or checks the one that is there, and gives it to `owner`. Can be repeated.
 ///
-/// Errors: it cannot be made or written, it is another user's, its disk is full, or `owner` cannot pass to it.
+/// Errors: it cannot be made or written, it is another user's, its path is too long, its disk is full, or `owner` cannot
+/// pass to it.
 pub fn prepare(home: &Path, owner: Owner) -> Result<(), Problem> {
+    if home.as_os_str().len() > LONGEST_PATH {
+        let what = format!("{} is too long a path for a data directory with sockets in it", home.display());
+        return Err(Problem::new(what).hint(format!("choose one of at most {LONGEST_PATH} bytes with --home DIR")));
+    }
     for (name, mode) in DIRECTORIES {
         let path = if name.is_empty() { home.to_path_buf() } else { home.join(name) };
         directory(&path, *mode, owner).map_err(|e| cannot_write(&path, &e))?;
