@@ -256,6 +256,15 @@ impl Scope {
         })
     }
 
+    /// Whether a token of this scope may make or renew one of `other`: nothing gives more than it has.
+    pub fn covers(&self, other: &Self) -> bool {
+        match self {
+            Self::Global => true,
+            Self::WriteProtected => !matches!(other, Self::Global),
+            _ => false,
+        }
+    }
+
     /// Whether config vars and other secrets may be read with it.
     pub fn reads_secrets(&self) -> bool {
         matches!(self, Self::Global | Self::ReadProtected | Self::WriteProtected)

@@ -235,7 +235,7 @@ impl Platform {
 
     /// Makes an authorization. Errors: a scope that reaches further than the caller's own.
     pub async fn create_token(&self, caller: &Caller, new: NewToken) -> Result<(Token, String)> {
-        self.whole_account(caller)?;
+        self.may_give(caller, &new.scope)?;
         let lives = new.expires_in_seconds.map(seconds);
         let (token, secret) =
             self.new_token(caller.actor.account, &new.description, new.scope, TokenKind::Authorization, lives);
@@ -279,8 +279,8 @@ impl Platform {
 
     /// Gives an authorization a new secret; the old one ends at once.
     pub async fn rotate_token(&self, caller: &Caller, id: TokenId) -> Result<(Token, String)> {
-        self.whole_account(caller)?;
         let mut token = self.own_token(caller, id)?;
+        self.may_give(caller, &token.scope)?;
         let (fresh, secret) = self.new_token(token.account, "", token.scope.clone(), token.kind, None);
         token.hint = fresh.hint;
         token.updated_at = fresh.updated_at;
@@ -291,6 +291,7 @@ impl Platform {
 
     /// Ends an authorization.
     pub async fn revoke_token(&self, caller: &Caller, id: TokenId) -> Result<Token> {
+        self.whole_account(caller)?;
         let token = self.own_token(caller, id)?;
         let entry = self.entry(caller, None, "token-revoked", serde_json::json!({ "token": id }));
         self.store()
@@ -416,6 +417,19 @@ impl Platform {
         let Ok(Ok(approved)) = approved.map(|r| r.map(|t| t.clone())) else { return Ok(None) };
         self.inner.logins.0.lock().expect("no panic while logging in").remove(&request);
         Ok(approved)
+    }
+
+    /// A token gives no more than it has itself.
+    fn may_give(&self, caller: &Caller, scope: &Scope) -> Result<()> {
+        self.whole_account(caller)?;
+        if caller.actor.scope.covers(scope) {
+            return Ok(());
+        }
+        Err(Error::forbidden(format!(
+            "The token that was used has the scope {}, so it cannot give the scope {}.",
+            caller.actor.scope.text(),
+            scope.text()
+        )))
     }
 
     /// Changes of an account need a token that may do everything its account may.
