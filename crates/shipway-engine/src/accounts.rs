@@ -8,7 +8,7 @@ use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, Salt
 use jiff::{SignedDuration, Timestamp};
 use shipway_domain::admission::{Actor, Scope};
 use shipway_domain::{AccountId, Email, KeyId, NameOrId, TokenId};
-use shipway_store::{Account, Key, Token, TokenKind, hex};
+use shipway_store::{Account, Key, LedgerEntry, Token, TokenKind, hex};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -173,6 +173,16 @@ impl Platform {
         let (token, secret) = self.new_token(account.id, "First token", Scope::Global, TokenKind::Authorization, None);
         let entry =
             self.entry(caller, None, "account-added", serde_json::json!({ "email": email.as_str(), "admin": admin }));
+        self.keep_account(account, token, secret, entry).await
+    }
+
+    async fn keep_account(
+        &self,
+        account: Account,
+        token: Token,
+        secret: String,
+        entry: LedgerEntry,
+    ) -> Result<(Account, String)> {
         let (made, shown) = (account.clone(), secret.clone());
         self.store()
             .write(move |c| {
@@ -190,15 +200,7 @@ impl Platform {
         let (token, secret) =
             self.new_token(account.id, "Invitation", Scope::Global, TokenKind::Session, Some(INVITATION));
         let entry = self.entry(caller, None, "invited", serde_json::json!({ "email": email.as_str() }));
-        let (made, shown) = (account.clone(), secret.clone());
-        self.store()
-            .write(move |c| {
-                c.insert_account(&account)?;
-                c.insert_token(&token, &secret)?;
-                c.record(&entry)
-            })
-            .await?;
-        Ok((made, shown))
+        self.keep_account(account, token, secret, entry).await
     }
 
     /// Sets the caller's own password. Errors: shorter than 12 characters.
