@@ -196,3 +196,28 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, PortError> {
     tokio::task::spawn_blocking(work).await.map_err(|e| PortError::new("working on files", e))?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    #[test]
+    fn only_what_is_old_and_unnamed_is_collected() {
+        let home = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(home.path()).unwrap();
+        let layers = Layers::open(home.path(), blobs.clone()).unwrap();
+        let [kept, young, old] = ["kept", "young", "old"].map(|text| blobs.put(text.as_bytes()).unwrap().0);
+        for digest in [&kept, &young, &old] {
+            let file = File::options().write(true).open(home.path().join("blobs/sha256").join(digest.hex())).unwrap();
+            file.set_modified(SystemTime::now() - 2 * YOUNG).unwrap();
+            std::fs::create_dir(layers.path(digest)).unwrap();
+        }
+        blobs.touch(&young).unwrap();
+        let freed = collect(&blobs, &layers, &HashSet::from([kept.clone()])).unwrap();
+        let left = |digest: &Digest| (blobs.exists(digest), layers.path(digest).exists());
+        assert_eq!(freed, 3);
+        assert_eq!((left(&kept), left(&young), left(&old)), ((true, true), (true, true), (false, false)));
+    }
+}
