@@ -8,7 +8,7 @@ use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, Salt
 use jiff::{SignedDuration, Timestamp};
 use shipway_domain::admission::{Actor, Scope};
 use shipway_domain::{AccountId, Email, KeyId, NameOrId, TokenId};
-use shipway_store::{Account, Key, Token, TokenKind, hex};
+use shipway_store::{Account, Key, LedgerEntry, Token, TokenKind, hex};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -45,6 +45,10 @@ const MAX_LOGINS: usize = 1000;
 const MIN_PASSWORD: usize = 12;
 /// Longest token description, in characters.
 const MAX_DESCRIPTION: usize = 200;
+
+/// Passwords that are tried at once: each takes a processor for tens of milliseconds, and whoever guesses must not take
+/// them all.
+static HASHING: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
 
 #[derive(Default)]
 pub(crate) struct Logins(Mutex<HashMap<String, Waiting>>);
@@ -135,6 +139,7 @@ impl Platform {
         let account = self.store().read(|c| c.account(&NameOrId::Name(email.into())))?;
         let hash = account.as_ref().and_then(|a| a.password_hash.clone());
         let password = password.to_string();
+        let _turn = HASHING.acquire().await;
         // Hashing takes tens of milliseconds by design; an unknown address takes as long as a wrong password.
         let right = tokio::task::spawn_blocking(move || match hash {
             Some(hash) => verify(&hash, &password),
@@ -168,6 +173,16 @@ impl Platform {
         let (token, secret) = self.new_token(account.id, "First token", Scope::Global, TokenKind::Authorization, None);
         let entry =
             self.entry(caller, None, "account-added", serde_json::json!({ "email": email.as_str(), "admin": admin }));
+        self.keep_account(account, token, secret, entry).await
+    }
+
+    async fn keep_account(
+        &self,
+        account: Account,
+        token: Token,
+        secret: String,
+        entry: LedgerEntry,
+    ) -> Result<(Account, String)> {
         let (made, shown) = (account.clone(), secret.clone());
         self.store()
             .write(move |c| {
@@ -185,15 +200,7 @@ impl Platform {
         let (token, secret) =
             self.new_token(account.id, "Invitation", Scope::Global, TokenKind::Session, Some(INVITATION));
         let entry = self.entry(caller, None, "invited", serde_json::json!({ "email": email.as_str() }));
-        let (made, shown) = (account.clone(), secret.clone());
-        self.store()
-            .write(move |c| {
-                c.insert_account(&account)?;
-                c.insert_token(&token, &secret)?;
-                c.record(&entry)
-            })
-            .await?;
-        Ok((made, shown))
+        self.keep_account(account, token, secret, entry).await
     }
 
     /// Sets the caller's own password. Errors: shorter than 12 characters.

@@ -1,7 +1,7 @@
 //! Deploys of commits, and builds of uploaded sources.
 
-use crate::change::{BuildPlan, Code, Plan};
 use crate::error::Error;
+use crate::plan::{BuildPlan, Code, Plan};
 use crate::ports::Caller;
 use crate::{Platform, Result};
 use shipway_domain::admission::Trigger;

@@ -1,7 +1,8 @@
 //! Config vars: read, change; a change makes a release.
 
-use crate::change::{Code, Plan, pending_release};
+use crate::change::pending_release;
 use crate::error::Error;
+use crate::plan::{Code, Plan};
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
 use shipway_domain::ConfigKey;

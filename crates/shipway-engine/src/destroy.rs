@@ -1,8 +1,8 @@
 //! The end of an app: out of the routes, dynos stopped, everything removed that it owned. Only goes forward.
 
-use crate::change::Plan;
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
+use crate::plan::Plan;
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
 use shipway_domain::NameOrId;

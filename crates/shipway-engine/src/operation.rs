@@ -3,10 +3,11 @@
 //! A step's change of the store and its `succeeded` row are one transaction. A server that was killed goes on from the
 //! journal: a step without `succeeded` runs again, which every step allows.
 
-use crate::change::{BuildPlan, Plan, ReleasePlan, Step, cancelled};
+use crate::change::cancelled;
 use crate::error::Error;
 use crate::locks::{Lock, Place};
 use crate::output::Output;
+use crate::plan::{BuildPlan, Plan, ReleasePlan, Step};
 use crate::ports::{Caller, Lines};
 use crate::{Event, Kind, Platform, Result};
 use jiff::Timestamp;

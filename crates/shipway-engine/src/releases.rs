@@ -1,7 +1,8 @@
 //! Releases without a build: rollback, a slug that is there, the running one once more.
 
-use crate::change::{Code, Plan, ReleasePlan, pending_release};
+use crate::change::pending_release;
 use crate::error::Error;
+use crate::plan::{Code, Plan, ReleasePlan};
 use crate::ports::Caller;
 use crate::{Platform, Result};
 use shipway_domain::admission::Trigger;

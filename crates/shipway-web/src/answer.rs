@@ -60,6 +60,7 @@ impl IntoResponse for Answer {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::VARY, HeaderValue::from_static("Authorization, Accept-Encoding"));
         if let Ok(tag) = HeaderValue::from_str(&format!("\"{tag}\"")) {
             headers.insert(header::ETAG, tag);

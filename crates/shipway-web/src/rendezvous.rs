@@ -10,7 +10,7 @@
 //! looks for it in each read by itself, so it is sent whole and apart from what precedes it. Without a pty an 0x04 at
 //! the end of the input is its end: the client cannot say so by closing.
 //!
-//! Source: `docs/differences.md` and the Heroku CLI's `Dyno` class, whose reader this is written for.
+//! Source: the Heroku CLI's `Dyno` class, whose reader this is written for.
 
 use crate::Web;
 use shipway_engine::Attached;
@@ -97,7 +97,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             Err(_) => {}
         }
     }
-    input.take(&first).await?;
+    // A dyno that has closed its input, or has ended already, still has its output.
+    let _ = input.take(&first).await;
     let output = copy_output(from_dyno, to_client);
     tokio::pin!(output);
     tokio::select! {

@@ -146,6 +146,8 @@ routes! {
     GET    "/addons"                                    => addons::none;
     GET    "/addon-attachments"                         => addons::none;
     GET    "/apps/{app}/addons"                         => addons::none_of_app;
+    POST   "/apps/{app}/addons"                         => addons::create;
+    POST   "/teams/apps"                                => addons::create_in_team;
     GET    "/apps/{app}/addon-attachments"              => addons::none_of_app;
     POST   "/actions/addons/resolve"                    => addons::resolve;
     POST   "/actions/addon-attachments/resolve"         => addons::resolve_attachment;

@@ -49,13 +49,21 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("toolchains", 0o700),
 ];
 
+/// A socket's address has room for 107 bytes; the longest name of one below the data directory takes the rest.
+const LONGEST_PATH: usize = 80;
+
 /// Less free space than this is too little to start with: databases and logs need to be written.
 const LEAST_FREE_BYTES: u64 = 64 << 20;
 
 /// Makes the data directory, or checks the one that is there, and gives it to `owner`. Can be repeated.
 ///
-/// Errors: it cannot be made or written, it is another user's, its disk is full, or `owner` cannot pass to it.
+/// Errors: it cannot be made or written, it is another user's, its path is too long, its disk is full, or `owner` cannot
+/// pass to it.
 pub fn prepare(home: &Path, owner: Owner) -> Result<(), Problem> {
+    if home.as_os_str().len() > LONGEST_PATH {
+        let what = format!("{} is too long a path for a data directory with sockets in it", home.display());
+        return Err(Problem::new(what).hint(format!("choose one of at most {LONGEST_PATH} bytes with --home DIR")));
+    }
     for (name, mode) in DIRECTORIES {
         let path = if name.is_empty() { home.to_path_buf() } else { home.join(name) };
         directory(&path, *mode, owner).map_err(|e| cannot_write(&path, &e))?;
@@ -84,6 +92,9 @@ fn directory(path: &Path, mode: u32, owner: Owner) -> io::Result<()> {
         _ => {}
     }
     let meta = fs::metadata(path)?;
+    if !meta.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
     if (meta.uid(), meta.gid()) != (owner.uid, owner.gid) {
         chown(path, Some(owner.uid), Some(owner.gid))?;
     }
@@ -122,7 +133,7 @@ fn cannot_write(path: &Path, why: &io::Error) -> Problem {
         io::ErrorKind::PermissionDenied => {
             problem.hint("choose one of your own with --home DIR, or start Shipway as the user that it belongs to")
         }
-        io::ErrorKind::NotADirectory => {
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             problem.hint("a file is in the way: move it, or choose another with --home DIR")
         }
         _ => problem.hint("choose another with --home DIR"),
@@ -169,9 +180,11 @@ mod tests {
     fn a_file_in_the_way_is_named() {
         let file = std::env::temp_dir().join(format!("shipway-file-{}", std::process::id()));
         fs::write(&file, "").unwrap();
-        let problem = prepare(&file.join("data"), ourselves()).unwrap_err();
-        assert!(problem.what().contains(&*file.to_string_lossy()), "{problem:?}");
-        assert!(problem.hints()[0].contains("in the way"), "{problem:?}");
+        for home in [file.join("data"), file.clone()] {
+            let problem = prepare(&home, ourselves()).unwrap_err();
+            assert!(problem.what().contains(&*file.to_string_lossy()), "{problem:?}");
+            assert!(problem.hints()[0].contains("in the way"), "{problem:?}");
+        }
         fs::remove_file(&file).unwrap();
     }
 }

@@ -10,6 +10,7 @@
 //! do its work; everything else a user types is `shipway-client`'s.
 
 mod adapters;
+mod allocator;
 mod doctor;
 mod down;
 mod home;
@@ -27,7 +28,7 @@ use shipway_client::Place;
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::ByRole = allocator::ByRole;
 
 /// A Heroku that your team owns: push, build once, run, route
 #[derive(Parser)]

@@ -94,11 +94,11 @@ fn open_log(path: &Path) -> io::Result<File> {
     File::options().create(true).append(true).mode(0o600).open(path)
 }
 
-/// The end of a role's log, for a message: at most `lines` lines.
-pub fn last_lines(path: &Path, lines: usize) -> Vec<String> {
+/// The end of what a role has logged since its log had `from` bytes, for a message: at most `lines` lines.
+pub fn last_lines(path: &Path, from: u64, lines: usize) -> Vec<String> {
     let read = || -> io::Result<String> {
         let mut file = File::open(path)?;
-        let start = file.metadata()?.len().saturating_sub(16 << 10);
+        let start = file.metadata()?.len().saturating_sub(16 << 10).max(from);
         file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;

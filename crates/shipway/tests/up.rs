@@ -192,6 +192,21 @@ fn what_dies_comes_back_and_nobody_is_refused() {
 }
 
 #[test]
+fn after_up_was_killed_the_next_one_takes_over() {
+    let Some(stage) = Stage::new() else { return };
+    let up = stage.up();
+    let (apps, before) = (up.apps(), stage.roles());
+    kill(up.child.id());
+    until("it is gone", || !Path::new(&format!("/proc/{}/exe", up.child.id())).exists());
+    assert_eq!(ask(&apps), "HTTP/1.1 404 Not Found", "the apps do not mind");
+    let up = stage.up();
+    let after = stage.roles();
+    assert_eq!((up.apps(), after["router"]), (apps, before["router"]));
+    assert_ne!(after["server"], before["server"], "the one that nobody watched has ended");
+    assert!(!Path::new(&format!("/proc/{}/exe", before["server"])).exists());
+}
+
+#[test]
 fn a_newer_binary_takes_the_router_over() {
     let Some(stage) = Stage::new() else { return };
     stage.up().interrupt();

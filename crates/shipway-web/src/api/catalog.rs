@@ -2,6 +2,7 @@
 
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::Value;
+use shipway_engine::STACKS;
 
 /// GET /stacks
 pub async fn stacks(call: Call) -> Result<Answer> {
@@ -17,7 +18,7 @@ pub async fn stacks_of_app(call: Call) -> Result<Answer> {
 /// GET /stacks/{stack}
 pub async fn stack(call: Call) -> Result<Answer> {
     let default = &call.platform().settings().stack;
-    by_name_or_id(&call, "stack", present::STACKS.iter().map(|s| present::stack(s, default)))
+    by_name_or_id(&call, "stack", STACKS.iter().map(|s| present::stack(s, default)))
 }
 
 /// GET /regions
@@ -48,7 +49,7 @@ pub async fn dyno_size(call: Call) -> Result<Answer> {
 
 fn all_stacks(call: &Call) -> Answer {
     let default = &call.platform().settings().stack;
-    Answer::ok(present::STACKS.iter().map(|s| present::stack(s, default)).collect())
+    Answer::ok(STACKS.iter().map(|s| present::stack(s, default)).collect())
 }
 
 fn all_sizes(call: &Call) -> Answer {

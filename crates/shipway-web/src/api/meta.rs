@@ -16,7 +16,7 @@ pub async fn nothing_here(method: Method, uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         "not_found",
-        format!("There is nothing at {method} {path}. docs/api-coverage.md lists what this platform serves."),
+        format!("This platform does not serve {method} {path}. docs/api-coverage.md lists what it does."),
     )
 }
 
@@ -26,7 +26,9 @@ pub async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        format!("{path} exists, but not for {method}. docs/api-coverage.md lists what this platform serves."),
+        format!(
+            "This platform does not serve {method} {path}, only other methods. docs/api-coverage.md lists what it does."
+        ),
     )
 }
 

@@ -18,7 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use shipway_dashboard::model::{Mark, ProblemPage};
 use shipway_dashboard::{Asset, HEADERS, Method, ROUTES, path};
@@ -29,10 +29,13 @@ use visit::Viewer;
 type Page = Result<Response, ApiError>;
 
 /// The routes of this door: those of `shipway_dashboard::ROUTES`, each with its handler.
+///
+/// The bare address leads to the list of apps, and a mistyped page is answered by a page.
 pub fn routes(_: &Web) -> Router<Web> {
-    // The address that people are given.
-    let front = Router::new().route("/", get(|| async { Redirect::to("/dashboard") }));
-    ROUTES.iter().fold(front, |router, route| {
+    let pages = Router::new()
+        .route("/", get(async || see_other(&path("apps", &[]))))
+        .route("/dashboard/{*page}", look(async |_| Err(ApiError::missing("page"))));
+    ROUTES.iter().fold(pages, |router, route| {
         let handler = match (route.name, route.method) {
             ("asset", _) => get(asset),
             (name, Method::Get) => reading(name),

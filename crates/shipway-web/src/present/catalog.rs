@@ -7,9 +7,6 @@ use shipway_domain::size::DynoSize;
 /// Since when the fixed things are there; the API wants a date.
 const SINCE: &str = "2026-01-01T00:00:00Z";
 
-/// Names that are accepted for the one stack that there is.
-pub const STACKS: [&str; 3] = ["heroku-24", "heroku-22", "heroku-20"];
-
 /// Names that are accepted for the one machine that there is, with what stands beside them.
 pub const REGIONS: [(&str, &str, &str, &str, &str); 2] = [
     ("us", "This machine", "United States", "Here", "us-east-1"),
@@ -64,21 +61,22 @@ pub fn dyno_size(size: &DynoSize) -> Value {
 
 /// The one feature that accounts have.
 pub fn account_feature() -> Value {
-    feature("account feature", "dashboard-repositories-api", "Repositories are asked for at this platform.", true)
+    let doc = "https://devcenter.heroku.com/articles/github-integration";
+    feature("account feature", "dashboard-repositories-api", "Repositories are asked for at this platform.", doc, true)
 }
 
 /// The one feature that apps have.
 pub fn app_feature(enabled: bool) -> Value {
     let description = "New web dynos are up and healthy before the old ones stop. Off: the old ones stop first.";
-    feature("app feature", "preboot", description, enabled)
+    feature("app feature", "preboot", description, "https://devcenter.heroku.com/articles/preboot", enabled)
 }
 
-fn feature(noun: &str, name: &str, description: &str, enabled: bool) -> Value {
+fn feature(noun: &str, name: &str, description: &str, doc_url: &str, enabled: bool) -> Value {
     json!({
         "created_at": SINCE,
         "description": description,
         "display_name": name,
-        "doc_url": "https://devcenter.heroku.com/articles/preboot",
+        "doc_url": doc_url,
         "enabled": enabled,
         "feedback_email": "",
         "id": id_of(noun, name),

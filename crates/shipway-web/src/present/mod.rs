@@ -12,7 +12,7 @@ mod release;
 pub use account::{account, authorization, key, session, token};
 pub use app::{app, buildpack_installation, collaborator, default_domain, domain, filtered_app, owner};
 pub use build::{build, slug, source};
-pub use catalog::{REGIONS, STACKS, account_feature, app_feature, buildpack, dyno_size, region, stack};
+pub use catalog::{REGIONS, account_feature, app_feature, buildpack, dyno_size, region, stack};
 pub use dyno::dyno;
 pub use formation::formation;
 pub use release::release;

@@ -21,8 +21,8 @@ impl Client<'_> {
     /// Calls as the owner; `route` names the route, `path` fills it in.
     async fn call(&mut self, status: u16, method: &str, route: &str, values: &[&str], body: Value) -> Value {
         let mut path = route.to_string();
+        let place = Regex::new(r"\{[^}]*\}").unwrap();
         for value in values {
-            let place = Regex::new(r"\{[^}]*\}").unwrap();
             path = place.replace(&path, regex::NoExpand(value)).into_owned();
         }
         let reply = self.world.call(Person::Owner, method, &path, &body).await;

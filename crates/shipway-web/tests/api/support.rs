@@ -359,6 +359,7 @@ pub fn body_for(method: &str, path: &str) -> Value {
         ("PATCH", "/apps/{app}/formation/{formation}") => json!({ "quantity": 1 }),
         ("POST", "/apps/{app}/dynos") => json!({ "command": "echo hi", "attach": false }),
         ("POST", "/apps/{app}/log-sessions") => json!({ "lines": 10, "tail": false }),
+        ("POST", "/apps/{app}/addons") => json!({ "plan": "heroku-postgresql" }),
         ("POST", "/actions/addons/resolve") => json!({ "addon": "x", "app": "shop" }),
         ("POST", "/actions/addon-attachments/resolve") => json!({ "addon_attachment": "DATABASE_URL", "app": "shop" }),
         _ => Value::Null,

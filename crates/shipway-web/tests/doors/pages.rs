@@ -66,6 +66,9 @@ async fn signing_in_and_out() {
     let home = browser.get("/dashboard").await;
     assert!(home.status == 200 && home.body.contains("No apps yet") && home.body.contains(OWNER), "{}", home.body);
     assert_eq!(home.header("cache-control"), Some("no-store"));
+    assert_eq!(browser.get("/").await.header("location"), Some("/dashboard"));
+    let mistyped = browser.get("/dashboard/aps").await;
+    assert!(mistyped.status == 404 && mistyped.body.contains("find that page."), "{}", mistyped.body);
     assert!(home.header("content-security-policy").unwrap().contains("default-src 'none'"));
     let out = browser.post("/dashboard", "/dashboard/sign-out", &[]).await;
     assert_eq!((out.status, out.header("location")), (303, Some("/dashboard/sign-in")));

@@ -136,6 +136,20 @@ async fn without_a_terminal_0x04_ends_the_input() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dyno_that_ended_before_the_input_came_is_still_heard() {
+    let stage = Stage::open().await;
+    let app = deployed(&stage).await;
+    let secret = order(&stage, &app, "echo gone already", Some((80, 24))).await;
+    let dyno = stage.platform.store().read(|c| c.dynos(app.id)).unwrap().into_iter().find(|d| d.one_off.is_some());
+    stage.platform.runtime().wait(dyno.unwrap().id).await.unwrap();
+    let mut client = Client::meet(&stage, &secret).await;
+    assert_eq!(client.record().await, "rendezvous\r\n");
+    client.say(b"\x04").await;
+    assert_eq!(client.rest().await.concat(), "gone already\n");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_14_a_secret_meets_its_dyno_once() {
     let stage = Stage::open().await;
     let app = deployed(&stage).await;

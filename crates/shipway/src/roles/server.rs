@@ -9,7 +9,7 @@ use shipway_build::{Builder, BuilderConfig};
 use shipway_client::Place;
 use shipway_domain::Email;
 use shipway_domain::size::{DynoSize, DynoSizes};
-use shipway_engine::ports::RealWorld;
+use shipway_engine::ports::{PortError, RealWorld};
 use shipway_engine::{Parts, Platform, Settings};
 use shipway_git::{Git, GitConfig, GitHttp};
 use shipway_net::{Ca, CertResolver, Lifecycle, Phase, handover};
@@ -68,7 +68,7 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     let git = GitHttp::start(GitConfig::new(ourselves, home.join("run/git"))).doing("making git's directory")?;
     let platform = open(&home, &options, git.git().clone()).await?;
     first_admin(&platform, &home, &options).await?;
-    platform.start().await.doing("going on with what was under way")?;
+    platform.start().await.map_err(for_the_operator).doing("going on with what was under way")?;
 
     let authority = options.certificate.cert.is_none().then(|| ca.ca_pem().to_owned());
     let web = Web::new(platform.clone(), base_urls(options.listen)).with(git, authority);
@@ -106,7 +106,17 @@ async fn open(home: &Path, options: &Options, git: Git) -> Result<Platform, Prob
         world: Arc::new(RealWorld),
         crash_point: None,
     };
-    Platform::open(settings(home, options), parts).doing(&opening)
+    Platform::open(settings(home, options), parts).map_err(for_the_operator).doing(&opening).map_err(|problem| {
+        match problem.what().contains("database") {
+            true => problem.hint("if the file is damaged, put the last backup back: docs/operating.md, \"Restore\""),
+            false => problem,
+        }
+    })
+}
+
+/// What an error of the engine keeps from users, who are elsewhere: here is the operator.
+fn for_the_operator(error: shipway_engine::Error) -> PortError {
+    PortError(error.cause.unwrap_or(error.message))
 }
 
 /// Ends build steps that an earlier server left running, and removes what they wrote: a build is begun anew.
@@ -183,7 +193,9 @@ async fn first_admin(platform: &Platform, home: &Path, options: &Options) -> Res
         Some(email) => email.clone(),
         None => Email::parse(&format!("admin@{}", options.domain)).doing(making)?,
     };
-    let Some(token) = platform.first_admin(&email).await.doing(making)? else { return Ok(()) };
+    let Some(token) = platform.first_admin(&email).await.map_err(for_the_operator).doing(making)? else {
+        return Ok(());
+    };
     let path = home::first_token_file(home);
     let mut file =
         std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&path).doing(making)?;

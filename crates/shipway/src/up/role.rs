@@ -20,16 +20,22 @@ pub struct Role {
     name: &'static str,
     launch: Launch,
     process: Process,
+    /// Bytes of its log from before this `up`.
+    log_before: u64,
 }
 
 impl Role {
     /// Takes the process that runs already, or starts one.
     pub fn begin(name: &'static str, launch: Launch, running: Option<Process>) -> Result<Self, Problem> {
+        let log_length = || std::fs::metadata(&launch.log).map_or(0, |meta| meta.len());
+        let before = log_length();
         let process = match running {
             Some(process) => process,
             None => launch.start()?,
         };
-        Ok(Self { name, launch, process })
+        // A log that was put aside begins anew.
+        let log_before = before.min(log_length());
+        Ok(Self { name, launch, process, log_before })
     }
 
     /// Waits until `probe`, given the process id, has an answer. Errors: the role ended instead, with the end of its log.
@@ -49,8 +55,8 @@ impl Role {
             () = sleep(READY) => format!("the {} does not answer", self.name),
         };
         let mut problem = Problem::new(ended);
-        for line in last_lines(&self.launch.log, 5) {
-            problem = problem.hint(line);
+        for line in last_lines(&self.launch.log, self.log_before, 5) {
+            problem = problem.hint(line.trim_start_matches("error: ").trim_start_matches("hint: "));
         }
         Err(problem.hint(format!("its log: {}", self.launch.log.display())))
     }
