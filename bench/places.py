@@ -82,12 +82,9 @@ class Platform:
         return found
 
     def shims(self):
-        """The process ids of the dynos' shims: children of the spawner."""
-        found = []
-        for spawner in self.role("spawner"):
-            for task in pathlib.Path(f"/proc/{spawner}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
-        return [pid for pid in found if b"\0shim\0" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+        """The process ids of the shims of dynos that run: not those that are kept ready for the next ones."""
+        records = self.home.glob("run/dynos/*/record.json")
+        return [pid for pid in (json.loads(record.read_text())["shim"] for record in records) if os.path.exists(f"/proc/{pid}")]
 
     def end(self):
         subprocess.run([self.binary, "--home", self.home, "down"], capture_output=True)

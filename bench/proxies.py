@@ -4,10 +4,8 @@ import json
 import os
 import pathlib
 import re
-import signal
 import statistics
 import subprocess
-import time
 import urllib.request
 import uuid
 

@@ -292,9 +292,11 @@ impl Platform {
         let limit = self.size(&dyno.size).memory_mib * 1024 * 1024;
         let mut sample = tokio::time::interval(SAMPLE);
         sample.tick().await;
+        // One wait for the dyno's life, not one per sample.
+        let mut ended = std::pin::pin!(self.runtime().wait(dyno.id));
         loop {
             tokio::select! {
-                exit = self.runtime().wait(dyno.id) => {
+                exit = &mut ended => {
                     let exit = match exit {
                         Ok(exit) => exit,
                         Err(shipway_runtime::RuntimeError::Unknown(_)) => Exit { status: 137, cause: ExitCause::Lost },

@@ -91,6 +91,7 @@ enum Token {
     Source(usize),
     Stream(Side),
     Connection(usize),
+    Waiting(usize),
 }
 
 impl Shim {
@@ -107,6 +108,7 @@ impl Shim {
                     Token::Source(at) => self.read_source(*at, &mut chunk),
                     Token::Stream(side) => hung_up |= *side == Side::Client && flags.contains(PollFlags::POLLHUP),
                     Token::Connection(at) => self.hear(*at),
+                    Token::Waiting(at) => drop(self.waiting.remove(*at)),
                 }
             }
             if let Output::Stream(stream) = &mut self.output {
@@ -173,6 +175,12 @@ impl Shim {
         for (at, connection) in self.connections.iter().enumerate() {
             tokens.push(Token::Connection(at));
             fds.push(PollFd::new(connection.as_fd(), PollFlags::POLLIN));
+        }
+        for (at, waiting) in self.waiting.iter().enumerate() {
+            // Nothing is expected of them but that they hang up, which is always reported: whoever stopped waiting must
+            // not count for ever.
+            tokens.push(Token::Waiting(at));
+            fds.push(PollFd::new(waiting.as_fd(), PollFlags::empty()));
         }
         let timeout = match deadline {
             // Rounded up, or the last millisecond would be spent turning round.

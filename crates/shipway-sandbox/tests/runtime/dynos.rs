@@ -22,6 +22,7 @@ pub fn bwrap() -> Vec<Case> {
         ("bwrap_slug_is_a_stack_of_layers", || on(a_slug_is_a_stack_of_layers(TIERS[0]))),
         ("bwrap_build_writes_what_the_server_owns", || on(a_build_writes_what_the_server_owns(TIERS[0]))),
         ("bwrap_lost_dyno_is_named", || on(a_lost_dyno_is_named(TIERS[0]))),
+        ("bwrap_forgets_who_stopped_waiting", || on(who_stopped_waiting_is_forgotten(TIERS[0]))),
     ]
 }
 
@@ -31,6 +32,7 @@ pub fn root() -> Vec<Case> {
         ("root_slug_is_a_stack_of_layers", || on(a_slug_is_a_stack_of_layers(Tier::Root))),
         ("root_build_writes_what_the_server_owns", || on(a_build_writes_what_the_server_owns(Tier::Root))),
         ("root_lost_dyno_is_named", || on(a_lost_dyno_is_named(Tier::Root))),
+        ("root_forgets_who_stopped_waiting", || on(who_stopped_waiting_is_forgotten(Tier::Root))),
         ("root_leaves_nothing_behind", || on(nothing_is_left_behind())),
         ("root_measures", || on(measures())),
     ]
@@ -166,6 +168,21 @@ async fn a_lost_dyno_is_named(tier: Tier) {
     rig.embedded().remove(plan.dyno).await.expect("it can be removed");
     let again = rig.shell("echo well");
     assert_eq!(rig.outcome(&again).await.1, ["well"]);
+}
+
+async fn who_stopped_waiting_is_forgotten(tier: Tier) {
+    let rig = Rig::new(tier).await;
+    let plan = rig.shell("echo up; exec sleep 1000");
+    rig.embedded().start(&plan).await.expect("it starts");
+    rig.line(&plan, |l| l == "up").await;
+    // More than a shim listens to at a time, each for long enough to be heard.
+    for _ in 0..100 {
+        let waited = tokio::time::timeout(Duration::from_millis(5), rig.embedded().wait(plan.dyno)).await;
+        assert!(waited.is_err(), "it runs on");
+    }
+    rig.embedded().usage(plan.dyno).await.expect("it answers");
+    rig.embedded().stop(plan.dyno).await.expect("it stops");
+    assert_eq!(rig.embedded().wait(plan.dyno).await.expect("an exit").cause, ExitCause::Stopped);
 }
 
 /// What the kernel and the disk hold for a data directory.
