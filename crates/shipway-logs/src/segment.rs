@@ -24,9 +24,7 @@ pub(crate) fn path(chain: &Path, first: u64) -> PathBuf {
 pub(crate) fn list(chain: &Path) -> io::Result<Vec<u64>> {
     let entries = match std::fs::read_dir(chain) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     let mut firsts = Vec::new();
@@ -145,11 +143,17 @@ impl Scanner {
     }
 }
 
+/// Whether an error of opening says that there is nothing (yet). A writer that is another user makes a chain first and
+/// gives it to the reader in the next moment: until then it may not be opened.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied)
+}
+
 /// Fills `buffer` from `offset` on as far as the file goes; nothing when the file is gone.
 fn read_at(path: &Path, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if is_absent(&error) => return Ok(0),
         Err(error) => return Err(error),
     };
     let mut filled = 0;

@@ -302,3 +302,34 @@ fn a_reader_sees_every_line_of_a_writer_in_another_thread_once_and_in_order() {
     thread.join().unwrap();
     assert!(lines.iter().map(|line| line.id.sequence).eq(1..=count));
 }
+
+#[test]
+fn a_follower_lives_through_a_chain_that_it_may_not_open_yet() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root's files can be closed to somebody");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let app = home.path();
+    std::fs::set_permissions(app, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut open = Writer::open(app, "router", small()).unwrap();
+    open.append(1, Source::Heroku, "router", b"before").unwrap();
+    let mut closed = Writer::open(app, "shim", small()).unwrap();
+    closed.append(2, Source::App, "web.1", b"closed").unwrap();
+    for path in [app.join("router"), segments(&app.join("router")).remove(0), segments(&app.join("shim")).remove(0)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::set_permissions(app.join("shim"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let path = app.to_path_buf();
+    // The user of this thread alone.
+    let follower = std::thread::spawn(move || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534)).unwrap();
+        let mut reader = Reader::oldest(&path, Filter::default()).unwrap();
+        let first = texts(&follow(&mut reader, 1));
+        (first, reader)
+    });
+    let (first, mut reader) = follower.join().unwrap();
+    assert_eq!(first, ["before"]);
+    std::fs::set_permissions(app.join("shim"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(texts(&follow(&mut reader, 1)), ["closed"]);
+}
