@@ -95,3 +95,8 @@ running_up() {
   if_root cat "/proc/$pid/cmdline" 2>/dev/null | tr '\0' ' ' | grep -q 'shipway up ' || return 1
   say "$pid"
 }
+
+# The user that the parts run as which need no root: make_user HOME.
+make_user() {
+  as_root useradd --system --user-group --home-dir "$1" --no-create-home --shell /usr/sbin/nologin shipway
+}
