@@ -90,7 +90,8 @@ impl Platform {
         let (app, config, previous, mut build) = self.store().read(|c| {
             let app = c.app_by_id(ctx.plan.app)?;
             let build = c.build(plan.build)?.ok_or(shipway_store::StoreError::Missing("build"))?;
-            Ok((c.app_by_id(app.id)?, c.config_vars(app.id)?, c.latest_slug(app.id)?, build))
+            let (config, previous) = (c.config_vars(app.id)?, c.latest_slug(app.id)?);
+            Ok((app, config, previous, build))
         })?;
         let repositories = &self.inner.parts.repositories;
         let source = self.settings().home.join("work").join(plan.build.to_string()).join("app");
@@ -210,7 +211,6 @@ impl Platform {
         self.inner.parts.builder.ensure(&slug.manifest).await?;
         let types = self.process_types(&slug.manifest);
         let Some((process_type, command)) = types.iter().find(|(t, _)| t.is_release()) else { return Ok(nothing()) };
-        // Only code that changed runs its release phase, and a change of config, as Heroku does.
         let now = self.now();
         let dyno = Dyno {
             id: plan.phase_dyno,
@@ -334,25 +334,9 @@ impl Platform {
                     if plan.restart.is_some() && !rows.iter().any(replaces) {
                         continue;
                     }
-                    let size = formation.iter().find(|f| f.process_type == process_type);
-                    let row = Dyno {
-                        id: platform.id(DynoId),
-                        app: plan.app,
-                        command: commands.get(&process_type).cloned().unwrap_or_default(),
-                        process_type,
-                        index,
-                        release,
-                        state: DynoState::Starting,
-                        size: size.map_or_else(String::new, |f| f.size.clone()),
-                        operation: Some(operation),
-                        routed: false,
-                        unrouted_epoch: None,
-                        address: None,
-                        crashes: 0,
-                        one_off: None,
-                        created_at: now,
-                        updated_at: now,
-                    };
+                    let slot = (process_type, index);
+                    let row = formation::starting(&platform, plan.app, slot, release, &formation, &commands, now);
+                    let row = Dyno { operation: Some(operation), ..row };
                     c.put_dyno(&row)?;
                     started.push(row.id);
                 }
@@ -406,11 +390,9 @@ impl Platform {
                 ctx.line(&format!(" !         {line}"));
             }
         }
-        let ran_phase = ctx.plan.release.as_ref().is_some_and(|r| !r.phase_last)
-            && self
-                .store()
-                .read(|c| c.release(ctx.plan.release.as_ref().map_or(ReleaseId(uuid::Uuid::nil()), |r| r.release)))
-                .is_ok_and(|r| r.is_some_and(|r| r.has_output));
+        let first_phase = ctx.plan.release.as_ref().filter(|r| !r.phase_last);
+        let release = first_phase.and_then(|r| self.store().read(|c| c.release(r.release)).ok().flatten());
+        let ran_phase = release.is_some_and(|r| r.has_output);
         let database =
             if ran_phase { " The release phase had run: the database may be ahead of the code." } else { "" };
         EngineError::invalid(format!("{code}: {text}{database}"))

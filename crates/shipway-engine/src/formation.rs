@@ -9,7 +9,7 @@ use shipway_domain::formation::{Action, Seen, Wanted, reconcile};
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::quantity::Quantity;
 use shipway_domain::size::DynoSize;
-use shipway_domain::{AppId, DynoId, FormationId, ProcessType};
+use shipway_domain::{AppId, DynoId, FormationId, ProcessType, ReleaseId};
 use shipway_store::{App, AppSettings, Conn, Dyno, Formation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,25 +106,9 @@ impl Platform {
                             if let Some(old) = replaces {
                                 c.delete_dyno(old)?;
                             }
-                            let size = formation.iter().find(|f| f.process_type == process_type);
-                            let row = Dyno {
-                                id: platform.id(DynoId),
-                                app: id,
-                                command: commands.get(&process_type).cloned().unwrap_or_default(),
-                                process_type,
-                                index,
-                                release: current,
-                                state: DynoState::Starting,
-                                size: size.map_or_else(String::new, |f| f.size.clone()),
-                                operation: None,
-                                routed: false,
-                                unrouted_epoch: None,
-                                address: None,
-                                crashes,
-                                one_off: None,
-                                created_at: now,
-                                updated_at: now,
-                            };
+                            let slot = (process_type, index);
+                            let row = starting(&platform, id, slot, current, &formation, &commands, now);
+                            let row = Dyno { crashes, ..row };
                             c.put_dyno(&row)?;
                             pokes.push(row.id);
                         }
@@ -277,6 +261,37 @@ pub(crate) fn formation_for(
             },
         })
         .collect()
+}
+
+/// The row of a new dyno in a slot, about to be started, that belongs to no operation.
+pub(crate) fn starting(
+    platform: &Platform,
+    app: AppId,
+    (process_type, index): (ProcessType, u32),
+    release: ReleaseId,
+    formation: &[Formation],
+    commands: &BTreeMap<ProcessType, String>,
+    now: Timestamp,
+) -> Dyno {
+    let size = formation.iter().find(|f| f.process_type == process_type);
+    Dyno {
+        id: platform.id(DynoId),
+        app,
+        command: commands.get(&process_type).cloned().unwrap_or_default(),
+        size: size.map_or_else(String::new, |f| f.size.clone()),
+        process_type,
+        index,
+        release,
+        state: DynoState::Starting,
+        operation: None,
+        routed: false,
+        unrouted_epoch: None,
+        address: None,
+        crashes: 0,
+        one_off: None,
+        created_at: now,
+        updated_at: now,
+    }
 }
 
 fn seen(d: &Dyno) -> Seen {
