@@ -13,7 +13,7 @@ use shipway_domain::size::DynoSize;
 use shipway_domain::{AppId, DynoId, ProcessType};
 use shipway_runtime::{DynoPlan, Exit, ExitCause, Io, Root};
 use shipway_store::{App, Dyno};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -409,13 +409,38 @@ impl Platform {
         }
     }
 
-    /// Looks after all dynos of the store again, and removes those of the runtime that the store does not know.
+    /// Looks after all dynos of the store again, and removes those of the runtime that the store does not know. Those
+    /// of the formation that ended with the machine, or with `shipway down`, have not crashed: they start anew.
     pub(crate) async fn adopt_dynos(&self) -> Result<()> {
-        let rows = self.store().read(|c| c.all_dynos())?;
         let seen = self.runtime().list().await?;
+        let now = self.now();
+        let asked = |exit: &Exit| matches!(exit.cause, ExitCause::Lost | ExitCause::Stopped | ExitCause::Killed);
+        let (gone, there): (Vec<_>, Vec<_>) = seen.iter().partition(|o| o.exit.as_ref().is_some_and(asked));
+        let there: HashSet<DynoId> = there.into_iter().map(|o| o.dyno).collect();
+        let rows = self
+            .store()
+            .write(move |c| {
+                let mut rows = c.all_dynos()?;
+                let lives = |d: &Dyno| matches!(d.state, DynoState::Starting | DynoState::Up) && d.one_off.is_none();
+                for row in rows.iter_mut().filter(|d| lives(d) && !there.contains(&d.id)) {
+                    row.state = DynoState::Starting;
+                    row.address = None;
+                    (row.created_at, row.updated_at) = (now, now);
+                    if std::mem::take(&mut row.routed) {
+                        c.next_epoch(None, now)?;
+                    }
+                    c.put_dyno(row)?;
+                }
+                Ok(rows)
+            })
+            .await?;
         for stranger in seen.iter().filter(|o| !rows.iter().any(|r| r.id == o.dyno)) {
             tracing::info!(dyno.id = %stranger.dyno, dyno.name = stranger.name, "removing a dyno that no row knows");
             self.runtime().remove(stranger.dyno).await?;
+        }
+        for row in rows.iter().filter(|r| r.state == DynoState::Starting && gone.iter().any(|o| o.dyno == r.id)) {
+            // What is left of it would stand for the new one.
+            self.runtime().remove(row.id).await?;
         }
         for row in rows {
             if row.one_off.is_some() {

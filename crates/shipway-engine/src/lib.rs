@@ -162,8 +162,9 @@ impl Platform {
 
     /// Starts the reconcilers and goes on with every operation that was under way.
     pub async fn start(&self) -> Result<()> {
-        self.spawn(Self::keep_routes);
+        // Before the router hears of a table: it must not lead to dynos that went with the machine.
         self.adopt_dynos().await?;
+        self.spawn(Self::keep_routes);
         for app in self.store().read(|c| c.apps())? {
             self.reconcile(app.id);
         }

@@ -4,6 +4,7 @@
 //! it serves the epoch without it ([`Platform::acknowledged`]).
 
 use crate::{Platform, Result};
+use shipway_domain::formation::backoff_seconds;
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::route::{AppRoute, RouteMode, RouteTable, Target};
 use shipway_store::{App, Conn, Dyno};
@@ -112,7 +113,8 @@ fn app_route(c: &Conn<'_>, app: &App, dynos: &[Dyno], domain: &str) -> shipway_s
         RouteMode::Blank
     } else if !wanted {
         RouteMode::NoWeb
-    } else if !web.is_empty() && web.iter().all(|d| d.state == DynoState::Crashed) {
+    } else if !web.is_empty() && web.iter().all(|d| d.state == DynoState::Crashed && backoff_seconds(d.crashes) > 0) {
+        // One that is started again at once is starting already: requests wait for it.
         RouteMode::Crashed
     } else {
         RouteMode::Starting

@@ -3,7 +3,9 @@
 mod support;
 
 use shipway_domain::quantity::Quantity;
+use shipway_domain::route::RouteMode;
 use shipway_engine::{ScaleUpdate, UpdateApp, Which};
+use shipway_runtime::{Exit, ExitCause, Runtime};
 use std::collections::BTreeMap;
 use support::Ground;
 
@@ -109,7 +111,7 @@ async fn a_crashed_dyno_is_started_again() {
     let app = server.create("acorn").await;
     server.push(&app, "web: listen").await.unwrap();
     let dyno = server.platform.store().read(|c| c.dynos(app.id)).unwrap()[0].id;
-    let killed = shipway_runtime::Exit { status: 137, cause: shipway_runtime::ExitCause::Exited };
+    let killed = Exit { status: 137, cause: ExitCause::Exited };
     server.ground.runtime.end(dyno, killed);
     let gone = || server.platform.store().read(|c| c.dyno(dyno)).unwrap().is_none();
     while !gone() {
@@ -117,6 +119,33 @@ async fn a_crashed_dyno_is_started_again() {
     }
     assert_eq!(server.settled(&app).await, "web.1 up");
     assert_eq!(server.served(&app).await, "v2");
+    server.serves(&app, "v2").await;
+    // It is started again at once, so visitors wait for it instead of being told that the app has crashed.
+    assert!(!server.ground.router.modes().contains(&RouteMode::Crashed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dynos_that_went_with_the_machine_start_anew_and_have_not_crashed() {
+    let ground = Ground::new();
+    let server = ground.server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen\nworker: sleep").await.unwrap();
+    server.platform.scale(&server.caller, &app, scale("worker", 1)).await.unwrap();
+    assert_eq!(server.settled(&app).await, "web.1 up, worker.1 up");
+    server.platform.stop().await;
+    // One without a trace, as after `shipway down`; one whose shim is gone, as after a power cut.
+    let dynos = server.platform.store().read(|c| c.dynos(app.id)).unwrap();
+    ground.runtime.remove(dynos[0].id).await.unwrap();
+    ground.runtime.end(dynos[1].id, Exit { status: 137, cause: ExitCause::Lost });
+    ground.runtime.wait(dynos[1].id).await.unwrap();
+    drop(server);
+    ground.router.modes();
+
+    let server = ground.server(None).await;
+    assert_eq!(server.settled(&app).await, "web.1 up, worker.1 up");
+    server.serves(&app, "v2").await;
+    assert_eq!(ground.router.modes(), [RouteMode::Starting, RouteMode::Serve]);
+    assert!(server.platform.store().read(|c| c.dynos(app.id)).unwrap().iter().all(|dyno| dyno.crashes == 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::headers::{self, Outbound};
 use crate::page;
 use crate::table::{App, Routes};
-use crate::target::{InFlight, NoTarget, pick};
+use crate::target::{InFlight, NoTarget, Target, pick};
 use crate::tunnel::Tunnel;
 use crate::upload::{Progress, Upload};
 use crate::upstream::{AnswerPatience, MAX_IDLE, MAX_IDLE_UNREPEATABLE, SendError, Upstream};
@@ -151,7 +151,14 @@ impl Proxy {
                 Ok(target) => target,
                 Err(NoTarget::Full) => return Err(Fault::H11),
                 Err(NoTarget::None) if tried.is_empty() => return Err(Fault::H14),
-                Err(NoTarget::None) => return Err(refusal),
+                Err(NoTarget::None) => {
+                    if !Box::pin(self.hears_what_runs()).await? {
+                        return Err(refusal);
+                    }
+                    tried.clear();
+                    app = self.routes.app(host).ok_or(Fault::H99)?;
+                    continue;
+                }
             };
             let Some(mut in_flight) = target.begin() else {
                 // The table was swapped after we looked.
@@ -165,8 +172,12 @@ impl Proxy {
                 .find_map(|mut idle| idle.is_usable(connecting, age).then_some(idle));
             let mut upstream = match idle {
                 Some(idle) => idle,
-                None => match Box::pin(Upstream::connect(target.address, self.timeouts.connect)).await {
-                    Ok(new) => new,
+                None => match Box::pin(self.connect(&target)).await {
+                    Ok(Some(new)) => new,
+                    Ok(None) => {
+                        app = self.routes.app(host).ok_or(Fault::H99)?;
+                        continue;
+                    }
                     Err(error) => {
                         target.shun();
                         tried.push(target.dyno);
@@ -222,6 +233,29 @@ impl Proxy {
                 Err(SendError::ClientIdle) => return Err(Fault::H28),
             }
         }
+    }
+
+    /// A new connection. `None` when a server said meanwhile, for the first time, what runs: an address of the table
+    /// that was kept over a restart of the machine may swallow packets for seconds.
+    async fn connect(&self, target: &Target) -> std::io::Result<Option<Upstream>> {
+        let connecting = Upstream::connect(target.address, self.timeouts.connect);
+        if self.routes.are_confirmed() {
+            return connecting.await.map(Some);
+        }
+        tokio::select! {
+            connected = connecting => connected.map(Some),
+            () = self.routes.confirmed() => Ok(None),
+        }
+    }
+
+    /// Nobody is where the table leads. Before a server has said what runs that means little: waits for it, as long as
+    /// an app may take to start. Whether there is something new to try.
+    async fn hears_what_runs(&self) -> Result<bool, Fault> {
+        if self.routes.are_confirmed() {
+            return Ok(false);
+        }
+        let _place = Place::take(&self.waiting).ok_or(Fault::H11)?;
+        Ok(tokio::time::timeout(self.timeouts.boot, self.routes.confirmed()).await.is_ok())
     }
 
     /// Waits while the app starts; the app once it serves.

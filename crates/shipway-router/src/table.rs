@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Notify;
 
@@ -105,6 +106,9 @@ fn normal<'b>(host: &str, buffer: &'b mut [u8; MAX_HOST]) -> Option<&'b str> {
 pub struct Routes {
     current: ArcSwap<Table>,
     changed: Notify,
+    /// Whether a server has pushed a table since this router started: until then the kept one may name dynos that went
+    /// with the machine.
+    confirmed: AtomicBool,
     file: PathBuf,
     /// Held for a whole push, so that file and memory agree.
     targets: Mutex<HashMap<DynoId, Weak<Target>>>,
@@ -125,8 +129,13 @@ impl Routes {
                 RouteTable::default()
             }
         };
-        let routes =
-            Self { current: ArcSwap::default(), changed: Notify::new(), file, targets: Mutex::new(HashMap::new()) };
+        let routes = Self {
+            current: ArcSwap::default(),
+            changed: Notify::new(),
+            confirmed: AtomicBool::new(false),
+            file,
+            targets: Mutex::new(HashMap::new()),
+        };
         let mut targets = HashMap::new();
         routes.swap(kept, &mut targets);
         *routes.targets.lock().unwrap_or_else(PoisonError::into_inner) = targets;
@@ -153,6 +162,19 @@ impl Routes {
         self.changed.notified()
     }
 
+    /// Whether a server has said since the start what runs.
+    pub fn are_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::SeqCst)
+    }
+
+    /// Completes when a server has said what runs; at once when it has.
+    pub async fn confirmed(&self) {
+        let change = self.changed.notified();
+        if !self.are_confirmed() {
+            change.await;
+        }
+    }
+
     /// Stores `table` (new file, flushed, renamed, directory flushed) and then uses it; returns the epoch in use.
     ///
     /// A table that is not newer changes nothing. Errors: the disk's; the old table stays in use then.
@@ -165,12 +187,16 @@ impl Routes {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         let epoch = self.epoch();
         if table.epoch <= epoch {
+            if !self.confirmed.swap(true, Ordering::SeqCst) {
+                self.changed.notify_waiters();
+            }
             return Ok(epoch);
         }
         if keep {
             store(&self.file, &serde_json::to_vec(&table)?)?;
         }
         let epoch = table.epoch;
+        self.confirmed.store(true, Ordering::SeqCst);
         self.swap(table, &mut targets);
         Ok(epoch)
     }

@@ -2,14 +2,14 @@
 
 mod support;
 
-use shipway_domain::route::RouteMode;
+use shipway_domain::route::{RouteMode, RouteTable};
 use shipway_net::{Lifecycle, Phase};
-use shipway_router::run;
+use shipway_router::{RouterClient, run};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::{Dyno, PATIENCE, Site, config, next_request, raw, until};
+use support::{Dyno, PATIENCE, Site, config, next_request, raw, route, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -140,6 +140,36 @@ async fn attack_40_the_router_starts_again_from_its_own_table() {
     let router = tokio::spawn(run(config(&home), listeners, stop.clone()));
     let answer = raw(address, "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "nobody pushed a table: {answer}");
+    stop.advance(Phase::Retiring);
+    tokio::time::timeout(Duration::from_secs(10), router).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_waits_when_the_kept_table_leads_nowhere() {
+    let (site, gone) = (Site::start().await, Dyno::absent().await);
+    site.route(RouteMode::Serve, &[&gone]).await;
+    let home = site.home.clone();
+    site.end().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, client) = (Lifecycle::new(), RouterClient::new(home.path()));
+    let listeners = BTreeMap::from([("router".to_string(), listener.into())]);
+    let router = tokio::spawn(run(config(&home), listeners, stop.clone()));
+    let get = "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n";
+    let fresh = Dyno::mirror().await;
+    let table =
+        |epoch, dyno: &Dyno| RouteTable { epoch, apps: vec![route(1, &["app.test"], RouteMode::Serve, &[dyno])] };
+    let server = async {
+        let waits = || async { client.status().await.is_ok_and(|status| status.waiting == 1) };
+        until("the request waits", waits).await;
+
+        client.push(&table(2, &fresh)).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(raw(address, get), server);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // From here on the table is known to be true.
+    client.push(&table(3, &gone)).await.unwrap();
+    assert!(raw(address, get).await.contains("H21"));
     stop.advance(Phase::Retiring);
     tokio::time::timeout(Duration::from_secs(10), router).await.unwrap().unwrap().unwrap();
 }

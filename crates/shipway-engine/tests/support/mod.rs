@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use shipway_domain::admission::Actor;
 use shipway_domain::lifecycle::DynoState;
-use shipway_domain::route::RouteTable;
+use shipway_domain::route::{RouteMode, RouteTable};
 use shipway_domain::size::{DynoSize, DynoSizes};
 use shipway_domain::{AppId, CommitId, Digest, DynoId, Email, NameOrId, OperationId, procfile};
 use shipway_engine::ports::*;
@@ -217,11 +217,17 @@ pub async fn get(address: std::net::SocketAddr) -> Option<String> {
 #[derive(Default)]
 pub struct TestRouter {
     table: Mutex<RouteTable>,
+    modes: Mutex<Vec<RouteMode>>,
 }
 
 impl TestRouter {
     pub fn table(&self) -> RouteTable {
         self.table.lock().unwrap().clone()
+    }
+
+    /// What visitors of the first app met with since the last call, one entry a change.
+    pub fn modes(&self) -> Vec<RouteMode> {
+        std::mem::take(&mut self.modes.lock().unwrap())
     }
 }
 
@@ -230,6 +236,9 @@ impl Router for TestRouter {
     async fn push(&self, table: &RouteTable) -> Result<u64, PortError> {
         let mut mine = self.table.lock().unwrap();
         if table.epoch >= mine.epoch {
+            let mut modes = self.modes.lock().unwrap();
+            let mode = table.apps.first().map(|app| app.mode).filter(|mode| modes.last() != Some(mode));
+            modes.extend(mode);
             *mine = table.clone();
         }
         Ok(mine.epoch)
