@@ -2,13 +2,11 @@
 //!
 //! One helper does it for every operation: it counts the rows of an undisturbed run, then dies at each of them.
 
-mod support;
-
 use shipway_engine::CrashPoint;
+use shipway_testkit::{Ground, Server};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use support::{Ground, Server};
 
 /// Dies at the n-th journal row, from 0.
 fn die_at(n: usize) -> (CrashPoint, Arc<AtomicUsize>) {

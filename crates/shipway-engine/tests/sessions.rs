@@ -1,13 +1,11 @@
 //! A platform's day: each test is a session, command and screen.
 
-mod support;
-
 use shipway_domain::quantity::Quantity;
 use shipway_domain::route::RouteMode;
 use shipway_engine::{ScaleUpdate, UpdateApp, Which};
 use shipway_runtime::{Exit, ExitCause, Runtime};
+use shipway_testkit::Ground;
 use std::collections::BTreeMap;
-use support::Ground;
 
 fn scale(process_type: &str, quantity: u32) -> Vec<ScaleUpdate> {
     vec![ScaleUpdate { process_type: process_type.into(), quantity: Some(Quantity::Exactly(quantity)), size: None }]

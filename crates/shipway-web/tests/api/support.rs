@@ -1,124 +1,21 @@
 //! A platform with people and an app on it. Processes are in memory; everything else is real.
 
-use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use shipway_domain::admission::Scope;
-use shipway_domain::route::RouteTable;
-use shipway_domain::size::{DynoSize, DynoSizes};
-use shipway_domain::{AppId, CommitId, Digest, DynoId, Email, NameOrId, OperationId, ProcessType};
-use shipway_engine::ports::{
-    BuildFailure, BuildOrder, Builder, Built, Caller, CommitInfo, InFlight, Lines, PortError, RealWorld, Repositories,
-    Router as RouterPort, Runnable,
-};
-use shipway_engine::{NewApp, NewToken, Outcome, Parts, Platform, Settings};
-use shipway_runtime::fake::Fake;
+use shipway_domain::{AppId, Email, NameOrId};
+use shipway_engine::ports::Caller;
+use shipway_engine::{NewApp, NewToken, Outcome, Platform, Settings};
+use shipway_testkit::{Ground, settings};
 use shipway_web::{BaseUrls, Web};
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// A commit; the fake repositories have every commit.
-pub const COMMIT: &str = "7c1f0de000000000000000000000000000000000";
-
-/// A router that serves what it is given.
-#[derive(Default)]
-struct Follower(AtomicU64);
-
-#[async_trait]
-impl RouterPort for Follower {
-    async fn push(&self, table: &RouteTable) -> Result<u64, PortError> {
-        self.0.store(table.epoch, Ordering::SeqCst);
-        Ok(table.epoch)
-    }
-    async fn epoch(&self) -> Result<u64, PortError> {
-        Ok(self.0.load(Ordering::SeqCst))
-    }
-    async fn in_flight(&self, _: &[DynoId]) -> Result<BTreeMap<DynoId, InFlight>, PortError> {
-        Ok(BTreeMap::new())
-    }
-}
-
-/// Repositories without files.
-struct NoFiles;
-
-#[async_trait]
-impl Repositories for NoFiles {
-    async fn create(&self, _: AppId) -> Result<(), PortError> {
-        Ok(())
-    }
-    async fn remove(&self, _: AppId) -> Result<(), PortError> {
-        Ok(())
-    }
-    async fn pin(&self, _: AppId, _: OperationId, _: &CommitId) -> Result<(), PortError> {
-        Ok(())
-    }
-    async fn unpin(&self, _: AppId, _: OperationId) -> Result<(), PortError> {
-        Ok(())
-    }
-    async fn set_branch(&self, _: AppId, _: &CommitId) -> Result<(), PortError> {
-        Ok(())
-    }
-    async fn keep_release(&self, _: AppId, _: u64, _: &CommitId) -> Result<(), PortError> {
-        Ok(())
-    }
-    async fn checkout(&self, _: AppId, _: &CommitId, into: &Path) -> Result<(), PortError> {
-        std::fs::create_dir_all(into).map_err(|e| PortError::new("making a directory", e))
-    }
-    async fn import(&self, _: AppId, _: &Path, _: Option<&str>, _: &str) -> Result<CommitId, PortError> {
-        CommitId::parse(COMMIT).map_err(|e| PortError(e.to_string()))
-    }
-    async fn commit_info(&self, _: AppId, _: &CommitId) -> Result<CommitInfo, PortError> {
-        Ok(CommitInfo { subject: "Say hello".into(), author: "Dev <dev@example.org>".into() })
-    }
-    async fn size_bytes(&self, _: AppId) -> Result<u64, PortError> {
-        Ok(4096)
-    }
-}
-
-/// Every tree is the same little app.
-struct OneApp;
-
-#[async_trait]
-impl Builder for OneApp {
-    async fn inputs(&self, order: &BuildOrder) -> Result<String, BuildFailure> {
-        Ok(order.commit.to_string())
-    }
-    async fn build(&self, _: &BuildOrder, out: Arc<dyn Lines>, _: CancellationToken) -> Result<Built, BuildFailure> {
-        out.line("-----> Building");
-        let digest = Digest::parse(&format!("sha256:{}", "ab".repeat(32)));
-        Ok(Built {
-            digest: digest.map_err(|e| BuildFailure::Platform(e.to_string()))?,
-            manifest: json!({ "process_types": { "web": "listen", "worker": "sleep", "release": "echo migrated" } }),
-            size_bytes: 1024,
-            language: Some("Python".into()),
-            buildpacks: vec!["heroku/python".into()],
-        })
-    }
-    fn runnable(&self, manifest: &Value, _: &DynoSize) -> Result<Runnable, PortError> {
-        let types = manifest["process_types"].as_object().ok_or(PortError("no process types".into()))?;
-        let command = |(name, command): (&String, &Value)| {
-            Some((ProcessType::parse(name).ok()?, command.as_str().unwrap_or_default().to_string()))
-        };
-        let process_types = types.iter().filter_map(command).collect();
-        Ok(Runnable { process_types, ..Runnable::default() })
-    }
-    async fn ensure(&self, _: &Value) -> Result<(), PortError> {
-        Ok(())
-    }
-    async fn collect(&self, _: &[Value]) -> Result<u64, PortError> {
-        Ok(0)
-    }
-    async fn purge_cache(&self, _: AppId) -> Result<(), PortError> {
-        Ok(())
-    }
-}
+/// The code of the apps.
+pub const PROCFILE: &str = "web: listen\nworker: sleep\nrelease: echo migrated";
 
 /// Who makes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,36 +55,15 @@ pub struct World {
     pub platform: Platform,
     pub router: Router,
     tokens: HashMap<Person, String>,
-    _home: tempfile::TempDir,
+    ground: Ground,
 }
 
 impl World {
     /// An admin, an owner with the app `shop` deployed, a collaborator of it, a stranger, a deploy token.
     pub async fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let sizes = DynoSizes::default();
-        let settings = Settings {
-            home: home.path().into(),
-            domain: "localhost".into(),
-            router_port: Some(8080),
-            router_scheme: "http",
-            build_size: sizes.default_size().clone(),
-            sizes,
-            stack: "heroku-24".into(),
-            boot_seconds: 10,
-            drain_seconds: 1,
-            grace_seconds: 1,
-            keep_releases: 20,
-        };
-        let parts = Parts {
-            runtime: Arc::new(Fake::default()),
-            router: Arc::new(Follower::default()),
-            repositories: Arc::new(NoFiles),
-            builder: Arc::new(OneApp),
-            world: Arc::new(RealWorld),
-            crash_point: None,
-        };
-        let platform = Platform::open(settings, parts).unwrap();
+        let ground = Ground::new();
+        let settings = Settings { boot_seconds: 10, drain_seconds: 1, ..settings(ground.home.path()) };
+        let platform = Platform::open(settings, ground.parts()).unwrap();
         platform.start().await.unwrap();
         let base = BaseUrls {
             http: "http://127.0.0.1:5000".into(),
@@ -196,7 +72,7 @@ impl World {
         };
         let router = Web::new(platform.clone(), base).router();
         let admin = platform.first_admin(&email("admin")).await.unwrap().unwrap();
-        let mut world = Self { platform, router, tokens: HashMap::from([(Person::Admin, admin)]), _home: home };
+        let mut world = Self { platform, router, tokens: HashMap::from([(Person::Admin, admin)]), ground };
         let root = world.caller(Person::Admin);
         for (person, name) in
             [(Person::Owner, "owner"), (Person::Collaborator, "collaborator"), (Person::Stranger, "stranger")]
@@ -218,7 +94,8 @@ impl World {
         let owner = self.caller(Person::Owner);
         let new = NewApp { name: Some(name.into()), region: None, stack: None };
         let app = self.platform.create_app(&owner, new).await.unwrap();
-        let (_, operation) = self.platform.deploy(&owner, &app, CommitId::parse(COMMIT).unwrap()).await.unwrap();
+        let commit = self.ground.repositories.commit(PROCFILE);
+        let (_, operation) = self.platform.deploy(&owner, &app, commit).await.unwrap();
         match self.platform.live(operation).await.unwrap() {
             Outcome::Live { .. } => {}
             Outcome::Failed { message } => panic!("the deploy failed: {message}"),

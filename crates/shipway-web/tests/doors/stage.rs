@@ -2,38 +2,32 @@
 
 use async_trait::async_trait;
 use shipway_domain::admission::{Actor, Scope};
-use shipway_domain::route::RouteTable;
-use shipway_domain::size::{DynoSize, DynoSizes};
-use shipway_domain::{AppId, CommitId, Digest, DynoId, Email, OperationId, procfile};
+use shipway_domain::{AppId, CommitId, Email, OperationId};
 use shipway_engine::ports::*;
 use shipway_engine::{NewApp, Parts, Platform, Settings};
 use shipway_git::{CheckoutLimits, Git, GitConfig, GitHttp, Repo};
 use shipway_net::{Ca, CertResolver, Lifecycle, Phase};
-use shipway_runtime::fake::Fake;
-use shipway_store::{App, hex, sha256};
+use shipway_store::App;
+pub use shipway_testkit::OWNER;
+use shipway_testkit::{Ground, ProcfileBuilder, settings};
 use shipway_web::{BaseUrls, Listeners, Web, bind_socket, serve_api};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 pub struct Stage {
-    pub home: tempfile::TempDir,
+    pub home: Arc<tempfile::TempDir>,
     pub platform: Platform,
     pub caller: Caller,
     pub token: String,
     pub address: SocketAddr,
     pub web: Web,
-    pub builder: Arc<TestBuilder>,
+    pub builder: Arc<ProcfileBuilder>,
     pub lifecycle: Lifecycle,
     pub authority: String,
 }
-
-pub const OWNER: &str = "owner@example.org";
 
 impl Stage {
     pub async fn open() -> Self {
@@ -41,28 +35,11 @@ impl Stage {
         let hook = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/push_hook");
         assert!(hook.exists(), "run `cargo test -p shipway-web`, which builds {hook:?}");
         let git = GitHttp::start(GitConfig::new(hook, home.path().join("run"))).unwrap();
-        let builder = Arc::new(TestBuilder::default());
-        let parts = Parts {
-            runtime: Arc::new(Fake::default()),
-            router: Arc::new(TestRouter::default()),
-            repositories: Arc::new(TestRepositories { git: git.git().clone(), home: home.path().into() }),
-            builder: builder.clone(),
-            world: Arc::new(RealWorld),
-            crash_point: None,
-        };
-        let settings = Settings {
-            home: home.path().into(),
-            domain: "localhost".into(),
-            router_port: Some(8080),
-            router_scheme: "http",
-            sizes: DynoSizes::default(),
-            stack: "heroku-24".into(),
-            build_size: DynoSizes::default().0[2].clone(),
-            boot_seconds: 2,
-            drain_seconds: 1,
-            grace_seconds: 1,
-            keep_releases: 20,
-        };
+        let ground = Ground { home: Arc::new(home), ..Ground::new() };
+        let (home, builder) = (ground.home.clone(), ground.builder.clone());
+        let repositories = GitRepositories { git: git.git().clone(), home: home.path().into() };
+        let parts = Parts { repositories: Arc::new(repositories), ..ground.parts() };
+        let settings = Settings { drain_seconds: 1, ..settings(home.path()) };
         let platform = Platform::open(settings, parts).unwrap();
         let token = platform.first_admin(&Email::parse(OWNER).unwrap()).await.unwrap().unwrap();
         platform.start().await.unwrap();
@@ -239,34 +216,13 @@ pub async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> 
     panic!("never: {what}");
 }
 
-/// A router that takes every table.
-#[derive(Default)]
-struct TestRouter {
-    table: Mutex<RouteTable>,
-}
-
-#[async_trait]
-impl Router for TestRouter {
-    async fn push(&self, table: &RouteTable) -> Result<u64, PortError> {
-        let mut mine = self.table.lock().unwrap();
-        *mine = table.clone();
-        Ok(mine.epoch)
-    }
-    async fn epoch(&self) -> Result<u64, PortError> {
-        Ok(self.table.lock().unwrap().epoch)
-    }
-    async fn in_flight(&self, _: &[DynoId]) -> Result<BTreeMap<DynoId, InFlight>, PortError> {
-        Ok(BTreeMap::new())
-    }
-}
-
 /// Real repositories.
-struct TestRepositories {
+struct GitRepositories {
     git: Git,
     home: PathBuf,
 }
 
-impl TestRepositories {
+impl GitRepositories {
     async fn repo(&self, app: AppId) -> Repo {
         let path = self.home.join("repos").join(format!("{app}.git"));
         Repo::create(&self.git, &path).await.unwrap()
@@ -278,7 +234,7 @@ fn port<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, PortError> {
 }
 
 #[async_trait]
-impl Repositories for TestRepositories {
+impl Repositories for GitRepositories {
     async fn create(&self, app: AppId) -> Result<(), PortError> {
         self.repo(app).await;
         Ok(())
@@ -310,50 +266,5 @@ impl Repositories for TestRepositories {
     }
     async fn size_bytes(&self, _: AppId) -> Result<u64, PortError> {
         Ok(1)
-    }
-}
-
-/// Reads a Procfile and is done. One that holds `broken-build` is refused; with `slow-build` it waits for [`Self::go`].
-#[derive(Default)]
-pub struct TestBuilder {
-    pub go: Notify,
-}
-
-#[async_trait]
-impl Builder for TestBuilder {
-    async fn inputs(&self, order: &BuildOrder) -> Result<String, BuildFailure> {
-        Ok(order.commit.to_string())
-    }
-    async fn build(
-        &self,
-        order: &BuildOrder,
-        out: Arc<dyn Lines>,
-        _: CancellationToken,
-    ) -> Result<Built, BuildFailure> {
-        out.line("-----> Procfile app detected");
-        let text = std::fs::read_to_string(order.source.join("Procfile")).unwrap();
-        if text.contains("slow-build") {
-            out.line("       waiting");
-            self.go.notified().await;
-        }
-        if text.contains("broken-build") {
-            return Err(BuildFailure::User("The build is broken on purpose.".into()));
-        }
-        let types = procfile::parse(&text).map_err(|e| BuildFailure::User(e.to_string()))?;
-        let manifest = serde_json::to_value(&types).unwrap();
-        let digest = Digest::parse(&format!("sha256:{}", hex(&sha256(text.as_bytes())))).unwrap();
-        Ok(Built { digest, manifest, size_bytes: 1, language: None, buildpacks: vec![] })
-    }
-    fn runnable(&self, manifest: &serde_json::Value, _: &DynoSize) -> Result<Runnable, PortError> {
-        Ok(Runnable { process_types: port(serde_json::from_value(manifest.clone()))?, ..Runnable::default() })
-    }
-    async fn ensure(&self, _: &serde_json::Value) -> Result<(), PortError> {
-        Ok(())
-    }
-    async fn collect(&self, _: &[serde_json::Value]) -> Result<u64, PortError> {
-        Ok(0)
-    }
-    async fn purge_cache(&self, _: AppId) -> Result<(), PortError> {
-        Ok(())
     }
 }

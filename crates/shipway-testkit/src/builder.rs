@@ -1,0 +1,64 @@
+//! A builder that reads a Procfile and is done.
+
+use async_trait::async_trait;
+use serde_json::Value;
+use shipway_domain::size::DynoSize;
+use shipway_domain::{AppId, Digest, procfile};
+use shipway_engine::ports::{BuildFailure, BuildOrder, Builder, Built, Lines, PortError, Runnable};
+use shipway_store::{hex, sha256};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// A Procfile that holds `broken-build` is refused; one with `slow-build` waits for [`Self::go`].
+#[derive(Default)]
+pub struct ProcfileBuilder {
+    /// How many builds were begun.
+    pub builds: AtomicU32,
+    /// Lets one slow build go on.
+    pub go: Notify,
+}
+
+#[async_trait]
+impl Builder for ProcfileBuilder {
+    async fn inputs(&self, order: &BuildOrder) -> Result<String, BuildFailure> {
+        Ok(order.commit.to_string())
+    }
+    async fn build(
+        &self,
+        order: &BuildOrder,
+        out: Arc<dyn Lines>,
+        _: CancellationToken,
+    ) -> Result<Built, BuildFailure> {
+        self.builds.fetch_add(1, Ordering::Relaxed);
+        out.line("-----> Procfile app detected");
+        let text = std::fs::read_to_string(order.source.join("Procfile")).unwrap();
+        if text.contains("slow-build") {
+            out.line("       waiting");
+            self.go.notified().await;
+        }
+        if text.contains("broken-build") {
+            return Err(BuildFailure::User("The build is broken on purpose.".into()));
+        }
+        let types = procfile::parse(&text).map_err(|e| BuildFailure::User(e.to_string()))?;
+        let manifest = serde_json::json!({ "process_types": types });
+        let digest = Digest::parse(&format!("sha256:{}", hex(&sha256(text.as_bytes())))).unwrap();
+        let language = Some("Procfile".into());
+        Ok(Built { digest, manifest, size_bytes: 1024, language, buildpacks: vec!["heroku/procfile".into()] })
+    }
+    fn runnable(&self, manifest: &Value, _: &DynoSize) -> Result<Runnable, PortError> {
+        let types = serde_json::from_value(manifest["process_types"].clone());
+        let types = types.map_err(|e| PortError::new("reading a manifest", e))?;
+        Ok(Runnable { process_types: types, ..Runnable::default() })
+    }
+    async fn ensure(&self, _: &Value) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn collect(&self, _: &[Value]) -> Result<u64, PortError> {
+        Ok(0)
+    }
+    async fn purge_cache(&self, _: AppId) -> Result<(), PortError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,18 @@
+//! A whole platform in one process, for tests: the real engine and store; dynos, repositories, builds, router and clock
+//! are doubles that work, in memory.
+//!
+//! [`Ground`] is what outlives a server. [`Ground::server`] starts one on it, and again after it was stopped. A commit
+//! is a Procfile, a build reads it, a dyno does what `shipway_runtime::fake` reads in its command: `listen`, `sleep`,
+//! `exit 3`, `echo text`.
+
+mod builder;
+mod ground;
+mod repositories;
+mod router;
+mod world;
+
+pub use builder::ProcfileBuilder;
+pub use ground::{Ground, OWNER, Server, get, settings};
+pub use repositories::ProcfileRepositories;
+pub use router::TableRouter;
+pub use world::SetWorld;
