@@ -270,6 +270,16 @@ impl Scope {
         matches!(self, Self::Global | Self::ReadProtected | Self::WriteProtected)
     }
 
+    /// Whether it reads more than one app and the account: lists, pipelines.
+    pub fn reads_widely(&self) -> bool {
+        !matches!(self, Self::Identity | Self::Deploy { .. })
+    }
+
+    /// Whether it can make and change things that are not an app's: new apps, pipelines.
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Global | Self::Write | Self::WriteProtected)
+    }
+
     /// Whether it can see `app` at all.
     pub fn reads(&self, app: AppId) -> bool {
         match self {

@@ -48,10 +48,14 @@ ids! {
     FormationId;
     /// An SSH key of an account.
     KeyId;
+    /// An app's place in a pipeline.
+    CouplingId;
     /// An entry of the ledger.
     LedgerId;
     /// An operation of the journal.
     OperationId;
+    /// A pipeline, for its whole life; its name can change.
+    PipelineId;
     /// A release of an app.
     ReleaseId;
     /// A runnable result of a build.

@@ -8,6 +8,7 @@ pub mod formation;
 pub mod ids;
 pub mod lifecycle;
 pub mod names;
+pub mod pipeline;
 pub mod procfile;
 pub mod quantity;
 
@@ -16,3 +17,4 @@ pub mod size;
 
 pub use ids::*;
 pub use names::*;
+pub use pipeline::{DisplayName, PipelineName, Stage};

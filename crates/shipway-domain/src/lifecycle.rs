@@ -1,11 +1,9 @@
 //! Lifecycles as the API shows them, and which of their states are final.
 
-use serde::{Deserialize, Serialize};
-
 macro_rules! states {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "lowercase")]
         pub enum $name { $($(#[$vdoc])* $variant,)* }
         impl $name {
@@ -25,6 +23,8 @@ macro_rules! states {
         }
     };
 }
+
+pub(crate) use states;
 
 states! {
     /// A build's state.

@@ -1,9 +1,5 @@
 //! Names that parse once, at the edge, and are true from there on.
 
-use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::str::FromStr;
-
 /// Why a name was refused: what it is, what was wrong, what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {given:?} {problem}")]
@@ -17,7 +13,7 @@ pub struct NameError {
 }
 
 impl NameError {
-    fn new(what: &'static str, given: &str, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(what: &'static str, given: &str, problem: impl Into<String>) -> Self {
         Self { what, given: given.chars().take(80).collect(), problem: problem.into() }
     }
 }
@@ -25,14 +21,14 @@ impl NameError {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
         impl $name {
             /// Checks `s` against this name's rules.
-            pub fn parse(s: &str) -> Result<Self, NameError> {
-                let check: fn(&str) -> Result<String, NameError> = $check;
+            pub fn parse(s: &str) -> Result<Self, $crate::names::NameError> {
+                let check: fn(&str) -> Result<String, $crate::names::NameError> = $check;
                 check(s).map(Self)
             }
             /// The name as text.
@@ -40,25 +36,25 @@ macro_rules! name {
                 &self.0
             }
         }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, "{:?}", self.0)
             }
         }
-        impl FromStr for $name {
-            type Err = NameError;
-            fn from_str(s: &str) -> Result<Self, NameError> {
+        impl std::str::FromStr for $name {
+            type Err = $crate::names::NameError;
+            fn from_str(s: &str) -> Result<Self, $crate::names::NameError> {
                 Self::parse(s)
             }
         }
         impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(s: String) -> Result<Self, NameError> {
+            type Error = $crate::names::NameError;
+            fn try_from(s: String) -> Result<Self, $crate::names::NameError> {
                 Self::parse(&s)
             }
         }
@@ -74,6 +70,8 @@ macro_rules! name {
         }
     };
 }
+
+pub(crate) use name;
 
 /// Names that would collide with hosts or paths of the platform itself.
 pub const RESERVED_APP_NAMES: &[&str] = &[
@@ -308,7 +306,7 @@ pub fn generated_app_name(random: u64) -> AppName {
 mod tests {
     use super::*;
 
-    fn check<T: FromStr<Err = NameError> + fmt::Debug>(good: &[&str], bad: &[&str]) {
+    fn check<T: std::str::FromStr<Err = NameError> + std::fmt::Debug>(good: &[&str], bad: &[&str]) {
         for g in good {
             assert!(g.parse::<T>().is_ok(), "{g:?} should be accepted");
         }

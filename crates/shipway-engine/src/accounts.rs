@@ -128,6 +128,19 @@ impl Platform {
         self.store().read(|c| c.authenticate(secret, now))?.ok_or_else(Error::unauthorized)
     }
 
+    /// An account by address or id that the caller has met: one's own, or of somebody with access to the same app.
+    /// Administrators have met everybody. Others do not exist.
+    pub fn acquaintance(&self, caller: &Caller, which: &NameOrId) -> Result<Account> {
+        let me = caller.actor.account;
+        let found = self.store().read(|c| {
+            let Some(account) = c.account(which)? else { return Ok(None) };
+            let met = account.id == me
+                || caller.actor.scope.reads_widely() && (caller.actor.admin || c.share_an_app(me, account.id)?);
+            Ok(met.then_some(account))
+        })?;
+        found.ok_or_else(|| Error::missing("user"))
+    }
+
     /// Checks a password and makes a token. Errors: `Unauthorized`, without saying which of the two was wrong.
     pub async fn login(
         &self,

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
-use shipway_domain::admission::{Permission, Scope, Trigger};
+use shipway_domain::admission::{Permission, Trigger};
 use shipway_domain::lifecycle::ReleaseStatus;
 use shipway_domain::{
     AppId, AppName, CollaboratorId, DomainId, Email, Hostname, NameOrId, ReleaseId, generated_app_name,
@@ -56,7 +56,7 @@ impl Platform {
     /// Makes an app with an empty repository and its first release. Errors: an illegal or taken name, each with a free
     /// one; an unknown region or stack.
     pub async fn create_app(&self, caller: &Caller, new: NewApp) -> Result<App> {
-        if !matches!(caller.actor.scope, Scope::Global | Scope::Write | Scope::WriteProtected) {
+        if !caller.actor.scope.writes() {
             return Err(Error::forbidden(format!(
                 "The token that was used may not create apps: its scope is {}.",
                 caller.actor.scope.text()

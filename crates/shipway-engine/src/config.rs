@@ -42,16 +42,7 @@ impl Platform {
         changes: BTreeMap<String, Option<String>>,
     ) -> Result<ConfigVars> {
         self.admit(caller, Trigger::Config, app).await?;
-        let mut parsed = Vec::new();
-        for (key, value) in changes {
-            let key = ConfigKey::parse(&key)?;
-            if value.as_ref().is_some_and(|v| v.contains('\0')) {
-                return Err(Error::invalid(format!(
-                    "The value of {key} holds a NUL byte, which no environment can carry."
-                )));
-            }
-            parsed.push((key, value));
-        }
+        let parsed = parse_changes(changes)?;
         let mut vars = self.store().read(|c| c.config_vars(app.id))?;
         let (mut set, mut unset) = (Vec::new(), Vec::new());
         for (key, value) in &parsed {
@@ -67,14 +58,7 @@ impl Platform {
         if set.is_empty() && unset.is_empty() {
             return Ok(vars);
         }
-        let bytes: usize = vars.iter().map(|(k, v)| k.as_str().len() + v.len()).sum();
-        if bytes > MAX_BYTES {
-            return Err(Error::invalid(format!(
-                "Config vars of an app may have {} KiB altogether; these have {} KiB.",
-                MAX_BYTES / 1024,
-                bytes / 1024
-            )));
-        }
+        within_limit(&vars)?;
         let noun = |n: usize| if n == 1 { "config var" } else { "config vars" };
         let mut parts = Vec::new();
         if !set.is_empty() {
@@ -92,12 +76,7 @@ impl Platform {
         self.submit(plan, move |c| {
             // Read again inside: two changes at once both count.
             let mut vars = c.config_vars(id)?;
-            for (key, value) in parsed {
-                match value {
-                    Some(value) => vars.insert(key, value),
-                    None => vars.remove(&key),
-                };
-            }
+            apply(&mut vars, parsed);
             c.set_config_vars(id, &vars)?;
             c.insert_release(&row, &vars)?;
             c.record(&entry)
@@ -109,4 +88,42 @@ impl Platform {
         self.tell(Event::App(app.id));
         Ok(self.store().read(|c| c.config_vars(app.id))?)
     }
+}
+
+/// Reads a change of config vars. Errors: illegal names, values with NUL.
+pub(crate) fn parse_changes(changes: BTreeMap<String, Option<String>>) -> Result<Vec<(ConfigKey, Option<String>)>> {
+    let mut parsed = Vec::new();
+    for (key, value) in changes {
+        let key = ConfigKey::parse(&key)?;
+        if value.as_ref().is_some_and(|v| v.contains('\0')) {
+            return Err(Error::invalid(format!(
+                "The value of {key} holds a NUL byte, which no environment can carry."
+            )));
+        }
+        parsed.push((key, value));
+    }
+    Ok(parsed)
+}
+
+/// Sets and (with `None`) removes.
+pub(crate) fn apply(vars: &mut ConfigVars, changes: Vec<(ConfigKey, Option<String>)>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => vars.insert(key, value),
+            None => vars.remove(&key),
+        };
+    }
+}
+
+/// Errors: more than may be kept together.
+pub(crate) fn within_limit(vars: &ConfigVars) -> Result<()> {
+    let bytes: usize = vars.iter().map(|(k, v)| k.as_str().len() + v.len()).sum();
+    if bytes > MAX_BYTES {
+        return Err(Error::invalid(format!(
+            "Config vars may have {} KiB altogether; these have {} KiB.",
+            MAX_BYTES / 1024,
+            bytes / 1024
+        )));
+    }
+    Ok(())
 }

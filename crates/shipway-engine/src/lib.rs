@@ -20,6 +20,7 @@ mod locks;
 mod logs;
 mod operation;
 mod output;
+mod pipelines;
 mod plan;
 pub mod ports;
 mod releases;
@@ -36,6 +37,7 @@ pub use formation::{ScaleTo, ScaleUpdate};
 pub use logs::LOG_LIMITS;
 pub use operation::{Outcome, StepView};
 pub use output::OutputReader;
+pub use pipelines::UpdateCoupling;
 pub use plan::{Plan, Step};
 pub use run::{Attached, RunOrder};
 
@@ -43,7 +45,7 @@ use locks::Locks;
 use ports::{Builder, Caller, Repositories, Router, World};
 use shipway_domain::admission::{Admitted, Permission, Subject, Trigger, admit};
 use shipway_domain::size::DynoSizes;
-use shipway_domain::{AppId, DynoId, LedgerId, NameOrId};
+use shipway_domain::{AppId, DynoId, LedgerId, NameOrId, PipelineId};
 use shipway_runtime::Runtime;
 use shipway_store::{App, LedgerEntry, Store};
 use std::collections::HashMap;
@@ -87,6 +89,8 @@ pub enum Event {
     App(AppId),
     /// The list of apps.
     Apps,
+    /// A pipeline: its name, which apps stand where, its promotions.
+    Pipeline(PipelineId),
 }
 
 /// Lets tests stop the platform at a journal row as `kill -9` would: true means "dead from here on".

@@ -29,6 +29,16 @@ impl Platform {
         found.filter(|r| r.app == app.id).ok_or_else(|| Error::missing("release"))
     }
 
+    /// The release that brought the code that runs: changes of config since then carry the same code.
+    pub fn latest_deployment(&self, app: &App) -> Result<Option<Release>> {
+        let releases = self.store().read(|c| c.releases(app.id))?;
+        let Some(current) = releases.iter().find(|r| Some(r.id) == app.current_release && r.slug.is_some()) else {
+            return Ok(None);
+        };
+        let older = releases.iter().filter(|r| r.status == ReleaseStatus::Succeeded && r.version <= current.version);
+        Ok(older.take_while(|r| r.slug == current.slug).last().cloned())
+    }
+
     /// Whether an app can go back to a release: it worked, it has code, and the code is still kept.
     pub fn eligible_for_rollback(&self, release: &Release) -> bool {
         release.status == ReleaseStatus::Succeeded

@@ -156,6 +156,16 @@ impl Conn<'_> {
         Ok(self.sql.prepare_cached(sql)?.query_row([value], account).optional()?)
     }
 
+    /// Whether two accounts own or work on one app.
+    pub fn share_an_app(&self, a: AccountId, b: AccountId) -> Result<bool> {
+        let mut q = self.sql.prepare_cached(
+            "WITH access AS (SELECT id AS app_id, owner_id AS account_id FROM apps
+                             UNION SELECT app_id, account_id FROM collaborators)
+             SELECT EXISTS (SELECT 1 FROM access x JOIN access y USING (app_id) WHERE x.account_id = ? AND y.account_id = ?)",
+        )?;
+        Ok(q.query_row([a.to_string(), b.to_string()], |r| r.get(0))?)
+    }
+
     /// The account with this id. Errors: `Missing`.
     pub fn account_by_id(&self, id: AccountId) -> Result<Account> {
         self.account(&NameOrId::Id(id.0))?.ok_or(StoreError::Missing("account"))

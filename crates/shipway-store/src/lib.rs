@@ -11,6 +11,7 @@ mod builds;
 mod dynos;
 mod ledger;
 mod operations;
+mod pipelines;
 mod releases;
 mod seal;
 
@@ -20,6 +21,7 @@ pub use builds::*;
 pub use dynos::*;
 pub use ledger::*;
 pub use operations::*;
+pub use pipelines::*;
 pub use releases::*;
 pub use seal::{Keys, hex, sha256, token_hash};
 
@@ -92,7 +94,7 @@ impl From<rusqlite::Error> for StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Schema versions in order; each is run once, inside one transaction with its number.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema/pipelines.sql")];
 
 type Job = Box<dyn FnOnce(&Conn<'_>) -> Box<dyn FnOnce(bool) + Send> + Send>;
 

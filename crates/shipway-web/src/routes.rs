@@ -2,8 +2,8 @@
 
 use crate::Web;
 use crate::api::{
-    accounts, addons, apps, authorizations, buildpacks, builds, catalog, collaborators, config_vars, domains, dynos,
-    features, formation, keys, log_sessions, meta, releases, sources,
+    accounts, addons, apps, authorizations, buildpacks, builds, catalog, collaborators, config_vars, couplings,
+    domains, dynos, features, formation, keys, log_sessions, meta, pipelines, releases, sources,
 };
 use axum::Router;
 use axum::routing;
@@ -132,6 +132,28 @@ routes! {
     POST   "/apps/{app}/formations/{type}/actions/stop" => dynos::stop_type;
     POST   "/apps/{app}/log-sessions"                   => log_sessions::create;
 
+    // Pipelines
+    GET    "/pipelines"                                 => pipelines::list;
+    POST   "/pipelines"                                 => pipelines::create;
+    GET    "/pipelines/{pipeline}"                      => pipelines::info;
+    PATCH  "/pipelines/{pipeline}"                      => pipelines::update;
+    DELETE "/pipelines/{pipeline}"                      => pipelines::destroy;
+    POST   "/pipeline-transfers"                        => pipelines::transfer;
+    GET    "/pipelines/{pipeline}/pipeline-stack"       => pipelines::stack;
+    GET    "/pipelines/{pipeline}/latest-builds"        => pipelines::latest_builds;
+    GET    "/pipelines/{pipeline}/latest-releases"      => pipelines::latest_releases;
+    GET    "/pipelines/{pipeline}/latest-deployments"   => pipelines::latest_deployments;
+    GET    "/pipelines/{pipeline}/stage/{stage}/config-vars" => pipelines::config_vars;
+    PATCH  "/pipelines/{pipeline}/stage/{stage}/config-vars" => pipelines::set_config_vars;
+    GET    "/pipelines/{pipeline}/pipeline-couplings"   => couplings::of_pipeline;
+    GET    "/apps/{app}/pipeline-couplings"             => couplings::of_app;
+    GET    "/users/~/pipeline-couplings"                => couplings::list;
+    GET    "/pipeline-couplings"                        => couplings::list;
+    POST   "/pipeline-couplings"                        => couplings::create;
+    GET    "/pipeline-couplings/{coupling}"             => couplings::info;
+    PATCH  "/pipeline-couplings/{coupling}"             => couplings::update;
+    DELETE "/pipeline-couplings/{coupling}"             => couplings::remove;
+
     // What there is to choose from
     GET    "/stacks"                                    => catalog::stacks;
     GET    "/stacks/{stack}"                            => catalog::stack;
@@ -154,8 +176,6 @@ routes! {
     GET    "/apps/{app}/log-drains"                     => addons::none_of_app;
     GET    "/apps/{app}/sni-endpoints"                  => addons::none_of_app;
     GET    "/apps/{app}/webhooks"                       => addons::none_of_app;
-    GET    "/apps/{app}/pipeline-couplings"             => addons::no_coupling;
-    GET    "/pipelines"                                 => addons::none;
     GET    "/teams"                                     => addons::none;
     GET    "/spaces"                                    => addons::none;
 

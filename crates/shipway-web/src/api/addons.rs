@@ -40,9 +40,3 @@ pub async fn resolve(_: Call) -> Result<Answer> {
 pub async fn resolve_attachment(_: Call) -> Result<Answer> {
     Err(ApiError::missing("add_on attachment"))
 }
-
-/// GET /apps/{app}/pipeline-couplings
-pub async fn no_coupling(call: Call) -> Result<Answer> {
-    call.app()?;
-    Err(ApiError::missing("pipeline_coupling"))
-}

@@ -32,6 +32,15 @@ pub fn build(web: &Web, origin: &Origin, people: &mut People<'_>, app: &App, bui
     })
 }
 
+/// The same in a pipeline's list, where the schema has no `labs`.
+pub fn pipeline_build(web: &Web, origin: &Origin, people: &mut People<'_>, app: &App, one: &Build) -> Value {
+    let mut value = build(web, origin, people, app, one);
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("labs");
+    }
+    value
+}
+
 /// A slug. Its layers stay in the platform, so `blob` names the slug and is not for download.
 pub fn slug(origin: &Origin, app: &App, slug: &Slug) -> Value {
     let none = Map::new();

@@ -7,14 +7,16 @@ mod build;
 mod catalog;
 mod dyno;
 mod formation;
+mod pipeline;
 mod release;
 
 pub use account::{account, authorization, key, session, token};
 pub use app::{app, buildpack_installation, collaborator, default_domain, domain, filtered_app, owner};
-pub use build::{build, slug, source};
+pub use build::{build, pipeline_build, slug, source};
 pub use catalog::{REGIONS, account_feature, app_feature, buildpack, dyno_size, region, stack};
 pub use dyno::dyno;
 pub use formation::formation;
+pub use pipeline::{coupling, pipeline, pipeline_owner, pipeline_stack};
 pub use release::release;
 
 use crate::Web;

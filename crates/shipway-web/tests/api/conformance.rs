@@ -66,6 +66,7 @@ async fn every_served_route_answers_as_the_schema_says() {
     code(&mut client).await;
     processes(&mut client).await;
     catalog(&mut client).await;
+    pipelines(&mut client).await;
 
     let served: BTreeSet<(String, String)> = TABLE
         .iter()
@@ -267,6 +268,69 @@ async fn catalog(c: &mut Client<'_>) {
             assert_eq!(&c.get(one, &[&id(item)]).await, item);
         }
     }
+}
+
+async fn pipelines(c: &mut Client<'_>) {
+    let me = id(&c.get("/account", &[]).await);
+    let new = json!({ "name": "checkout", "owner": { "id": me, "type": "user" }, "generation": { "name": "cedar" } });
+    let made = c.call(201, "POST", "/pipelines", &[], new.clone()).await;
+    c.call(422, "POST", "/pipelines", &[], new).await;
+    let team = json!({ "name": "theirs", "owner": { "id": me, "type": "team" } });
+    c.call(422, "POST", "/pipelines", &[], team).await;
+    let one = "/pipelines/{pipeline}";
+    c.call(200, "PATCH", one, &["checkout"], json!({ "name": "payments" })).await;
+    for name in ["payments", &id(&made)] {
+        assert_eq!(c.get(one, &[name]).await["name"], "payments");
+    }
+    let listed = c.get("/pipelines", &[]).await;
+    assert_eq!(listed.as_array().unwrap().iter().map(|p| &p["name"]).collect::<Vec<_>>(), ["payments", "shop"]);
+    let found = c.world.call(Person::Owner, "GET", "/pipelines?eq%5Bname%5D=payments", &Value::Null).await.json();
+    assert_eq!(found.as_array().unwrap().len(), 1);
+    c.get("/pipelines/{pipeline}/pipeline-stack", &["payments"]).await;
+
+    let spare = c.call(201, "POST", "/apps", &[], json!({ "name": "till" })).await;
+    let place = json!({ "app": "till", "pipeline": id(&made), "stage": "production" });
+    c.call(422, "POST", "/pipeline-couplings", &[], json!({ "app": "till", "pipeline": "payments", "stage": "x" }))
+        .await;
+    let coupling = c.call(201, "POST", "/pipeline-couplings", &[], place.clone()).await;
+    // Asked again by a client that lost the answer.
+    assert_eq!(c.call(201, "POST", "/pipeline-couplings", &[], place).await, coupling);
+    let other = json!({ "app": "till", "pipeline": "shop", "stage": "production" });
+    let taken = c.call(422, "POST", "/pipeline-couplings", &[], other).await;
+    assert!(taken["message"].as_str().unwrap().starts_with("till is in the pipeline payments already, in production."));
+    let one = "/pipeline-couplings/{coupling}";
+    let moved = json!({ "stage": "staging", "display_name": "Till (QA)" });
+    c.call(200, "PATCH", one, &[&id(&coupling)], moved).await;
+    let read = c.get(one, &[&id(&coupling)]).await;
+    assert_eq!((&read["stage"], &read["display_name"]), (&json!("staging"), &json!("Till (QA)")));
+    assert_eq!(c.get("/apps/{app}/pipeline-couplings", &["till"]).await, read);
+    assert_eq!(c.get("/pipelines/{pipeline}/pipeline-couplings", &["payments"]).await, json!([read]));
+    assert_eq!(c.get("/pipeline-couplings", &[]).await.as_array().unwrap().len(), 2);
+    assert_eq!(c.get("/users/~/pipeline-couplings", &[]).await.as_array().unwrap().len(), 2);
+
+    for latest in ["builds", "releases", "deployments"] {
+        let path = format!("/pipelines/{{pipeline}}/latest-{latest}");
+        assert_eq!(c.get(&path, &["shop"]).await.as_array().unwrap().len(), 1, "{latest}");
+    }
+    let vars = "/pipelines/{pipeline}/stage/{stage}/config-vars";
+    c.call(200, "PATCH", vars, &["payments", "review"], json!({ "COLOUR": "blue", "SIZE": 7 })).await;
+    c.call(200, "PATCH", vars, &["payments", "review"], json!({ "SIZE": null })).await;
+    assert_eq!(c.get(vars, &["payments", "review"]).await, json!({ "COLOUR": "blue" }));
+    assert_eq!(c.get(vars, &["payments", "test"]).await, json!({}));
+
+    let to = c.get("/users/{user}", &["collaborator@example.org"]).await;
+    let transfer = json!({ "pipeline": { "id": id(&made) }, "new_owner": { "id": id(&to), "type": "user" } });
+    let transferred = c.call(201, "POST", "/pipeline-transfers", &[], transfer).await;
+    assert_eq!(transferred["previous_owner"]["id"], json!(me));
+    // Seen still, by an app; renamed no more.
+    c.call(403, "PATCH", "/pipelines/{pipeline}", &["payments"], json!({ "name": "mine-again" })).await;
+    c.call(200, "DELETE", one, &[&id(&coupling)], Value::Null).await;
+    c.call(404, "GET", one, &[&id(&coupling)], Value::Null).await;
+    c.call(404, "GET", "/apps/{app}/pipeline-couplings", &["till"], Value::Null).await;
+    c.call(404, "GET", "/pipelines/{pipeline}", &["payments"], Value::Null).await;
+    c.call(200, "DELETE", "/pipelines/{pipeline}", &["shop"], Value::Null).await;
+    c.call(200, "GET", "/apps/{app}", &["shop"], Value::Null).await;
+    c.call(200, "DELETE", "/apps/{app}", &[&id(&spare)], Value::Null).await;
 }
 
 /// Routes that exist to say no, and why.

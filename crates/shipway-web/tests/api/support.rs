@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use shipway_domain::admission::Scope;
-use shipway_domain::{AppId, Email, NameOrId};
+use shipway_domain::{AppId, Email, NameOrId, Stage};
 use shipway_engine::ports::Caller;
 use shipway_engine::{NewApp, NewToken, Outcome, Platform, Settings};
 use shipway_testkit::{Ground, settings};
@@ -89,7 +89,8 @@ impl World {
         world
     }
 
-    /// An app of the owner's with the collaborator on it, a config var, a domain, and code that runs.
+    /// An app of the owner's with the collaborator on it, a config var, a domain, code that runs, and a place in the
+    /// pipeline of the same name.
     pub async fn deployed(&self, name: &str) -> AppId {
         let owner = self.caller(Person::Owner);
         let new = NewApp { name: Some(name.into()), region: None, stack: None };
@@ -102,6 +103,8 @@ impl World {
         }
         self.platform.add_collaborator(&owner, &app, "collaborator@example.org").await.unwrap();
         self.platform.add_domain(&owner, &app, &format!("{name}.example.com")).await.unwrap();
+        let pipeline = self.platform.create_pipeline(&owner, name).await.unwrap();
+        self.platform.couple(&owner, &pipeline, &app, Stage::Staging).await.unwrap();
         app.id
     }
 
@@ -187,6 +190,12 @@ impl World {
                 out = out.replace(name, &value);
             }
         }
+        if path.contains("{pipeline}") || path.contains("{coupling}") {
+            let row = self.platform.app(&owner, &NameOrId::parse(app)).unwrap();
+            let coupling = self.platform.coupling_of(&row).unwrap();
+            out = out.replace("{coupling}", &coupling.id.to_string());
+            out = out.replace("{pipeline}", &coupling.pipeline.to_string()).replace("{stage}", "review");
+        }
         let tokens = self.platform.tokens(&owner).unwrap();
         let key = store.read(|c| c.keys_of(owner.actor.account)).unwrap();
         for (name, value) in [
@@ -225,6 +234,15 @@ pub fn body_for(method: &str, path: &str) -> Value {
         ("PATCH", "/account/features/{feature}" | "/apps/{app}/features/{feature}") => json!({ "enabled": true }),
         ("POST", "/oauth/authorizations") => json!({ "description": "mine", "scope": ["read"] }),
         ("PATCH", "/oauth/authorizations/{authorization}") => json!({ "description": "renamed" }),
+        ("POST", "/pipelines") | ("PATCH", "/pipelines/{pipeline}") => {
+            json!({ "name": format!("p-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]) })
+        }
+        ("POST", "/pipeline-transfers") => {
+            json!({ "pipeline": "shop", "new_owner": { "id": "owner@example.org" } })
+        }
+        ("PATCH", "/pipelines/{pipeline}/stage/{stage}/config-vars") => json!({ "COLOUR": "blue" }),
+        ("POST", "/pipeline-couplings") => json!({ "app": "shop", "pipeline": "shop", "stage": "staging" }),
+        ("PATCH", "/pipeline-couplings/{coupling}") => json!({ "stage": "production" }),
         ("POST", "/apps/{app}/collaborators") => json!({ "user": "stranger@example.org" }),
         ("POST", "/apps/{app}/domains") => json!({ "hostname": "www.example.net", "sni_endpoint": null }),
         ("PATCH", "/apps/{app}/domains/{domain}") => json!({ "sni_endpoint": null }),

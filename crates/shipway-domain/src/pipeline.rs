@@ -1,0 +1,104 @@
+//! Pipelines: apps in stages, through which one build is carried.
+
+use crate::lifecycle::states;
+use crate::names::{NameError, name};
+
+name! {
+    /// A pipeline's name: 3 to 30 characters, `a-z`, `0-9` and `-`, starting with a letter.
+    /// Source: Heroku Platform API, "Pipeline".
+    PipelineName, |s| {
+        let bad = |problem: &str| Err(NameError::new("pipeline name", s, problem));
+        if !(3..=30).contains(&s.len()) {
+            return bad("must have between 3 and 30 characters");
+        }
+        if !s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+            return bad("may only contain lowercase letters, digits and dashes");
+        }
+        if !s.as_bytes()[0].is_ascii_lowercase() {
+            return bad("must start with a letter");
+        }
+        Ok(s.to_string())
+    }
+}
+
+name! {
+    /// What a team calls an app in its pipeline: 1 to 50 characters, none of them a control character.
+    DisplayName, |s| {
+        let s = s.trim();
+        if s.is_empty() || s.chars().count() > 50 {
+            return Err(NameError::new("display name", s, "must have between 1 and 50 characters"));
+        }
+        if s.chars().any(char::is_control) {
+            return Err(NameError::new("display name", s, "must not contain control characters"));
+        }
+        Ok(s.to_string())
+    }
+}
+
+states! {
+    /// Where in a pipeline an app stands, in the order in which a build travels.
+    /// Source: Heroku Platform API, "Pipeline Coupling".
+    #[derive(PartialOrd, Ord)]
+    Stage {
+        /// Runs of a test suite.
+        Test = "test",
+        /// Apps of pull requests.
+        Review = "review",
+        /// Shared apps that anything may be tried on.
+        Development = "development",
+        /// What is about to go live.
+        Staging = "staging",
+        /// What visitors use.
+        Production = "production",
+    }
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] = [Self::Test, Self::Review, Self::Development, Self::Staging, Self::Production];
+
+    /// Reads a stage's name as people write it. Errors: what the stages are.
+    pub fn parse(s: &str) -> Result<Self, NameError> {
+        Self::from_text(s)
+            .ok_or_else(|| NameError::new("stage", s, "must be test, review, development, staging or production"))
+    }
+
+    /// Where an app of this stage promotes to; `None` from review apps, test runs and the last stage.
+    pub fn next(self) -> Option<Self> {
+        match self {
+            Self::Development => Some(Self::Staging),
+            Self::Staging => Some(Self::Production),
+            Self::Test | Self::Review | Self::Production => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_is_allowed() {
+        let check = |name: &str, expected: &str| {
+            let got = PipelineName::parse(name).map_or_else(|e| e.to_string(), |n| n.to_string());
+            assert_eq!(got, expected);
+        };
+        check("storefront", "storefront");
+        check("a-", "pipeline name \"a-\" must have between 3 and 30 characters");
+        check("Shop", "pipeline name \"Shop\" may only contain lowercase letters, digits and dashes");
+        check("1st", "pipeline name \"1st\" must start with a letter");
+        assert_eq!(DisplayName::parse("  QA (Ida) ").unwrap().as_str(), "QA (Ida)");
+        assert!(DisplayName::parse("a\u{1b}[2J").is_err());
+    }
+
+    #[test]
+    fn stages_lead_to_production() {
+        let next = Stage::ALL.map(|s| s.next().map_or("-", Stage::as_str));
+        assert_eq!(next, ["-", "-", "staging", "production", "-"]);
+        for stage in Stage::ALL {
+            assert_eq!(Stage::parse(stage.as_str()), Ok(stage));
+        }
+        assert!(Stage::parse("prod").unwrap_err().to_string().contains("development, staging or production"));
+        assert!(Stage::Development < Stage::Production);
+    }
+}

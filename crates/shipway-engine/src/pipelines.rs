@@ -1,0 +1,352 @@
+//! Pipelines: make, rename, hand over, end; which app stands where; what apps of a stage begin with.
+//!
+//! A pipeline changes nothing of what runs. Its owner (and an administrator) may do everything with it; whoever may
+//! operate one of its apps may put in, move and take out apps that they operate. Who has access to none of its apps
+//! does not see that it exists.
+
+use crate::config::{apply, parse_changes, within_limit};
+use crate::error::Error;
+use crate::ports::Caller;
+use crate::{Event, Platform, Result};
+use shipway_domain::admission::{Permission, Trigger};
+use shipway_domain::{CouplingId, DisplayName, NameOrId, PipelineId, PipelineName, Stage};
+use shipway_store::{Account, App, ConfigVars, Coupling, Pipeline, PipelineSettings, StoreError};
+use std::collections::BTreeMap;
+
+/// What is to change of an app's place; what is not named stays.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateCoupling {
+    /// Another stage.
+    pub stage: Option<Stage>,
+    /// What the team calls the app; `Some(None)` goes back to its own name.
+    pub display_name: Option<Option<DisplayName>>,
+}
+
+/// What somebody may do with a pipeline, each including the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Access {
+    /// Sees it: has access to one of its apps.
+    See,
+    /// Puts apps in and takes them out: operates one of its apps.
+    Operate,
+    /// Renames, hands over, ends: owns it.
+    Own,
+}
+
+impl Platform {
+    /// The pipelines that the caller may see, by name; all for administrators.
+    pub fn pipelines(&self, caller: &Caller) -> Result<Vec<Pipeline>> {
+        if !caller.actor.scope.reads_widely() {
+            return Ok(Vec::new());
+        }
+        let all = |c: &shipway_store::Conn<'_>| match caller.actor.admin {
+            true => c.pipelines(),
+            false => c.pipelines_of(caller.actor.account),
+        };
+        Ok(self.store().read(all)?)
+    }
+
+    /// Finds a pipeline that the caller may see. What may not be seen does not exist.
+    pub fn pipeline(&self, caller: &Caller, which: &NameOrId) -> Result<Pipeline> {
+        let found = self.store().read(|c| c.pipeline(which))?;
+        match found {
+            Some(pipeline) if self.access(caller, &pipeline)?.is_some() => Ok(pipeline),
+            _ => Err(Error::missing("pipeline")),
+        }
+    }
+
+    fn access(&self, caller: &Caller, pipeline: &Pipeline) -> Result<Option<Access>> {
+        if !caller.actor.scope.reads_widely() {
+            return Ok(None);
+        }
+        if caller.actor.admin || pipeline.owner == caller.actor.account {
+            return Ok(Some(Access::Own));
+        }
+        let permissions = self.store().read(|c| {
+            let mut all = Vec::new();
+            for coupling in c.couplings(pipeline.id)? {
+                all.extend(c.permission(&c.app_by_id(coupling.app)?, caller.actor.account)?);
+            }
+            Ok(all)
+        })?;
+        Ok(permissions.into_iter().map(|p| if p >= Permission::Operate { Access::Operate } else { Access::See }).max())
+    }
+
+    /// Errors: the caller or the token may not.
+    fn may(&self, caller: &Caller, pipeline: &Pipeline, needed: Access) -> Result<()> {
+        if !caller.actor.scope.writes() {
+            return Err(Error::forbidden(format!(
+                "The token that was used may not change pipelines: its scope is {}.",
+                caller.actor.scope.text()
+            )));
+        }
+        if self.access(caller, pipeline)?.is_some_and(|a| a >= needed) {
+            return Ok(());
+        }
+        Err(Error::forbidden(format!(
+            "You ({}) may not change the pipeline {}. Ask {}, who owns it.",
+            caller.actor.email, pipeline.name, pipeline.owner_email
+        )))
+    }
+
+    /// Makes an empty pipeline of the caller's. Errors: an illegal or taken name.
+    pub async fn create_pipeline(&self, caller: &Caller, name: &str) -> Result<Pipeline> {
+        if !caller.actor.scope.writes() {
+            return Err(Error::forbidden(format!(
+                "The token that was used may not create pipelines: its scope is {}.",
+                caller.actor.scope.text()
+            )));
+        }
+        let name = PipelineName::parse(name)?;
+        let now = self.now();
+        let pipeline = Pipeline {
+            id: self.id(PipelineId),
+            name,
+            owner: caller.actor.account,
+            owner_email: shipway_domain::Email::parse(&caller.actor.email)?,
+            settings: PipelineSettings::default(),
+            created_at: now,
+            updated_at: now,
+        };
+        let entry = self.entry(caller, None, "pipeline-created", serde_json::json!({ "pipeline": pipeline.name }));
+        let row = pipeline.clone();
+        self.store()
+            .write(move |c| {
+                c.insert_pipeline(&row)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::Pipeline(pipeline.id));
+        Ok(pipeline)
+    }
+
+    /// Renames a pipeline, or changes its settings. Errors: an illegal or taken name.
+    pub async fn update_pipeline(
+        &self,
+        caller: &Caller,
+        pipeline: &Pipeline,
+        name: Option<&str>,
+        settings: Option<PipelineSettings>,
+    ) -> Result<Pipeline> {
+        self.may(caller, pipeline, Access::Own)?;
+        let name = name.map(PipelineName::parse).transpose()?;
+        let detail = serde_json::json!({ "pipeline": pipeline.name, "name": name, "settings": settings });
+        let mut changed = pipeline.clone();
+        changed.name = name.unwrap_or(changed.name);
+        changed.settings = settings.unwrap_or(changed.settings);
+        self.keep_pipeline(caller, changed, "pipeline-changed", detail).await
+    }
+
+    /// Gives a pipeline to somebody else. Its apps keep their owners.
+    pub async fn transfer_pipeline(&self, caller: &Caller, pipeline: &Pipeline, to: &Account) -> Result<Pipeline> {
+        self.may(caller, pipeline, Access::Own)?;
+        let detail = serde_json::json!({ "pipeline": pipeline.name, "from": pipeline.owner_email, "to": to.email });
+        let changed = Pipeline { owner: to.id, owner_email: to.email.clone(), ..pipeline.clone() };
+        self.keep_pipeline(caller, changed, "pipeline-transferred", detail).await
+    }
+
+    async fn keep_pipeline(
+        &self,
+        caller: &Caller,
+        mut changed: Pipeline,
+        action: &str,
+        detail: serde_json::Value,
+    ) -> Result<Pipeline> {
+        changed.updated_at = self.now();
+        let entry = self.entry(caller, None, action, detail);
+        let row = changed.clone();
+        self.store()
+            .write(move |c| {
+                c.update_pipeline(&row)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::Pipeline(changed.id));
+        Ok(changed)
+    }
+
+    /// Ends a pipeline. Its apps stay and run on.
+    pub async fn destroy_pipeline(&self, caller: &Caller, pipeline: &Pipeline) -> Result<()> {
+        self.may(caller, pipeline, Access::Own)?;
+        let entry = self.entry(caller, None, "pipeline-destroyed", serde_json::json!({ "pipeline": pipeline.name }));
+        let id = pipeline.id;
+        self.store()
+            .write(move |c| {
+                c.delete_pipeline(id)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::Pipeline(id));
+        Ok(())
+    }
+
+    /// The apps of a pipeline that the caller may see, with their places, in the order of the stages.
+    pub fn pipeline_apps(&self, caller: &Caller, pipeline: &Pipeline) -> Result<Vec<(Coupling, App)>> {
+        let couplings = self.store().read(|c| c.couplings(pipeline.id))?;
+        let visible = |coupling: Coupling| {
+            let app = self.app(caller, &NameOrId::Id(coupling.app.0)).ok()?;
+            Some((coupling, app))
+        };
+        Ok(couplings.into_iter().filter_map(visible).collect())
+    }
+
+    /// An app's place in a pipeline. Errors: it has none.
+    pub fn coupling_of(&self, app: &App) -> Result<Coupling> {
+        self.store().read(|c| c.coupling_of(app.id))?.ok_or_else(|| Error::missing("pipeline_coupling"))
+    }
+
+    /// A coupling of an app that the caller may see, with the app.
+    pub fn coupling(&self, caller: &Caller, id: CouplingId) -> Result<(Coupling, App)> {
+        let found = self.store().read(|c| c.coupling(id))?;
+        let seen = found.and_then(|c| Some((self.app(caller, &NameOrId::Id(c.app.0)).ok()?, c)));
+        seen.map(|(app, coupling)| (coupling, app)).ok_or_else(|| Error::missing("pipeline_coupling"))
+    }
+
+    /// Puts an app into a pipeline. Errors: it stands in one already; the caller does not operate the app, or no app of
+    /// the pipeline.
+    pub async fn couple(&self, caller: &Caller, pipeline: &Pipeline, app: &App, stage: Stage) -> Result<Coupling> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        self.may(caller, pipeline, Access::Operate)?;
+        if let Some(there) = self.store().read(|c| c.coupling_of(app.id))? {
+            // A client that lost our answer asks again for what it has.
+            if there.pipeline == pipeline.id && there.stage == stage {
+                return Ok(there);
+            }
+            return Err(already_coupled(app, &there));
+        }
+        let now = self.now();
+        let coupling = Coupling {
+            id: self.id(CouplingId),
+            pipeline: pipeline.id,
+            pipeline_name: pipeline.name.clone(),
+            app: app.id,
+            stage,
+            display_name: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let detail = serde_json::json!({ "pipeline": pipeline.name, "stage": stage });
+        let entry = self.entry(caller, Some(app), "pipeline-app-added", detail);
+        let row = coupling.clone();
+        let written = self.store().write(move |c| {
+            c.insert_coupling(&row)?;
+            c.record(&entry)
+        });
+        if let Err(e) = written.await {
+            return Err(match (e, self.store().read(|c| c.coupling_of(app.id))?) {
+                (StoreError::Taken(_), Some(there)) => already_coupled(app, &there),
+                (other, _) => other.into(),
+            });
+        }
+        self.tell(Event::Pipeline(pipeline.id));
+        Ok(coupling)
+    }
+
+    /// Moves an app to another stage, or calls it something else.
+    pub async fn update_coupling(
+        &self,
+        caller: &Caller,
+        coupling: &Coupling,
+        app: &App,
+        change: UpdateCoupling,
+    ) -> Result<Coupling> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        let mut changed = coupling.clone();
+        changed.stage = change.stage.unwrap_or(changed.stage);
+        changed.display_name = change.display_name.unwrap_or(changed.display_name);
+        changed.updated_at = self.now();
+        let detail = serde_json::json!({
+            "pipeline": coupling.pipeline_name, "from": coupling.stage, "to": changed.stage,
+            "display_name": changed.display_name,
+        });
+        let entry = self.entry(caller, Some(app), "pipeline-app-moved", detail);
+        let row = changed.clone();
+        self.store()
+            .write(move |c| {
+                c.update_coupling(&row)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::Pipeline(changed.pipeline));
+        Ok(changed)
+    }
+
+    /// Takes an app out of its pipeline. It stays and runs on.
+    pub async fn uncouple(&self, caller: &Caller, coupling: &Coupling, app: &App) -> Result<()> {
+        let pipeline = self.store().read(|c| c.pipeline_by_id(coupling.pipeline))?;
+        // The owner of the pipeline may clear out what somebody else put in.
+        if self.may(caller, &pipeline, Access::Own).is_err() {
+            self.admit(caller, Trigger::Settings, app).await?;
+        }
+        let detail = serde_json::json!({ "pipeline": coupling.pipeline_name, "stage": coupling.stage });
+        let entry = self.entry(caller, Some(app), "pipeline-app-removed", detail);
+        let id = coupling.id;
+        self.store()
+            .write(move |c| {
+                c.delete_coupling(id)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::Pipeline(coupling.pipeline));
+        Ok(())
+    }
+
+    /// The config vars that apps of a stage begin with. Errors: a token that may not read secrets; somebody who
+    /// operates none of the pipeline's apps.
+    pub fn stage_config(&self, caller: &Caller, pipeline: &Pipeline, stage: Stage) -> Result<ConfigVars> {
+        if !caller.actor.scope.reads_secrets() {
+            return Err(Error::forbidden(format!(
+                "The token that was used may not read config vars: its scope is {}.",
+                caller.actor.scope.text()
+            )));
+        }
+        if self.access(caller, pipeline)? < Some(Access::Operate) {
+            return Err(Error::forbidden(format!(
+                "You ({}) may not read config vars of the pipeline {}. Ask {}, who owns it.",
+                caller.actor.email, pipeline.name, pipeline.owner_email
+            )));
+        }
+        Ok(self.store().read(|c| c.stage_config(pipeline.id, stage))?)
+    }
+
+    /// Sets and (with `None`) removes config vars that apps of a stage begin with, and returns all of them. Apps that
+    /// are there keep what they have.
+    pub async fn set_stage_config(
+        &self,
+        caller: &Caller,
+        pipeline: &Pipeline,
+        stage: Stage,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<ConfigVars> {
+        self.may(caller, pipeline, Access::Operate)?;
+        // Whoever may not read values gets them in the answer otherwise.
+        let mut vars = self.stage_config(caller, pipeline, stage)?;
+        let names: Vec<String> = changes.keys().cloned().collect();
+        let parsed = parse_changes(changes)?;
+        apply(&mut vars, parsed.clone());
+        within_limit(&vars)?;
+        let detail = serde_json::json!({ "pipeline": pipeline.name, "stage": stage, "names": names });
+        let entry = self.entry(caller, None, "stage-config", detail);
+        let id = pipeline.id;
+        let vars = self
+            .store()
+            .write(move |c| {
+                // Read again inside: two changes at once both count.
+                let mut vars = c.stage_config(id, stage)?;
+                apply(&mut vars, parsed);
+                c.set_stage_config(id, stage, &vars)?;
+                c.record(&entry)?;
+                Ok(vars)
+            })
+            .await?;
+        Ok(vars)
+    }
+}
+
+fn already_coupled(app: &App, there: &Coupling) -> Error {
+    Error::invalid(format!(
+        "{} is in the pipeline {} already, in {}. Move it (heroku pipelines:update -a {} -s STAGE) or take it out first \
+         (heroku pipelines:remove -a {}).",
+        app.name, there.pipeline_name, there.stage, app.name, app.name
+    ))
+}
