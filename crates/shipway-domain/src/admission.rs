@@ -29,6 +29,8 @@ pub enum Trigger {
     OneOff,
     /// A release of an older release.
     Rollback,
+    /// An add-on made, attached, detached or destroyed, and what is done to its data.
+    Addon,
     /// A domain added or removed.
     Domain,
     /// Settings: maintenance, buildpacks, stack, name.
@@ -41,7 +43,7 @@ pub enum Trigger {
 
 impl Trigger {
     /// All of them, for enumeration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Push,
         Self::Build,
         Self::SlugRelease,
@@ -51,6 +53,7 @@ impl Trigger {
         Self::Restart,
         Self::OneOff,
         Self::Rollback,
+        Self::Addon,
         Self::Domain,
         Self::Settings,
         Self::Access,
@@ -61,7 +64,7 @@ impl Trigger {
     pub fn permission(self) -> Permission {
         match self {
             Self::Push | Self::Build | Self::SlugRelease | Self::Redeploy | Self::Rollback => Permission::Deploy,
-            Self::Config | Self::Scale | Self::Restart | Self::OneOff | Self::Domain | Self::Settings => {
+            Self::Config | Self::Scale | Self::Restart | Self::OneOff | Self::Addon | Self::Domain | Self::Settings => {
                 Permission::Operate
             }
             Self::Access | Self::Destroy => Permission::Manage,

@@ -34,6 +34,10 @@ macro_rules! ids {
 ids! {
     /// A person or a machine that can be given access. Never reused.
     AccountId;
+    /// An add-on, from the moment it was asked for; never reused.
+    AddonId;
+    /// An add-on's place in an app.
+    AttachmentId;
     /// An app, for its whole life; its name can change.
     AppId;
     /// A build, from its first line of output on.
@@ -64,4 +68,6 @@ ids! {
     SourceId;
     /// An authorization: one token with its scope and expiry.
     TokenId;
+    /// A backup, restore or copy of a database.
+    TransferId;
 }

@@ -3,6 +3,7 @@
 //! Values in, values out. Nothing here does I/O, reads a clock or draws a random number: time and ids come in as
 //! arguments, so no function of this crate can fail for a reason outside its arguments.
 
+pub mod addon;
 pub mod admission;
 pub mod app_json;
 pub mod formation;
@@ -12,10 +13,10 @@ pub mod names;
 pub mod pipeline;
 pub mod procfile;
 pub mod quantity;
-
 pub mod route;
 pub mod size;
 
+pub use addon::{AddonName, AttachmentName};
 pub use ids::*;
 pub use names::*;
 pub use pipeline::{DisplayName, PipelineName, Stage};

@@ -279,7 +279,7 @@ impl NameOrId {
     }
 }
 
-const ADJECTIVES: &[&str] = &[
+pub(crate) const ADJECTIVES: &[&str] = &[
     "aged", "amber", "autumn", "bold", "bright", "calm", "clear", "cold", "cool", "coral", "damp", "dawn", "deep",
     "early", "fair", "fresh", "gentle", "glad", "golden", "green", "hidden", "high", "hollow", "icy", "keen", "late",
     "light", "lively", "long", "lucky", "mellow", "misty", "morning", "mossy", "nimble", "noble", "old", "open",

@@ -100,6 +100,7 @@ impl Platform {
             description: "Initial release".into(),
             account: caller.actor.account,
             slug: None,
+            attachments: Vec::new(),
             config_hash: String::new(),
             has_output: false,
             failure: None,

@@ -180,7 +180,7 @@ impl Platform {
                 Code::Slug(slug) => Some(slug),
             };
             let config: ConfigVars = match plan.config_of {
-                Some(earlier) => c.release_config(earlier)?,
+                Some(earlier) => c.config_to_return_to(earlier)?,
                 None => c.config_vars(app)?,
             };
             let release = pending_release(plan.release, app, account, &plan.description, slug, now);
@@ -608,6 +608,7 @@ pub(crate) fn pending_release(
         description: description.into(),
         account,
         slug,
+        attachments: Vec::new(),
         config_hash: String::new(),
         has_output: false,
         failure: None,

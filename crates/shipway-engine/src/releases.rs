@@ -114,7 +114,7 @@ impl Platform {
         let operation = self
             .submit(plan, move |c| {
                 let config = match config_of {
-                    Some(earlier) => c.release_config(earlier)?,
+                    Some(earlier) => c.config_to_return_to(earlier)?,
                     None => c.config_vars(app_id)?,
                 };
                 c.insert_release(&row, &config).map(|_| ())

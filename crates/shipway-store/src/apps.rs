@@ -261,8 +261,15 @@ impl Conn<'_> {
         Ok(q.query_row(params![a.id.to_string(), account.to_string()], permission).optional()?)
     }
 
-    /// An app's config vars, opened.
+    /// An app's config vars, opened: those that its people set and those of its attachments.
     pub fn config_vars(&self, id: AppId) -> Result<ConfigVars> {
+        let mut vars = self.own_config_vars(id)?;
+        vars.extend(self.attached_vars(id)?);
+        Ok(vars)
+    }
+
+    /// The config vars that an app's people set, opened.
+    pub fn own_config_vars(&self, id: AppId) -> Result<ConfigVars> {
         let sealed: Vec<u8> = self
             .sql
             .prepare_cached("SELECT config_sealed FROM apps WHERE id = ?")?
@@ -272,9 +279,11 @@ impl Conn<'_> {
         self.open_config(&config_context(id), &sealed)
     }
 
-    /// Replaces an app's config vars.
+    /// Replaces an app's config vars. Those of its attachments are theirs and left out.
     pub fn set_config_vars(&self, id: AppId, vars: &ConfigVars) -> Result<()> {
-        let sealed = self.keys.seal(&config_context(id), to_json(vars)?.as_bytes());
+        let attached = self.attached_vars(id)?;
+        let own: BTreeMap<_, _> = vars.iter().filter(|(key, _)| !attached.contains_key(*key)).collect();
+        let sealed = self.keys.seal(&config_context(id), to_json(&own)?.as_bytes());
         self.sql
             .prepare_cached("UPDATE apps SET config_sealed = ? WHERE id = ?")?
             .execute(params![sealed, id.to_string()])?;

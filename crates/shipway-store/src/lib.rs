@@ -6,6 +6,7 @@
 //! `docs/decisions/0001-store-below-engine.md`.
 
 mod accounts;
+mod addons;
 mod apps;
 mod builds;
 mod dynos;
@@ -14,8 +15,10 @@ mod operations;
 mod pipelines;
 mod releases;
 mod seal;
+mod transfers;
 
 pub use accounts::*;
+pub use addons::*;
 pub use apps::*;
 pub use builds::*;
 pub use dynos::*;
@@ -24,6 +27,7 @@ pub use operations::*;
 pub use pipelines::*;
 pub use releases::*;
 pub use seal::{Keys, hex, sha256, token_hash};
+pub use transfers::*;
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSqlError, ValueRef};
@@ -94,7 +98,8 @@ impl From<rusqlite::Error> for StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Schema versions in order; each is run once, inside one transaction with its number.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema/pipelines.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema/pipelines.sql"), include_str!("schema/addons.sql")];
 
 type Job = Box<dyn FnOnce(&Conn<'_>) -> Box<dyn FnOnce(bool) + Send> + Send>;
 
@@ -333,7 +338,7 @@ pub(crate) fn word<T>(row: &Row<'_>, column: &str, read: impl FnOnce(&str) -> Op
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use shipway_domain::{AccountId, AppId, AppName, ConfigKey, Email, NameOrId};
 
@@ -349,7 +354,7 @@ mod tests {
         }
     }
 
-    fn app(n: u128, owner: &Account) -> App {
+    pub(crate) fn app(n: u128, owner: &Account) -> App {
         App {
             id: AppId(uuid::Uuid::from_u128(n)),
             name: AppName::parse(&format!("shop-{n}")).unwrap(),
@@ -367,6 +372,24 @@ mod tests {
             repo_size: None,
             slug_size: None,
             released_at: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    pub(crate) fn release(n: u128, app: AppId, account: AccountId) -> Release {
+        Release {
+            id: shipway_domain::ReleaseId(uuid::Uuid::from_u128(n)),
+            app,
+            version: 0,
+            status: shipway_domain::lifecycle::ReleaseStatus::Succeeded,
+            description: "Deploy".into(),
+            account,
+            slug: None,
+            attachments: vec![],
+            config_hash: String::new(),
+            has_output: false,
+            failure: None,
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
         }

@@ -1,6 +1,8 @@
 //! Slugs and releases.
 
-use crate::{ConfigVars, Conn, Result, StoreError, json, micros, optional, parsed, time, to_json, word};
+use crate::{
+    ConfigVars, Conn, ReleaseAttachment, Result, StoreError, json, micros, optional, parsed, time, to_json, word,
+};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 use shipway_domain::lifecycle::ReleaseStatus;
@@ -50,6 +52,8 @@ pub struct Release {
     pub account: AccountId,
     /// What runs; none before the first deploy.
     pub slug: Option<SlugId>,
+    /// The add-ons that it was made with; the store fills this in.
+    pub attachments: Vec<ReleaseAttachment>,
     /// HMAC of its config vars.
     pub config_hash: String,
     /// Whether a release phase ran, so that there is output to read.
@@ -87,6 +91,7 @@ fn release(row: &Row<'_>) -> rusqlite::Result<Release> {
         description: row.get("description")?,
         account: parsed(row, "account_id")?,
         slug: optional(row, "slug_id")?,
+        attachments: json(row, "attachments")?,
         config_hash: row.get("config_hash")?,
         has_output: row.get("has_output")?,
         failure: row.get("failure")?,
@@ -160,12 +165,13 @@ impl Conn<'_> {
         let plain = to_json(config)?;
         self.sql
             .prepare_cached(
-                "INSERT INTO releases (id, app_id, version, status, description, account_id, slug_id, config_sealed, config_hash,
-                 has_output, failure, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO releases (id, app_id, version, status, description, account_id, slug_id, attachments, config_sealed,
+                 config_hash, has_output, failure, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             )?
             .execute(params![
                 r.id.to_string(), r.app.to_string(), version, r.status.as_str(), r.description, r.account.to_string(),
-                r.slug.map(|s| s.to_string()), self.keys.seal(&release_context(r.id), plain.as_bytes()),
+                r.slug.map(|s| s.to_string()), to_json(&self.attachments_now(r.app)?)?,
+                self.keys.seal(&release_context(r.id), plain.as_bytes()),
                 self.keys.keyed_hash(plain.as_bytes()), r.has_output, r.failure, micros(r.created_at),
                 micros(r.updated_at)
             ])?;
