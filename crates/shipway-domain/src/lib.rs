@@ -9,6 +9,7 @@ pub mod app_json;
 pub mod formation;
 pub mod ids;
 pub mod lifecycle;
+pub mod migrations;
 pub mod names;
 pub mod pipeline;
 pub mod procfile;
