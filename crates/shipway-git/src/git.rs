@@ -82,6 +82,8 @@ impl GitError {
 #[derive(Debug, Clone)]
 pub struct Git {
     pub(crate) config: std::sync::Arc<GitConfig>,
+    /// Directories of objects of other repositories that are seen too, as git's environment has them; empty for none.
+    alternates: OsString,
 }
 
 /// Settings that hold for every git that we start. They are given by environment, which git trusts like its command
@@ -139,7 +141,19 @@ const ALLOCATION_LIMIT: &str = "1g";
 impl Git {
     /// Keeps the configuration; starts nothing.
     pub fn new(config: GitConfig) -> Self {
-        Self { config: std::sync::Arc::new(config) }
+        Self { config: std::sync::Arc::new(config), alternates: OsString::new() }
+    }
+
+    /// The same git, which sees the objects of these repositories too and writes nothing to them.
+    pub(crate) fn seeing(&self, repositories: &[&Path]) -> Self {
+        let mut alternates = OsString::new();
+        for repository in repositories {
+            if !alternates.is_empty() {
+                alternates.push(":");
+            }
+            alternates.push(repository.join("objects"));
+        }
+        Self { config: self.config.clone(), alternates }
     }
 
     /// A git command on `repository`, with nothing of our own environment.
@@ -160,6 +174,9 @@ impl Git {
             ("GIT_ALLOC_LIMIT", ALLOCATION_LIMIT),
         ]);
         command.env("PATH", &self.config.path);
+        if !self.alternates.is_empty() {
+            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &self.alternates);
+        }
         // Which repository is ours is decided here, once: git asks because its files may belong to another uid.
         let own = [
             ("safe.directory", repository.as_os_str().to_owned()),

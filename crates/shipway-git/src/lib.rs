@@ -12,6 +12,7 @@
 //! and be lost with the server).
 
 mod checkout;
+mod compare;
 mod git;
 mod history;
 mod hook;
@@ -20,15 +21,19 @@ mod import;
 mod objects;
 mod pkt;
 mod push;
+mod records;
 mod repo;
+mod standing;
 mod submodule;
 mod text;
 
 pub use checkout::{CheckoutError, CheckoutLimits};
+pub use compare::{Between, Extent, Merge};
 pub use git::{Git, GitConfig, GitError};
 pub use history::CommitInfo;
 pub use hook::{HOOK_COMMAND, proc_receive_main};
 pub use http::{Access, Call, GitBody, GitHttp, Service, unauthorized};
 pub use push::{Push, PushHandler, PushOutput, RefResult, RefUpdate};
 pub use repo::Repo;
-pub use text::terminal_safe;
+pub use standing::{Contained, Standing};
+pub use text::{one_line, terminal_safe};

@@ -30,7 +30,7 @@ pub fn terminal_safe(text: &str) -> String {
 }
 
 /// `text` on one line, without any control characters, cut to `max` characters.
-pub(crate) fn one_line(text: &str, max: usize) -> String {
+pub fn one_line(text: &str, max: usize) -> String {
     let safe = terminal_safe(text).replace('\x1b', "");
     let mut line: String = safe.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((cut, _)) = line.char_indices().nth(max) {

@@ -1,0 +1,149 @@
+//! Where a commit stands beside the line that a team works on: what either has that the other lacks.
+//!
+//! A commit is *contained* when the line has it; else when some commit of the line has the same tree (a squash or a
+//! rebase onto nothing new); else when each of its changes is there as a patch of the same content (a rebase, a
+//! cherry-pick), or all of them together as one (a squash).
+
+use crate::compare::Between;
+use crate::git::GitError;
+use crate::history::CommitInfo;
+use crate::repo::Repo;
+use shipway_domain::CommitId;
+use std::collections::HashSet;
+
+/// How the line has what the commit brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contained {
+    /// It has the commit itself.
+    Commit,
+    /// It has its tree.
+    Tree,
+    /// It has its changes.
+    Patch,
+    /// It has not.
+    No,
+}
+
+/// A commit beside a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// How the line has it.
+    pub contained: Contained,
+    /// What the commit has and the line lacks, newest first; empty when it is contained.
+    pub ahead: Vec<CommitInfo>,
+    /// How many of them there are.
+    pub ahead_count: usize,
+    /// What the line has and the commit lacks, newest first.
+    pub behind: Vec<CommitInfo>,
+    /// How many of them there are.
+    pub behind_count: usize,
+}
+
+impl Repo {
+    /// Where `commit` stands beside the line that ends in `tip`; at most `limit` commits of each side are listed.
+    pub async fn standing(&self, commit: &CommitId, tip: &CommitId, limit: usize) -> Result<Standing, GitError> {
+        let between = self.between(tip, commit, usize::MAX).await?;
+        let Some(root) = self.merge_base(commit, tip).await? else {
+            return Ok(standing(Contained::No, between, limit));
+        };
+        if root == *commit {
+            return Ok(standing(Contained::Commit, between, limit));
+        }
+        if let Some(same) = self.same_tree(commit, &root, tip).await? {
+            // What follows that commit is all that is missing.
+            let after = self.between(&same, tip, usize::MAX).await?;
+            let between = Between { behind: after.ahead, behind_count: after.ahead_count, ..Between::default() };
+            return Ok(standing(Contained::Tree, between, limit));
+        }
+        self.by_patches(commit, &root, tip, between, limit).await
+    }
+
+    async fn merge_base(&self, one: &CommitId, other: &CommitId) -> Result<Option<CommitId>, GitError> {
+        let output = self.git.output(&self.path, &["merge-base", one.as_str(), other.as_str()], b"").await?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().parse().ok())
+    }
+
+    /// The newest commit after `root` on the line whose tree is that of `commit`.
+    async fn same_tree(
+        &self,
+        commit: &CommitId,
+        root: &CommitId,
+        tip: &CommitId,
+    ) -> Result<Option<CommitId>, GitError> {
+        let tree = format!("{commit}^{{tree}}");
+        let tree = self.run(&["rev-parse", "--verify", "--end-of-options", &tree], b"").await?;
+        let tree = String::from_utf8_lossy(&tree).trim().to_string();
+        let mut found = None;
+        let without = format!("^{root}");
+        self.git
+            .records(&self.path, &["log", "-z", "--format=%T %H", tip.as_str(), &without, "--"], 0, |record| {
+                let text = String::from_utf8_lossy(record);
+                if let Some((one, id)) = text.split_once(' ')
+                    && one == tree
+                    && found.is_none()
+                {
+                    found = id.parse().ok();
+                }
+            })
+            .await?;
+        Ok(found)
+    }
+
+    async fn by_patches(
+        &self,
+        commit: &CommitId,
+        root: &CommitId,
+        tip: &CommitId,
+        mut between: Between,
+        limit: usize,
+    ) -> Result<Standing, GitError> {
+        let theirs = self.patches(&["log", "-p", "--no-merges", "--format=commit %H"], root, tip).await?;
+        let ours = self.patches(&["log", "-p", "--no-merges", "--format=commit %H"], root, commit).await?;
+        let ids = |patches: &[(String, String)]| -> HashSet<String> { patches.iter().map(|p| p.0.clone()).collect() };
+        let (in_line, in_commit) = (ids(&theirs), ids(&ours));
+        // All of the commit's changes as one: a squash.
+        let whole = self.patches(&["diff-tree", "-p"], root, commit).await?;
+        let squash = whole.first().filter(|patch| in_line.contains(&patch.0)).map(|patch| patch.0.clone());
+        let is_shared = |id: &CommitId, patches: &[(String, String)], other: &HashSet<String>| {
+            patches.iter().any(|(patch, commit)| {
+                commit == id.as_str() && (other.contains(patch) || Some(patch) == squash.as_ref())
+            })
+        };
+        let squashed = squash.is_some();
+        between.ahead.retain(|c| !squashed && !is_shared(&c.id, &ours, &in_line));
+        between.behind.retain(|c| !is_shared(&c.id, &theirs, &in_commit));
+        (between.ahead_count, between.behind_count) = (between.ahead.len(), between.behind.len());
+        let contained = if between.ahead.is_empty() { Contained::Patch } else { Contained::No };
+        Ok(standing(contained, between, limit))
+    }
+
+    /// The patch ids of what lies between two commits, each with its commit.
+    async fn patches(&self, show: &[&str], root: &CommitId, to: &CommitId) -> Result<Vec<(String, String)>, GitError> {
+        let without = format!("^{root}");
+        let mut first = show.to_vec();
+        first.extend(["--no-ext-diff", "--no-textconv", "--no-color"]);
+        match show[0] {
+            "log" => first.extend([to.as_str(), &without, "--"]),
+            _ => first.extend([root.as_str(), to.as_str(), "--"]),
+        }
+        let mut found = Vec::new();
+        self.git
+            .piped_records(&self.path, &first, &["patch-id", "--stable"], |record| {
+                let text = String::from_utf8_lossy(record);
+                if let Some((patch, commit)) = text.split_once(' ') {
+                    found.push((patch.to_string(), commit.to_string()));
+                }
+            })
+            .await?;
+        Ok(found)
+    }
+}
+
+/// `between` from the line to the commit, its lists cut.
+fn standing(contained: Contained, between: Between, limit: usize) -> Standing {
+    let Between { mut ahead, ahead_count, mut behind, behind_count, .. } = between;
+    let is_in = contained != Contained::No;
+    ahead.truncate(if is_in { 0 } else { limit });
+    behind.truncate(limit);
+    Standing { contained, ahead, ahead_count: if is_in { 0 } else { ahead_count }, behind, behind_count }
+}
