@@ -7,15 +7,12 @@
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
 use crate::plan::{BuildPlan, Code, Plan, ReleasePlan, RestartPlan, Step};
-use crate::ports::{BuildFailure, BuildOrder, Caller, Lines};
+use crate::ports::{BuildFailure, BuildOrder, Caller};
 use crate::{Error as EngineError, Event, Platform, Result, Which, formation};
 use shipway_domain::admission::{Trigger, admit};
 use shipway_domain::lifecycle::{BuildStatus, DynoState, ReleaseStatus};
 use shipway_domain::{AppId, DynoId, OperationId, ReleaseId, SlugId};
-use shipway_runtime::Io;
 use shipway_store::{App, Build, ConfigVars, Dyno, Release, Slug};
-use std::collections::BTreeMap;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 impl Platform {
     pub(crate) async fn run_step(&self, ctx: &Context, step: Step) -> Result<Effect> {
@@ -65,9 +62,8 @@ impl Platform {
                 }))
             }
             Step::ReleasePhase => {
-                let dyno = ctx.release()?.phase_dyno;
-                self.runtime().remove(dyno).await?;
-                Ok(Box::new(move |c| c.delete_dyno(dyno)))
+                self.forget_phase(ctx.release()?.phase_dyno).await?;
+                Ok(nothing())
             }
             Step::Start => {
                 for dyno in self.owned(ctx)? {
@@ -195,7 +191,7 @@ impl Platform {
     }
 
     /// The slug that the operation's dynos run: its release's, or the current one's.
-    fn slug_of(&self, ctx: &Context) -> Result<Option<Slug>> {
+    pub(crate) fn slug_of(&self, ctx: &Context) -> Result<Option<Slug>> {
         let slug = self.store().read(|c| {
             let app = c.app_by_id(ctx.plan.app)?;
             let release = ctx.plan.release.as_ref().map(|r| r.release).or(app.current_release);
@@ -203,88 +199,6 @@ impl Platform {
             Ok(slug.map(|s| c.slug(s)).transpose()?.flatten())
         })?;
         Ok(slug)
-    }
-
-    async fn step_release_phase(&self, ctx: &Context) -> Result<Effect> {
-        let plan = ctx.release()?;
-        let Some(slug) = self.slug_of(ctx)? else { return Ok(nothing()) };
-        self.inner.parts.builder.ensure(&slug.manifest).await?;
-        let types = self.process_types(&slug.manifest);
-        let Some((process_type, command)) = types.iter().find(|(t, _)| t.is_release()) else { return Ok(nothing()) };
-        let now = self.now();
-        let dyno = Dyno {
-            id: plan.phase_dyno,
-            app: ctx.plan.app,
-            process_type: process_type.clone(),
-            index: (plan.phase_dyno.0.as_u64_pair().1 % 9000 + 1000) as u32,
-            release: plan.release,
-            state: DynoState::Up,
-            size: self.default_size().name.clone(),
-            command: command.clone(),
-            operation: Some(ctx.operation),
-            routed: false,
-            unrouted_epoch: None,
-            address: None,
-            crashes: 0,
-            one_off: Some("release".into()),
-            created_at: now,
-            updated_at: now,
-        };
-        let (row, release) = (dyno.clone(), plan.release);
-        self.store()
-            .write(move |c| {
-                c.put_dyno(&row)?;
-                c.set_release_output(release)
-            })
-            .await?;
-        let own = self.output(plan.release.0).map_err(Error::platform)?;
-        ctx.line("-----> Running release command...");
-        let name = dyno.name();
-        self.log_dyno(dyno.app, &name, &format!("Starting process with command `{command}`"));
-        let result = async {
-            let dyno_plan = self.dyno_plan(&dyno, Io::Pipe, &BTreeMap::new())?;
-            self.runtime().start(&dyno_plan).await?;
-            let stream = self.runtime().attach(dyno.id).await?;
-            let mut lines = BufReader::new(stream);
-            let mut line = Vec::new();
-            let mut last: Vec<String> = Vec::new();
-            loop {
-                line.clear();
-                let mut piece = (&mut lines).take(MAX_LINE);
-                let copied = tokio::select! {
-                    read = piece.read_until(b'\n', &mut line) => read,
-                    () = ctx.cancel.cancelled() => return Err(cancelled()),
-                };
-                // A stream that breaks off ends like one that ends: the exit status tells which it was.
-                if copied.unwrap_or(0) == 0 {
-                    break;
-                }
-                let text = String::from_utf8_lossy(&line);
-                let text = text.trim_end_matches(['\n', '\r']);
-                own.line(text);
-                ctx.line(&format!("       {text}"));
-                self.log_app(dyno.app, &name, text);
-                last.push(text.to_string());
-                if last.len() > 20 {
-                    last.remove(0);
-                }
-            }
-            Ok((self.runtime().wait(dyno.id).await?, last))
-        }
-        .await;
-        self.runtime().remove(dyno.id).await?;
-        let id = dyno.id;
-        self.store().write(move |c| c.delete_dyno(id)).await?;
-        let (exit, last) = result?;
-        self.log_dyno(dyno.app, &name, &format!("Process exited with status {}", exit.status));
-        if exit.status != 0 {
-            let tail = last.last().map_or(String::new(), |l| format!(" Its last line: {l}"));
-            return Err(EngineError::invalid(format!(
-                "Release command failed: `{command}` exited with status {}.{tail}",
-                exit.status
-            )));
-        }
-        Ok(nothing())
     }
 
     /// The dynos that this operation started and has not handed over.
@@ -575,9 +489,6 @@ impl Platform {
         }
     }
 }
-
-/// Longest line of a release phase's output that is kept in one piece, in bytes.
-const MAX_LINE: u64 = 10_000;
 
 pub(crate) fn cancelled() -> EngineError {
     EngineError::conflict("It was cancelled. What ran before runs on.")

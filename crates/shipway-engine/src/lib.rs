@@ -20,6 +20,7 @@ mod locks;
 mod logs;
 mod operation;
 mod output;
+mod phase;
 mod pipelines;
 mod plan;
 pub mod ports;

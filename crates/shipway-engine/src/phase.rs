@@ -1,0 +1,140 @@
+//! Commands that are part of an operation: the release phase, and what runs once around an app's life. Each is a one-off
+//! dyno whose output goes to a transcript, to the log and to whoever follows the operation.
+
+use crate::change::cancelled;
+use crate::error::Error;
+use crate::operation::{Context, Effect, nothing};
+use crate::ports::Lines;
+use crate::{Platform, Result};
+use shipway_domain::lifecycle::DynoState;
+use shipway_domain::{AppId, DynoId, ProcessType, ReleaseId};
+use shipway_runtime::Io;
+use shipway_store::Dyno;
+use std::collections::BTreeMap;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+
+/// Longest line of a command's output that is kept in one piece, in bytes.
+const MAX_LINE: u64 = 10_000;
+
+/// One command of an operation.
+pub(crate) struct Phase {
+    /// The dyno's id, chosen in the plan: a second run of the step finds the first one's dyno.
+    pub(crate) dyno: DynoId,
+    /// Whose.
+    pub(crate) app: AppId,
+    /// The release whose code and config it has.
+    pub(crate) release: ReleaseId,
+    /// What it is, as the dyno's name begins.
+    pub(crate) process_type: ProcessType,
+    /// The command, for a shell.
+    pub(crate) command: String,
+    /// The transcript that it writes.
+    pub(crate) output: uuid::Uuid,
+}
+
+/// How a command of an operation ended.
+pub(crate) struct PhaseEnd {
+    /// Its exit status.
+    pub(crate) status: i32,
+    /// The last line that it wrote.
+    pub(crate) last: Option<String>,
+}
+
+impl Platform {
+    /// Runs a command of an operation to its end. May run twice: what the first run left is used up or removed.
+    /// Errors: cancelled, or the dyno cannot start; a status other than 0 is none.
+    pub(crate) async fn run_phase(&self, ctx: &Context, phase: Phase) -> Result<PhaseEnd> {
+        let now = self.now();
+        let dyno = Dyno {
+            id: phase.dyno,
+            app: phase.app,
+            index: (phase.dyno.0.as_u64_pair().1 % 9000 + 1000) as u32,
+            release: phase.release,
+            state: DynoState::Up,
+            size: self.default_size().name.clone(),
+            command: phase.command.clone(),
+            operation: Some(ctx.operation),
+            routed: false,
+            unrouted_epoch: None,
+            address: None,
+            crashes: 0,
+            one_off: Some(phase.process_type.to_string()),
+            process_type: phase.process_type,
+            created_at: now,
+            updated_at: now,
+        };
+        let row = dyno.clone();
+        self.store().write(move |c| c.put_dyno(&row)).await?;
+        let own = self.output(phase.output).map_err(Error::platform)?;
+        let name = dyno.name();
+        self.log_dyno(dyno.app, &name, &format!("Starting process with command `{}`", phase.command));
+        let result = async {
+            let dyno_plan = self.dyno_plan(&dyno, Io::Pipe, &BTreeMap::new())?;
+            self.runtime().start(&dyno_plan).await?;
+            let stream = self.runtime().attach(dyno.id).await?;
+            let mut lines = BufReader::new(stream);
+            let mut line = Vec::new();
+            let mut last = None;
+            loop {
+                line.clear();
+                let mut piece = (&mut lines).take(MAX_LINE);
+                let copied = tokio::select! {
+                    read = piece.read_until(b'\n', &mut line) => read,
+                    () = ctx.cancel.cancelled() => return Err(cancelled()),
+                };
+                // A stream that breaks off ends like one that ends: the exit status tells which it was.
+                if copied.unwrap_or(0) == 0 {
+                    break;
+                }
+                let text = String::from_utf8_lossy(&line);
+                let text = text.trim_end_matches(['\n', '\r']);
+                own.line(text);
+                ctx.line(&format!("       {text}"));
+                self.log_app(dyno.app, &name, text);
+                last = Some(text.to_string());
+            }
+            Ok(PhaseEnd { status: self.runtime().wait(dyno.id).await?.status, last })
+        }
+        .await;
+        self.forget_phase(dyno.id).await?;
+        let end = result?;
+        self.log_dyno(dyno.app, &name, &format!("Process exited with status {}", end.status));
+        Ok(end)
+    }
+
+    /// Removes the dyno of a command, wherever it was.
+    pub(crate) async fn forget_phase(&self, dyno: DynoId) -> Result<()> {
+        self.runtime().remove(dyno).await?;
+        Ok(self.store().write(move |c| c.delete_dyno(dyno)).await?)
+    }
+
+    pub(crate) async fn step_release_phase(&self, ctx: &Context) -> Result<Effect> {
+        let plan = ctx.release()?;
+        let Some(slug) = self.slug_of(ctx)? else { return Ok(nothing()) };
+        self.inner.parts.builder.ensure(&slug.manifest).await?;
+        let types = self.process_types(&slug.manifest);
+        let Some((process_type, command)) = types.into_iter().find(|(t, _)| t.is_release()) else {
+            return Ok(nothing());
+        };
+        let release = plan.release;
+        self.store().write(move |c| c.set_release_output(release)).await?;
+        ctx.line("-----> Running release command...");
+        let phase = Phase {
+            dyno: plan.phase_dyno,
+            app: ctx.plan.app,
+            release,
+            process_type,
+            command: command.clone(),
+            output: release.0,
+        };
+        let end = self.run_phase(ctx, phase).await?;
+        if end.status != 0 {
+            let tail = end.last.map_or(String::new(), |l| format!(" Its last line: {l}"));
+            return Err(Error::invalid(format!(
+                "Release command failed: `{command}` exited with status {}.{tail}",
+                end.status
+            )));
+        }
+        Ok(nothing())
+    }
+}
