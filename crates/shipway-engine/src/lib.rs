@@ -94,8 +94,34 @@ pub enum Event {
     Pipeline(PipelineId),
 }
 
-/// Lets tests stop the platform at a journal row as `kill -9` would: true means "dead from here on".
-pub type CrashPoint = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
+/// Where in the life of a step a test may interfere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Moment {
+    /// `started` is written, nothing is done.
+    Started,
+    /// Its effects outside the store stand; what it changes in the store and `succeeded` are not written.
+    Worked,
+    /// `succeeded` is written.
+    Succeeded,
+    /// Its undo's effects outside the store stand; `undone` is not written.
+    TakenBack,
+    /// `undone` is written.
+    Undone,
+}
+
+/// What a test does there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The platform is dead from here on, as after `kill -9`.
+    Die,
+    /// The step fails although it worked. Means something at [`Moment::Worked`] only.
+    Fail,
+    /// The step, or its undo, runs once more. Means something at [`Moment::Worked`] and [`Moment::TakenBack`] only.
+    Repeat,
+}
+
+/// Asks a test what happens at a moment of a step, by the step's name.
+pub type Faults = Arc<dyn Fn(&str, Moment) -> Option<Fault> + Send + Sync>;
 
 /// Everything outside that the platform works with.
 pub struct Parts {
@@ -109,8 +135,8 @@ pub struct Parts {
     pub builder: Arc<dyn Builder>,
     /// Time and chance.
     pub world: Arc<dyn World>,
-    /// For tests only; see [`CrashPoint`].
-    pub crash_point: Option<CrashPoint>,
+    /// For tests only; see [`Faults`].
+    pub faults: Option<Faults>,
 }
 
 /// The platform. Cheap to clone.

@@ -9,7 +9,7 @@ use crate::locks::{Lock, Place};
 use crate::output::Output;
 use crate::plan::{BuildPlan, Plan, ReleasePlan, Step};
 use crate::ports::{Caller, Lines};
-use crate::{Event, Kind, Platform, Result};
+use crate::{Event, Fault, Kind, Moment, Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::OperationId;
 use shipway_domain::lifecycle::OperationStatus;
@@ -218,10 +218,15 @@ impl Platform {
             self.write_step(ctx, step, StepEvent::Started, nothing())
                 .await
                 .map_err(|error| Ended::Failed { step, error })?;
-            self.crash_point(step, "started")?;
+            self.die_here(step, Moment::Started)?;
             loop {
                 let done = match self.run_step(ctx, step).await {
-                    Ok(effect) => self.write_step(ctx, step, StepEvent::Succeeded, effect).await,
+                    Ok(effect) => match self.fault(step, Moment::Worked) {
+                        None => self.write_step(ctx, step, StepEvent::Succeeded, effect).await,
+                        Some(Fault::Repeat) => continue,
+                        Some(Fault::Fail) => Err(Error::platform("a test lets this step fail")),
+                        Some(Fault::Die) => return Err(Ended::Dead),
+                    },
                     Err(e) => Err(e),
                 };
                 match done {
@@ -233,7 +238,7 @@ impl Platform {
                     }
                 }
             }
-            self.crash_point(step, "succeeded")?;
+            self.die_here(step, Moment::Succeeded)?;
             self.tell(Event::App(ctx.plan.app));
         }
         Ok(())
@@ -292,6 +297,11 @@ impl Platform {
             loop {
                 let undone = match self.undo_step(ctx, step, error).await {
                     Ok(effect) => {
+                        match self.fault(step, Moment::TakenBack) {
+                            Some(Fault::Repeat) => continue,
+                            Some(Fault::Die) => return Ok(()),
+                            _ => {}
+                        }
                         let now = self.now();
                         let why = serde_json::json!({ "error": error });
                         let written = self.store().write(move |c| {
@@ -310,7 +320,7 @@ impl Platform {
                     }
                 }
             }
-            if self.crash_point(step, "undone").is_err() {
+            if self.die_here(step, Moment::Undone).is_err() {
                 return Ok(());
             }
         }
@@ -340,12 +350,19 @@ impl Platform {
         rows.into_iter().map(|r| (r.step.clone(), r)).collect()
     }
 
-    fn crash_point(&self, step: Step, event: &str) -> Result<(), Ended> {
-        match &self.inner.parts.crash_point {
-            Some(crash) if crash(step.name(), event) => {
-                self.inner.stop.cancel();
-                Err(Ended::Dead)
-            }
+    /// What a test does to this step now. One that dies takes all tasks of the platform with it.
+    fn fault(&self, step: Step, moment: Moment) -> Option<Fault> {
+        let faults = self.inner.parts.faults.as_ref()?;
+        let fault = faults(step.name(), moment);
+        if fault == Some(Fault::Die) {
+            self.inner.stop.cancel();
+        }
+        fault
+    }
+
+    fn die_here(&self, step: Step, moment: Moment) -> Result<(), Ended> {
+        match self.fault(step, moment) {
+            Some(Fault::Die) => Err(Ended::Dead),
             _ => Ok(()),
         }
     }

@@ -6,11 +6,9 @@ use shipway_domain::lifecycle::DynoState;
 use shipway_domain::size::DynoSizes;
 use shipway_domain::{Email, NameOrId, OperationId};
 use shipway_engine::ports::Caller;
-use shipway_engine::{CrashPoint, NewApp, Outcome, Parts, Platform, Settings};
-use shipway_runtime::Runtime;
+use shipway_engine::{Faults, NewApp, Outcome, Parts, Platform, Settings};
 use shipway_runtime::fake::Fake;
 use shipway_store::{App, Dyno, Release};
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,15 +70,6 @@ impl Ground {
         }
     }
 
-    /// The names of the dynos that the runtime has, once those that are being seen out are gone.
-    pub async fn runtime_names(&self) -> BTreeSet<String> {
-        let list = self.runtime.list().await.unwrap();
-        let names: Vec<String> = list.into_iter().map(|o| o.name).collect();
-        let set = names.iter().cloned().collect::<BTreeSet<_>>();
-        assert_eq!(set.len(), names.len(), "two dynos in one slot: {names:?}");
-        set
-    }
-
     /// The parts of a platform on this ground.
     pub fn parts(&self) -> Parts {
         Parts {
@@ -89,13 +78,13 @@ impl Ground {
             repositories: self.repositories.clone(),
             builder: self.builder.clone(),
             world: self.world.clone(),
-            crash_point: None,
+            faults: None,
         }
     }
 
-    /// Starts a server on this ground; with a crash point it dies there.
-    pub async fn server(&self, crash_point: Option<CrashPoint>) -> Server {
-        let parts = Parts { crash_point, ..self.parts() };
+    /// Starts a server on this ground, with the faults that a test wants.
+    pub async fn server(&self, faults: Option<Faults>) -> Server {
+        let parts = Parts { faults, ..self.parts() };
         let platform = Platform::open(settings(self.home.path()), parts).unwrap();
         let email = Email::parse(OWNER).unwrap();
         let _ = platform.first_admin(&email).await.unwrap();
@@ -213,7 +202,7 @@ impl Server {
     }
 }
 
-fn screen(dynos: &[Dyno]) -> String {
+pub(crate) fn screen(dynos: &[Dyno]) -> String {
     dynos.iter().map(|d| format!("{} {}", d.name(), d.state)).collect::<Vec<_>>().join(", ")
 }
 

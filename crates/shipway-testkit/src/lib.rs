@@ -9,10 +9,13 @@ mod builder;
 mod ground;
 mod repositories;
 mod router;
+mod screen;
+mod trial;
 mod world;
 
 pub use builder::ProcfileBuilder;
 pub use ground::{Ground, OWNER, Server, get, settings};
 pub use repositories::ProcfileRepositories;
 pub use router::TableRouter;
+pub use trial::{Point, Trial, Undisturbed};
 pub use world::SetWorld;

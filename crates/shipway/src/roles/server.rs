@@ -104,7 +104,7 @@ async fn open(home: &Path, options: &Options, git: Git) -> Result<Platform, Prob
         repositories: Arc::new(GitRepositories::new(git, home.to_path_buf())),
         builder: Arc::new(SlugBuilder::new(buildpacks, blobs, layers, BUILD_TIME)),
         world: Arc::new(RealWorld),
-        crash_point: None,
+        faults: None,
     };
     Platform::open(settings(home, options), parts).map_err(for_the_operator).doing(&opening).map_err(|problem| {
         match problem.what().contains("database") {
