@@ -25,6 +25,17 @@ pub struct NewToken {
     pub expires_in_seconds: Option<u64>,
 }
 
+/// What an account is to become. What is not named stays.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateAccount {
+    /// What its person is called; empty is nothing.
+    pub name: Option<String>,
+    /// The password it has, where it has one.
+    pub password: Option<String>,
+    /// The password it gets.
+    pub new_password: Option<String>,
+}
+
 /// A browser login that waits to be approved.
 #[derive(Debug, Clone)]
 pub struct Login {
@@ -41,8 +52,11 @@ const INVITATION: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long a browser login waits, and how many wait at most.
 const LOGIN_WAIT: SignedDuration = SignedDuration::from_mins(10);
 const MAX_LOGINS: usize = 1000;
-/// Shortest password.
+/// Shortest and longest password, in characters.
 const MIN_PASSWORD: usize = 12;
+const MAX_PASSWORD: usize = 1000;
+/// Longest name of a person, in characters.
+const MAX_NAME: usize = 200;
 /// Longest token description, in characters.
 const MAX_DESCRIPTION: usize = 200;
 
@@ -216,26 +230,56 @@ impl Platform {
         self.keep_account(account, token, secret, entry).await
     }
 
-    /// Sets the caller's own password. Errors: shorter than 12 characters.
-    pub async fn set_password(&self, caller: &Caller, password: &str) -> Result<()> {
+    /// Changes the caller's own account. Errors: a name or password out of bounds (200 characters at most, 12 at least);
+    /// a present password that is missing or wrong; a narrow token.
+    pub async fn update_account(&self, caller: &Caller, update: UpdateAccount) -> Result<Account> {
         self.whole_account(caller)?;
-        if password.chars().count() < MIN_PASSWORD {
-            return Err(Error::invalid(format!("A password needs at least {MIN_PASSWORD} characters.")));
+        let id = caller.actor.account;
+        if update.name.as_ref().is_some_and(|n| n.chars().count() > MAX_NAME || n.chars().any(char::is_control)) {
+            return Err(Error::invalid(format!(
+                "`name` may have {MAX_NAME} characters, none of them a control character."
+            )));
         }
-        let password = password.to_string();
-        let hash = tokio::task::spawn_blocking(move || hash_password(&password)).await.map_err(Error::platform)??;
-        let (id, now) = (caller.actor.account, self.now());
-        let entry = self.entry(caller, None, "password-set", serde_json::json!({}));
-        self.store()
+        let hash = match update.new_password {
+            Some(new) => Some(self.new_password(id, update.password, new).await?),
+            None => None,
+        };
+        let (name, now) = (update.name, self.now());
+        let changed = serde_json::json!({ "name": name.is_some(), "password": hash.is_some() });
+        let entry = self.entry(caller, None, "account-changed", changed);
+        let account = self
+            .store()
             .write(move |c| {
                 let mut account = c.account_by_id(id)?;
-                account.password_hash = Some(hash);
+                if let Some(name) = name {
+                    account.name = Some(name).filter(|name| !name.trim().is_empty());
+                }
+                account.password_hash = hash.or(account.password_hash);
                 account.updated_at = now;
                 c.update_account(&account)?;
-                c.record(&entry)
+                c.record(&entry)?;
+                Ok(account)
             })
             .await?;
-        Ok(())
+        Ok(account)
+    }
+
+    /// The hash of a new password, given the one that it replaces.
+    async fn new_password(&self, id: AccountId, present: Option<String>, new: String) -> Result<String> {
+        let length = new.chars().count();
+        if !(MIN_PASSWORD..=MAX_PASSWORD).contains(&length) {
+            return Err(Error::invalid(format!(
+                "`new_password` has {length} characters; a password has {MIN_PASSWORD} to {MAX_PASSWORD}."
+            )));
+        }
+        let old = self.store().read(|c| c.account_by_id(id))?.password_hash;
+        let _turn = HASHING.acquire().await;
+        let hashed = tokio::task::spawn_blocking(move || match old {
+            Some(old) if !present.is_some_and(|present| verify(&old, &present)) => Ok(None),
+            _ => hash_password(&new).map(Some),
+        });
+        let hash = hashed.await.map_err(Error::platform)??;
+        hash.ok_or_else(|| Error::invalid("`password` must be the password that you have now, beside `new_password`."))
     }
 
     /// A session token for somebody who was identified by other means: the socket's peer, a page's form.

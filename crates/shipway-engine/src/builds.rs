@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::plan::{BuildPlan, Code, Plan};
 use crate::ports::Caller;
 use crate::{Platform, Result};
-use shipway_domain::admission::Trigger;
+use shipway_domain::admission::{Scope, Trigger};
 use shipway_domain::{BuildId, CommitId, OperationId, SlugId, SourceId};
 use shipway_store::{App, Build, Source};
 use std::path::PathBuf;
@@ -53,9 +53,16 @@ impl Platform {
         Ok((row, operation))
     }
 
-    /// A place for a source archive to be uploaded to.
+    /// A place for a source archive to be uploaded to. Nothing runs because of it: what builds it is asked then.
+    /// Errors: a token that changes nothing.
     pub async fn create_source(&self, caller: &Caller) -> Result<Source> {
-        self.whole_account(caller)?;
+        if matches!(caller.actor.scope, Scope::Identity | Scope::Read | Scope::ReadProtected) {
+            let scope = caller.actor.scope.text();
+            return Err(Error::forbidden(format!(
+                "The token that was used may not upload a source: its scope is {scope}. Use one with the scope \
+                 deploy:APP or global."
+            )));
+        }
         let source = Source { id: self.id(SourceId), account: caller.actor.account, created_at: self.now() };
         let row = source.clone();
         self.store().write(move |c| c.insert_source(&row)).await?;

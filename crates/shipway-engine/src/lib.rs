@@ -28,7 +28,7 @@ mod releases;
 mod routes;
 mod run;
 
-pub use accounts::{Login, NewToken};
+pub use accounts::{Login, NewToken, UpdateAccount};
 pub use apps::{NewApp, UpdateApp};
 pub use apps::{REGIONS, STACKS};
 pub use builds::SourceOrder;

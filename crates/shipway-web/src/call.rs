@@ -6,8 +6,8 @@ use crate::limits::Remaining;
 use crate::payload::Payload;
 use crate::range::{Fields, Range};
 use crate::{Answer, ApiError, Result, Web};
-use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use bytes::Bytes;
 use serde_json::Value;
 use shipway_domain::admission::Scope;
@@ -19,6 +19,29 @@ use shipway_store::App;
 
 /// The largest body that the API reads, in bytes. Sources are uploaded elsewhere.
 pub const MAX_BODY: usize = 1024 * 1024;
+
+/// All that a token with the scope `deploy:APP` may ask for: to deploy, and whether it worked. What is not here is refused
+/// to it, routes to come included; of which app, the handlers ask.
+const DEPLOYS: [(Method, &str); 18] = [
+    (Method::GET, "/account"),
+    (Method::GET, "/account/rate-limits"),
+    (Method::GET, "/oauth/authorizations/{authorization}"),
+    (Method::GET, "/apps"),
+    (Method::GET, "/apps/{app}"),
+    (Method::POST, "/sources"),
+    (Method::POST, "/apps/{app}/sources"),
+    (Method::GET, "/apps/{app}/builds"),
+    (Method::POST, "/apps/{app}/builds"),
+    (Method::GET, "/apps/{app}/builds/{build}"),
+    (Method::DELETE, "/apps/{app}/builds/{build}"),
+    (Method::GET, "/apps/{app}/slugs/{slug}"),
+    (Method::GET, "/apps/{app}/releases"),
+    (Method::GET, "/apps/{app}/releases/{release}"),
+    (Method::GET, "/shipway/v1/operations"),
+    (Method::GET, "/shipway/v1/operations/{operation}"),
+    (Method::POST, "/shipway/v1/operations/{operation}/actions/cancel"),
+    (Method::POST, "/shipway/v1/apps/{app}/redeploy"),
+];
 
 /// A request of which nobody has asked yet who makes it.
 pub struct Open {
@@ -166,11 +189,28 @@ impl FromRequest<Web> for Call {
             // Set once: a request is read once.
             let _ = remaining.set(left);
         }
+        deploys_only(&caller, &request)?;
         Ok(Self { caller, token, request: Open::read(request, web).await? })
     }
 }
 
-fn unread(e: &axum::Error) -> ApiError {
+/// Errors: 403 for a deploy token where it has nothing to do.
+fn deploys_only(caller: &Caller, request: &Request) -> Result<()> {
+    if !matches!(caller.actor.scope, Scope::Deploy { .. }) {
+        return Ok(());
+    }
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    match DEPLOYS.iter().any(|(allowed, route)| allowed == method && *route == path) {
+        true => Ok(()),
+        false => Err(ApiError::forbidden(
+            "The token that was used may deploy its app and see whether it worked, and nothing else. Use one of a wider \
+             scope: heroku authorizations:create",
+        )),
+    }
+}
+
+pub(crate) fn unread(e: &axum::Error) -> ApiError {
     let text = std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string);
     if text.contains("limit") {
         ApiError::new(

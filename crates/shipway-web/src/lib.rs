@@ -20,6 +20,7 @@ mod payload;
 mod present;
 mod range;
 mod rendezvous;
+mod repeats;
 pub mod routes;
 mod serve;
 mod signed;
@@ -50,6 +51,7 @@ struct Inner {
     platform: Platform,
     base: BaseUrls,
     limits: limits::RateLimits,
+    repeats: repeats::Repeats,
     git: Option<GitHttp>,
     authority: Option<String>,
     closing: CancellationToken,
@@ -63,6 +65,7 @@ impl Web {
             platform,
             base,
             limits: limits::RateLimits::default(),
+            repeats: repeats::Repeats::default(),
             git: None,
             authority: None,
             closing: CancellationToken::new(),
@@ -78,6 +81,7 @@ impl Web {
             platform: self.inner.platform.clone(),
             base: self.inner.base.clone(),
             limits: limits::RateLimits::default(),
+            repeats: repeats::Repeats::default(),
             git: Some(git),
             authority,
             closing: CancellationToken::new(),
@@ -125,9 +129,14 @@ impl Web {
         &self.inner.limits
     }
 
+    pub(crate) fn repeats(&self) -> &repeats::Repeats {
+        &self.inner.repeats
+    }
+
     /// All routes of all doors.
     pub fn router(&self) -> Router {
         routes::api()
+            .route_layer(axum::middleware::from_fn_with_state(self.clone(), repeats::guard))
             .merge(git::routes(self))
             .merge(dashboard::routes(self))
             .merge(own::routes(self))

@@ -54,7 +54,9 @@ macro_rules! routes {
 routes! {
     // Accounts
     GET    "/account"                                   => accounts::info;
+    PATCH  "/account"                                   => accounts::update;
     GET    "/users/{user}"                              => accounts::by_user;
+    PATCH  "/users/{user}"                              => accounts::update_by_user;
     GET    "/users/{user}/apps"                         => apps::of_user;
     GET    "/account/rate-limits"                       => meta::rate_limits;
     GET    "/account/features"                          => features::of_account;

@@ -17,7 +17,7 @@ pub struct LogSession {
     pub id: Uuid,
     /// Whose logs.
     pub app: AppId,
-    /// How many lines of the past.
+    /// How many lines of the past, [`Self::MAX_LINES`] at most.
     pub lines: u32,
     /// Whether what comes is shown too.
     pub tail: bool,
@@ -27,6 +27,11 @@ pub struct LogSession {
     pub source: Option<String>,
     /// Until when the URL may be opened: seconds since 1970.
     pub expires_at: i64,
+}
+
+impl LogSession {
+    /// The most lines of the past that a session shows; Heroku keeps 1,500.
+    pub const MAX_LINES: u32 = 10_000;
 }
 
 /// Makes and checks the URLs.

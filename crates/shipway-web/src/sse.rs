@@ -61,6 +61,15 @@ pub(crate) fn stream() -> (Events, Response) {
     (Events { pieces: events }, response)
 }
 
+/// A response of plain lines that is written like one of events.
+pub(crate) fn lines() -> (Events, Response) {
+    let (pieces, mut response) = chunks("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Lines are anybody's text: a browser that opens them must not take them for a page.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    (Events { pieces }, response)
+}
+
 /// A response of any type that is written piece by piece.
 pub(crate) fn chunks(content_type: &'static str) -> (mpsc::Sender<Bytes>, Response) {
     let (pieces, mut rest) = mpsc::channel::<Bytes>(PIECES);

@@ -18,8 +18,6 @@ use shipway_logs::{Entry, EventId, Filter};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// The most lines of the past that a session shows.
-pub(crate) const MAX_LINES: u32 = 10_000;
 /// How long an answer waits for the first bytes of an output before it begins without.
 const FIRST_BYTES: Duration = Duration::from_secs(1);
 /// Where to come back to after the server has ended a stream that is not over, in ms.
@@ -52,32 +50,50 @@ async fn logs(
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<EventId>().ok());
     let (past, follower) = match seen {
         Some(seen) => (Vec::new(), Follower::after(&directory, filter, seen).await.map_err(unreadable)?),
-        None => Follower::last(&directory, filter, session.lines.min(MAX_LINES) as usize).await.map_err(unreadable)?,
+        None => Follower::last(&directory, filter, session.lines as usize).await.map_err(unreadable)?,
     };
     let resumed = headers.contains_key("last-event-id");
-    let (events, response) = sse::stream();
+    // Clients older than the official one read lines.
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let shape = match accepts.into_iter().any(|accept| accept.contains("text/event-stream")) {
+        true => Shape::Events,
+        false => Shape::Lines,
+    };
+    let (events, response) = match shape {
+        Shape::Events => sse::stream(),
+        Shape::Lines => sse::lines(),
+    };
     tokio::spawn(async move {
         // Whoever reads is gone or has all: either way there is nobody left to tell.
-        let _ = send_log(web, session, past, follower, resumed, events).await;
+        let _ = send_log(web, session, (past, follower), resumed, shape, events).await;
     });
     Ok(response)
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, PartialEq)]
+enum Shape {
+    /// As events with ids, after which a client that lost its connection goes on.
+    Events,
+    /// As they are.
+    Lines,
 }
 
 async fn send_log(
     web: Web,
     session: LogSession,
-    past: Vec<Entry>,
-    mut follower: Follower,
+    (past, mut follower): (Vec<Entry>, Follower),
     resumed: bool,
+    shape: Shape,
     events: Events,
 ) -> Result<(), Gone> {
     let stop = web.closing();
     let mut last = Instant::now();
-    if session.tail {
+    if session.tail && shape == Shape::Events {
         events.send(COME_BACK.into()).await?;
     }
     for lines in past.chunks(500) {
-        events.send(written(lines)).await?;
+        events.send(written(lines, shape)).await?;
     }
     if !session.tail && !resumed {
         return Ok(());
@@ -89,14 +105,14 @@ async fn send_log(
             Gone
         })?;
         if !lines.is_empty() {
-            events.send(written(&lines)).await?;
+            events.send(written(&lines, shape)).await?;
             last = Instant::now();
             continue;
         }
         if !session.tail {
             return Ok(());
         }
-        if last.elapsed() >= HEARTBEAT {
+        if shape == Shape::Events && last.elapsed() >= HEARTBEAT {
             events.beat().await?;
             last = Instant::now();
         }
@@ -108,10 +124,16 @@ async fn send_log(
     }
 }
 
-fn written(lines: &[Entry]) -> String {
+fn written(lines: &[Entry], shape: Shape) -> String {
     let mut text = String::with_capacity(lines.len() * 160);
     for entry in lines {
-        event(&mut text, None, Some(&entry.id), &entry.line());
+        match shape {
+            Shape::Events => event(&mut text, None, Some(&entry.id), &entry.line()),
+            Shape::Lines => {
+                text.push_str(&entry.line());
+                text.push('\n');
+            }
+        }
     }
     text
 }

@@ -2,6 +2,7 @@
 
 use crate::{Answer, ApiError, Call, Result, present};
 use shipway_domain::NameOrId;
+use shipway_engine::UpdateAccount;
 use shipway_store::Account;
 
 /// GET /account
@@ -15,6 +16,39 @@ pub async fn info(call: Call) -> Result<Answer> {
 pub async fn by_user(call: Call) -> Result<Answer> {
     let which = which(&call);
     Ok(Answer::ok(present::account(&call.platform().acquaintance(&call.caller, &which)?)))
+}
+
+/// PATCH /account: `name`; `new_password`, with the one before it as `password` where there is one.
+pub async fn update(call: Call) -> Result<Answer> {
+    change(&call).await
+}
+
+/// PATCH /users/{user}: one's own, by any of its names.
+pub async fn update_by_user(call: Call) -> Result<Answer> {
+    if named(&call)?.id != call.caller.actor.account {
+        return Err(ApiError::forbidden("An account is changed by its own person: PATCH /account with their token."));
+    }
+    change(&call).await
+}
+
+async fn change(call: &Call) -> Result<Answer> {
+    let payload = call.payload()?;
+    // The rest of what Heroku's accounts can be told has no meaning here, but still a type.
+    for accepted in ["allow_tracking", "beta", "eco_dynos_enabled", "pipeline_cost_consent"] {
+        payload.flag(accepted)?;
+    }
+    if payload.text("email")?.is_some() {
+        return Err(ApiError::invalid(
+            "`email` cannot be changed: it is what the account is known by. Ask an administrator to add the new address \
+             with `shipway users add`.",
+        ));
+    }
+    let update = UpdateAccount {
+        name: payload.text("name")?,
+        password: payload.text("password")?,
+        new_password: payload.text("new_password")?,
+    };
+    Ok(Answer::ok(present::account(&call.platform().update_account(&call.caller, update).await?)))
 }
 
 fn which(call: &Call) -> NameOrId {

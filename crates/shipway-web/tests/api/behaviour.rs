@@ -1,12 +1,13 @@
 //! What the API's clients rely on beside the JSON: headers, spellings of credentials, pages of lists, warnings.
 
-use crate::support::{Person, World};
+use crate::support::{PROCFILE, Person, World};
 use axum::body::Body;
 use axum::http::Request;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::time::Duration;
 
 const NOTHING: Value = Value::Null;
 
@@ -36,7 +37,23 @@ async fn credentials_in_every_spelling() {
 #[tokio::test(flavor = "multi_thread")]
 async fn login_with_a_password_and_logout() {
     let world = World::new().await;
-    world.platform.set_password(&world.caller(Person::Owner), "correct horse battery").await.unwrap();
+    let change = async |body: Value| world.call(Person::Owner, "PATCH", "/account", &body).await;
+    let set = change(json!({ "new_password": "correct horse battery" })).await;
+    assert_eq!(set.status, 200, "{}", set.text);
+    // From now on nobody who finds an open session takes the account over.
+    for (body, expected) in [
+        (json!({ "new_password": "another password" }), "`password` must be the password that you have now"),
+        (json!({ "new_password": "another password", "password": "guessed" }), "`password` must be"),
+        (json!({ "new_password": "short", "password": "correct horse battery" }), "`new_password` has 5 characters"),
+        (json!({ "email": "other@example.org" }), "`email` cannot be changed"),
+        (json!({ "name": "x".repeat(201) }), "`name` may have 200 characters"),
+    ] {
+        let refused = change(body).await;
+        assert_eq!(refused.status, 422);
+        assert!(refused.json()["message"].as_str().unwrap().starts_with(expected), "{}", refused.text);
+    }
+    let others = world.call(Person::Admin, "PATCH", "/users/owner@example.org", &json!({ "name": "x" })).await;
+    assert_eq!(others.status, 403, "not even an administrator");
     let body = json!({ "description": "Heroku CLI login", "expires_in": 2_592_000, "scope": ["global"] });
     let login = async |password: &str| {
         let value = format!("Basic {}", BASE64_STANDARD.encode(format!("owner@example.org:{password}")));
@@ -183,4 +200,90 @@ async fn an_unknown_collaborator_is_invited() {
     assert_eq!(apps.json()[0]["name"], "shop");
     let known = world.call(Person::Owner, "POST", "/apps/shop/collaborators", &body).await;
     assert_eq!(known.header("x-heroku-warning"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_20_a_deploy_token_builds_an_upload_and_sees_what_came_of_it() {
+    let world = World::new().await;
+    let call = async |method: &str, path: &str, body: Value| world.call(Person::DeployToken, method, path, &body).await;
+    let source = call("POST", "/sources", NOTHING).await.json();
+    let put = source["source_blob"]["put_url"].as_str().unwrap().strip_prefix("http://127.0.0.1:5000").unwrap();
+    let upload = Request::put(put).body(Body::from(PROCFILE)).unwrap();
+    assert_eq!(world.send(upload).await.status, 200);
+    let order = json!({ "source_blob": { "url": source["source_blob"]["get_url"], "version": "v9" } });
+    let build = call("POST", "/apps/shop/builds", order.clone()).await;
+    assert_eq!(build.status, 201, "{}", build.text);
+    let path = format!("/apps/shop/builds/{}", build.json()["id"].as_str().unwrap());
+    let mut events = world.platform.events();
+    let built = async {
+        loop {
+            let build = call("GET", &path, NOTHING).await.json();
+            if build["status"] == "failed" || build["release"].is_object() {
+                return build;
+            }
+            // Looked at again at every change, and for one that came between.
+            let _ = tokio::time::timeout(Duration::from_millis(100), events.recv()).await;
+        }
+    };
+    let built = tokio::time::timeout(Duration::from_secs(30), built).await.expect("the build ends");
+    assert_eq!(built["status"], "succeeded");
+    let release =
+        call("GET", &format!("/apps/shop/releases/{}", built["release"]["id"].as_str().unwrap()), NOTHING).await;
+    assert_eq!(release.json()["slug"]["id"], built["slug"]["id"]);
+
+    // Another app, other buildpacks, other tokens: no.
+    world.deployed("other").await;
+    let packs = json!({ "source_blob": order["source_blob"], "buildpacks": [{ "url": "heroku/nodejs" }] });
+    for (method, path, body, status) in [
+        ("POST", "/apps/other/builds", order, 404),
+        ("POST", "/apps/shop/builds", packs, 403),
+        ("GET", "/apps/shop/dynos", NOTHING, 403),
+        ("GET", "/apps/shop/config-vars", NOTHING, 403),
+        ("POST", "/apps/shop/log-sessions", NOTHING, 403),
+        ("GET", "/shipway/v1/users", NOTHING, 403),
+        ("GET", "/shipway/v1/status", NOTHING, 403),
+    ] {
+        let refused = call(method, path, body).await;
+        assert_eq!(refused.status.as_u16(), status, "{method} {path}: {}", refused.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_again_after_a_broken_connection_is_done_once() {
+    let world = World::new().await;
+    let apps = async || world.call(Person::Owner, "GET", "/apps", &NOTHING).await.json().as_array().unwrap().len();
+    let create = async |person: Person, id: &str, body: Value| {
+        world.call_with(person, "POST", "/apps", &body, &[("request-id", id)]).await
+    };
+    let before = apps().await;
+    let first = create(Person::Owner, "a,b", json!({})).await;
+    let again = create(Person::Owner, "a,b", json!({})).await;
+    assert_eq!((first.status.as_u16(), &first.text), (201, &again.text));
+    assert_eq!(first.header("x-heroku-warning"), again.header("x-heroku-warning"));
+    assert_eq!(apps().await, before + 1);
+
+    // Both at once: the second waits for the first.
+    let (one, two) = tokio::join!(create(Person::Owner, "c,a,b", json!({})), create(Person::Owner, "c,a,b", json!({})));
+    assert_eq!(one.text, two.text);
+    assert_eq!(apps().await, before + 2);
+
+    // A client that hung up before the answer: what it asked for goes on, and its next try gets the answer.
+    let mut cut = Box::pin(create(Person::Owner, "d,a,b", json!({ "name": "cut-off" })));
+    let _ = futures::poll!(&mut cut);
+    drop(cut);
+    let answer = create(Person::Owner, "d,a,b", json!({ "name": "cut-off" })).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["name"]), (201, &json!("cut-off")));
+
+    // Another request, person, path or no id at all is another request.
+    let taken = create(Person::Owner, "e,d,a,b", json!({ "name": "cut-off" })).await;
+    assert_eq!(taken.status, 422, "{}", taken.text);
+    let other = create(Person::Collaborator, "a,b", json!({})).await;
+    assert_ne!(other.json()["id"], first.json()["id"]);
+    let named = create(Person::Owner, "a,b", json!({ "name": "not-the-first" })).await;
+    assert_eq!(named.json()["name"], "not-the-first");
+    let total = apps().await;
+    world.call(Person::Owner, "POST", "/apps", &json!({})).await;
+    world.call(Person::Owner, "POST", "/apps", &json!({})).await;
+    assert_eq!(apps().await, total + 2);
+    assert_eq!(create(Person::Nobody, "a,b", json!({})).await.status, 401);
 }

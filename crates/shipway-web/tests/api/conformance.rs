@@ -86,6 +86,10 @@ async fn accounts(c: &mut Client<'_>) {
         assert_eq!(c.get("/users/{user}", &[name]).await["id"], me["id"]);
         assert_eq!(c.get("/users/{user}/apps", &[name]).await[0]["name"], "shop");
     }
+    assert_eq!(c.call(200, "PATCH", "/account", &[], json!({ "name": "Olive Owner" })).await["name"], "Olive Owner");
+    let change = json!({ "name": "Olive", "beta": true, "allow_tracking": false });
+    c.call(200, "PATCH", "/users/{user}", &["~"], change).await;
+    assert_eq!(c.get("/account", &[]).await["name"], "Olive");
     assert!(c.get("/account/rate-limits", &[]).await["remaining"].as_u64().unwrap() > 1000);
     let features = c.get("/account/features", &[]).await;
     for name in [features[0]["name"].as_str().unwrap(), &id(&features[0])] {

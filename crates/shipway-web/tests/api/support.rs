@@ -227,6 +227,7 @@ pub const SSH_KEY: &str =
 /// A body with which a route does what it is for.
 pub fn body_for(method: &str, path: &str) -> Value {
     match (method, path) {
+        ("PATCH", "/account" | "/users/{user}") => json!({ "name": "A. Person" }),
         ("POST", "/apps") => json!({}),
         ("PATCH", "/apps/{app}") => json!({ "maintenance": true }),
         ("POST", "/filters/apps") => json!({ "in": { "id": ["shop"] } }),

@@ -1,7 +1,11 @@
 //! The Heroku CLI itself: `SHIPWAY_TEST_HEROKU` is its program.
 
 use crate::stage::{Stage, run, until};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The CLI with everything that it sends pointed here.
 fn heroku(stage: &Stage, arguments: &[&str]) -> Option<Command> {
@@ -57,6 +61,52 @@ async fn logs_and_their_tail() {
     says("heroku[web.1]: Stopping").await;
     tail.kill().unwrap();
     tail.wait().unwrap();
+    stage.end().await;
+}
+
+/// Passes connections on to `server`, but cuts off the first one that creates an app when its answer comes.
+fn cutting_proxy(server: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let creations = Arc::new(AtomicUsize::new(0));
+    let counted = creations.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let counted = counted.clone();
+            std::thread::spawn(move || pass_on(client, server, &counted));
+        }
+    });
+    (address, creations)
+}
+
+fn pass_on(mut client: TcpStream, server: SocketAddr, creations: &AtomicUsize) -> Option<()> {
+    let mut server = TcpStream::connect(server).ok()?;
+    let (mut to_client, mut from_server) = (client.try_clone().ok()?, server.try_clone().ok()?);
+    let mut bytes = [0; 16 * 1024];
+    let read = client.read(&mut bytes).ok()?;
+    let cut = bytes.starts_with(b"POST /apps ") && creations.fetch_add(1, Ordering::SeqCst) == 0;
+    server.write_all(&bytes[..read]).ok()?;
+    if cut {
+        // Until the answer comes; then the connection ends without it.
+        from_server.peek(&mut bytes).ok()?;
+        return client.shutdown(Shutdown::Both).ok();
+    }
+    std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+    std::io::copy(&mut client, &mut server).ok().map(|_| ())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_is_created_through_a_breaking_connection_is_one_app() {
+    let stage = Stage::open().await;
+    let Some(mut create) = heroku(&stage, &["apps:create"]) else { return };
+    let (proxy, creations) = cutting_proxy(stage.address);
+    create.env("HEROKU_HOST", format!("http://{proxy}"));
+    let output = run(create).await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(creations.load(Ordering::SeqCst), 2, "the CLI asked twice");
+    let apps = stage.platform.store().read(|c| c.apps()).unwrap();
+    assert_eq!(apps.len(), 1, "{apps:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains(apps[0].name.as_str()), "{output:?}");
     stage.end().await;
 }
 

@@ -34,6 +34,8 @@ fn messages(body: &str) -> Vec<&str> {
     body.lines().filter_map(|line| line.strip_prefix("data: ")?.split_once("]: ")).map(|(_, message)| message).collect()
 }
 
+const EVENTS: &[&str] = &["Accept: text/event-stream"];
+
 fn ids(body: &str) -> Vec<&str> {
     body.lines().filter_map(|line| line.strip_prefix("id: ")).collect()
 }
@@ -45,17 +47,33 @@ async fn logs_end_when_nobody_tails_and_go_on_behind_the_last_event() {
     let mut log = writer(&stage, &app);
     ["one", "two", "three"].iter().for_each(|line| say(&mut log, &stage, line));
     let path = stage.web.signed().logs(&session(&stage, &app));
-    let answer = stage.get(&path, &["Accept: text/event-stream"]).await;
+    let answer = stage.get(&path, EVENTS).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")));
     assert_eq!(messages(&answer.body), ["one", "two", "three"]);
     let second = ids(&answer.body)[1].to_string();
     let resumed = until("the last line has settled", async || {
-        let answer = stage.get(&path, &[&format!("Last-Event-ID: {second}")]).await;
+        let answer = stage.get(&path, &[EVENTS[0], &format!("Last-Event-ID: {second}")]).await;
         (messages(&answer.body) == ["three"]).then_some(())
     });
     resumed.await;
     let few = LogSession { lines: 1, ..session(&stage, &app) };
-    assert_eq!(messages(&stage.get(&stage.web.signed().logs(&few), &[]).await.body), ["three"]);
+    assert_eq!(messages(&stage.get(&stage.web.signed().logs(&few), EVENTS).await.body), ["three"]);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_do_not_ask_for_events_read_lines() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    let mut log = writer(&stage, &app);
+    ["one", "two"].iter().for_each(|line| say(&mut log, &stage, line));
+    let path = stage.web.signed().logs(&session(&stage, &app));
+    for headers in [&[][..], &["Accept: */*"], &["Accept: text/plain"]] {
+        let answer = stage.get(&path, headers).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+        let lines: Vec<&str> = answer.body.lines().map(|line| line.split_once(" app[web.1]: ").unwrap().1).collect();
+        assert_eq!(lines, ["one", "two"]);
+    }
     stage.end().await;
 }
 
@@ -71,7 +89,7 @@ async fn filters_choose_by_source_and_dyno() {
     let check = async |dyno: Option<&str>, source: Option<&str>, expected: &[&str]| {
         let session =
             LogSession { dyno: dyno.map(Into::into), source: source.map(Into::into), ..session(&stage, &app) };
-        let answer = stage.get(&stage.web.signed().logs(&session), &[]).await;
+        let answer = stage.get(&stage.web.signed().logs(&session), EVENTS).await;
         let seen: Vec<&str> = messages(&answer.body).into_iter().filter(|line| !line.contains("by user")).collect();
         assert_eq!(seen, expected, "{dyno:?} {source:?}");
     };
@@ -91,7 +109,7 @@ async fn a_tail_shows_what_comes_and_ends_when_the_server_retires() {
     let session = LogSession { tail: true, ..session(&stage, &app) };
     let url = stage.url(&stage.web.signed().logs(&session));
     let screen = stage.home.path().join("screen");
-    let mut tail = Command::new("curl").args(["-sSN", &url, "-o"]).arg(&screen).spawn().unwrap();
+    let mut tail = Command::new("curl").args(["-sSN", "-H", EVENTS[0], &url, "-o"]).arg(&screen).spawn().unwrap();
     let seen = async |expected: &[&str]| {
         until("the tail shows it", async || {
             let text = std::fs::read_to_string(&screen).unwrap_or_default();
