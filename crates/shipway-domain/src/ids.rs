@@ -40,6 +40,8 @@ ids! {
     AttachmentId;
     /// An app, for its whole life; its name can change.
     AppId;
+    /// The making of an app from a source and its app.json.
+    AppSetupId;
     /// A build, from its first line of output on.
     BuildId;
     /// A collaborator's place in an app.
@@ -62,6 +64,8 @@ ids! {
     PipelineId;
     /// A release of an app.
     ReleaseId;
+    /// A review app, through all its states; its app is made anew when it failed.
+    ReviewAppId;
     /// A runnable result of a build.
     SlugId;
     /// A source blob that was or will be uploaded.

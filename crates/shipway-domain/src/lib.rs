@@ -14,6 +14,7 @@ pub mod names;
 pub mod pipeline;
 pub mod procfile;
 pub mod quantity;
+pub mod review;
 pub mod route;
 pub mod size;
 

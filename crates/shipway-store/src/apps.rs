@@ -167,8 +167,10 @@ fn config_context(app: AppId) -> String {
 }
 
 impl Conn<'_> {
-    /// Adds an app without config vars; its uid block is the lowest free one and returned. Errors: `Taken`.
+    /// Adds an app without config vars; its uid block is the lowest free one and returned. Errors: `Taken`, also
+    /// by a review app that has no app at the moment.
     pub fn insert_app(&self, a: &App) -> Result<u32> {
+        self.unreserved(&a.name, a.id)?;
         let block: u32 = self.sql.query_row(
             "SELECT min(n) FROM (SELECT 1 AS n UNION SELECT uid_block + 1 FROM apps)
              WHERE n NOT IN (SELECT uid_block FROM apps)",
@@ -191,6 +193,7 @@ impl Conn<'_> {
 
     /// Writes everything of an app that can change but its config vars. Errors: `Taken` for its new name.
     pub fn update_app(&self, a: &App) -> Result<()> {
+        self.unreserved(&a.name, a.id)?;
         self.sql
             .prepare_cached(
                 "UPDATE apps SET name=?, owner_id=?, stack=?, build_stack=?, maintenance=?, settings=?, buildpacks=?,

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod addons;
+mod app_setups;
 mod apps;
 mod builds;
 mod dynos;
@@ -14,11 +15,13 @@ mod ledger;
 mod operations;
 mod pipelines;
 mod releases;
+mod review_apps;
 mod seal;
 mod transfers;
 
 pub use accounts::*;
 pub use addons::*;
+pub use app_setups::*;
 pub use apps::*;
 pub use builds::*;
 pub use dynos::*;
@@ -26,6 +29,7 @@ pub use ledger::*;
 pub use operations::*;
 pub use pipelines::*;
 pub use releases::*;
+pub use review_apps::*;
 pub use seal::{Keys, hex, sha256, token_hash};
 pub use transfers::*;
 
@@ -98,8 +102,12 @@ impl From<rusqlite::Error> for StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Schema versions in order; each is run once, inside one transaction with its number.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema.sql"), include_str!("schema/pipelines.sql"), include_str!("schema/addons.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema/pipelines.sql"),
+    include_str!("schema/addons.sql"),
+    include_str!("schema/review_apps.sql"),
+];
 
 type Job = Box<dyn FnOnce(&Conn<'_>) -> Box<dyn FnOnce(bool) + Send> + Send>;
 
