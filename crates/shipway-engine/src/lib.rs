@@ -43,7 +43,7 @@ pub use plan::{Plan, Step};
 pub use run::{Attached, RunOrder};
 
 use locks::Locks;
-use ports::{Builder, Caller, Repositories, Router, World};
+use ports::{Builder, Caller, Histories, Repositories, Router, World};
 use shipway_domain::admission::{Admitted, Permission, Subject, Trigger, admit};
 use shipway_domain::size::DynoSizes;
 use shipway_domain::{AppId, DynoId, LedgerId, NameOrId, PipelineId};
@@ -131,6 +131,8 @@ pub struct Parts {
     pub router: Arc<dyn Router>,
     /// The repositories.
     pub repositories: Arc<dyn Repositories>,
+    /// The histories in them.
+    pub histories: Arc<dyn Histories>,
     /// The builder.
     pub builder: Arc<dyn Builder>,
     /// Time and chance.

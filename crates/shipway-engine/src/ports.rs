@@ -1,5 +1,9 @@
 //! What the engine needs from the world, as traits that others implement. (The runtime's is `shipway-runtime`.)
 
+mod histories;
+
+pub use histories::{FetchRefused, Histories, Place, Spot};
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use shipway_domain::admission::Actor;

@@ -13,6 +13,7 @@
 
 mod checkout;
 mod compare;
+mod copy;
 mod git;
 mod history;
 mod hook;
@@ -22,6 +23,7 @@ mod objects;
 mod pkt;
 mod push;
 mod records;
+mod remote;
 mod repo;
 mod standing;
 mod submodule;
@@ -34,6 +36,7 @@ pub use history::CommitInfo;
 pub use hook::{HOOK_COMMAND, proc_receive_main};
 pub use http::{Access, Call, GitBody, GitHttp, Service, unauthorized};
 pub use push::{Push, PushHandler, PushOutput, RefResult, RefUpdate};
+pub use remote::{Fetched, HttpsAddress};
 pub use repo::Repo;
-pub use standing::{Contained, Standing};
+pub use standing::Standing;
 pub use text::{one_line, terminal_safe};

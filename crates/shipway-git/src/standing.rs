@@ -9,20 +9,8 @@ use crate::git::GitError;
 use crate::history::CommitInfo;
 use crate::repo::Repo;
 use shipway_domain::CommitId;
+use shipway_domain::compare::Contained;
 use std::collections::HashSet;
-
-/// How the line has what the commit brings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Contained {
-    /// It has the commit itself.
-    Commit,
-    /// It has its tree.
-    Tree,
-    /// It has its changes.
-    Patch,
-    /// It has not.
-    No,
-}
 
 /// A commit beside a line.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 mod support;
 
 use shipway_domain::CommitId;
-use shipway_git::{Contained, Git, GitConfig, Repo};
+use shipway_domain::compare::Contained;
+use shipway_git::{Git, GitConfig, Repo};
 use support::Work;
 
 struct Desk {
@@ -158,4 +159,26 @@ async fn what_main_has_by_commit_tree_or_patch() {
     work.commit("c.txt", "1\n").await;
     let standing = repo.standing(&branch, &at("other").await, 10).await.unwrap();
     assert_eq!((standing.contained, standing.ahead_count, standing.behind_count), (Contained::No, 3, 1));
+}
+
+#[tokio::test]
+async fn a_line_is_carried_from_one_repository_to_another() {
+    let desk = Desk::new();
+    let (work, from, first) = desk.work("app").await;
+    let to = Repo::create(&desk.git, &desk.directory.path().join("upstream.git")).await.unwrap();
+    let line = "refs/heads/main";
+    to.take(&from, &first, line).await.unwrap();
+    assert_eq!(to.resolve(line).await.unwrap().as_ref(), Some(&first));
+    let second = work.commit("a.txt", "1\n").await;
+    for _ in 0..2 {
+        to.take(&from, &second, line).await.unwrap();
+    }
+    assert_eq!(subjects(&to.log(None, &second, 10).await.unwrap()), ["Change a.txt", "Change base.txt"]);
+    // Rewritten: it is somebody's line, and they may.
+    work.ok(&["commit", "-q", "--amend", "-m", "Another"]).await;
+    let other = work.ok(&["rev-parse", "HEAD"]).await.trim().parse().unwrap();
+    to.take(&from, &other, line).await.unwrap();
+    assert_eq!(to.resolve(line).await.unwrap(), Some(other.clone()));
+    std::fs::remove_dir_all(&work.path).unwrap();
+    assert_eq!(subjects(&to.log(None, &other, 10).await.unwrap()), ["Another", "Change base.txt"]);
 }

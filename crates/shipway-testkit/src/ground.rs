@@ -76,6 +76,7 @@ impl Ground {
             runtime: Arc::new(self.runtime.clone()),
             router: self.router.clone(),
             repositories: self.repositories.clone(),
+            histories: self.repositories.clone(),
             builder: self.builder.clone(),
             world: self.world.clone(),
             faults: None,

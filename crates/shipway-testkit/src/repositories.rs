@@ -1,8 +1,11 @@
 //! Repositories in memory, whose commits are Procfiles.
 
 use async_trait::async_trait;
-use shipway_domain::{AppId, CommitId, OperationId};
-use shipway_engine::ports::{CommitInfo, PortError, Repositories};
+use jiff::Timestamp;
+use shipway_domain::compare::{self, Commit, Commits, Contained, Extent, Standing};
+use shipway_domain::migrations::Migrations;
+use shipway_domain::{AppId, CommitId, OperationId, PipelineId};
+use shipway_engine::ports::{CommitInfo, FetchRefused, Histories, Place, PortError, Repositories, Spot};
 use shipway_store::{hex, sha256};
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,6 +15,8 @@ use std::sync::Mutex;
 #[derive(Default)]
 pub struct ProcfileRepositories {
     commits: Mutex<HashMap<CommitId, String>>,
+    /// In the order in which they were made: the history of everybody.
+    line: Mutex<Vec<CommitId>>,
     branches: Mutex<HashMap<AppId, CommitId>>,
     pins: Mutex<HashMap<OperationId, CommitId>>,
 }
@@ -20,7 +25,9 @@ impl ProcfileRepositories {
     /// A commit with this Procfile; the same text is the same commit.
     pub fn commit(&self, procfile: &str) -> CommitId {
         let id = CommitId::parse(&hex(&sha256(procfile.as_bytes()))[..40]).unwrap();
-        self.commits.lock().unwrap().insert(id.clone(), procfile.into());
+        if self.commits.lock().unwrap().insert(id.clone(), procfile.into()).is_none() {
+            self.line.lock().unwrap().push(id.clone());
+        }
         id
     }
 
@@ -74,5 +81,69 @@ impl Repositories for ProcfileRepositories {
     }
     async fn size_bytes(&self, _: AppId) -> Result<u64, PortError> {
         Ok(4096)
+    }
+}
+
+impl ProcfileRepositories {
+    /// What was made after `from`, up to `to`, newest first.
+    fn after(&self, from: &Spot, to: &Spot) -> Vec<Commit> {
+        let (line, texts) = (self.line.lock().unwrap(), self.commits.lock().unwrap());
+        let at = |spot: &Spot| line.iter().position(|c| *c == spot.commit).map_or(0, |at| at + 1);
+        let made = line.get(at(from)..at(to)).unwrap_or_default();
+        let commit = |id: &CommitId| Commit {
+            id: id.clone(),
+            subject: texts[id].lines().next().unwrap_or_default().into(),
+            author: "A. Person".into(),
+            committed_at: Timestamp::UNIX_EPOCH,
+        };
+        made.iter().rev().map(commit).collect()
+    }
+}
+
+#[async_trait]
+impl Histories for ProcfileRepositories {
+    async fn find(&self, _: Place, text: &str) -> Result<Option<CommitId>, PortError> {
+        let line = self.line.lock().unwrap();
+        let mut found = line.iter().filter(|id| id.as_str().starts_with(text));
+        Ok(found.next().filter(|_| found.next().is_none()).cloned())
+    }
+    async fn commits(&self, base: &Spot, head: &Spot, limit: usize) -> Result<Commits, PortError> {
+        let (mut ahead, mut behind) = (self.after(base, head), self.after(head, base));
+        let (ahead_count, behind_count) = (ahead.len(), behind.len());
+        ahead.truncate(limit);
+        behind.truncate(limit);
+        let authors = compare::authors(&ahead);
+        Ok(Commits { ahead, ahead_count, behind, behind_count, authors, pull_requests: vec![] })
+    }
+    async fn extent(&self, base: &Spot, head: &Spot) -> Result<Extent, PortError> {
+        let commits = self.after(base, head).len();
+        Ok(Extent { commits, files: 1, added: commits, removed: 0 })
+    }
+    async fn migrations(&self, _: Option<&Spot>, _: &Spot) -> Result<Migrations, PortError> {
+        Ok(Migrations::default())
+    }
+    async fn file(&self, at: &Spot, path: &str) -> Result<Option<String>, PortError> {
+        Ok(self.commits.lock().unwrap().get(&at.commit).filter(|_| path == "Procfile").cloned())
+    }
+    async fn standing(&self, at: &Spot, tip: &Spot, limit: usize) -> Result<Standing, PortError> {
+        let between = self.commits(tip, at, limit).await?;
+        let contained = if between.ahead_count == 0 { Contained::Commit } else { Contained::No };
+        let Commits { ahead, ahead_count, behind, behind_count, .. } = between;
+        Ok(Standing { contained, ahead, ahead_count, behind, behind_count })
+    }
+    async fn fetch_upstream(
+        &self,
+        _: PipelineId,
+        address: &str,
+        _: &str,
+    ) -> Result<Result<CommitId, FetchRefused>, PortError> {
+        let newest = self.line.lock().unwrap().last().cloned();
+        Ok(newest.ok_or_else(|| FetchRefused(format!("{address} is empty"))))
+    }
+    async fn take_upstream(&self, _: PipelineId, _: &str, _: &Spot) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn remove_upstream(&self, _: PipelineId) -> Result<(), PortError> {
+        Ok(())
     }
 }

@@ -1,18 +1,18 @@
 //! A whole server in one process: the real engine, store, git and ports; dynos in memory, builds that read a Procfile.
 
-use async_trait::async_trait;
+use shipway_domain::Email;
 use shipway_domain::admission::{Actor, Scope};
-use shipway_domain::{AppId, CommitId, Email, OperationId};
-use shipway_engine::ports::*;
+use shipway_engine::ports::Caller;
 use shipway_engine::{NewApp, Parts, Platform, Settings};
-use shipway_git::{CheckoutLimits, Git, GitConfig, GitHttp, Repo};
+use shipway_git::{GitConfig, GitHttp};
 use shipway_net::{Ca, CertResolver, Lifecycle, Phase};
+use shipway_repositories::GitRepositories;
 use shipway_store::App;
 pub use shipway_testkit::OWNER;
 use shipway_testkit::{Ground, ProcfileBuilder, settings};
 use shipway_web::{BaseUrls, Listeners, Web, bind_socket, serve_api};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +37,8 @@ impl Stage {
         let git = GitHttp::start(GitConfig::new(hook, home.path().join("run"))).unwrap();
         let ground = Ground { home: Arc::new(home), ..Ground::new() };
         let (home, builder) = (ground.home.clone(), ground.builder.clone());
-        let repositories = GitRepositories { git: git.git().clone(), home: home.path().into() };
-        let parts = Parts { repositories: Arc::new(repositories), ..ground.parts() };
+        let repositories = Arc::new(GitRepositories::new(git.git().clone(), home.path().into()));
+        let parts = Parts { repositories: repositories.clone(), histories: repositories, ..ground.parts() };
         let settings = Settings { drain_seconds: 1, ..settings(home.path()) };
         let platform = Platform::open(settings, parts).unwrap();
         let token = platform.first_admin(&Email::parse(OWNER).unwrap()).await.unwrap().unwrap();
@@ -214,57 +214,4 @@ pub async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> 
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never: {what}");
-}
-
-/// Real repositories.
-struct GitRepositories {
-    git: Git,
-    home: PathBuf,
-}
-
-impl GitRepositories {
-    async fn repo(&self, app: AppId) -> Repo {
-        let path = self.home.join("repos").join(format!("{app}.git"));
-        Repo::create(&self.git, &path).await.unwrap()
-    }
-}
-
-fn port<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, PortError> {
-    result.map_err(|e| PortError(e.to_string()))
-}
-
-#[async_trait]
-impl Repositories for GitRepositories {
-    async fn create(&self, app: AppId) -> Result<(), PortError> {
-        self.repo(app).await;
-        Ok(())
-    }
-    async fn remove(&self, _: AppId) -> Result<(), PortError> {
-        Ok(())
-    }
-    async fn pin(&self, app: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
-        port(self.repo(app).await.pin(operation, commit).await)
-    }
-    async fn unpin(&self, app: AppId, operation: OperationId) -> Result<(), PortError> {
-        port(self.repo(app).await.unpin(operation).await)
-    }
-    async fn set_branch(&self, app: AppId, commit: &CommitId) -> Result<(), PortError> {
-        port(self.repo(app).await.set_branch(commit).await)
-    }
-    async fn keep_release(&self, app: AppId, version: u64, commit: &CommitId) -> Result<(), PortError> {
-        port(self.repo(app).await.keep_release(version, commit).await)
-    }
-    async fn checkout(&self, app: AppId, commit: &CommitId, into: &Path) -> Result<(), PortError> {
-        port(self.repo(app).await.checkout(commit, into, CheckoutLimits::default()).await)
-    }
-    async fn import(&self, _: AppId, _: &Path, _: Option<&str>, _: &str) -> Result<CommitId, PortError> {
-        Err(PortError("sources are tried elsewhere".into()))
-    }
-    async fn commit_info(&self, app: AppId, commit: &CommitId) -> Result<CommitInfo, PortError> {
-        let info = port(self.repo(app).await.commit_info(commit).await)?;
-        Ok(CommitInfo { subject: info.subject, author: info.author })
-    }
-    async fn size_bytes(&self, _: AppId) -> Result<u64, PortError> {
-        Ok(1)
-    }
 }

@@ -2,9 +2,7 @@
 //! other.
 
 mod builder;
-mod repositories;
 mod router;
 
 pub use builder::SlugBuilder;
-pub use repositories::GitRepositories;
 pub use router::SocketRouter;

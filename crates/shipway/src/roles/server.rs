@@ -1,6 +1,6 @@
 //! `shipway server`: the control plane. Puts the parts together and serves the doors.
 
-use crate::adapters::{GitRepositories, SlugBuilder, SocketRouter};
+use crate::adapters::{SlugBuilder, SocketRouter};
 use crate::home;
 use crate::options::{self, Options};
 use crate::problem::{Doing, Problem};
@@ -13,6 +13,7 @@ use shipway_engine::ports::{PortError, RealWorld};
 use shipway_engine::{Parts, Platform, Settings};
 use shipway_git::{Git, GitConfig, GitHttp};
 use shipway_net::{Ca, CertResolver, Lifecycle, Phase, handover};
+use shipway_repositories::GitRepositories;
 use shipway_router::RouterClient;
 use shipway_runtime::Runtime;
 use shipway_sandbox::Embedded;
@@ -98,10 +99,12 @@ async fn open(home: &Path, options: &Options, git: Git) -> Result<Platform, Prob
     let buildpacks = Builder::new(home, blobs.clone(), runtime.clone(), config).doing(&opening)?;
     forget_builds(&*runtime, &buildpacks).await?;
 
+    let repositories = Arc::new(GitRepositories::new(git, home.to_path_buf()));
     let parts = Parts {
         runtime,
         router: Arc::new(SocketRouter(RouterClient::new(home))),
-        repositories: Arc::new(GitRepositories::new(git, home.to_path_buf())),
+        histories: repositories.clone(),
+        repositories,
         builder: Arc::new(SlugBuilder::new(buildpacks, blobs, layers, BUILD_TIME)),
         world: Arc::new(RealWorld),
         faults: None,

@@ -1,5 +1,6 @@
-//! Repositories, by the machine's git: one bare repository per app at `repos/<app-id>.git`.
+//! The repositories of apps.
 
+use crate::histories::Memory;
 use async_trait::async_trait;
 use flate2::read::MultiGzDecoder;
 use shipway_blobs::archive;
@@ -15,19 +16,32 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct GitRepositories {
     git: Git,
     home: PathBuf,
+    memory: Memory,
 }
 
 impl GitRepositories {
     /// Those below `home`.
     pub fn new(git: Git, home: PathBuf) -> Self {
-        Self { git, home }
+        Self { git, home, memory: Memory::default() }
     }
 
     fn path(&self, app: AppId) -> PathBuf {
         self.home.join("repos").join(format!("{app}.git"))
     }
 
-    fn repo(&self, app: AppId) -> Repo {
+    pub(crate) fn git(&self) -> &Git {
+        &self.git
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) fn repo(&self, app: AppId) -> Repo {
         Repo::open(&self.git, &self.path(app))
     }
 }
@@ -40,12 +54,7 @@ impl Repositories for GitRepositories {
     }
 
     async fn remove(&self, app: AppId) -> Result<(), PortError> {
-        let path = self.path(app);
-        blocking(move || match fs::remove_dir_all(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(PortError::new("removing the app's repository", e)),
-            _ => Ok(()),
-        })
-        .await
+        remove(self.path(app), "removing the app's repository").await
     }
 
     async fn pin(&self, app: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
@@ -110,6 +119,15 @@ impl Repositories for GitRepositories {
         let path = self.path(app);
         blocking(move || bytes_below(&path).map_err(|e| PortError::new("measuring the repository", e))).await
     }
+}
+
+/// Removes a repository; one that is not there is fine.
+pub(crate) async fn remove(path: PathBuf, doing: &'static str) -> Result<(), PortError> {
+    blocking(move || match fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(PortError::new(doing, e)),
+        _ => Ok(()),
+    })
+    .await
 }
 
 /// Runs work on files on a thread that may wait for them.
