@@ -8,7 +8,7 @@ use crate::ports::Lines;
 use crate::{Platform, Result};
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::{AppId, DynoId, ProcessType, ReleaseId};
-use shipway_runtime::Io;
+use shipway_runtime::{ExitCause, Io, RuntimeError};
 use shipway_store::Dyno;
 use std::collections::BTreeMap;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -70,6 +70,9 @@ impl Platform {
         self.log_dyno(dyno.app, &name, &format!("Starting process with command `{}`", phase.command));
         let result = async {
             let dyno_plan = self.dyno_plan(&dyno, Io::Pipe, &BTreeMap::new())?;
+            if self.was_interrupted(dyno.id).await? {
+                self.runtime().remove(dyno.id).await?;
+            }
             self.runtime().start(&dyno_plan).await?;
             let stream = self.runtime().attach(dyno.id).await?;
             let mut lines = BufReader::new(stream);
@@ -100,6 +103,18 @@ impl Platform {
         let end = result?;
         self.log_dyno(dyno.app, &name, &format!("Process exited with status {}", end.status));
         Ok(end)
+    }
+
+    /// Whether the machine, or `shipway down`, ended the dyno that the first run of a step started: its command begins
+    /// again then.
+    async fn was_interrupted(&self, dyno: DynoId) -> Result<bool> {
+        match self.runtime().observe(dyno).await {
+            Ok(seen) => Ok(seen
+                .exit
+                .is_some_and(|exit| matches!(exit.cause, ExitCause::Lost | ExitCause::Stopped | ExitCause::Killed))),
+            Err(RuntimeError::Unknown(_)) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Removes the dyno of a command, wherever it was.

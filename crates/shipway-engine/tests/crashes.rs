@@ -2,6 +2,7 @@
 
 use shipway_domain::quantity::Quantity;
 use shipway_engine::{Moment, ScaleUpdate, UpdateApp, Which};
+use shipway_runtime::{Exit, ExitCause, Runtime};
 use shipway_testkit::{Ground, Server, Trial};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -142,6 +143,36 @@ async fn attack_40_the_end_of_an_app() {
     let seen = destroy.holds().await;
     assert!(seen.before.contains("acorn") && !seen.after.contains("acorn"), "{}", seen.after);
     assert!(seen.after.contains("birch"), "{}", seen.after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_phase_that_ended_with_the_machine_begins_again() {
+    for (exit, expected) in [
+        (Exit { status: 137, cause: ExitCause::Lost }, "v2 succeeded Deploy"),
+        (Exit { status: 143, cause: ExitCause::Stopped }, "v2 succeeded Deploy"),
+        (Exit { status: 1, cause: ExitCause::Exited }, "v2 failed Deploy"),
+    ] {
+        let ground = Ground::new();
+        let server = ground.server(None).await;
+        let app = server.create("acorn").await;
+        let commit = ground.repositories.commit("web: listen\nrelease: echo migrating;sleep 1s");
+        server.platform.deploy(&server.caller, &app, commit).await.unwrap();
+        let phase = loop {
+            let running = ground.runtime.list().await.unwrap();
+            if let Some(phase) = running.iter().find(|o| o.name.starts_with("release")) {
+                break phase.dyno;
+            }
+            tokio::task::yield_now().await;
+        };
+        server.platform.stop().await;
+        drop(server);
+        ground.runtime.end(phase, exit);
+        ground.runtime.wait(phase).await.unwrap();
+
+        let server = ground.server(None).await;
+        server.quiet().await;
+        assert!(server.release_list(&app).contains(expected), "{exit:?}: {}", server.release_list(&app));
+    }
 }
 
 /// Scaling, maintenance and domains are one transaction each; what follows from them is a reconciler's.

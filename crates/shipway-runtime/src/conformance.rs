@@ -337,6 +337,10 @@ async fn output_waits_for_the_first_reader(bench: &dyn Bench) {
     assert_eq!(ended(bench, case, plan.dyno).await, EXITED(0), "{case}");
     let mut stream = bench.runtime().attach(plan.dyno).await.unwrap_or_else(|e| panic!("{case}: {}", chain(&e)));
     assert_eq!(read_all(case, &mut stream).await.trim_end(), "one\ntwo\nthree", "{case}");
+    drop(stream);
+    // As a server does that was killed after it had read everything.
+    let mut again = bench.runtime().attach(plan.dyno).await.unwrap_or_else(|e| panic!("{case}: {}", chain(&e)));
+    assert_eq!(read_all(case, &mut again).await, "", "{case}: a second reader finds the end");
     removed(bench, case, plan.dyno).await;
 }
 

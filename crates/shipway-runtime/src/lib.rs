@@ -273,7 +273,8 @@ pub trait Runtime: Send + Sync {
     /// What it uses now.
     async fn usage(&self, dyno: DynoId) -> Result<Usage, RuntimeError>;
 
-    /// The one stream of a dyno with [`Io::Pty`] or [`Io::Pipe`]; a second call while one is open is refused.
+    /// The one stream of a dyno with [`Io::Pty`] or [`Io::Pipe`]; a second call while one is open is refused. Of a dyno
+    /// that has ended it gives what nobody has read yet, which may be nothing.
     async fn attach(&self, dyno: DynoId) -> Result<Box<dyn Stream>, RuntimeError>;
 
     /// Changes the size of an attached dyno's terminal.

@@ -1,5 +1,6 @@
 //! What runs: one file per role.
 
+mod faults;
 pub mod router;
 pub mod server;
 pub mod spawner;

@@ -107,7 +107,7 @@ async fn open(home: &Path, options: &Options, git: Git) -> Result<Platform, Prob
         repositories,
         builder: Arc::new(SlugBuilder::new(buildpacks, blobs, layers, BUILD_TIME)),
         world: Arc::new(RealWorld),
-        faults: None,
+        faults: super::faults::faults(home),
     };
     Platform::open(settings(home, options), parts).map_err(for_the_operator).doing(&opening).map_err(|problem| {
         match problem.what().contains("database") {

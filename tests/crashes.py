@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""Kills the server at every moment of every step of a release, with real dynos and visitors.
+
+The moments are those of the journal: a step is written down as started, has worked, is written down as succeeded; its
+undo has worked, is written down. A development build kills itself with SIGKILL where `run/die-at` says. Then `up` is
+killed too and started again, and the app must be all old or all new: the release, its dynos, what visitors get, what
+git fetch shows. The next round's push is "the next command works". A visitor asks all the time and never tries again:
+nothing may fail but nothing either may wait for the server.
+
+Usage: tests/crashes.py [deploy|failing|config|rollback|destroy...]
+Needs: root, git and a development build: SHIPWAY_DEBUG_BIN or target/debug/shipway; else exits with 77.
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+
+from load import Team, wait_until
+from transcripts import Platform
+
+HERE = pathlib.Path(__file__).resolve().parent
+APP = "acorn"
+SERVE = """import http.server, os
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = (open("version").read().strip() + " " + os.environ.get("COLOUR", "-")).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *words): pass
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Page).serve_forever()
+"""
+PROCFILE = "web: exec python3 serve.py\nworker: exec sleep 100000\nrelease: echo migrated\n"
+
+
+class Visitor(threading.Thread):
+    """Asks for the page all the time, each time with a connection of its own, and notes every failure."""
+
+    def __init__(self, platform):
+        super().__init__(daemon=True)
+        self.platform, self.asked, self.failed, self.going = platform, 0, [], True
+
+    def ask(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.platform.router, timeout=20)
+        try:
+            connection.request("GET", "/", headers={"Host": f"{APP}.localhost"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def run(self):
+        while self.going:
+            self.asked += 1
+            try:
+                status, body = self.ask()
+                if status != 200:
+                    self.failed.append(f"{time.time():.2f} {status} {body[:200]}")
+            except (OSError, http.client.HTTPException) as e:
+                self.failed.append(f"{time.time():.2f} {e!r}")
+            time.sleep(0.01)
+
+
+class Session(Team):
+    """The team, on an app with two web dynos and a worker."""
+
+    def __init__(self, platform, scratch):
+        super().__init__(platform, scratch)
+        self.version, self.colour = 0, "-"
+
+    def begin(self):
+        self.checkout.mkdir()
+        (self.checkout / "serve.py").write_text(SERVE)
+        self.git("init", "-q", "-b", "main")
+        self.create()
+
+    def create(self):
+        remote = self.api("POST", "/apps", {"name": APP})["git_url"]
+        self.git_says("remote", "remove", "heroku")
+        self.git("remote", "add", "heroku", remote)
+        self.colour = "-"
+        self.push()
+        self.api("PATCH", f"/apps/{APP}/formation", {"updates": [{"type": "web", "quantity": 2}, {"type": "worker", "quantity": 1}]})
+        self.settled()
+
+    def git_says(self, *words):
+        done = subprocess.run(["git", "-C", self.checkout, *words], env=self.env, capture_output=True, text=True)
+        return done.returncode == 0, done.stdout + done.stderr
+
+    def commit(self, procfile=PROCFILE):
+        (self.checkout / "Procfile").write_text(procfile)
+        (self.checkout / "version").write_text(f"{self.version + 1}\n")
+        self.git("add", ".")
+        self.git("commit", "-q", "--allow-empty", "-m", f"Version {self.version + 1}")
+
+    def push(self):
+        self.commit()
+        worked, said = self.git_says("push", "--force", "heroku", "main")
+        assert worked, said
+        self.version += 1
+
+    def quiet(self):
+        def so():
+            with sqlite3.connect(f"file:{self.platform.home}/shipway.db?mode=ro", uri=True) as db:
+                [[going]] = db.execute("SELECT count(*) FROM operations WHERE status NOT IN ('succeeded', 'failed')")
+                [[wanted]] = db.execute("SELECT coalesce(sum(quantity), 0) FROM formation")
+                dynos = db.execute("SELECT state, operation_id FROM dynos").fetchall()
+            return not going and dynos == [("up", None)] * wanted
+        wait_until("nothing is under way", so)
+
+    def check(self, visitor, what):
+        """All old or all new, and what that is, by every way to look at it."""
+        self.quiet()
+        expected = f"{self.version} {self.colour}"
+        dynos = self.api("GET", f"/apps/{APP}/dynos")
+        names = sorted(d["name"] for d in dynos)
+        assert names == ["web.1", "web.2", "worker.1"], f"{what}: {names}"
+        current = max(r["version"] for r in self.api("GET", f"/apps/{APP}/releases") if r["status"] == "succeeded")
+        assert {d["release"]["version"] for d in dynos} == {current}, f"{what}: {dynos}"
+        records = sorted(p.name for p in (self.platform.home / "run/dynos").iterdir())
+        assert records == sorted(d["id"] for d in dynos), f"{what}: the runtime has {records}"
+        served = {visitor.ask() for _ in range(10)}
+        assert served == {(200, expected)}, f"{what}: {served}, not {expected}"
+        self.git("fetch", "-q", "heroku")
+        worked, version = self.git_says("show", "heroku/main:version")
+        assert worked and version.strip() == str(self.version), f"{what}: main is {version}"
+
+    def killed_at(self, point, act, what):
+        """Does something while the server dies at a moment; then a new `up` stands."""
+        trap = self.platform.home / "run/die-at"
+        trap.write_text(point)
+        os.chown(trap, *os.stat(trap.parent)[4:6])
+        acting = threading.Thread(target=act)
+        acting.start()
+        wait_until(f"{what}: the server dies", lambda: not trap.exists())
+        self.platform.process.kill()
+        self.platform.process.wait()
+        acting.join(60)
+        assert not acting.is_alive(), f"{what}: the client hangs"
+        self.platform.up()
+
+    def tolerant(self, *request):
+        """The API, by a client whose connection breaks."""
+        try:
+            self.api(*request)
+        except (OSError, http.client.HTTPException, urllib.error.URLError):
+            pass
+
+
+def moments(session):
+    """What the newest operation's journal went through, as moments to die at."""
+    with sqlite3.connect(f"file:{session.platform.home}/shipway.db?mode=ro", uri=True) as db:
+        rows = db.execute("SELECT step, event FROM journal WHERE operation_id = (SELECT operation_id FROM journal "
+                          "ORDER BY sequence DESC LIMIT 1) ORDER BY sequence").fetchall()
+    names = {"started": ["Started"], "succeeded": ["Worked", "Succeeded"], "undone": ["TakenBack", "Undone"]}
+    return [f"{step} {moment}" for step, event in rows for moment in names[event]]
+
+
+def deploy(session, visitor):
+    session.push()
+    session.check(visitor, "a deploy")
+    for point in moments(session):
+        session.commit()
+        session.killed_at(point, lambda: session.git_says("push", "--force", "heroku", "main"), point)
+        session.version += 1
+        yield point
+
+
+def failing(session, visitor):
+    broken = "web: exit 3\nworker: exec sleep 100000\nrelease: echo migrated\n"
+    def push():
+        session.commit(broken)
+        return session.git_says("push", "--force", "heroku", "main")
+    worked, said = push()
+    assert not worked and "H10" in said, said
+    session.check(visitor, "a deploy that fails")
+    for point in moments(session):
+        session.killed_at(point, push, point)
+        yield point
+
+
+def config(session, visitor):
+    def change():
+        session.tolerant("PATCH", f"/apps/{APP}/config-vars", {"COLOUR": session.next})
+    session.next = "red"
+    change()
+    session.quiet()
+    session.colour = "red"
+    session.check(visitor, "a config change")
+    for i, point in enumerate(moments(session)):
+        session.next = f"colour-{i}"
+        session.killed_at(point, change, point)
+        session.colour = session.next
+        yield point
+
+
+def rollback(session, visitor):
+    def back():
+        worked = [r for r in session.api("GET", f"/apps/{APP}/releases") if r["status"] == "succeeded" and r["slug"]]
+        session.target = max(worked, key=lambda r: r["version"])["version"] - 1
+        session.tolerant("POST", f"/apps/{APP}/releases", {"release": str(session.target)})
+    session.push()
+    session.quiet()
+    back()
+    session.quiet()
+    session.version -= 1
+    session.check(visitor, "a rollback")
+    for point in moments(session):
+        session.push()
+        session.quiet()
+        session.killed_at(point, back, point)
+        session.version -= 1
+        yield point
+
+
+def destroy(session, visitor):
+    def end():
+        session.tolerant("DELETE", f"/apps/{APP}")
+    visitor.going = False
+    visitor.join()
+    end()
+    points = moments(session)
+    session.create()
+    for point in points:
+        session.killed_at(point, end, point)
+        wait_until(f"{point}: the app is gone", lambda: not session.api("GET", "/apps"))
+        session.quiet()
+        assert not list((session.platform.home / "run/dynos").iterdir()), f"{point}: dynos are left"
+        assert not list((session.platform.home / "repos").iterdir()), f"{point}: a repository is left"
+        session.create()
+        yield point
+
+
+def main():
+    binary = os.environ.get("SHIPWAY_DEBUG_BIN", str(HERE.parent / "target/debug/shipway"))
+    if os.geteuid() != 0 or not os.path.exists(binary):
+        print("root and a development build (cargo build, or SHIPWAY_DEBUG_BIN) are needed; skipped")
+        return 77
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="shipway-crashes-"))
+    scratch.chmod(0o755)
+    platform = Platform(str(pathlib.Path(binary).resolve()), scratch)
+    good = False
+    try:
+        platform.up()
+        session = Session(platform, scratch)
+        session.begin()
+        visitor = Visitor(platform)
+        visitor.start()
+        for operation in [deploy, failing, config, rollback, destroy]:
+            if sys.argv[1:] and operation.__name__ not in sys.argv[1:]:
+                continue
+            begun, points = time.monotonic(), 0
+            for point in operation(session, visitor):
+                session.check(visitor, f"{operation.__name__}, killed at {point}")
+                points += 1
+            print(f"{operation.__name__}: killed at {points} moments ({time.monotonic() - begun:.0f} s)", flush=True)
+        session.push()
+        session.check(visitor, "the last push")
+        visitor.going = False
+        print(f"{visitor.asked} requests, {len(visitor.failed)} failed")
+        good = not visitor.failed
+        print(*visitor.failed[:20], sep="\n")
+    finally:
+        platform.down()
+        if good:
+            shutil.rmtree(scratch, ignore_errors=True)
+        else:
+            print(platform.tail(), f"everything is in {scratch}", sep="\n")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
