@@ -239,7 +239,7 @@ impl Server {
                 let active = activity.begin();
                 let says_close = version == Version::HTTP_11 && lifecycle.phase() >= Phase::Retiring;
                 let expects_continue = request.headers().contains_key(EXPECT);
-                let answer = handler(request.map(|body| RequestBody::new(body, expects_continue)), info);
+                let answer = Box::pin(handler(request.map(|body| RequestBody::new(body, expects_continue)), info));
                 Answering { answer, active: Some(active), says_close }
             })
         };
@@ -271,24 +271,21 @@ async fn first_line(stream: &mut TlsStream<TcpStream>) -> Option<(Bytes, bool)> 
     }
 }
 
-pin_project_lite::pin_project! {
-    /// The handler's future with what the connection adds to its response. Written out because an `async` block would
-    /// hold the handler's future twice, and hyper copies the whole for each request.
-    struct Answering<F> {
-        #[pin]
-        answer: F,
-        active: Option<ActiveGuard>,
-        says_close: bool,
-    }
+/// The handler's future with what the connection adds to its response. Boxed because hyper copies it several times for
+/// each request and keeps the room for it while a connection idles.
+struct Answering<F> {
+    answer: Pin<Box<F>>,
+    active: Option<ActiveGuard>,
+    says_close: bool,
 }
 
 impl<F: Future<Output = Response<B>>, B> Future for Answering<F> {
     type Output = Result<Response<ActiveBody<B>>, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut response = ready!(this.answer.poll(cx));
-        if *this.says_close {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut response = ready!(this.answer.as_mut().poll(cx));
+        if this.says_close {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let active = this.active.take();

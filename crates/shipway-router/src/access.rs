@@ -6,6 +6,7 @@
 use crate::fault::Fault;
 use crate::headers::Outbound;
 use crate::target::Target;
+use crate::text;
 use http::{HeaderValue, Method, Uri};
 use shipway_domain::AppId;
 use shipway_logs::{Limits, Record, Source, Writer};
@@ -93,8 +94,7 @@ impl AccessLog {
         }
     }
 
-    fn push(&self, app: AppId, write: impl FnOnce(&mut Vec<u8>)) {
-        let time_us = now_us();
+    fn push(&self, app: AppId, time_us: u64, write: impl FnOnce(&mut Vec<u8>)) {
         self.shared.lines.fetch_add(1, Ordering::Relaxed);
         {
             let mut shard = lock(&self.shared.shards[own_shard()]);
@@ -120,8 +120,21 @@ impl Drop for AccessLog {
     }
 }
 
-fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+/// When something began, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// For how long it takes.
+    pub at: Instant,
+    /// For when it was: microseconds since 1970.
+    pub time_us: u64,
+}
+
+impl Start {
+    /// Now.
+    pub fn now() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { at: Instant::now(), time_us: since_1970.as_micros() as u64 }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -217,7 +230,7 @@ impl Scribe {
             lines.sort_by_key(|(time_us, _)| *time_us);
             let marker = dropped.get(&app).copied().map(drop_marker);
             if let Some(marker) = &marker {
-                let time_us = lines.last().map_or_else(now_us, |(time_us, _)| *time_us);
+                let time_us = lines.last().map_or_else(|| Start::now().time_us, |(time_us, _)| *time_us);
                 lines.push((time_us, marker.as_bytes()));
             }
             self.write(app, &lines);
@@ -273,7 +286,7 @@ pub struct Entry {
     app: AppId,
     /// ` method=… path=… host=… request_id=… fwd=…`
     request: Vec<u8>,
-    started: Instant,
+    started: Start,
     connect: Option<Duration>,
     target: Option<Arc<Target>>,
     status: u16,
@@ -286,7 +299,7 @@ impl Entry {
     pub fn new(
         log: Arc<AccessLog>,
         app: AppId,
-        started: Instant,
+        started: Start,
         request: (&Method, &Uri, &HeaderValue),
         outbound: &Outbound,
         tls: bool,
@@ -331,29 +344,35 @@ impl Entry {
 
     fn write(&mut self, fault: Option<Fault>, status: u16, bytes: u64) {
         self.written = true;
-        let service = self.started.elapsed().saturating_sub(self.connect.unwrap_or_default());
-        self.log.push(self.app, |line| {
-            // Writing to a vector cannot fail.
-            let _ = match fault {
-                None => line.write_all(b"at=info"),
+        let took = self.started.at.elapsed();
+        let service = took.saturating_sub(self.connect.unwrap_or_default());
+        self.log.push(self.app, self.started.time_us + took.as_micros() as u64, |line| {
+            match fault {
+                None => line.extend_from_slice(b"at=info"),
                 Some(fault) => {
                     let (code, desc) = fault.words();
-                    write!(line, "at={} code={code} desc=\"{desc}\"", fault.level())
+                    // Writing to a vector cannot fail.
+                    let _ = write!(line, "at={} code={code} desc=\"{desc}\"", fault.level());
                 }
-            };
+            }
             line.extend_from_slice(&self.request);
-            let _ = match (&self.target, self.connect) {
-                (Some(target), Some(connect)) => write!(
-                    line,
-                    " dyno={} connect={}ms service={}ms",
-                    target.name,
-                    connect.as_millis(),
-                    service.as_millis()
-                ),
-                _ => line.write_all(b" dyno= connect= service="),
-            };
-            let protocol = if self.tls { "https" } else { "http" };
-            let _ = write!(line, " status={status} bytes={bytes} protocol={protocol}");
+            match (&self.target, self.connect) {
+                (Some(target), Some(connect)) => {
+                    line.extend_from_slice(b" dyno=");
+                    line.extend_from_slice(target.name.as_bytes());
+                    line.extend_from_slice(b" connect=");
+                    text::number(line, connect.as_millis() as u64);
+                    line.extend_from_slice(b"ms service=");
+                    text::number(line, service.as_millis() as u64);
+                    line.extend_from_slice(b"ms");
+                }
+                _ => line.extend_from_slice(b" dyno= connect= service="),
+            }
+            line.extend_from_slice(b" status=");
+            text::number(line, status.into());
+            line.extend_from_slice(b" bytes=");
+            text::number(line, bytes);
+            line.extend_from_slice(if self.tls { b" protocol=https" } else { b" protocol=http" });
         });
     }
 }
@@ -368,14 +387,13 @@ impl Drop for Entry {
 
 /// Appends `text` so that it cannot end its field or its line: bytes that could are written as `%XX`.
 fn escape(line: &mut Vec<u8>, text: &[u8]) {
-    for &byte in text.iter().take(MAX_FIELD) {
-        match byte {
-            b'"' | b'\\' | 0..=0x1f | 0x7f.. => {
-                let _ = write!(line, "%{byte:02X}");
-            }
-            byte => line.push(byte),
-        }
+    let mut rest = &text[..text.len().min(MAX_FIELD)];
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f..)) {
+        line.extend_from_slice(&rest[..at]);
+        let _ = write!(line, "%{:02X}", rest[at]);
+        rest = &rest[at + 1..];
     }
+    line.extend_from_slice(rest);
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub struct Stream {
     entry: Option<Entry>,
     upload: Option<Arc<Progress>>,
     idle: Duration,
-    last: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Made when there is something to wait for, with the time of the last piece.
+    timer: Option<(Pin<Box<Sleep>>, Instant)>,
     bytes: u64,
     /// The dyno broke off, which the client is told next.
     broken: bool,
@@ -61,7 +61,6 @@ impl Stream {
             entry: Some(entry),
             upload,
             idle,
-            last: Instant::now(),
             timer: None,
             bytes: 0,
             broken: false,
@@ -100,8 +99,8 @@ impl Stream {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    if self.timer.is_some() {
-                        self.last = Instant::now();
+                    if let Some((_, last)) = &mut self.timer {
+                        *last = Instant::now();
                     }
                     if self.body.is_end_stream() {
                         self.complete(cx);
@@ -131,12 +130,9 @@ impl Stream {
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
-        let timer = self.timer.get_or_insert_with(|| {
-            self.last = Instant::now();
-            Box::pin(tokio::time::sleep(self.idle))
-        });
+        let (timer, last) = self.timer.get_or_insert_with(|| (Box::pin(tokio::time::sleep(self.idle)), Instant::now()));
         while timer.as_mut().poll(cx).is_ready() {
-            let mut quiet = self.last.elapsed();
+            let mut quiet = last.elapsed();
             if let Some(upload) = &self.upload {
                 quiet = quiet.min(upload.quiet());
             }

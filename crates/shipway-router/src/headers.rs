@@ -2,18 +2,16 @@
 //!
 //! Sources: RFC 9110 §7.6 (hop-by-hop), RFC 9112 §6 (framing), Heroku Dev Center "HTTP Routing" and "HTTP Request IDs".
 
+use crate::text;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use shipway_net::ConnInfo;
 use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
-use uuid::Uuid;
 
 /// Bytes of a header line, name and value.
 pub const MAX_LINE: usize = 8192;
@@ -25,6 +23,9 @@ const MAX_TARGET: usize = 8192;
 const MAX_METHOD: usize = 127;
 /// Header lines of a request.
 const MAX_LINES: usize = 1000;
+
+/// Header lines that a request gets on its way.
+const ADDED: usize = 9;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -96,6 +97,40 @@ pub fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) 
     }
 }
 
+/// Which of the headers that a proxy must do something about a message has. One walk along the names finds them all; to
+/// ask the map for each costs a hash, and most messages have hardly any of them.
+#[derive(Default)]
+struct Special {
+    connection: bool,
+    keep_alive: bool,
+    proxy_connection: bool,
+    te: bool,
+    trailer: bool,
+    transfer_encoding: bool,
+    upgrade: bool,
+    expect: bool,
+}
+
+impl Special {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "connection" => found.connection = true,
+                "keep-alive" => found.keep_alive = true,
+                "proxy-connection" => found.proxy_connection = true,
+                "te" => found.te = true,
+                "trailer" => found.trailer = true,
+                "transfer-encoding" => found.transfer_encoding = true,
+                "upgrade" => found.upgrade = true,
+                "expect" => found.expect = true,
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
 /// What a request becomes on its way to the dyno.
 pub struct Outbound {
     /// The id in the log line: the client's, where it is fit, or a new one.
@@ -108,28 +143,29 @@ pub struct Outbound {
     pub expects_continue: bool,
 }
 
-/// Rewrites the head of a checked request for the dyno.
-pub fn to_dyno(parts: &mut Parts, host: HeaderValue, conn: &ConnInfo) -> Outbound {
+/// Rewrites the head of a checked request for the dyno. `now_us` is the time, in microseconds since 1970.
+pub fn to_dyno(parts: &mut Parts, host: HeaderValue, conn: &ConnInfo, now_us: u64) -> Outbound {
     let headers = &mut parts.headers;
-    let upgrade = wanted_upgrade(parts.version, headers);
-    let expects_continue = headers.contains_key(EXPECT);
-    drop_hop_by_hop(headers);
+    let special = Special::of(headers);
+    let upgrade = if special.upgrade { wanted_upgrade(parts.version, headers) } else { None };
+    drop_hop_by_hop(headers, &special);
     drop_look_alikes(headers);
+    // One growth for all that follows.
+    headers.reserve(ADDED);
     if let Some(protocol) = &upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.clone());
     }
     join_cookies(parts.version, headers);
 
-    let request_id = request_id(headers.get(&X_REQUEST_ID));
     let forwarded_for = forwarded_for(headers, conn.peer.ip());
     headers.insert(HOST, host);
+    let request_id = headers.get(&X_REQUEST_ID).filter(|id| is_fit_id(id)).cloned().unwrap_or_else(new_request_id);
     headers.insert(X_REQUEST_ID, request_id.clone());
     headers.insert(X_FORWARDED_FOR, forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if conn.tls { "https" } else { "http" }));
     headers.insert(X_FORWARDED_PORT, HeaderValue::from(conn.local.port()));
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    headers.insert(X_REQUEST_START, HeaderValue::from(now_ms));
+    headers.insert(X_REQUEST_START, HeaderValue::from(now_us / 1000));
     headers.append(VIA, VIA_US);
 
     if parts.uri.authority().is_some() {
@@ -137,16 +173,17 @@ pub fn to_dyno(parts: &mut Parts, host: HeaderValue, conn: &ConnInfo) -> Outboun
         parts.uri = Uri::from(target);
     }
     parts.version = Version::HTTP_11;
-    Outbound { request_id, forwarded_for, upgrade: upgrade.is_some(), expects_continue }
+    Outbound { request_id, forwarded_for, upgrade: upgrade.is_some(), expects_continue: special.expect }
 }
 
 /// Rewrites the head of a dyno's answer for the client.
 pub fn from_dyno(headers: &mut HeaderMap) {
-    if headers.contains_key(TRANSFER_ENCODING) {
+    let special = Special::of(headers);
+    if special.transfer_encoding {
         // Chunked wins (RFC 9112 §6.3); a length beside it is a lie that the next hop might believe.
         headers.remove(CONTENT_LENGTH);
     }
-    drop_hop_by_hop(headers);
+    drop_hop_by_hop(headers, &special);
     headers.append(VIA, VIA_US);
 }
 
@@ -162,11 +199,13 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+fn drop_hop_by_hop(headers: &mut HeaderMap, special: &Special) {
+    if special.connection {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
+            // What nearly all of them say.
+            .filter(|value| *value != "keep-alive" && *value != "close")
             .flat_map(tokens)
             .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
@@ -178,13 +217,22 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
+    for (name, there) in [
+        (KEEP_ALIVE, special.keep_alive),
+        (PROXY_CONNECTION, special.proxy_connection),
+        (TE, special.te),
+        (TRAILER, special.trailer),
+        (TRANSFER_ENCODING, special.transfer_encoding),
+        (UPGRADE, special.upgrade),
+    ] {
+        if there {
+            headers.remove(name);
+        }
     }
 }
 
 fn drop_look_alikes(headers: &mut HeaderMap) {
-    if !headers.keys().any(|name| name.as_str().contains('_')) {
+    if !headers.keys().any(|name| name.as_str().as_bytes().contains(&b'_')) {
         return;
     }
     let alike =
@@ -206,39 +254,37 @@ fn join_cookies(version: Version, headers: &mut HeaderMap) {
     }
 }
 
-/// The client's id when it has 20 to 200 characters of `A-Za-z0-9+/=-`, or a new UUID.
-fn request_id(given: Option<&HeaderValue>) -> HeaderValue {
-    let fit = |id: &&HeaderValue| {
-        (20..=200).contains(&id.len())
-            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-'))
-    };
-    given.filter(fit).cloned().unwrap_or_else(|| {
-        let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
-        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        header_value(Uuid::hyphenated(id).encode_lower(&mut text))
-    })
+/// Whether a client's id has 20 to 200 characters of `A-Za-z0-9+/=-`.
+fn is_fit_id(id: &HeaderValue) -> bool {
+    (20..=200).contains(&id.len())
+        && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-'))
+}
+
+fn new_request_id() -> HeaderValue {
+    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    header_value(id.hyphenated().encode_lower(&mut text).as_bytes())
 }
 
 /// What the client claims, then the address that it really came from: only the last one is to be trusted.
 fn forwarded_for(headers: &HeaderMap, peer: IpAddr) -> HeaderValue {
-    let mut chain = String::new();
+    let mut chain = Vec::new();
     for claimed in headers.get_all(&X_FORWARDED_FOR) {
         if let Ok(claimed) = claimed.to_str()
             && !claimed.trim().is_empty()
         {
-            chain += claimed;
-            chain += ", ";
+            chain.extend_from_slice(claimed.as_bytes());
+            chain.extend_from_slice(b", ");
         }
     }
     if chain.len() > MAX_LINE {
         chain.clear();
     }
-    use std::fmt::Write;
-    let _ = write!(chain, "{peer}");
+    text::ip(&mut chain, peer);
     header_value(&chain)
 }
 
 /// Text made of checked header values and our own ASCII.
-fn header_value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+fn header_value(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static(""))
 }

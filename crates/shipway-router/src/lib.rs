@@ -21,6 +21,7 @@ pub mod process;
 pub mod proxy;
 pub mod table;
 pub mod target;
+mod text;
 pub mod tunnel;
 pub mod upload;
 pub mod upstream;

@@ -1,6 +1,6 @@
 //! One request: to its app, to a dyno, and back.
 
-use crate::access::{AccessLog, Entry};
+use crate::access::{AccessLog, Entry, Start};
 use crate::answer::{Answer, Stream};
 use crate::fault::Fault;
 use crate::headers::{self, Outbound};
@@ -85,7 +85,7 @@ struct Reached {
 impl Proxy {
     /// Answers one request.
     pub async fn handle(self: Arc<Self>, request: Request<RequestBody>, conn: ConnInfo) -> Response<Answer> {
-        let started = Instant::now();
+        let started = Start::now();
         let head = (request.method(), request.uri(), request.version(), request.headers());
         let host = match headers::check(head.0, head.1, head.2, head.3) {
             Ok(host) => host,
@@ -110,12 +110,11 @@ impl Proxy {
 
         let (mut parts, body) = request.into_parts();
         let client = parts.extensions.remove::<OnUpgrade>();
-        let bad_expectation =
-            parts.headers.get(EXPECT).is_some_and(|e| !e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        let outbound = headers::to_dyno(&mut parts, host.clone(), &conn);
+        let outbound = headers::to_dyno(&mut parts, host.clone(), &conn, started.time_us);
         let request_line = (&parts.method, &parts.uri, &host);
         let mut entry = Entry::new(self.log.clone(), app.id, started, request_line, &outbound, conn.tls);
-        if bad_expectation {
+        let is_continue = |expected: &HeaderValue| expected.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        if outbound.expects_continue && !parts.headers.get(EXPECT).is_some_and(is_continue) {
             return failed(entry, Fault::H26, &app.name, &parts.headers);
         }
 
@@ -166,14 +165,18 @@ impl Proxy {
                 continue;
             };
             let target = target.clone();
-            let connecting = Instant::now();
+            let mut connect = Duration::ZERO;
+            let now = Instant::now();
             let age = if sending.again.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPEATABLE };
-            let idle = std::iter::from_fn(|| target.take_idle())
-                .find_map(|mut idle| idle.is_usable(connecting, age).then_some(idle));
+            let idle =
+                std::iter::from_fn(|| target.take_idle()).find_map(|mut idle| idle.is_usable(now, age).then_some(idle));
             let mut upstream = match idle {
                 Some(idle) => idle,
                 None => match Box::pin(self.connect(&target)).await {
-                    Ok(Some(new)) => new,
+                    Ok(Some(new)) => {
+                        connect = now.elapsed();
+                        new
+                    }
                     Ok(None) => {
                         app = self.routes.app(host).ok_or(Fault::H99)?;
                         continue;
@@ -188,7 +191,7 @@ impl Proxy {
                     }
                 },
             };
-            entry.reached(&target, connecting.elapsed());
+            entry.reached(&target, connect);
             let reused = upstream.is_reused();
             let patience = AnswerPatience { first_byte: self.timeouts.first_byte, idle: self.timeouts.idle };
             match upstream.send(sending.request, sending.upload.as_deref(), patience).await {
@@ -330,7 +333,9 @@ fn prepare(mut parts: Parts, body: RequestBody, outbound: &Outbound, client: Opt
     let body = Upload::new(body, outbound.expects_continue);
     let upload = body.progress();
     if upload.is_none() {
-        parts.headers.remove(EXPECT);
+        if outbound.expects_continue {
+            parts.headers.remove(EXPECT);
+        }
         if parts.method == Method::GET || parts.method == Method::HEAD {
             parts.headers.remove(CONTENT_LENGTH);
         }

@@ -2,8 +2,11 @@
 //!
 //! mimalloc keeps some 4 MiB for itself, and there is a shim for every dyno. Which one it is has to be known before the
 //! first allocation and never change, so it is read from the process's own command line then.
+//!
+//! mimalloc is called directly: the usual binding asks for every block by its alignment, which for most sizes over 1 KiB
+//! takes a slower road and a larger block, although mimalloc aligns every block of 16 bytes or more to 16.
 
-use mimalloc::MiMalloc;
+use libmimalloc_sys as mimalloc;
 use rustix::fs::{Mode, OFlags};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -34,37 +37,64 @@ fn choose() -> bool {
     let read = rustix::fs::open(c"/proc/self/cmdline", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .and_then(|file| rustix::io::read(&file, &mut line))
         .unwrap_or(0);
-    let role = line[..read].split(|byte| *byte == 0).nth(1);
-    let large = role.is_some_and(|role| LARGE_ROLES.contains(&role));
+    // Options may stand before the role.
+    let large = line[..read].split(|byte| *byte == 0).skip(1).any(|word| LARGE_ROLES.contains(&word));
     CHOICE.store(if large { LARGE } else { SMALL }, Ordering::Relaxed);
     large
 }
 
+/// Whether any block of this layout is aligned enough: mimalloc aligns to 16, and blocks under 16 bytes to 8.
+#[inline]
+fn is_usual(layout: Layout) -> bool {
+    layout.align() <= 8 || (layout.align() == 16 && layout.size() >= 16)
+}
+
 // SAFETY: every call is passed on to one of two allocators, and to the same one in the whole life of the process, so each
-// block returns to where it came from; the caller's promises are passed on as they are.
+// block returns to where it came from; the caller's promises are passed on as they are. mimalloc frees and resizes blocks
+// of any alignment alike.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for ByRole {
-    #[inline]
+    // Not inlined: it would make hyper's making of its header buffers too large to be inlined itself, and then they are
+    // filled, 64 KiB for each request, instead of left as they are.
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: see above.
-        unsafe { if is_large() { MiMalloc.alloc(layout) } else { System.alloc(layout) } }
+        unsafe {
+            match is_large() {
+                true if is_usual(layout) => mimalloc::mi_malloc(layout.size()).cast(),
+                true => mimalloc::mi_malloc_aligned(layout.size(), layout.align()).cast(),
+                false => System.alloc(layout),
+            }
+        }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: see above.
-        unsafe { if is_large() { MiMalloc.alloc_zeroed(layout) } else { System.alloc_zeroed(layout) } }
+        unsafe {
+            match is_large() {
+                true if is_usual(layout) => mimalloc::mi_zalloc(layout.size()).cast(),
+                true => mimalloc::mi_zalloc_aligned(layout.size(), layout.align()).cast(),
+                false => System.alloc_zeroed(layout),
+            }
+        }
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: see above.
-        unsafe { if is_large() { MiMalloc.realloc(block, layout, size) } else { System.realloc(block, layout, size) } }
+        // SAFETY: see above. A block that shrinks under 16 bytes may lose an alignment of 16.
+        unsafe {
+            match is_large() {
+                true if layout.align() <= 8 => mimalloc::mi_realloc(block.cast(), size).cast(),
+                true => mimalloc::mi_realloc_aligned(block.cast(), size, layout.align()).cast(),
+                false => System.realloc(block, layout, size),
+            }
+        }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: see above.
-        unsafe { if is_large() { MiMalloc.dealloc(block, layout) } else { System.dealloc(block, layout) } }
+        unsafe { if is_large() { mimalloc::mi_free(block.cast()) } else { System.dealloc(block, layout) } }
     }
 }
