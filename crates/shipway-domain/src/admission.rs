@@ -29,6 +29,8 @@ pub enum Trigger {
     OneOff,
     /// A release of an older release.
     Rollback,
+    /// A release of what another app of the pipeline runs.
+    Promotion,
     /// An add-on made, attached, detached or destroyed, and what is done to its data.
     Addon,
     /// A domain added or removed.
@@ -63,7 +65,9 @@ impl Trigger {
     /// The permission that it needs.
     pub fn permission(self) -> Permission {
         match self {
-            Self::Push | Self::Build | Self::SlugRelease | Self::Redeploy | Self::Rollback => Permission::Deploy,
+            Self::Push | Self::Build | Self::SlugRelease | Self::Redeploy | Self::Rollback | Self::Promotion => {
+                Permission::Deploy
+            }
             Self::Config | Self::Scale | Self::Restart | Self::OneOff | Self::Addon | Self::Domain | Self::Settings => {
                 Permission::Operate
             }

@@ -1,7 +1,7 @@
 //! Deploys of commits, and builds of uploaded sources.
 
 use crate::error::Error;
-use crate::plan::{BuildPlan, Code, Plan};
+use crate::plan::{BuildPlan, Code, Part};
 use crate::ports::Caller;
 use crate::{Platform, Result};
 use shipway_domain::admission::{Scope, Trigger};
@@ -46,7 +46,8 @@ impl Platform {
         let operation = self.id(OperationId);
         let mut row = self.build_row(caller, app, &build, operation);
         also(&mut row);
-        let plan = Plan { build: Some(build), release: Some(release), ..self.plan(caller, app, trigger) };
+        let part = Part { build: Some(build), release: Some(release), ..Part::new(app.id) };
+        let plan = self.plan(caller, trigger, part);
         let kept = row.clone();
         self.log_api(app.id, &format!("Build started by user {}", caller.actor.email));
         self.submit_as(operation, plan, move |c| c.put_build(&kept)).await?;

@@ -2,7 +2,7 @@
 
 use crate::change::pending_release;
 use crate::error::Error;
-use crate::plan::{Code, Plan};
+use crate::plan::{Code, Part};
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
 use shipway_domain::ConfigKey;
@@ -69,7 +69,8 @@ impl Platform {
         }
         let description = parts.join(" and ");
         let release = self.release_plan(app, description.clone(), Code::Current);
-        let plan = Plan { release: Some(release.clone()), ..self.plan(caller, app, Trigger::Config) };
+        let part = Part { release: Some(release.clone()), ..Part::new(app.id) };
+        let plan = self.plan(caller, Trigger::Config, part);
         let row = pending_release(release.release, app.id, caller.actor.account, &description, None, self.now());
         let entry = self.entry(caller, Some(app), "config", serde_json::json!({ "set": set, "unset": unset }));
         let (id, release_id) = (app.id, release.release);

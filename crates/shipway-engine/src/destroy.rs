@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
-use crate::plan::Plan;
+use crate::plan::Part;
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
 use shipway_domain::NameOrId;
@@ -15,10 +15,10 @@ impl Platform {
     pub async fn destroy_app(&self, caller: &Caller, app: &App) -> Result<App> {
         self.admit(caller, Trigger::Destroy, app).await?;
         let entry = self.entry(caller, Some(app), "app-destroyed", serde_json::json!({}));
-        let plan = Plan { destroy: true, ..self.plan(caller, app, Trigger::Destroy) };
+        let plan = self.plan(caller, Trigger::Destroy, Part { destroy: true, ..Part::new(app.id) });
         let (id, now) = (app.id, self.now());
         // Whatever is under way stops before its switch.
-        for open in self.store().read(|c| c.open_operations())?.into_iter().filter(|o| o.app == Some(id)) {
+        for open in self.store().read(|c| c.open_operations())?.into_iter().filter(|o| o.apps.contains(&id)) {
             let operation = open.id;
             self.store().write(move |c| c.cancel_operation(operation)).await?;
             if let Some(cancel) = self.inner.cancels.lock().expect("no panic while registered").get(&operation) {
@@ -40,8 +40,8 @@ impl Platform {
         Ok(app.clone())
     }
 
-    pub(crate) fn step_close(&self, ctx: &Context) -> Result<Effect> {
-        let (id, operation, now) = (ctx.plan.app, ctx.operation, self.now());
+    pub(crate) fn step_close(&self, ctx: &Context, part: &Part) -> Result<Effect> {
+        let (id, operation, now) = (part.app, ctx.operation, self.now());
         Ok(Box::new(move |c| {
             let epoch = c.next_epoch(Some(operation), now)?;
             for mut dyno in c.dynos(id)? {
@@ -54,8 +54,8 @@ impl Platform {
         }))
     }
 
-    pub(crate) async fn step_stop_all(&self, ctx: &Context) -> Result<Effect> {
-        let id = ctx.plan.app;
+    pub(crate) async fn step_stop_all(&self, part: &Part) -> Result<Effect> {
+        let id = part.app;
         for dyno in self.store().read(|c| c.dynos(id))? {
             if dyno.one_off.is_some() {
                 self.runtime().stop(dyno.id).await?;
@@ -70,8 +70,8 @@ impl Platform {
         Ok(nothing())
     }
 
-    pub(crate) async fn step_erase(&self, ctx: &Context) -> Result<Effect> {
-        let id = ctx.plan.app;
+    pub(crate) async fn step_erase(&self, part: &Part) -> Result<Effect> {
+        let id = part.app;
         if self.store().read(|c| c.app(&NameOrId::Id(id.0)))?.is_none() {
             return Ok(nothing());
         }

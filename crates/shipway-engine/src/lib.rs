@@ -1,13 +1,14 @@
 //! What the platform does: build, release, scale, restart, roll back, run, destroy.
 //!
 //! One [`Platform`] holds the store, the ports and the tasks. Whatever changes what runs is an *operation* (`operation`,
-//! steps in `change` and `destroy`): a plan, then named steps with a journal row written before and after each effect,
+//! steps in `change` and its neighbours): a plan, then named steps with a journal row written before and after each effect,
 //! in the transaction of the state that it explains. Whatever keeps things as they are wanted is a *reconciler*
 //! (`formation`, `routes`): no input, may run at any time, any number of times. Each live dyno is driven by one task
 //! (`dynos`). All of them find their place again from the store alone when the server was killed.
 
 mod accounts;
 mod apps;
+mod artifact;
 mod builds;
 mod change;
 mod collect;
@@ -16,6 +17,7 @@ mod destroy;
 mod dynos;
 mod error;
 mod formation;
+mod health;
 mod locks;
 mod logs;
 mod operation;
@@ -39,7 +41,7 @@ pub use logs::LOG_LIMITS;
 pub use operation::{Outcome, StepView};
 pub use output::OutputReader;
 pub use pipelines::UpdateCoupling;
-pub use plan::{Plan, Step};
+pub use plan::{Part, Plan, Step, StepAt};
 pub use run::{Attached, RunOrder};
 
 use locks::Locks;

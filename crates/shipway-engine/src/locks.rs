@@ -44,10 +44,15 @@ impl Locks {
         })
     }
 
-    /// Takes a place at the end of a queue.
-    pub(crate) fn enqueue(self: &Arc<Self>, lock: Lock, operation: OperationId) -> Place {
-        self.queues.lock().expect("no panic while queued").entry(lock).or_default().push_back(operation);
-        Place { locks: Arc::clone(self), lock, operation }
+    /// Takes a place at the end of each queue, in all of them at one moment: of two operations that want the same locks
+    /// one is before the other in every queue, so they never wait for each other.
+    pub(crate) fn enqueue(self: &Arc<Self>, wanted: Vec<Lock>, operation: OperationId) -> Vec<Place> {
+        let mut queues = self.queues.lock().expect("no panic while queued");
+        for lock in &wanted {
+            queues.entry(*lock).or_default().push_back(operation);
+        }
+        drop(queues);
+        wanted.into_iter().map(|lock| Place { locks: Arc::clone(self), lock, operation }).collect()
     }
 }
 
@@ -88,18 +93,46 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    fn app(n: u128) -> AppId {
+        AppId(uuid::Uuid::from_u128(n))
+    }
+
+    fn operation(n: u128) -> OperationId {
+        OperationId(uuid::Uuid::from_u128(n))
+    }
+
     #[tokio::test]
     async fn first_come_first_served_and_everybody_knows_behind_whom() {
         let locks = Arc::new(Locks::default());
-        let lock = Lock::Deploy(AppId(uuid::Uuid::nil()));
-        let id = |n| OperationId(uuid::Uuid::from_u128(n));
-        let (a, b, c) = (locks.enqueue(lock, id(1)), locks.enqueue(lock, id(2)), locks.enqueue(lock, id(3)));
+        let mut places = (1..=3).flat_map(|n| locks.enqueue(vec![Lock::Deploy(app(0))], operation(n)));
+        let (a, b, c) = (places.next().unwrap(), places.next().unwrap(), places.next().unwrap());
         a.first().await;
-        assert_eq!((a.behind(), b.behind(), c.behind()), (None, Some(id(1)), Some(id(2))));
+        assert_eq!((a.behind(), b.behind(), c.behind()), (None, Some(operation(1)), Some(operation(2))));
         drop(b);
-        assert_eq!(c.behind(), Some(id(1)));
+        assert_eq!(c.behind(), Some(operation(1)));
         let waits = c.first();
         drop(a);
         waits.await;
+    }
+
+    #[tokio::test]
+    async fn operations_on_several_apps_never_wait_for_each_other() {
+        let locks = Arc::new(Locks::default());
+        let tasks = (0..64).map(|n| {
+            let locks = locks.clone();
+            tokio::spawn(async move {
+                // Two of four apps, in whatever order.
+                let wanted = [n % 4, n / 4 % 4].map(|i| Lock::Release(app(i)));
+                let wanted = if wanted[0] == wanted[1] { vec![wanted[0]] } else { wanted.to_vec() };
+                let places = locks.enqueue(wanted, operation(n));
+                for place in &places {
+                    place.first().await;
+                }
+                tokio::task::yield_now().await;
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
     }
 }

@@ -7,12 +7,12 @@ use crate::change::cancelled;
 use crate::error::Error;
 use crate::locks::{Lock, Place};
 use crate::output::Output;
-use crate::plan::{BuildPlan, Plan, ReleasePlan, Step};
+use crate::plan::{Part, Plan, Step, StepAt};
 use crate::ports::{Caller, Lines};
 use crate::{Event, Fault, Kind, Moment, Platform, Result};
 use jiff::Timestamp;
-use shipway_domain::OperationId;
 use shipway_domain::lifecycle::OperationStatus;
+use shipway_domain::{AppId, OperationId};
 use shipway_store::{App, Conn, JournalRow, Operation, Release, StepEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,12 +43,13 @@ impl Context {
         }
     }
 
-    pub(crate) fn build(&self) -> Result<&BuildPlan> {
-        self.plan.build.as_ref().ok_or_else(|| Error::platform("a step without its build"))
-    }
-
-    pub(crate) fn release(&self) -> Result<&ReleasePlan> {
-        self.plan.release.as_ref().ok_or_else(|| Error::platform("a step without its release"))
+    /// The part that a step is about: the named app's, or the only one.
+    pub(crate) fn part(&self, at: StepAt) -> Result<&Part> {
+        let part = match at.app {
+            Some(app) => self.plan.part(app),
+            None => self.plan.parts.first(),
+        };
+        part.ok_or_else(|| Error::platform("a step without its app"))
     }
 }
 
@@ -57,7 +58,7 @@ impl Context {
 pub enum Outcome {
     /// The new code serves, or what was asked for is done.
     Live {
-        /// The release, where there was one.
+        /// The release, where there was one; of several the first app's.
         release: Option<Release>,
     },
     /// What ran before runs on.
@@ -70,8 +71,10 @@ pub enum Outcome {
 /// One step as people look at it.
 #[derive(Debug, Clone)]
 pub struct StepView {
-    /// Its name.
-    pub name: &'static str,
+    /// Its name: `start`, or `start:<app>` where there are several apps.
+    pub name: String,
+    /// The same for people: `start`, or `start shop-production`.
+    pub title: String,
     /// `waiting`, `running`, `succeeded`, `failed`, `undone`.
     pub state: &'static str,
     /// When it began, last.
@@ -85,10 +88,10 @@ pub struct StepView {
 /// Pause before a step after the switch is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// The places of an operation in the queues of its app.
+/// The places of an operation in the queues of its apps. Those of releases are taken when the artifact is there.
 struct Places {
-    deploy: Option<Place>,
-    release: Option<Place>,
+    deploy: Vec<Place>,
+    release: Vec<Place>,
 }
 
 impl Platform {
@@ -110,7 +113,7 @@ impl Platform {
         let now = self.now();
         let row = Operation {
             id,
-            app: Some(plan.app),
+            apps: plan.apps(),
             kind: plan.kind().into(),
             plan: serde_json::to_value(&plan).map_err(Error::platform)?,
             status: OperationStatus::Waiting,
@@ -126,18 +129,15 @@ impl Platform {
                 also(c)
             })
             .await?;
-        self.begin(id, plan);
+        self.begin(id, plan, false);
         Ok(())
     }
 
-    /// Takes the operation's place in its queue now, and lets a task do the rest.
-    fn begin(&self, id: OperationId, plan: Plan) {
-        let lock = if plan.build.is_some() { Lock::Deploy(plan.app) } else { Lock::Release(plan.app) };
-        let place = self.inner.locks.enqueue(lock, id);
-        let places = match lock {
-            Lock::Deploy(_) => Places { deploy: Some(place), release: None },
-            Lock::Release(_) => Places { deploy: None, release: Some(place) },
-        };
+    /// Takes the operation's places in its queues now, and lets a task do the rest. `made`: its artifact is there.
+    fn begin(&self, id: OperationId, plan: Plan, made: bool) {
+        let builds = plan.parts.iter().filter(|p| p.build.is_some()).map(|p| Lock::Deploy(p.app)).collect::<Vec<_>>();
+        let release = if builds.is_empty() || made { self.release_places(id, &plan) } else { Vec::new() };
+        let mut places = Places { deploy: self.inner.locks.enqueue(builds, id), release };
         let output = plan.transcript().and_then(|t| match self.output(t) {
             Ok(output) => Some(output),
             Err(e) => {
@@ -148,16 +148,29 @@ impl Platform {
         let cancel = CancellationToken::new();
         self.inner.cancels.lock().expect("no panic while registered").insert(id, cancel.clone());
         let ctx = Context { operation: id, plan, output, cancel };
-        self.tell(Event::App(ctx.plan.app));
+        self.tell_apps(&ctx.plan);
         self.spawn(move |platform| async move {
-            platform.carry_out(&ctx, places).await;
+            platform.carry_out(&ctx, &mut places).await;
             platform.inner.cancels.lock().expect("no panic while registered").remove(&id);
-            let app = ctx.plan.app;
+            drop(places);
+            let plan = ctx.plan.clone();
             // The transcript ends here: whoever follows it then finds the final state.
             drop(ctx);
-            platform.reconcile(app);
-            platform.tell(Event::App(app));
+            for part in &plan.parts {
+                platform.reconcile(part.app);
+            }
+            platform.tell_apps(&plan);
         });
+    }
+
+    fn release_places(&self, id: OperationId, plan: &Plan) -> Vec<Place> {
+        self.inner.locks.enqueue(plan.apps().into_iter().map(Lock::Release).collect(), id)
+    }
+
+    fn tell_apps(&self, plan: &Plan) {
+        for part in &plan.parts {
+            self.tell(Event::App(part.app));
+        }
     }
 
     /// Goes on with the operations that a former server left.
@@ -169,7 +182,9 @@ impl Platform {
             match serde_json::from_value::<Plan>(operation.plan) {
                 Ok(plan) => {
                     tracing::info!(operation.id = %operation.id, "going on with an operation");
-                    self.begin(operation.id, plan);
+                    let journal = self.journal(operation.id);
+                    let made = plan.steps().iter().any(|at| !at.step.builds() && journal.contains_key(&at.name()));
+                    self.begin(operation.id, plan, made);
                 }
                 Err(e) => tracing::error!(operation.id = %operation.id, error = %e, "a plan cannot be read"),
             }
@@ -177,19 +192,19 @@ impl Platform {
         Ok(())
     }
 
-    async fn carry_out(&self, ctx: &Context, mut places: Places) {
-        let result = self.run_steps(ctx, &mut places).await;
+    async fn carry_out(&self, ctx: &Context, places: &mut Places) {
+        let result = self.run_steps(ctx, places).await;
         let (id, now) = (ctx.operation, self.now());
         let ended = match result {
             Ok(()) => {
                 self.store().write(move |c| c.set_operation_status(id, OperationStatus::Succeeded, None, now)).await
             }
             Err(Ended::Dead) => return,
-            Err(Ended::Failed { step, error }) => {
+            Err(Ended::Failed { at, error }) => {
                 if error.kind == Kind::Platform {
-                    tracing::error!(operation.id = %id, step = step.name(), error = %error, cause = ?error.cause, "an operation failed");
+                    tracing::error!(operation.id = %id, step = at.name(), error = %error, cause = ?error.cause, "an operation failed");
                 }
-                self.unwind(ctx, &error.to_string()).await
+                self.unwind(ctx, at, &error.to_string()).await
             }
         };
         if let Err(e) = ended {
@@ -202,27 +217,26 @@ impl Platform {
         let journal = self.journal(ctx.operation);
         let id = ctx.operation;
         let status = self.store().read(|c| c.operation(id)).map(|o| o.status);
+        let first = *steps.first().ok_or(Ended::Dead)?;
         if matches!(status, Ok(OperationStatus::Unwinding)) {
-            let error = self.store().read(|c| c.operation(id)).ok().and_then(|o| o.error);
-            let error = Error::conflict(error.unwrap_or_else(|| "It was being undone.".into()));
-            return Err(Ended::Failed { step: steps[0], error });
+            return Err(Ended::Failed { at: first, error: Error::conflict("It was being undone.") });
         }
-        for step in steps {
-            if journal.get(step.name()).is_some_and(|r| r.event == StepEvent::Succeeded) {
+        for at in steps {
+            if journal.get(&at.name()).is_some_and(|r| r.event == StepEvent::Succeeded) {
                 continue;
             }
-            self.wait_turn(ctx, step, places).await;
-            if step.before_switch() && self.is_cancelled(ctx) {
-                return Err(Ended::Failed { step, error: cancelled() });
+            self.wait_turn(ctx, at, places).await;
+            if at.step.before_switch() && self.is_cancelled(ctx) {
+                return Err(Ended::Failed { at, error: cancelled() });
             }
-            self.write_step(ctx, step, StepEvent::Started, nothing())
+            self.write_step(ctx, at, StepEvent::Started, nothing())
                 .await
-                .map_err(|error| Ended::Failed { step, error })?;
-            self.die_here(step, Moment::Started)?;
+                .map_err(|error| Ended::Failed { at, error })?;
+            self.die_here(at, Moment::Started)?;
             loop {
-                let done = match self.run_step(ctx, step).await {
-                    Ok(effect) => match self.fault(step, Moment::Worked) {
-                        None => self.write_step(ctx, step, StepEvent::Succeeded, effect).await,
+                let done = match self.run_step(ctx, at).await {
+                    Ok(effect) => match self.fault(at, Moment::Worked) {
+                        None => self.write_step(ctx, at, StepEvent::Succeeded, effect).await,
                         Some(Fault::Repeat) => continue,
                         Some(Fault::Fail) => Err(Error::platform("a test lets this step fail")),
                         Some(Fault::Die) => return Err(Ended::Dead),
@@ -231,73 +245,79 @@ impl Platform {
                 };
                 match done {
                     Ok(()) => break,
-                    Err(error) if step.before_switch() => return Err(Ended::Failed { step, error }),
+                    Err(error) if at.step.before_switch() => return Err(Ended::Failed { at, error }),
                     Err(error) => {
-                        tracing::error!(operation.id = %id, step = step.name(), error = %error, cause = ?error.cause, "a step is tried again");
+                        tracing::error!(operation.id = %id, step = at.name(), error = %error, cause = ?error.cause, "a step is tried again");
                         tokio::time::sleep(RETRY).await;
                     }
                 }
             }
-            self.die_here(step, Moment::Succeeded)?;
-            self.tell(Event::App(ctx.plan.app));
+            self.die_here(at, Moment::Succeeded)?;
+            self.tell_apps(&ctx.plan);
         }
         Ok(())
     }
 
     /// Waits for the lock that a step needs, and says behind whom.
-    async fn wait_turn(&self, ctx: &Context, step: Step, places: &mut Places) {
-        let place = if step.builds() {
-            &mut places.deploy
+    async fn wait_turn(&self, ctx: &Context, at: StepAt, places: &mut Places) {
+        let needed = if at.step.builds() {
+            &places.deploy
         } else {
-            if places.release.is_none() {
-                places.release = Some(self.inner.locks.enqueue(Lock::Release(ctx.plan.app), ctx.operation));
+            if places.release.is_empty() {
+                places.release = self.release_places(ctx.operation, &ctx.plan);
             }
-            &mut places.release
+            &places.release
         };
-        let Some(place) = place else { return };
-        if let Some(before) = place.behind() {
-            let who = self.store().read(|c| {
-                let operation = c.operation(before)?;
-                Ok((operation.kind, c.account_by_id(operation.account)?.email))
-            });
-            if let Ok((kind, email)) = who {
-                ctx.line(&format!("-----> Waiting behind a {kind} by {email} (shipway ops {before})"));
+        for place in needed {
+            if let Some(before) = place.behind() {
+                let who = self.store().read(|c| {
+                    let operation = c.operation(before)?;
+                    Ok((operation.kind, c.account_by_id(operation.account)?.email))
+                });
+                if let Ok((kind, email)) = who {
+                    ctx.line(&format!("-----> Waiting behind a {kind} by {email} (shipway ops {before})"));
+                }
             }
+            place.first().await;
         }
-        place.first().await;
     }
 
     fn is_cancelled(&self, ctx: &Context) -> bool {
         ctx.cancel.is_cancelled() || self.store().read(|c| c.operation(ctx.operation)).is_ok_and(|o| o.cancel)
     }
 
-    async fn write_step(&self, ctx: &Context, step: Step, event: StepEvent, effect: Effect) -> Result<()> {
+    async fn write_step(&self, ctx: &Context, at: StepAt, event: StepEvent, effect: Effect) -> Result<()> {
         let (id, now) = (ctx.operation, self.now());
         self.store()
             .write(move |c| {
                 effect(c)?;
                 c.set_operation_status(id, OperationStatus::Running, None, now)?;
-                c.journal(id, step.name(), event, None, now)
+                c.journal(id, &at.name(), event, None, now)
             })
             .await?;
         Ok(())
     }
 
     /// Undoes what was begun, last first, and ends the operation as failed.
-    async fn unwind(&self, ctx: &Context, error: &str) -> shipway_store::Result<()> {
+    async fn unwind(&self, ctx: &Context, at: StepAt, error: &str) -> shipway_store::Result<()> {
         let (id, now) = (ctx.operation, self.now());
+        let journal = self.journal(id);
+        let error = &match self.store().read(|c| c.operation(id))?.error {
+            // A former server began to undo it, and knew why.
+            Some(known) => known,
+            None => self.reason(ctx, at, error, &journal)?,
+        };
         let text = error.to_string();
         self.store().write(move |c| c.set_operation_status(id, OperationStatus::Unwinding, Some(&text), now)).await?;
-        let journal = self.journal(id);
-        for step in ctx.plan.steps().into_iter().rev().filter(|s| s.before_switch()) {
-            match journal.get(step.name()).map(|r| r.event) {
+        for at in ctx.plan.steps().into_iter().rev().filter(|at| at.step.before_switch()) {
+            match journal.get(&at.name()).map(|r| r.event) {
                 None | Some(StepEvent::Undone) => continue,
                 Some(_) => {}
             }
             loop {
-                let undone = match self.undo_step(ctx, step, error).await {
+                let undone = match self.undo_step(ctx, at, error).await {
                     Ok(effect) => {
-                        match self.fault(step, Moment::TakenBack) {
+                        match self.fault(at, Moment::TakenBack) {
                             Some(Fault::Repeat) => continue,
                             Some(Fault::Die) => return Ok(()),
                             _ => {}
@@ -306,7 +326,7 @@ impl Platform {
                         let why = serde_json::json!({ "error": error });
                         let written = self.store().write(move |c| {
                             effect(c)?;
-                            c.journal(id, step.name(), StepEvent::Undone, Some(&why), now)
+                            c.journal(id, &at.name(), StepEvent::Undone, Some(&why), now)
                         });
                         written.await.map_err(Error::from)
                     }
@@ -315,12 +335,12 @@ impl Platform {
                 match undone {
                     Ok(()) => break,
                     Err(e) => {
-                        tracing::error!(operation.id = %id, step = step.name(), error = %e, cause = ?e.cause, "an undo is tried again");
+                        tracing::error!(operation.id = %id, step = at.name(), error = %e, cause = ?e.cause, "an undo is tried again");
                         tokio::time::sleep(RETRY).await;
                     }
                 }
             }
-            if self.die_here(step, Moment::Undone).is_err() {
+            if self.die_here(at, Moment::Undone).is_err() {
                 return Ok(());
             }
         }
@@ -328,20 +348,59 @@ impl Platform {
             ctx.line(&format!(" !     {line}"));
         }
         let caller = ctx.plan.caller();
-        let app = self.store().read(|c| c.app(&shipway_domain::NameOrId::Id(ctx.plan.app.0)))?;
-        let entry = self.entry(
-            &caller,
-            app.as_ref(),
-            &format!("{}-failed", ctx.plan.kind()),
-            serde_json::json!({ "operation": id, "error": error }),
-        );
+        let mut entries = Vec::new();
+        for part in &ctx.plan.parts {
+            let app = self.store().read(|c| c.app(&shipway_domain::NameOrId::Id(part.app.0)))?;
+            let detail = serde_json::json!({ "operation": id, "error": error });
+            entries.push(self.entry(&caller, app.as_ref(), &format!("{}-failed", ctx.plan.kind()), detail));
+        }
         let now = self.now();
         self.store()
             .write(move |c| {
-                c.record(&entry)?;
+                for entry in &entries {
+                    c.record(entry)?;
+                }
                 c.set_operation_status(id, OperationStatus::Failed, None, now)
             })
             .await
+    }
+
+    /// Why an operation failed: at which of several apps, and which release phases had run, because nothing undoes them.
+    fn reason(
+        &self,
+        ctx: &Context,
+        at: StepAt,
+        error: &str,
+        journal: &HashMap<String, JournalRow>,
+    ) -> shipway_store::Result<String> {
+        let mut text = error.to_string();
+        let mut had_run = Vec::new();
+        for phase in ctx.plan.steps().into_iter().filter(|at| at.step == Step::ReleasePhase) {
+            let part = phase.app.and_then(|app| ctx.plan.part(app)).or(ctx.plan.parts.first());
+            let Some((part, release)) = part.and_then(|p| Some((p, p.release.as_ref()?))) else { continue };
+            let ended_well = journal.get(&phase.name()).is_some_and(|r| r.event == StepEvent::Succeeded);
+            if ended_well && self.store().read(|c| c.release(release.release))?.is_some_and(|r| r.has_output) {
+                had_run.extend(self.name_of(part.app));
+            }
+        }
+        if let Some(name) = at.app.and_then(|app| self.name_of(app)) {
+            text = format!("{name}: {text}");
+        }
+        match had_run.as_slice() {
+            [] => {}
+            [one] => {
+                text.push_str(&format!(" The release phase of {one} had run: its database may be ahead of its code."))
+            }
+            more => text.push_str(&format!(
+                " The release phases of {} had run: their databases may be ahead of their code.",
+                more.join(", ")
+            )),
+        }
+        Ok(text)
+    }
+
+    fn name_of(&self, app: AppId) -> Option<String> {
+        self.store().read(|c| c.app(&shipway_domain::NameOrId::Id(app.0))).ok().flatten().map(|a| a.name.to_string())
     }
 
     /// The last journal row of each step.
@@ -351,17 +410,17 @@ impl Platform {
     }
 
     /// What a test does to this step now. One that dies takes all tasks of the platform with it.
-    fn fault(&self, step: Step, moment: Moment) -> Option<Fault> {
+    fn fault(&self, at: StepAt, moment: Moment) -> Option<Fault> {
         let faults = self.inner.parts.faults.as_ref()?;
-        let fault = faults(step.name(), moment);
+        let fault = faults(&at.name(), moment);
         if fault == Some(Fault::Die) {
             self.inner.stop.cancel();
         }
         fault
     }
 
-    fn die_here(&self, step: Step, moment: Moment) -> Result<(), Ended> {
-        match self.fault(step, moment) {
+    fn die_here(&self, at: StepAt, moment: Moment) -> Result<(), Ended> {
+        match self.fault(at, moment) {
             Some(Fault::Die) => Err(Ended::Dead),
             _ => Ok(()),
         }
@@ -375,7 +434,8 @@ impl Platform {
             match operation.status {
                 OperationStatus::Succeeded => {
                     let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
-                    let release = plan.release.map(|r| self.store().read(|c| c.release(r.release))).transpose()?;
+                    let release = plan.parts.into_iter().find_map(|p| p.release);
+                    let release = release.map(|r| self.store().read(|c| c.release(r.release))).transpose()?;
                     return Ok(Outcome::Live { release: release.flatten() });
                 }
                 OperationStatus::Failed => {
@@ -395,22 +455,19 @@ impl Platform {
             return Ok(all);
         }
         let visible: Vec<_> = self.apps(caller, false)?.into_iter().map(|a| a.id).collect();
-        let visible = |o: &Operation| o.app.is_some_and(|id| app.is_some() || visible.contains(&id));
+        let visible = |o: &Operation| app.is_some() || o.apps.iter().any(|id| visible.contains(id));
         Ok(all.into_iter().filter(visible).collect())
     }
 
-    /// One operation that the caller may see.
+    /// One operation that the caller may see: by any of its apps.
     pub fn operation(&self, caller: &Caller, id: OperationId) -> Result<Operation> {
         let operation = self.store().read(|c| c.operation(id))?;
-        match operation.app {
-            Some(app) => match self.app(caller, &shipway_domain::NameOrId::Id(app.0)) {
-                Ok(_) => Ok(operation),
-                // The app is gone; administrators still see how it ended.
-                Err(_) if caller.actor.admin => Ok(operation),
-                Err(_) => Err(Error::missing("operation")),
-            },
-            None => Ok(operation),
+        let seen = |app: &AppId| self.app(caller, &shipway_domain::NameOrId::Id(app.0)).is_ok();
+        // Administrators still see how one ended whose app is gone.
+        if caller.actor.admin || operation.apps.iter().any(seen) {
+            return Ok(operation);
         }
+        Err(Error::missing("operation"))
     }
 
     /// An operation's steps in order, with what the journal says of each.
@@ -418,13 +475,20 @@ impl Platform {
         let (operation, rows) = self.store().read(|c| Ok((c.operation(id)?, c.journal_of(id)?)))?;
         let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
         let over = operation.status.is_final() || operation.status == OperationStatus::Unwinding;
-        let view = |step: Step| {
-            let mine: Vec<&JournalRow> = rows.iter().filter(|r| r.step == step.name()).collect();
+        let view = |at: StepAt| {
+            let name = at.name();
+            let mine: Vec<&JournalRow> = rows.iter().filter(|r| r.step == name).collect();
             let last = mine.last();
             let begun = mine.iter().rev().find(|r| r.event == StepEvent::Started);
             let unfinished = !mine.iter().any(|r| r.event == StepEvent::Succeeded);
             StepView {
-                name: step.name(),
+                title: match at.app {
+                    None => name.clone(),
+                    Some(app) => {
+                        format!("{} {}", at.step.name(), self.name_of(app).unwrap_or_else(|| app.to_string()))
+                    }
+                },
+                name,
                 state: match last.map(|r| r.event) {
                     None => "waiting",
                     Some(StepEvent::Started) if over => "failed",
@@ -450,9 +514,9 @@ impl Platform {
     /// Asks an operation to stop before its switch. Errors: it is over, or has switched.
     pub async fn cancel(&self, caller: &Caller, id: OperationId) -> Result<()> {
         let operation = self.operation(caller, id)?;
-        if let Some(app) = operation.app {
-            let app = self.app(caller, &shipway_domain::NameOrId::Id(app.0))?;
-            let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
+        let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
+        for part in &plan.parts {
+            let app = self.app(caller, &shipway_domain::NameOrId::Id(part.app.0))?;
             self.admit(caller, plan.trigger, &app).await?;
         }
         let switched = self.journal(id).get("switch").is_some_and(|r| r.event == StepEvent::Succeeded);
@@ -472,7 +536,7 @@ impl Platform {
 /// Why the steps of an operation came to an end before the last.
 enum Ended {
     /// A step before the switch failed.
-    Failed { step: Step, error: Error },
+    Failed { at: StepAt, error: Error },
     /// A test stopped the platform here.
     Dead,
 }

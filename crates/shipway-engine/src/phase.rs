@@ -4,6 +4,7 @@
 use crate::change::cancelled;
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
+use crate::plan::Part;
 use crate::ports::Lines;
 use crate::{Platform, Result};
 use shipway_domain::lifecycle::DynoState;
@@ -63,9 +64,15 @@ impl Platform {
             created_at: now,
             updated_at: now,
         };
-        let row = dyno.clone();
-        self.store().write(move |c| c.put_dyno(&row)).await?;
+        // There before anybody is told that the release has output to read.
         let own = self.output(phase.output).map_err(Error::platform)?;
+        let (row, output_of) = (dyno.clone(), (phase.output == phase.release.0).then_some(phase.release));
+        self.store()
+            .write(move |c| {
+                c.put_dyno(&row)?;
+                output_of.map_or(Ok(()), |release| c.set_release_output(release))
+            })
+            .await?;
         let name = dyno.name();
         self.log_dyno(dyno.app, &name, &format!("Starting process with command `{}`", phase.command));
         let result = async {
@@ -123,20 +130,19 @@ impl Platform {
         Ok(self.store().write(move |c| c.delete_dyno(dyno)).await?)
     }
 
-    pub(crate) async fn step_release_phase(&self, ctx: &Context) -> Result<Effect> {
-        let plan = ctx.release()?;
-        let Some(slug) = self.slug_of(ctx)? else { return Ok(nothing()) };
+    pub(crate) async fn step_release_phase(&self, ctx: &Context, part: &Part) -> Result<Effect> {
+        let plan = part.release()?;
+        let Some(slug) = self.slug_of(part)? else { return Ok(nothing()) };
         self.inner.parts.builder.ensure(&slug.manifest).await?;
         let types = self.process_types(&slug.manifest);
         let Some((process_type, command)) = types.into_iter().find(|(t, _)| t.is_release()) else {
             return Ok(nothing());
         };
         let release = plan.release;
-        self.store().write(move |c| c.set_release_output(release)).await?;
         ctx.line("-----> Running release command...");
         let phase = Phase {
             dyno: plan.phase_dyno,
-            app: ctx.plan.app,
+            app: part.app,
             release,
             process_type,
             command: command.clone(),
@@ -150,6 +156,11 @@ impl Platform {
                 end.status
             )));
         }
+        Ok(nothing())
+    }
+    /// Ends a release phase that runs. What it did to a database is not undone.
+    pub(crate) async fn undo_release_phase(&self, part: &Part) -> Result<Effect> {
+        self.forget_phase(part.release()?.phase_dyno).await?;
         Ok(nothing())
     }
 }

@@ -1,5 +1,10 @@
 //! Plans of operations and the names of their steps. Both are storage formats: add, don't rename.
+//!
+//! A plan has one *part* per app. Nearly every operation has one; a promotion of a product has several, which switch
+//! together.
 
+use crate::Result;
+use crate::error::Error;
 use crate::ports::Caller;
 use serde::{Deserialize, Serialize};
 use shipway_domain::admission::{Actor, Trigger};
@@ -7,15 +12,26 @@ use shipway_domain::{AppId, BuildId, CommitId, DynoId, ProcessType, ReleaseId, S
 
 /// What an operation is going to do; ids are chosen here, so that every step can run twice.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct Plan {
-    /// Whose.
-    pub app: AppId,
     /// Who asked: admission is asked again before the switch.
     pub actor: Actor,
     /// By which road.
     pub via: String,
     /// What for.
     pub trigger: Trigger,
+    /// What happens to each app, sorted by app: at least one.
+    pub parts: Vec<Part>,
+}
+
+/// What happens to one app.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Part {
+    /// Which.
+    pub app: AppId,
+    /// A commit of another app's repository that its code is made from.
+    #[serde(default)]
+    pub carry: Option<CarryPlan>,
     /// A build, where there is one.
     pub build: Option<BuildPlan>,
     /// A release, where there is one.
@@ -24,6 +40,35 @@ pub struct Plan {
     pub restart: Option<RestartPlan>,
     /// The end of the app.
     pub destroy: bool,
+}
+
+/// A plan as it is stored: with its parts, or, from before there were several, with the one part's fields beside the
+/// others.
+#[derive(Deserialize)]
+struct Stored {
+    actor: Actor,
+    via: String,
+    trigger: Trigger,
+    #[serde(default)]
+    parts: Vec<Part>,
+    #[serde(flatten)]
+    only: Option<Part>,
+}
+
+impl From<Stored> for Plan {
+    fn from(s: Stored) -> Self {
+        let parts = if s.parts.is_empty() { s.only.into_iter().collect() } else { s.parts };
+        Self { actor: s.actor, via: s.via, trigger: s.trigger, parts }
+    }
+}
+
+/// A commit on its way from one app's repository to another's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CarryPlan {
+    /// Whose repository has it.
+    pub from: AppId,
+    /// Which.
+    pub commit: CommitId,
 }
 
 /// The build of a plan.
@@ -64,6 +109,13 @@ pub enum Code {
     Current,
     /// This one.
     Slug(SlugId),
+    /// Another app's, byte for byte: `slug` is written down as this app's from `of`.
+    Promoted {
+        /// The other app's.
+        of: SlugId,
+        /// This app's.
+        slug: SlugId,
+    },
 }
 
 /// The restart of a plan.
@@ -75,9 +127,11 @@ pub struct RestartPlan {
     pub dyno: Option<String>,
 }
 
-/// A named step. The names are a storage format.
+/// A kind of step. The names are a storage format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
+    /// Bring the commit from another app's repository, and keep it from collection.
+    Carry,
     /// Keep the commit from collection.
     Pin,
     /// Make the artifact.
@@ -108,6 +162,7 @@ impl Step {
     /// The name in the journal.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Carry => "carry",
             Self::Pin => "pin",
             Self::Build => "build",
             Self::Release => "release",
@@ -125,10 +180,7 @@ impl Step {
 
     /// Whether the operation can still be undone when this step fails.
     pub fn before_switch(self) -> bool {
-        matches!(
-            self,
-            Self::Pin | Self::Build | Self::Release | Self::ReleasePhase | Self::Start | Self::Healthy | Self::Switch
-        )
+        !matches!(self, Self::Route | Self::Settle | Self::Close | Self::StopAll | Self::Erase)
     }
 
     /// Whether it is part of making the artifact, which holds only the lock of deploys.
@@ -137,15 +189,50 @@ impl Step {
     }
 }
 
-impl Plan {
-    /// The steps in order.
-    pub fn steps(&self) -> Vec<Step> {
+/// A step of a plan: of one app where the plan has several and each has its own, else of the whole operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StepAt {
+    /// What is done.
+    pub step: Step,
+    /// To which app.
+    pub app: Option<AppId>,
+}
+
+impl StepAt {
+    /// The name in the journal: `start`, or `start:<app>` where there are several apps.
+    pub fn name(&self) -> String {
+        match self.app {
+            None => self.step.name().into(),
+            Some(app) => format!("{}:{app}", self.step.name()),
+        }
+    }
+}
+
+impl Part {
+    /// Nothing happens to this app yet.
+    pub fn new(app: AppId) -> Self {
+        Self { app, carry: None, build: None, release: None, restart: None, destroy: false }
+    }
+
+    pub(crate) fn build(&self) -> Result<&BuildPlan> {
+        self.build.as_ref().ok_or_else(|| Error::platform("a step without its build"))
+    }
+
+    pub(crate) fn release(&self) -> Result<&ReleasePlan> {
+        self.release.as_ref().ok_or_else(|| Error::platform("a step without its release"))
+    }
+
+    /// The steps of an operation on this app alone.
+    fn steps(&self) -> Vec<Step> {
         if self.destroy {
             return vec![Step::Close, Step::Route, Step::StopAll, Step::Erase];
         }
         let mut steps = Vec::new();
         if self.build.is_some() {
             steps.extend([Step::Pin, Step::Build]);
+        }
+        if self.carry.is_some() {
+            steps.push(Step::Carry);
         }
         match &self.release {
             Some(r) if r.phase_last => {
@@ -160,20 +247,62 @@ impl Plan {
         }
         steps
     }
+}
 
-    /// What it is, for lists: `deploy`, `release`, `restart`, `destroy`.
+impl Plan {
+    /// The steps in order.
+    ///
+    /// With several apps all are prepared first, app by app and step by step, the release phases last, because they
+    /// cannot be undone; then all switch at once.
+    pub fn steps(&self) -> Vec<StepAt> {
+        if let [only] = self.parts.as_slice() {
+            return only.steps().into_iter().map(|step| StepAt { step, app: None }).collect();
+        }
+        let mut steps = Vec::new();
+        let mut each = |step: Step, wanted: fn(&Part) -> bool| {
+            let of = self.parts.iter().filter(|p| wanted(p));
+            steps.extend(of.map(|p| StepAt { step, app: Some(p.app) }));
+        };
+        each(Step::Carry, |p| p.carry.is_some());
+        each(Step::Release, |p| p.release.is_some());
+        each(Step::Start, |_| true);
+        each(Step::Healthy, |_| true);
+        each(Step::ReleasePhase, |p| p.release.is_some());
+        steps.extend([Step::Switch, Step::Route].map(|step| StepAt { step, app: None }));
+        let settled = self.parts.iter().filter(|p| p.release.is_some());
+        steps.extend(settled.map(|p| StepAt { step: Step::Settle, app: Some(p.app) }));
+        steps
+    }
+
+    /// The apps whose locks it holds, sorted.
+    pub fn apps(&self) -> Vec<AppId> {
+        self.parts.iter().map(|p| p.app).collect()
+    }
+
+    /// The part of one app.
+    pub fn part(&self, app: AppId) -> Option<&Part> {
+        self.parts.iter().find(|p| p.app == app)
+    }
+
+    /// What it is, for lists: `deploy`, `release`, `promotion`, `restart`, `destroy`.
     pub fn kind(&self) -> &'static str {
-        match (&self.build, &self.release, self.destroy) {
-            (_, _, true) => "destroy",
-            (Some(_), _, _) => "deploy",
-            (None, Some(_), _) => "release",
-            (None, None, _) => "restart",
+        let any = |wanted: fn(&Part) -> bool| self.parts.iter().any(wanted);
+        if any(|p| p.destroy) {
+            "destroy"
+        } else if any(|p| p.build.is_some()) {
+            "deploy"
+        } else if self.trigger == Trigger::Promotion {
+            "promotion"
+        } else if any(|p| p.release.is_some()) {
+            "release"
+        } else {
+            "restart"
         }
     }
 
-    /// Whose transcript it writes: the build's, else the release's.
+    /// The build whose transcript it writes.
     pub(crate) fn transcript(&self) -> Option<uuid::Uuid> {
-        self.build.as_ref().map(|b| b.build.0)
+        self.parts.iter().find_map(|p| p.build.as_ref()).map(|b| b.build.0)
     }
 
     pub(crate) fn caller(&self) -> Caller {
@@ -184,5 +313,55 @@ impl Plan {
             _ => "platform",
         };
         Caller { actor: self.actor.clone(), via }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A restart as it was stored before plans had parts.
+    const OLD: &str = r#"{
+        "app": "00000000-0000-0000-0000-000000000001",
+        "actor": { "account": "00000000-0000-0000-0000-000000000002", "email": "dev@example.org", "admin": false,
+                   "scope": "global" },
+        "via": "api", "trigger": "restart", "build": null, "release": null,
+        "restart": { "process_type": "web", "dyno": null }, "destroy": false
+    }"#;
+
+    fn names(plan: &Plan) -> String {
+        plan.steps().iter().map(StepAt::name).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn plans_from_before_there_were_parts_are_read() {
+        let plan: Plan = serde_json::from_str(OLD).unwrap();
+        assert_eq!((plan.kind(), plan.apps()), ("restart", vec![AppId(uuid::Uuid::from_u128(1))]));
+        assert_eq!(names(&plan), "start healthy switch route");
+        let again: Plan = serde_json::from_value(serde_json::to_value(&plan).unwrap()).unwrap();
+        assert_eq!(names(&again), names(&plan));
+        assert!(again.parts[0].restart.is_some());
+    }
+
+    #[test]
+    fn several_apps_are_prepared_then_switch_at_once() {
+        let one: Plan = serde_json::from_str(OLD).unwrap();
+        let release = ReleasePlan {
+            release: ReleaseId(uuid::Uuid::nil()),
+            phase_dyno: DynoId(uuid::Uuid::nil()),
+            description: "Promote".into(),
+            code: Code::Current,
+            config_of: None,
+            phase_last: false,
+        };
+        let part = |n| Part { release: Some(release.clone()), ..Part::new(AppId(uuid::Uuid::from_u128(n))) };
+        let plan = Plan { trigger: Trigger::Promotion, parts: vec![part(1), part(2)], ..one };
+        let steps: Vec<String> =
+            plan.steps().iter().map(|s| s.name().replace("00000000-0000-0000-0000-00000000000", "")).collect();
+        assert_eq!(
+            steps.join(" "),
+            "release:1 release:2 start:1 start:2 healthy:1 healthy:2 release-phase:1 release-phase:2 switch route settle:1 settle:2"
+        );
+        assert_eq!(plan.kind(), "promotion");
     }
 }

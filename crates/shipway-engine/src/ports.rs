@@ -55,6 +55,9 @@ pub trait Repositories: Send + Sync {
     async fn pin(&self, app: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError>;
     /// Ends [`Self::pin`]; a second time does nothing.
     async fn unpin(&self, app: AppId, operation: OperationId) -> Result<(), PortError>;
+    /// Brings a commit with all that it is made of from one app's repository into another's, and keeps it there as
+    /// [`Self::pin`] does; a second time does nothing.
+    async fn carry(&self, from: AppId, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError>;
     /// Points main and master at the commit that runs.
     async fn set_branch(&self, app: AppId, commit: &CommitId) -> Result<(), PortError>;
     /// Keeps a release's commit at `refs/shipway/releases/v<version>`.

@@ -2,7 +2,7 @@
 
 use crate::change::pending_release;
 use crate::error::Error;
-use crate::plan::{Code, Plan, ReleasePlan};
+use crate::plan::{Code, Part, ReleasePlan};
 use crate::ports::Caller;
 use crate::{Platform, Result};
 use shipway_domain::admission::Trigger;
@@ -110,7 +110,7 @@ impl Platform {
         let row = pending_release(id, app.id, caller.actor.account, &release.description, None, self.now());
         let (config_of, app_id) = (release.config_of, app.id);
         let description = release.description.clone();
-        let plan = Plan { release: Some(release), ..self.plan(caller, app, trigger) };
+        let plan = self.plan(caller, trigger, Part { release: Some(release), ..Part::new(app.id) });
         let operation = self
             .submit(plan, move |c| {
                 let config = match config_of {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use shipway_git::Repo;
+use shipway_git::{Git, GitConfig, Repo};
 use std::process::Stdio;
 use std::time::Duration;
 use support::*;
@@ -90,6 +90,37 @@ async fn clones_and_fetches() {
     server.repo.set_branch(&first).await.unwrap();
     other.ok(&["fetch", "-q", "origin"]).await;
     assert_eq!(other.ok(&["rev-parse", "staging/main"]).await.trim(), first.as_str(), "a rollback shows in a fetch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_carried_to_another_repository_whole() {
+    let server = Server::start().await;
+    let work = server.clone_dir("work");
+    let first = work.init().await.commit("Procfile", "web: ./run").await;
+    let second = work.commit("Procfile", "web: ./run 2").await;
+    work.ok(&["push", "heroku", "main"]).await;
+    let git = Git::new(GitConfig::new(hook_program(), server.directory.path().join("run")));
+
+    // On top of what is there, and an older one than that: each is there whole.
+    for (name, order) in [("up.git", [&first, &second]), ("down.git", [&second, &first])] {
+        let target = Repo::create(&git, &server.directory.path().join(name)).await.unwrap();
+        for (version, commit) in (1..).zip(order) {
+            target.carry_from(&server.repo, commit).await.unwrap();
+            target.keep_release(version, commit).await.unwrap();
+            target.carry_from(&server.repo, commit).await.unwrap();
+            target.set_branch(commit).await.unwrap();
+            let clone = server.clone_dir(&format!("{name}-{version}"));
+            let (from, to) = (target.path().to_str().unwrap(), clone.path.to_str().unwrap());
+            clone.ok(&["-c", "protocol.file.allow=always", "clone", "--quiet", from, to]).await;
+            let commits = if commit == &first { "1" } else { "2" };
+            assert_eq!(clone.ok(&["rev-list", "--count", "HEAD"]).await.trim(), commits, "{name} {version}");
+        }
+    }
+
+    let target = Repo::create(&git, &server.directory.path().join("empty.git")).await.unwrap();
+    let nowhere = shipway_domain::CommitId::parse(&"ab".repeat(20)).unwrap();
+    let refused = target.carry_from(&server.repo, &nowhere).await.unwrap_err().to_string();
+    assert!(refused.starts_with("git pack-objects failed: ") && refused.contains(nowhere.as_str()), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

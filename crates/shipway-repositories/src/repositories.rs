@@ -69,6 +69,12 @@ impl Repositories for GitRepositories {
         self.repo(app).unpin(operation).await.map_err(|e| PortError::new("letting go of the commit", e))
     }
 
+    async fn carry(&self, from: AppId, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
+        let (source, target) = (self.repo(from), self.repo(to));
+        target.carry_from(&source, commit).await.map_err(|e| PortError::new("bringing the commit", e))?;
+        self.pin(to, operation, commit).await
+    }
+
     async fn set_branch(&self, app: AppId, commit: &CommitId) -> Result<(), PortError> {
         self.repo(app).set_branch(commit).await.map_err(|e| PortError::new("moving the branch", e))
     }

@@ -107,6 +107,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/pipelines.sql"),
     include_str!("schema/addons.sql"),
     include_str!("schema/review_apps.sql"),
+    include_str!("schema/operation_apps.sql"),
 ];
 
 type Job = Box<dyn FnOnce(&Conn<'_>) -> Box<dyn FnOnce(bool) + Send> + Send>;

@@ -1,6 +1,6 @@
 //! Operations and their journal.
 
-use crate::{Conn, Result, StoreError, json, micros, optional, parsed, time, to_json, word};
+use crate::{Conn, Result, StoreError, json, micros, parsed, time, to_json, word};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 use shipway_domain::lifecycle::OperationStatus;
@@ -11,8 +11,8 @@ use shipway_domain::{AccountId, AppId, OperationId};
 pub struct Operation {
     /// Its id.
     pub id: OperationId,
-    /// The app whose lock it holds or waits for.
-    pub app: Option<AppId>,
+    /// The apps whose locks it holds or waits for, sorted.
+    pub apps: Vec<AppId>,
     /// `deploy`, `release`, `restart`, `destroy`.
     pub kind: String,
     /// The plan; its shape is the engine's, and a storage format.
@@ -81,10 +81,13 @@ impl StepEvent {
     }
 }
 
+const OPERATION: &str = "SELECT operations.*, (SELECT json_group_array(app_id) FROM (SELECT app_id FROM operation_apps
+     WHERE operation_id = operations.id ORDER BY app_id)) AS apps FROM operations";
+
 fn operation(row: &Row<'_>) -> rusqlite::Result<Operation> {
     Ok(Operation {
         id: parsed(row, "id")?,
-        app: optional(row, "app_id")?,
+        apps: json(row, "apps")?,
         kind: row.get("kind")?,
         plan: json(row, "plan")?,
         status: word(row, "status", OperationStatus::from_text)?,
@@ -99,15 +102,28 @@ fn operation(row: &Row<'_>) -> rusqlite::Result<Operation> {
 impl Conn<'_> {
     /// Adds an operation.
     pub fn insert_operation(&self, o: &Operation) -> Result<()> {
+        let id = o.id.to_string();
         self.sql
             .prepare_cached(
-                "INSERT INTO operations (id, app_id, kind, plan, status, account_id, error, cancel, created_at, updated_at)
-                 VALUES (?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO operations (id, kind, plan, status, account_id, error, cancel, created_at, updated_at)
+                 VALUES (?,?,?,?,?,?,?,?,?)",
             )?
             .execute(params![
-                o.id.to_string(), o.app.map(|a| a.to_string()), o.kind, to_json(&o.plan)?, o.status.as_str(),
-                o.account.to_string(), o.error, o.cancel, micros(o.created_at), micros(o.updated_at)
+                id,
+                o.kind,
+                to_json(&o.plan)?,
+                o.status.as_str(),
+                o.account.to_string(),
+                o.error,
+                o.cancel,
+                micros(o.created_at),
+                micros(o.updated_at)
             ])?;
+        for app in &o.apps {
+            self.sql
+                .prepare_cached("INSERT INTO operation_apps (operation_id, app_id) VALUES (?,?)")?
+                .execute([&id, &app.to_string()])?;
+        }
         Ok(())
     }
 
@@ -135,23 +151,24 @@ impl Conn<'_> {
 
     /// An operation by id. Errors: `Missing`.
     pub fn operation(&self, id: OperationId) -> Result<Operation> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM operations WHERE id = ?")?;
+        let mut q = self.sql.prepare_cached(&format!("{OPERATION} WHERE id = ?"))?;
         q.query_row([id.to_string()], operation).optional()?.ok_or(StoreError::Missing("operation"))
     }
 
     /// Operations that are not over, in the order in which they were asked for.
     pub fn open_operations(&self) -> Result<Vec<Operation>> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT * FROM operations WHERE status NOT IN ('succeeded', 'failed') ORDER BY created_at, rowid",
-        )?;
+        let mut q = self.sql.prepare_cached(&format!(
+            "{OPERATION} WHERE status NOT IN ('succeeded', 'failed') ORDER BY created_at, rowid"
+        ))?;
         Ok(q.query_map([], operation)?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// The newest operations, of one app or of all.
     pub fn operations(&self, app: Option<AppId>, limit: u32) -> Result<Vec<Operation>> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT * FROM operations WHERE ?1 IS NULL OR app_id = ?1 ORDER BY created_at DESC, rowid DESC LIMIT ?2",
-        )?;
+        let mut q = self.sql.prepare_cached(&format!(
+            "{OPERATION} WHERE ?1 IS NULL OR id IN (SELECT operation_id FROM operation_apps WHERE app_id = ?1)
+             ORDER BY created_at DESC, rowid DESC LIMIT ?2"
+        ))?;
         Ok(q.query_map(params![app.map(|a| a.to_string()), limit], operation)?.collect::<rusqlite::Result<_>>()?)
     }
 

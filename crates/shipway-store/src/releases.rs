@@ -134,6 +134,14 @@ impl Conn<'_> {
         Ok(q.query_row([app.to_string(), inputs.to_string()], slug).optional()?)
     }
 
+    /// The newest slug of an app with this digest.
+    pub fn slug_by_digest(&self, app: AppId, digest: &Digest) -> Result<Option<Slug>> {
+        let mut q = self
+            .sql
+            .prepare_cached("SELECT * FROM slugs WHERE app_id = ? AND digest = ? ORDER BY created_at DESC LIMIT 1")?;
+        Ok(q.query_row([app.to_string(), digest.to_string()], slug).optional()?)
+    }
+
     /// The newest slug of an app, whatever came of it: what an unpinned app's versions are kept from.
     pub fn latest_slug(&self, app: AppId) -> Result<Option<Slug>> {
         let mut q = self.sql.prepare_cached("SELECT * FROM slugs WHERE app_id = ? ORDER BY created_at DESC LIMIT 1")?;

@@ -60,6 +60,9 @@ impl Repositories for ProcfileRepositories {
         self.pins.lock().unwrap().remove(&operation);
         Ok(())
     }
+    async fn carry(&self, _: AppId, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
+        self.pin(to, operation, commit).await
+    }
     async fn set_branch(&self, app: AppId, commit: &CommitId) -> Result<(), PortError> {
         self.branches.lock().unwrap().insert(app, commit.clone());
         Ok(())

@@ -29,7 +29,7 @@ impl Facts {
             let release = app.current_release.map(|id| c.release(id)).transpose()?.flatten();
             Ok((release, c.dynos(app.id)?, c.open_operations()?))
         })?;
-        let under_way = open.into_iter().find(|operation| operation.app == Some(app.id));
+        let under_way = open.into_iter().find(|operation| operation.apps.contains(&app.id));
         Ok(Self { app, release, dynos, under_way, wants_web })
     }
 
@@ -179,7 +179,7 @@ pub(super) fn build_of(platform: &Platform, app: AppId, release: &Release) -> Re
 /// The build that is part of an operation.
 pub(super) fn build_of_operation(platform: &Platform, operation: &Operation) -> Option<Build> {
     let plan: shipway_engine::Plan = serde_json::from_value(operation.plan.clone()).ok()?;
-    let build = plan.build?.build;
+    let build = plan.parts.into_iter().find_map(|part| part.build)?.build;
     platform.store().read(|c| c.build(build)).ok().flatten()
 }
 

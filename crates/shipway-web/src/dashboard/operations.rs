@@ -20,13 +20,13 @@ fn row(viewer: &Viewer, operation: &Operation) -> OperationRow {
     let platform = viewer.platform();
     let steps = platform.steps(operation.id).unwrap_or_default();
     let waits = own::waits_for(platform, operation).map(|before| format!("behind {before}"));
-    let app = operation.app.and_then(|id| platform.store().read(|c| c.app_by_id(id)).ok());
+    let apps = operation.apps.iter().filter_map(|id| platform.store().read(|c| c.app_by_id(*id)).ok());
     let over = operation.status.is_final();
     let took = operation.updated_at.duration_since(operation.created_at).as_millis();
     OperationRow {
         id: operation.id.to_string(),
         title: words::title(operation),
-        apps: app.into_iter().map(|app| app.name.to_string()).collect(),
+        apps: apps.map(|app| app.name.to_string()).collect(),
         status: operation.status.into(),
         at_step: waits.or_else(|| words::at_work(&steps)),
         by: email(platform, operation.account),
@@ -74,8 +74,8 @@ fn can_be_undone(viewer: &Viewer, operation: &Operation) -> bool {
 }
 
 fn facts(viewer: &Viewer, operation: &Operation) -> Result<Option<Facts>> {
-    let app = operation.app.map(|id| viewer.platform().app(&viewer.caller, &NameOrId::Id(id.0)));
-    app.and_then(Result::ok).map(|app| Facts::of(viewer.platform(), app)).transpose()
+    let mut apps = operation.apps.iter().map(|id| viewer.platform().app(&viewer.caller, &NameOrId::Id(id.0)));
+    apps.find_map(Result::ok).map(|app| Facts::of(viewer.platform(), app)).transpose()
 }
 
 fn may_cancel(viewer: &Viewer, operation: &Operation, facts: Option<&Facts>) -> bool {

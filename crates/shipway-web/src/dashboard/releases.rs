@@ -9,7 +9,7 @@ use crate::{ApiError, Result};
 use shipway_dashboard::model::{Change, ChangeKind, Changes, ConfirmPage, Mark, ProcessRow, ReleasePage, ReleasesPage};
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
-use shipway_store::{Release, Slug};
+use shipway_store::{Operation, Release, Slug};
 use std::collections::BTreeMap;
 
 /// Rows of a page.
@@ -178,7 +178,8 @@ pub(super) async fn rollback(viewer: Viewer) -> Page {
     let made = viewer.platform().rollback(&viewer.caller, &facts.app, &target).await?;
     let operations = viewer.platform().store().read(|c| c.operations(Some(facts.app.id), 20))?;
     let id = made.id.to_string();
-    let mine = operations.iter().find(|operation| operation.plan["release"]["release"] == id.as_str());
+    let makes = |operation: &&Operation| operation.plan["parts"][0]["release"]["release"] == id.as_str();
+    let mine = operations.iter().find(makes);
     let text = format!("v{} is on its way: {} goes back to v{}.", made.version, facts.name(), target.version);
     let to = match mine {
         Some(operation) => path("operation", &[&operation.id.to_string()]),

@@ -9,16 +9,21 @@ use shipway_store::{LedgerEntry, Operation};
 /// What an operation is: "Deploy 3f9c2a1", "Set FOO config vars", "Restart web.1".
 pub(super) fn title(operation: &Operation) -> String {
     let Ok(plan) = serde_json::from_value::<Plan>(operation.plan.clone()) else { return operation.kind.clone() };
-    if plan.destroy {
+    let apps = plan.parts.len();
+    let Some(part) = plan.parts.into_iter().next() else { return operation.kind.clone() };
+    if part.destroy {
         return "Destroy".into();
     }
-    if let Some(build) = &plan.build {
+    if let Some(build) = &part.build {
         return format!("Deploy {}", build.commit.short());
     }
-    if let Some(release) = plan.release {
+    if apps > 1 {
+        return format!("Promote {apps} apps");
+    }
+    if let Some(release) = part.release {
         return release.description;
     }
-    let restart = plan.restart.and_then(|restart| restart.dyno.or(restart.process_type.map(|kind| kind.to_string())));
+    let restart = part.restart.and_then(|restart| restart.dyno.or(restart.process_type.map(|kind| kind.to_string())));
     format!("Restart {}", restart.as_deref().unwrap_or("all dynos"))
 }
 
@@ -33,9 +38,11 @@ pub(super) fn road(via: &str) -> String {
     .into()
 }
 
-/// What a step does.
-fn step_title(name: &str) -> &str {
-    match name {
+/// What a step does; of one of several apps, with the app's name.
+fn step_title(title: &str) -> String {
+    let (name, app) = title.split_once(' ').unwrap_or((title, ""));
+    let what = match name {
+        "carry" => "Bring the commit",
         "pin" => "Receive the commit",
         "build" => "Build",
         "release" => "Write the release down",
@@ -49,12 +56,13 @@ fn step_title(name: &str) -> &str {
         "stop-all" => "Stop its dynos",
         "erase" => "Erase its data",
         other => other,
-    }
+    };
+    if app.is_empty() { what.into() } else { format!("{app}: {what}") }
 }
 
 /// The title of the step that is at work.
 pub(super) fn at_work(steps: &[StepView]) -> Option<String> {
-    crate::own::at_step(steps).map(|name| step_title(name).to_string())
+    crate::own::at_step(steps).map(step_title)
 }
 
 /// Steps as rows; of an operation that is over, those that never began were not needed.
@@ -62,7 +70,7 @@ pub(super) fn rows(steps: &[StepView], over: bool) -> Vec<StepRow> {
     let row = |step: &StepView| {
         let took = step.started_at.zip(step.ended_at).map(|(start, end)| end.duration_since(start).as_millis());
         StepRow {
-            title: step_title(step.name).to_string(),
+            title: step_title(&step.title),
             state: match step.state {
                 "running" => StepState::Running,
                 "succeeded" => StepState::Done,

@@ -13,12 +13,17 @@ fn id(call: &Call) -> Result<OperationId> {
 
 fn show(call: &Call, people: &mut People<'_>, operation: &Operation, steps: &[StepView]) -> Result<Value> {
     let platform = call.platform();
-    let app = operation.app.map(|app| platform.store().read(|c| c.app(&NameOrId::Id(app.0)))).transpose()?.flatten();
+    let mut apps = Vec::new();
+    for id in &operation.apps {
+        let app = platform.store().read(|c| c.app(&NameOrId::Id(id.0)))?;
+        apps.push(json!({ "id": id, "name": app.map(|app| app.name) }));
+    }
     Ok(json!({
         "id": operation.id,
         "kind": operation.kind,
         "state": operation.status.as_str(),
-        "app": operation.app.map(|id| json!({ "id": id, "name": app.map(|app| app.name) })),
+        "app": apps.first(),
+        "apps": apps,
         "step": at_step(steps),
         "user": people.reference(operation.account),
         "via": operation.plan.get("via"),
@@ -30,9 +35,9 @@ fn show(call: &Call, people: &mut People<'_>, operation: &Operation, steps: &[St
 }
 
 /// The step that it is at, or ended at.
-pub(crate) fn at_step(steps: &[StepView]) -> Option<&'static str> {
+pub(crate) fn at_step(steps: &[StepView]) -> Option<&str> {
     let now = steps.iter().find(|step| matches!(step.state, "running" | "failed"));
-    now.or_else(|| steps.iter().rev().find(|step| step.state == "succeeded")).map(|step| step.name)
+    now.or_else(|| steps.iter().rev().find(|step| step.state == "succeeded")).map(|step| step.title.as_str())
 }
 
 /// Behind what it waits: `deploy 0193…`.

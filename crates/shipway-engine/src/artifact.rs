@@ -1,0 +1,160 @@
+//! The steps that make an artifact, or bring the commit of one that is there.
+
+use crate::change::cancelled;
+use crate::error::Error;
+use crate::operation::{Context, Effect, nothing};
+use crate::plan::{BuildPlan, Part};
+use crate::ports::{BuildFailure, BuildOrder, Caller};
+use crate::{Platform, Result};
+use shipway_domain::OperationId;
+use shipway_domain::lifecycle::BuildStatus;
+use shipway_store::{App, Build, Slug};
+
+impl Platform {
+    pub(crate) async fn step_pin(&self, ctx: &Context, part: &Part) -> Result<Effect> {
+        let commit = &part.build()?.commit;
+        self.inner.parts.repositories.pin(part.app, ctx.operation, commit).await?;
+        Ok(nothing())
+    }
+
+    /// Brings the commit from the repository that has it.
+    pub(crate) async fn step_carry(&self, ctx: &Context, part: &Part) -> Result<Effect> {
+        if let Some(carry) = &part.carry {
+            let repositories = &self.inner.parts.repositories;
+            repositories.carry(carry.from, part.app, ctx.operation, &carry.commit).await?;
+        }
+        Ok(nothing())
+    }
+
+    pub(crate) async fn undo_pin(&self, ctx: &Context, part: &Part) -> Result<Effect> {
+        self.inner.parts.repositories.unpin(part.app, ctx.operation).await?;
+        Ok(nothing())
+    }
+
+    pub(crate) async fn step_build(&self, ctx: &Context, part: &Part) -> Result<Effect> {
+        let plan = part.build()?.clone();
+        let (app, config, previous, mut build) = self.store().read(|c| {
+            let app = c.app_by_id(part.app)?;
+            let build = c.build(plan.build)?.ok_or(shipway_store::StoreError::Missing("build"))?;
+            let (config, previous) = (c.config_vars(app.id)?, c.latest_slug(app.id)?);
+            Ok((app, config, previous, build))
+        })?;
+        let repositories = &self.inner.parts.repositories;
+        let source = self.settings().home.join("work").join(plan.build.to_string()).join("app");
+        // What an interrupted build left is not trusted.
+        if let Some(work) = source.parent() {
+            match tokio::fs::remove_dir_all(work).await {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::platform(e)),
+                _ => tokio::fs::create_dir_all(&source).await.map_err(Error::platform)?,
+            }
+        }
+        repositories.checkout(app.id, &plan.commit, &source).await.map_err(|e| Error::invalid(e.0))?;
+        let order = BuildOrder {
+            build: plan.build,
+            app: app.id,
+            app_name: app.name.to_string(),
+            uid_block: app.uid_block,
+            commit: plan.commit.clone(),
+            source,
+            buildpacks: app.buildpacks.clone(),
+            env: config.into_iter().map(|(k, v)| (k.into(), v)).collect(),
+            stack: app.build_stack.clone(),
+            size: self.settings().build_size.clone(),
+            previous: previous.map(|s| s.manifest),
+        };
+        let builder = &self.inner.parts.builder;
+        let inputs = builder.inputs(&order).await.map_err(build_error)?;
+        let info = repositories.commit_info(app.id, &plan.commit).await?;
+        let same = self.store().read(|c| c.slug_by_inputs(app.id, &inputs))?;
+        let now = self.now();
+        build.updated_at = now;
+        build.status = BuildStatus::Succeeded;
+        if let Some(slug) = same.filter(|s| s.commit.as_ref() == Some(&plan.commit))
+            && builder.ensure(&slug.manifest).await.is_ok()
+        {
+            ctx.line(&format!(
+                "-----> Commit {} was built before from the same inputs: using that build",
+                plan.commit.short()
+            ));
+            let _ = tokio::fs::remove_dir_all(order.source.parent().unwrap_or(&order.source)).await;
+            build.slug = Some(slug.id);
+            return Ok(Box::new(move |c| c.put_build(&build)));
+        }
+        let out = ctx.output.clone().ok_or_else(|| Error::platform("a build without a transcript"))?;
+        let built = builder.build(&order, out, ctx.cancel.clone()).await;
+        let built = built.map_err(|e| {
+            self.log_api(app.id, "Build failed -- check your build output");
+            build_error(e)
+        })?;
+        self.log_api(app.id, "Build succeeded");
+        let slug = Slug {
+            id: plan.slug,
+            app: app.id,
+            digest: built.digest,
+            manifest: built.manifest,
+            commit: Some(plan.commit),
+            commit_description: Some(info.subject),
+            size_bytes: built.size_bytes,
+            stack: app.build_stack,
+            language: built.language,
+            inputs,
+            created_at: now,
+        };
+        build.slug = Some(slug.id);
+        build.buildpacks = built.buildpacks;
+        let repo_size = repositories.size_bytes(app.id).await.ok();
+        Ok(Box::new(move |c| {
+            c.insert_slug(&slug)?;
+            c.put_build(&build)?;
+            let mut app = c.app_by_id(slug.app)?;
+            app.repo_size = repo_size.or(app.repo_size);
+            app.slug_size = Some(slug.size_bytes);
+            c.update_app(&app)
+        }))
+    }
+
+    pub(crate) fn undo_build(&self, part: &Part, error: &str) -> Result<Effect> {
+        let (id, error, now) = (part.build()?.build, error.to_string(), self.now());
+        Ok(Box::new(move |c| {
+            let Some(mut build) = c.build(id)? else { return Ok(()) };
+            // An artifact that was made stays: the build succeeded, its release did not.
+            if build.status == BuildStatus::Pending {
+                build.status = BuildStatus::Failed;
+                build.failure = Some(error);
+                build.updated_at = now;
+                c.put_build(&build)?;
+            }
+            Ok(())
+        }))
+    }
+
+    /// A build's row, pending.
+    pub(crate) fn build_row(&self, caller: &Caller, app: &App, plan: &BuildPlan, operation: OperationId) -> Build {
+        let now = self.now();
+        Build {
+            id: plan.build,
+            app: app.id,
+            account: caller.actor.account,
+            operation,
+            status: BuildStatus::Pending,
+            commit: Some(plan.commit.clone()),
+            source_url: None,
+            source_version: None,
+            buildpacks: app.buildpacks.clone(),
+            stack: app.build_stack.clone(),
+            slug: None,
+            release: None,
+            failure: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+fn build_error(e: BuildFailure) -> Error {
+    match e {
+        BuildFailure::User(text) => Error::invalid(text),
+        BuildFailure::Cancelled => cancelled(),
+        BuildFailure::Platform(text) => Error::platform(text),
+    }
+}
