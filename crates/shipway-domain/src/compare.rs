@@ -186,6 +186,27 @@ pub struct Comparison {
     pub unknown: Vec<String>,
 }
 
+/// In what two apps differ that should be alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Parity {
+    /// One.
+    pub base: Side,
+    /// The other.
+    pub head: Side,
+    /// Quantity and size by process type.
+    pub formation: Vec<Change>,
+    /// Config vars; none when the caller may not read them. Values are meant to differ, names are not.
+    pub config: Option<KeyChanges>,
+    /// Plans by attachment.
+    pub addons: Vec<Change>,
+    /// Stack and buildpacks.
+    pub build: Vec<Change>,
+    /// Custom domains, each of which one app has.
+    pub domains: Vec<Change>,
+    /// What could not be compared, and why, a sentence each.
+    pub unknown: Vec<String>,
+}
+
 /// How the line that a team works on has what a commit brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

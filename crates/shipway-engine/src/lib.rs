@@ -12,6 +12,7 @@ mod artifact;
 mod builds;
 mod change;
 mod collect;
+mod compare;
 mod config;
 mod destroy;
 mod dynos;
@@ -29,6 +30,7 @@ pub mod ports;
 mod releases;
 mod routes;
 mod run;
+mod sides;
 
 pub use accounts::{Login, NewToken, UpdateAccount};
 pub use apps::{NewApp, UpdateApp};
@@ -43,6 +45,7 @@ pub use output::OutputReader;
 pub use pipelines::UpdateCoupling;
 pub use plan::{Part, Plan, Step, StepAt};
 pub use run::{Attached, RunOrder};
+pub use sides::Point;
 
 use locks::Locks;
 use ports::{Builder, Caller, Histories, Repositories, Router, World};

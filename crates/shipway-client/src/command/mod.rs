@@ -1,12 +1,15 @@
 //! One file per command; its doc comment is its help.
 
 mod builds;
+mod comparison;
 mod credential;
+mod diff;
 mod doctor;
 mod env;
 mod heroku;
 mod login;
 mod ops;
+mod parity;
 mod redeploy;
 mod status;
 mod users;
@@ -37,6 +40,10 @@ pub enum Command {
     Ops(ops::Args),
     /// List an app's builds
     Builds(builds::Args),
+    /// Say what would change: two stages or apps, or two releases of an app
+    Diff(diff::Args),
+    /// Say in what two apps differ that should be alike
+    Parity(parity::Args),
     /// Release the running commit again
     Redeploy(redeploy::Args),
     /// List users, or add one
@@ -54,6 +61,8 @@ impl Command {
             Self::Status(args) => status::run(&args, context).await?,
             Self::Ops(args) => ops::run(&args, context).await?,
             Self::Builds(args) => builds::run(&args, context).await?,
+            Self::Diff(args) => diff::run(&args, context).await?,
+            Self::Parity(args) => parity::run(&args, context).await?,
             Self::Redeploy(args) => redeploy::run(&args, context).await?,
             Self::Users(args) => users::run(&args, context).await?,
         }

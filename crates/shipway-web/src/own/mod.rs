@@ -4,6 +4,7 @@
 //! browser login asks.
 
 mod apps;
+mod compare;
 mod events;
 pub(crate) mod login;
 mod operations;
@@ -31,6 +32,8 @@ pub fn routes(_: &Web) -> Router<Web> {
         .route("/shipway/v1/apps/{app}/builds", get(apps::builds))
         .route("/shipway/v1/apps/{app}/redeploy", post(apps::redeploy))
         .route("/shipway/v1/apps/{app}/settings", get(apps::settings).patch(apps::set))
+        .route("/shipway/v1/compare", get(compare::compare))
+        .route("/shipway/v1/parity", get(compare::parity))
         .route("/auth", post(login::begin))
         .route("/auth/wait", get(login::wait))
 }

@@ -1,0 +1,204 @@
+//! What would change: one function for any two of app, release, stage and commit.
+//!
+//! Everything comes from our own store and repositories; no forge is asked. Config vars are compared by value and told by
+//! name.
+
+use crate::ports::{Caller, Spot};
+use crate::sides::Point;
+use crate::{Platform, Result};
+use shipway_domain::app_json::{AppJson, Environment};
+use shipway_domain::compare::{self, Comparison, Extent, KeyChanges, Parity, Size};
+use shipway_domain::lifecycle::ReleaseStatus;
+use shipway_domain::migrations::Migrations;
+use shipway_store::{App, ConfigVars};
+use std::collections::BTreeMap;
+
+/// Commits that are listed of each side.
+const LISTED: usize = 100;
+/// Earlier changes that say what is usual.
+const EARLIER: usize = 10;
+
+/// Names and what stands behind them, for [`compare::tables`].
+type Table = BTreeMap<String, String>;
+
+impl Platform {
+    /// Says what would change if `head` ran in the place of `base`. The caller has seen both apps.
+    pub async fn compare(&self, caller: &Caller, base: &Point, head: &Point) -> Result<Comparison> {
+        let mut unknown = Vec::new();
+        for point in [base, head] {
+            match (&point.spot, &point.slug) {
+                (None, None) => unknown.push(format!("{} has no code.", point.label())),
+                (None, Some(_)) => unknown.push(format!("The commit of {} is not kept.", point.label())),
+                _ => {}
+            }
+        }
+        let histories = &self.inner.parts.histories;
+        let spots = base.spot.as_ref().zip(head.spot.as_ref());
+        let (commits, size) = match spots {
+            Some((base_spot, head_spot)) => {
+                let commits = histories.commits(base_spot, head_spot, LISTED).await?;
+                (Some(commits), Some(self.size_of_change(&base.app, base_spot, head_spot).await?))
+            }
+            None => (None, None),
+        };
+        let migrations = match &head.spot {
+            Some(spot) => Some(histories.migrations(base.spot.as_ref(), spot).await?),
+            None => None,
+        };
+        let config = self.config_changes(caller, base, head, &mut unknown)?;
+        let artifacts = base.slug.as_ref().zip(head.slug.as_ref());
+        let (base_apps, head_apps) = (self.app_tables(base)?, self.app_tables(head)?);
+        let between_apps = |pick: fn(&AppTables) -> &Table| match base.app.id == head.app.id {
+            true => Vec::new(),
+            false => compare::tables(pick(&base_apps), pick(&head_apps)),
+        };
+        Ok(Comparison {
+            base: base.side(),
+            head: head.side(),
+            same_artifact: artifacts.is_some_and(|(base, head)| base.digest == head.digest),
+            commits,
+            size,
+            config,
+            processes: match artifacts {
+                Some(_) => compare::tables(&self.process_commands(base)?, &self.process_commands(head)?),
+                None => Vec::new(),
+            },
+            formation: between_apps(|t| &t.formation),
+            build: compare::tables(&build(base), &build(head)),
+            addons: between_apps(|t| &t.addons),
+            schedules: match spots {
+                Some((base, head)) => compare::tables(&self.schedules(base).await?, &self.schedules(head).await?),
+                None => Vec::new(),
+            },
+            migrations,
+            url: None,
+            unknown,
+        })
+    }
+
+    /// In what two apps differ that should be alike: sizes, formation, names of config vars, plans, stack, domains.
+    pub fn parity(&self, caller: &Caller, base: &Point, head: &Point) -> Result<Parity> {
+        let mut unknown = Vec::new();
+        let config = self.config_changes(caller, base, head, &mut unknown)?;
+        let (one, other) = (self.app_tables(base)?, self.app_tables(head)?);
+        Ok(Parity {
+            base: base.side(),
+            head: head.side(),
+            formation: compare::tables(&one.formation, &other.formation),
+            config,
+            addons: compare::tables(&one.addons, &other.addons),
+            build: compare::tables(&build(base), &build(head)),
+            domains: compare::tables(&one.domains, &other.domains),
+            unknown,
+        })
+    }
+
+    /// The migrations that `head` has and `base` has not; none when one of them has no code that is kept.
+    pub(crate) async fn migrations_between(&self, base: &Point, head: &Point) -> Result<Option<Migrations>> {
+        let Some((base, head)) = base.spot.as_ref().zip(head.spot.as_ref()) else { return Ok(None) };
+        Ok(Some(self.inner.parts.histories.migrations(Some(base), head).await?))
+    }
+
+    /// The change beside the app's earlier ones.
+    async fn size_of_change(&self, app: &App, base: &Spot, head: &Spot) -> Result<Size> {
+        let histories = &self.inner.parts.histories;
+        let extent = histories.extent(base, head).await?;
+        let mut commits = self.store().read(|c| {
+            let mut commits = Vec::new();
+            for release in c.releases(app.id)? {
+                if release.status == ReleaseStatus::Succeeded
+                    && let Some(slug) = release.slug
+                {
+                    commits.extend(c.slug(slug)?.and_then(|slug| slug.commit));
+                }
+                if commits.len() > 2 * EARLIER {
+                    break;
+                }
+            }
+            Ok(commits)
+        })?;
+        commits.dedup();
+        let mut earlier: Vec<Extent> = Vec::new();
+        for pair in commits.windows(2).take(EARLIER) {
+            if let (Some(to), Some(from)) = (self.spot(app, &pair[0]).await?, self.spot(app, &pair[1]).await?) {
+                earlier.push(histories.extent(&from, &to).await?);
+            }
+        }
+        // A way back brings no commits and says nothing of the usual way on.
+        earlier.retain(|extent| extent.commits > 0);
+        Ok(Size { extent, usual: compare::usual(&extent, &earlier) })
+    }
+
+    /// The config vars that differ, without those that attachments bring: each app has its own.
+    fn config_changes(
+        &self,
+        caller: &Caller,
+        base: &Point,
+        head: &Point,
+        unknown: &mut Vec<String>,
+    ) -> Result<Option<KeyChanges>> {
+        let (Some(base), Some(head)) = (&base.release, &head.release) else { return Ok(None) };
+        if !caller.actor.scope.reads_secrets() {
+            let scope = caller.actor.scope.text();
+            unknown.push(format!("The token that was used may not compare config vars: its scope is {scope}."));
+            return Ok(None);
+        }
+        let own = |release: &shipway_store::Release| -> Result<ConfigVars> {
+            let mut vars = self.store().read(|c| c.release_config(release.id))?;
+            vars.retain(|key, _| !release.attachments.iter().any(|attachment| attachment.keys.contains(key)));
+            Ok(vars)
+        };
+        Ok(Some(compare::config(&own(base)?, &own(head)?)))
+    }
+
+    /// What a release runs, by process type.
+    fn process_commands(&self, point: &Point) -> Result<Table> {
+        let Some(slug) = &point.slug else { return Ok(Table::new()) };
+        let runnable = self.inner.parts.builder.runnable(&slug.manifest, self.settings().sizes.default_size())?;
+        Ok(runnable.process_types.into_iter().map(|(name, command)| (name.to_string(), command)).collect())
+    }
+
+    /// What a commit runs by the clock, by command. A file that cannot be read says nothing.
+    async fn schedules(&self, spot: &Spot) -> Result<Table> {
+        let text = self.inner.parts.histories.file(spot, "app.json").await?;
+        let app = text.and_then(|text| AppJson::parse(&text).ok());
+        let cron = app.and_then(|app| app.parts(Environment::Plain).cron).unwrap_or_default();
+        Ok(cron.into_iter().map(|cron| (cron.command, cron.schedule.as_str().to_string())).collect())
+    }
+
+    fn app_tables(&self, point: &Point) -> Result<AppTables> {
+        let id = point.app.id;
+        Ok(self.store().read(|c| {
+            let formation = c
+                .formation(id)?
+                .into_iter()
+                .map(|f| (f.process_type.to_string(), format!("{} x {}", f.quantity, f.size)));
+            let formation = formation.collect();
+            let mut addons = Table::new();
+            for attachment in c.attachments(id)? {
+                let addon = c.addon_by_id(attachment.addon)?;
+                addons.insert(attachment.name.to_string(), addon.plan.to_string());
+            }
+            let domains = c.domains(id)?.into_iter().map(|d| (d.hostname.to_string(), "yes".to_string())).collect();
+            Ok(AppTables { formation, addons, domains })
+        })?)
+    }
+}
+
+/// What belongs to an app and not to a release.
+struct AppTables {
+    formation: Table,
+    addons: Table,
+    domains: Table,
+}
+
+/// What a build was made with.
+fn build(point: &Point) -> Table {
+    let Some(slug) = &point.slug else { return Table::new() };
+    let buildpacks = match point.app.buildpacks.is_empty() {
+        true => "found by itself".to_string(),
+        false => point.app.buildpacks.join(", "),
+    };
+    let named = [("stack", slug.stack.clone()), ("buildpacks", buildpacks)];
+    named.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+}
