@@ -9,7 +9,6 @@ use crate::{Platform, Result};
 use shipway_domain::app_json::{AppJson, Environment};
 use shipway_domain::compare::{self, Comparison, Extent, KeyChanges, Parity, Size};
 use shipway_domain::lifecycle::ReleaseStatus;
-use shipway_domain::migrations::Migrations;
 use shipway_store::{App, ConfigVars};
 use std::collections::BTreeMap;
 
@@ -93,12 +92,6 @@ impl Platform {
         })
     }
 
-    /// The migrations that `head` has and `base` has not; none when one of them has no code that is kept.
-    pub(crate) async fn migrations_between(&self, base: &Point, head: &Point) -> Result<Option<Migrations>> {
-        let Some((base, head)) = base.spot.as_ref().zip(head.spot.as_ref()) else { return Ok(None) };
-        Ok(Some(self.inner.parts.histories.migrations(Some(base), head).await?))
-    }
-
     /// The change beside the app's earlier ones.
     async fn size_of_change(&self, app: &App, base: &Spot, head: &Spot) -> Result<Size> {
         let histories = &self.inner.parts.histories;
@@ -137,18 +130,30 @@ impl Platform {
         head: &Point,
         unknown: &mut Vec<String>,
     ) -> Result<Option<KeyChanges>> {
-        let (Some(base), Some(head)) = (&base.release, &head.release) else { return Ok(None) };
+        if base.release.is_none() || head.release.is_none() {
+            return Ok(None);
+        }
         if !caller.actor.scope.reads_secrets() {
             let scope = caller.actor.scope.text();
             unknown.push(format!("The token that was used may not compare config vars: its scope is {scope}."));
             return Ok(None);
         }
-        let own = |release: &shipway_store::Release| -> Result<ConfigVars> {
-            let mut vars = self.store().read(|c| c.release_config(release.id))?;
-            vars.retain(|key, _| !release.attachments.iter().any(|attachment| attachment.keys.contains(key)));
+        Ok(Some(compare::config(&self.own_config(base)?, &self.own_config(head)?)))
+    }
+
+    /// The config vars of a side that no attachment brought. Those of an app are what its next release will have.
+    fn own_config(&self, point: &Point) -> Result<ConfigVars> {
+        Ok(self.store().read(|c| {
+            let (mut vars, attached) = match &point.release {
+                Some(release) if !point.is_now => {
+                    let keys = release.attachments.iter().flat_map(|a| a.keys.clone()).collect::<Vec<_>>();
+                    (c.release_config(release.id)?, keys)
+                }
+                _ => (c.config_vars(point.app.id)?, c.attached_vars(point.app.id)?.into_keys().collect()),
+            };
+            vars.retain(|key, _| !attached.contains(key));
             Ok(vars)
-        };
-        Ok(Some(compare::config(&own(base)?, &own(head)?)))
+        })?)
     }
 
     /// What a release runs, by process type.

@@ -7,8 +7,12 @@ use crate::ports::Caller;
 use crate::{Platform, Result};
 use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::ReleaseStatus;
-use shipway_domain::{NameOrId, OperationId, SlugId};
+use shipway_domain::migrations::SchemaMoved;
+use shipway_domain::{CommitId, NameOrId, OperationId, SlugId};
 use shipway_store::{App, Release};
+
+/// Later states of the code that are looked at for migrations.
+const LATER: usize = 10;
 
 impl Platform {
     /// A release by id, version (`12`, `v12`) or `current`.
@@ -43,6 +47,45 @@ impl Platform {
     pub fn eligible_for_rollback(&self, release: &Release) -> bool {
         release.status == ReleaseStatus::Succeeded
             && release.slug.is_some_and(|s| self.store().read(|c| c.slug(s)).is_ok_and(|s| s.is_some()))
+    }
+
+    /// The release before the current one that an app can go back to. Errors: there is none.
+    pub fn previous_release(&self, app: &App) -> Result<Release> {
+        let releases = self.store().read(|c| c.releases(app.id))?;
+        let after = releases.into_iter().skip_while(|r| Some(r.id) != app.current_release).skip(1);
+        let found = after.into_iter().find(|r| self.eligible_for_rollback(r));
+        found.ok_or_else(|| Error::invalid(format!("{} has no earlier release to go back to.", app.name)))
+    }
+
+    /// Says whether the schema has moved on since a release: migrations that code which ran later brought. A later
+    /// release counts when it worked, or failed after its release phase had run.
+    pub async fn schema_moved(&self, app: &App, to: &Release) -> Result<Option<SchemaMoved>> {
+        let older = self.point_of(app, None, Some(&format!("v{}", to.version))).await?;
+        let Some(base) = &older.spot else { return Ok(None) };
+        let later = self.store().read(|c| {
+            let mut commits: Vec<(u64, CommitId)> = Vec::new();
+            for release in c.releases(app.id)?.into_iter().filter(|r| r.version > to.version) {
+                let has_run = release.status == ReleaseStatus::Succeeded || release.has_output;
+                let slug = release.slug.filter(|_| has_run).map(|slug| c.slug(slug)).transpose()?.flatten();
+                match slug.and_then(|slug| slug.commit) {
+                    Some(commit) if commit != base.commit && !commits.iter().any(|(_, known)| *known == commit) => {
+                        commits.push((release.version, commit));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(commits)
+        })?;
+        let mut found: Option<SchemaMoved> = None;
+        for (with_code_of, commit) in later.into_iter().take(LATER) {
+            let Some(head) = self.spot(app, &commit).await? else { continue };
+            let migrations = self.inner.parts.histories.migrations(Some(base), &head).await?;
+            let most = found.as_ref().map_or(0, |found| found.migrations.added.len());
+            if migrations.added.len() > most {
+                found = Some(SchemaMoved { to: to.version, with_code_of, migrations });
+            }
+        }
+        Ok(found)
     }
 
     /// Makes a release with the code and the config vars of an earlier one. Errors: a failed one, one whose code is

@@ -14,6 +14,8 @@ pub struct Point {
     pub app: App,
     /// The stage that it was named by.
     pub stage: Option<Stage>,
+    /// Whether the app as it is now was named, and no release of it.
+    pub is_now: bool,
     /// The release; none for a commit.
     pub release: Option<Release>,
     /// What the release runs.
@@ -77,7 +79,7 @@ impl Platform {
                 Some(commit) => self.spot(app, commit).await?,
                 None => None,
             };
-            return Ok(Point { app: app.clone(), stage, release: Some(release), slug, spot });
+            return Ok(Point { app: app.clone(), stage, is_now: at.is_none(), release: Some(release), slug, spot });
         }
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"._/-".contains(&b);
         let unknown = || Error {
@@ -94,6 +96,7 @@ impl Platform {
                 return Ok(Point {
                     app: app.clone(),
                     stage,
+                    is_now: false,
                     release: None,
                     slug: None,
                     spot: Some(Spot { place, commit }),

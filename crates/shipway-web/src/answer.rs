@@ -45,9 +45,10 @@ impl Answer {
         self
     }
 
-    /// Adds a warning that the CLI prints once.
+    /// Adds a warning that the CLI prints once. Headers are ASCII: other characters become `?`.
     pub fn warning(self, text: &str) -> Self {
-        self.header("x-heroku-warning", text)
+        let plain: String = text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+        self.header("x-heroku-warning", &plain)
     }
 }
 

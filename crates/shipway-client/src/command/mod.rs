@@ -11,6 +11,7 @@ mod login;
 mod ops;
 mod parity;
 mod redeploy;
+mod rollback;
 mod status;
 mod users;
 
@@ -44,6 +45,8 @@ pub enum Command {
     Diff(diff::Args),
     /// Say in what two apps differ that should be alike
     Parity(parity::Args),
+    /// Go back to an earlier release, code and config, without a build
+    Rollback(rollback::Args),
     /// Release the running commit again
     Redeploy(redeploy::Args),
     /// List users, or add one
@@ -63,6 +66,7 @@ impl Command {
             Self::Builds(args) => builds::run(&args, context).await?,
             Self::Diff(args) => diff::run(&args, context).await?,
             Self::Parity(args) => parity::run(&args, context).await?,
+            Self::Rollback(args) => rollback::run(&args, context).await?,
             Self::Redeploy(args) => redeploy::run(&args, context).await?,
             Self::Users(args) => users::run(&args, context).await?,
         }

@@ -8,6 +8,9 @@
 mod contents;
 mod paths;
 mod reverse;
+mod rollback;
+
+pub use rollback::SchemaMoved;
 
 use paths::{Found, Place};
 use serde::{Deserialize, Serialize};

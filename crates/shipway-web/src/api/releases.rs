@@ -4,6 +4,7 @@ use crate::present::People;
 use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::Value;
+use shipway_domain::migrations::SchemaMoved;
 use shipway_store::{App, Release};
 
 const FIELDS: &Fields<Release> = &[("version", |r| Key::Number(r.version)), ("id", |r| Key::text(r.id))];
@@ -27,8 +28,11 @@ pub async fn info(call: Call) -> Result<Answer> {
 pub async fn create(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let payload = call.payload()?;
+    let mut warning = None;
     let release = if let Some(wanted) = payload.reference("release")? {
         let target = call.platform().release(&app, &wanted)?;
+        let moved = schema_moved(&call, &app, &target).await;
+        warning = moved.map(|moved| moved.sentences(app.name.as_str()).join(" "));
         call.platform().rollback(&call.caller, &app, &target).await?
     } else if let Some(wanted) = payload.reference("slug")? {
         let slug = wanted.parse().map_err(|_| ApiError::missing("slug"))?;
@@ -40,7 +44,19 @@ pub async fn create(call: Call) -> Result<Answer> {
     };
     // The app as it is now: a release that is live already says so.
     let app = call.app()?;
-    Ok(Answer::created(show(&call, &app, &release)))
+    let answer = Answer::created(show(&call, &app, &release));
+    Ok(match warning {
+        Some(warning) => answer.warning(&warning),
+        None => answer,
+    })
+}
+
+/// What a rollback has to warn of. A way back is never kept waiting by a history that cannot be read.
+pub(crate) async fn schema_moved(call: &Call, app: &App, target: &Release) -> Option<SchemaMoved> {
+    call.platform().schema_moved(app, target).await.unwrap_or_else(|error| {
+        tracing::warn!(app.name = %app.name, %error, cause = ?error.cause, "migrations could not be looked for");
+        None
+    })
 }
 
 fn show(call: &Call, app: &App, release: &Release) -> Value {

@@ -1,11 +1,12 @@
 //! What an app has beyond Heroku's: its builds in one list, a redeploy, settings.
 
+use crate::api::releases::schema_moved;
 use crate::present::{self, People};
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
 use shipway_domain::ProcessType;
 use shipway_engine::{Outcome, UpdateApp};
-use shipway_store::AppSettings;
+use shipway_store::{App, AppSettings, Release};
 use std::time::Duration;
 
 /// How long a redeploy is waited for before its answer says where to follow it: clients give up after 60 s.
@@ -32,6 +33,39 @@ pub async fn redeploy(call: Call) -> Result<Answer> {
         },
         Err(_) => Ok(Answer::accepted(body(None))),
     }
+}
+
+/// GET /shipway/v1/apps/{app}/rollback?to=v12: what a rollback to a release, or to the one before, would have to mind.
+pub async fn rollback_preview(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let target = rollback_target(&call, &app, call.query("to"))?;
+    let moved = schema_moved(&call, &app, &target).await;
+    Ok(Answer::ok(json!({
+        "app": { "id": app.id, "name": app.name },
+        "to": { "version": target.version, "description": target.description },
+        "warning": moved.as_ref().map(|moved| moved.sentences(app.name.as_str())).unwrap_or_default(),
+        "schema": moved,
+    })))
+}
+
+/// POST /shipway/v1/apps/{app}/rollback `{release?}`: to any release that is kept, code and config, without a build.
+pub async fn rollback(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let wanted = call.payload()?.reference("release")?;
+    let target = rollback_target(&call, &app, wanted.as_deref())?;
+    let release = call.platform().rollback(&call.caller, &app, &target).await?;
+    Ok(Answer::created(json!({
+        "app": { "id": app.id, "name": app.name },
+        "version": release.version,
+        "to": { "version": target.version },
+    })))
+}
+
+fn rollback_target(call: &Call, app: &App, wanted: Option<&str>) -> Result<Release> {
+    Ok(match wanted {
+        Some(wanted) => call.platform().release(app, wanted)?,
+        None => call.platform().previous_release(app)?,
+    })
 }
 
 fn show(settings: &AppSettings) -> Value {

@@ -31,6 +31,7 @@ pub fn routes(_: &Web) -> Router<Web> {
         .route("/shipway/v1/operations/{operation}/actions/cancel", post(operations::cancel))
         .route("/shipway/v1/apps/{app}/builds", get(apps::builds))
         .route("/shipway/v1/apps/{app}/redeploy", post(apps::redeploy))
+        .route("/shipway/v1/apps/{app}/rollback", get(apps::rollback_preview).post(apps::rollback))
         .route("/shipway/v1/apps/{app}/settings", get(apps::settings).patch(apps::set))
         .route("/shipway/v1/compare", get(compare::compare))
         .route("/shipway/v1/parity", get(compare::parity))
