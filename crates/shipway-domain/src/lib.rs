@@ -6,6 +6,7 @@
 pub mod addon;
 pub mod admission;
 pub mod app_json;
+pub mod buildpack;
 pub mod compare;
 pub mod formation;
 pub mod ids;

@@ -102,12 +102,21 @@ pub struct Seen {
     pub id: ReviewAppId,
     /// Its state.
     pub status: ReviewAppStatus,
+    /// Whether it has an app. One that errored may have: its postdeploy script failed.
+    pub runs: bool,
     /// The commit that it was last asked to run.
     pub commit: CommitId,
     /// Why it waits, as it says now.
     pub message: Option<String>,
     /// When it was last asked to run another commit.
     pub deployed_at: Timestamp,
+}
+
+impl Seen {
+    /// Whether its app takes other commits.
+    fn live(&self) -> bool {
+        self.status == ReviewAppStatus::Created || (self.status == ReviewAppStatus::Errored && self.runs)
+    }
 }
 
 /// What a pipeline's people decided.
@@ -146,12 +155,12 @@ pub fn plan(
     policy: &Policy,
     now: Timestamp,
 ) -> Vec<Action> {
-    use ReviewAppStatus::{Created, Creating, Deleted, Deleting, Errored, Pending};
+    use ReviewAppStatus::{Creating, Deleted, Deleting, Errored, Pending};
     let mut actions = Vec::new();
     for (subject, there) in seen {
         let stale = |s: &Seen| {
             let age = policy.stale_after.map(|limit| now.duration_since(s.deployed_at) > limit);
-            s.status == Created && age == Some(true)
+            s.live() && age == Some(true)
         };
         match there.status {
             Deleting | Deleted => {}
@@ -163,13 +172,13 @@ pub fn plan(
     let expiring: Vec<ReviewAppId> =
         actions.iter().filter_map(|a| if let Action::Expire(id) = a { Some(*id) } else { None }).collect();
     // What is being removed still has its place: two apps must never share a name.
-    let mut places = seen.values().filter(|s| matches!(s.status, Creating | Created | Deleting)).count();
+    let mut places = seen.values().filter(|s| s.live() || matches!(s.status, Creating | Deleting)).count();
     for (subject, want) in wanted {
         let there = seen.get(subject).filter(|s| s.status != Deleted);
         let hold = hold(want, policy);
         match there {
             Some(s) if matches!(s.status, Creating | Deleting) || expiring.contains(&s.id) => {}
-            Some(s) if s.status == Created => match (s.commit == want.commit, hold) {
+            Some(s) if s.live() => match (s.commit == want.commit, hold) {
                 (true, _) => {}
                 (false, Some(why)) if s.message.as_ref() == Some(&why) => {}
                 (false, Some(why)) => actions.push(Action::Say(s.id, why)),
@@ -268,7 +277,8 @@ mod tests {
 
     fn seen(status: ReviewAppStatus, n: u8) -> Seen {
         let id = ReviewAppId(uuid::Uuid::from_u128(1));
-        Seen { id, status, commit: commit(n), message: None, deployed_at: Timestamp::UNIX_EPOCH }
+        let runs = matches!(status, ReviewAppStatus::Created | ReviewAppStatus::Creating);
+        Seen { id, status, runs, commit: commit(n), message: None, deployed_at: Timestamp::UNIX_EPOCH }
     }
 
     const POLICY: Policy = Policy { wait_for_ci: false, stale_after: None, quota: 10 };
@@ -308,6 +318,9 @@ mod tests {
             check(Some(wanted(2)), Some(seen(status, 1)), POLICY, newer);
             check(None, Some(seen(status, 1)), POLICY, unwanted);
         }
+        let postdeploy_failed = || Some(Seen { runs: true, ..seen(Errored, 1) });
+        check(Some(wanted(1)), postdeploy_failed(), POLICY, "");
+        check(Some(wanted(2)), postdeploy_failed(), POLICY, "deploy 0202020");
         check(Some(wanted(1)), None, POLICY, "create 0101010 new");
         check(Some(Wanted { make: false, ..wanted(1) }), None, POLICY, "");
     }

@@ -1,5 +1,6 @@
 //! Apps: create, change, look up; collaborators, domains, buildpacks.
 
+use crate::change::pending_release;
 use crate::error::Error;
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
@@ -8,7 +9,7 @@ use shipway_domain::lifecycle::ReleaseStatus;
 use shipway_domain::{
     AppId, AppName, CollaboratorId, DomainId, Email, Hostname, NameOrId, ReleaseId, generated_app_name,
 };
-use shipway_store::{Account, App, AppSettings, Collaborator, ConfigVars, Domain, Release};
+use shipway_store::{Account, App, AppSettings, Collaborator, ConfigVars, Conn, Domain, Release};
 
 /// What a new app is to be.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +57,38 @@ impl Platform {
     /// Makes an app with an empty repository and its first release. Errors: an illegal or taken name, each with a free
     /// one; an unknown region or stack.
     pub async fn create_app(&self, caller: &Caller, new: NewApp) -> Result<App> {
+        let app = self.new_app(caller, &new)?;
+        // The repository first: an app without one would be broken, one without an app only takes room.
+        self.inner.parts.repositories.create(app.id).await?;
+        std::fs::create_dir_all(self.log_dir(app.id)).map_err(Error::platform)?;
+        let first = self.first_release(caller, &app);
+        let entry = self.entry(caller, Some(&app), "app-created", serde_json::json!({}));
+        let row = app.clone();
+        let made = self
+            .store()
+            .write(move |c| {
+                let made = insert_new(c, &row, &first)?;
+                c.record(&entry)?;
+                Ok(made)
+            })
+            .await;
+        let made = match made {
+            Ok(made) => made,
+            Err(e) => {
+                self.inner.parts.repositories.remove(app.id).await?;
+                return Err(self.taken_name(e.into(), &app.name));
+            }
+        };
+        self.log_api(made.id, &format!("Initial release by user {}", caller.actor.email));
+        self.log_api(made.id, &format!("Release v1 created by user {}", caller.actor.email));
+        self.routes_changed();
+        self.tell(Event::Apps);
+        Ok(made)
+    }
+
+    /// The row of an app that is about to be made. Errors: a token that may not, an illegal name, an unknown region or
+    /// stack.
+    pub(crate) fn new_app(&self, caller: &Caller, new: &NewApp) -> Result<App> {
         if !caller.actor.scope.writes() {
             return Err(Error::forbidden(format!(
                 "The token that was used may not create apps: its scope is {}.",
@@ -69,7 +102,7 @@ impl Platform {
             None => generated_app_name(self.world().random()),
         };
         let now = self.now();
-        let app = App {
+        Ok(App {
             id: self.id(AppId),
             name,
             owner: caller.actor.account,
@@ -88,58 +121,24 @@ impl Platform {
             released_at: None,
             created_at: now,
             updated_at: now,
-        };
-        // The repository first: one without an app is swept, an app without one would be broken.
-        self.inner.parts.repositories.create(app.id).await?;
-        std::fs::create_dir_all(self.log_dir(app.id)).map_err(Error::platform)?;
-        let first = Release {
-            id: self.id(ReleaseId),
-            app: app.id,
+        })
+    }
+
+    /// The release with which an app begins: no code, no config.
+    pub(crate) fn first_release(&self, caller: &Caller, app: &App) -> Release {
+        Release {
             version: 1,
             status: ReleaseStatus::Succeeded,
-            description: "Initial release".into(),
-            account: caller.actor.account,
-            slug: None,
-            attachments: Vec::new(),
-            config_hash: String::new(),
-            has_output: false,
-            failure: None,
-            created_at: now,
-            updated_at: now,
-        };
-        let entry = self.entry(caller, Some(&app), "app-created", serde_json::json!({}));
-        let row = app.clone();
-        let made = self
-            .store()
-            .write(move |c| {
-                c.insert_app(&row)?;
-                c.insert_release(&first, &ConfigVars::new())?;
-                let mut made = c.app_by_id(row.id)?;
-                made.current_release = Some(first.id);
-                made.released_at = Some(now);
-                c.update_app(&made)?;
-                c.next_epoch(None, now)?;
-                c.record(&entry)?;
-                Ok(made)
-            })
-            .await;
-        let made = match made {
-            Ok(made) => made,
-            Err(e) => {
-                self.inner.parts.repositories.remove(app.id).await?;
-                return Err(match e {
-                    shipway_store::StoreError::Taken(_) => {
-                        self.with_suggestion(&format!("Name {} is already taken", app.name))
-                    }
-                    other => other.into(),
-                });
-            }
-        };
-        self.log_api(made.id, &format!("Initial release by user {}", caller.actor.email));
-        self.log_api(made.id, &format!("Release v1 created by user {}", caller.actor.email));
-        self.routes_changed();
-        self.tell(Event::Apps);
-        Ok(made)
+            ..pending_release(self.id(ReleaseId), app.id, caller.actor.account, "Initial release", None, app.created_at)
+        }
+    }
+
+    /// Says which name is taken, and one that is free.
+    pub(crate) fn taken_name(&self, e: Error, name: &AppName) -> Error {
+        match e.kind {
+            crate::Kind::Invalid => self.with_suggestion(&format!("Name {name} is already taken")),
+            _ => e,
+        }
     }
 
     fn with_suggestion(&self, what: &str) -> Error {
@@ -334,21 +333,7 @@ impl Platform {
     /// Sets the buildpacks of the next build, in order.
     pub async fn set_buildpacks(&self, caller: &Caller, app: &App, buildpacks: Vec<String>) -> Result<Vec<String>> {
         self.admit(caller, Trigger::Settings, app).await?;
-        if buildpacks.len() > MAX_BUILDPACKS {
-            return Err(Error::invalid(format!("An app has at most {MAX_BUILDPACKS} buildpacks.")));
-        }
-        for name in &buildpacks {
-            if name.is_empty()
-                || name.len() > MAX_BUILDPACK_NAME
-                || name.starts_with('-')
-                || name.contains(char::is_control)
-            {
-                return Err(Error::invalid(format!(
-                    "{:?} is not a buildpack: give a name like heroku/python or the https URL of a git repository.",
-                    name.chars().take(80).collect::<String>()
-                )));
-            }
-        }
+        check_buildpacks(&buildpacks)?;
         let entry = self.entry(caller, Some(app), "buildpacks-set", serde_json::json!({ "buildpacks": buildpacks }));
         let (id, now, set) = (app.id, self.now(), buildpacks.clone());
         self.store()
@@ -373,7 +358,39 @@ impl Platform {
     }
 }
 
-fn known<'a>(what: &str, name: &'a str, all: &[&str]) -> Result<&'a str> {
+/// Writes a new app down with its first release.
+pub(crate) fn insert_new(c: &Conn<'_>, app: &App, first: &Release) -> shipway_store::Result<App> {
+    c.insert_app(app)?;
+    c.insert_release(first, &ConfigVars::new())?;
+    let mut made = c.app_by_id(app.id)?;
+    made.current_release = Some(first.id);
+    made.released_at = Some(app.created_at);
+    c.update_app(&made)?;
+    c.next_epoch(None, app.created_at)?;
+    Ok(made)
+}
+
+/// Errors: too many buildpacks, or something that names none.
+pub(crate) fn check_buildpacks(buildpacks: &[String]) -> Result<()> {
+    if buildpacks.len() > MAX_BUILDPACKS {
+        return Err(Error::invalid(format!("An app has at most {MAX_BUILDPACKS} buildpacks.")));
+    }
+    for name in buildpacks {
+        if name.is_empty()
+            || name.len() > MAX_BUILDPACK_NAME
+            || name.starts_with('-')
+            || name.contains(char::is_control)
+        {
+            return Err(Error::invalid(format!(
+                "{:?} is not a buildpack: give a name like heroku/python or the https URL of a git repository.",
+                name.chars().take(80).collect::<String>()
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn known<'a>(what: &str, name: &'a str, all: &[&str]) -> Result<&'a str> {
     if all.contains(&name) {
         return Ok(name);
     }

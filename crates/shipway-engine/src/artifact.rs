@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
 use crate::plan::{BuildPlan, Part};
 use crate::ports::{BuildFailure, BuildOrder, Caller};
+use crate::setups::APP_JSON;
 use crate::{Platform, Result};
 use shipway_domain::OperationId;
 use shipway_domain::lifecycle::BuildStatus;
@@ -49,6 +50,9 @@ impl Platform {
             }
         }
         repositories.checkout(app.id, &plan.commit, &source).await.map_err(|e| Error::invalid(e.0))?;
+        if let Some(file) = text_file(&source.join(APP_JSON)) {
+            self.check_insisted(&app, &config, &file, |problem| ctx.line(&format!(" !     {problem}")))?;
+        }
         let order = BuildOrder {
             build: plan.build,
             app: app.id,
@@ -157,4 +161,11 @@ fn build_error(e: BuildFailure) -> Error {
         BuildFailure::Cancelled => cancelled(),
         BuildFailure::Platform(text) => Error::platform(text),
     }
+}
+
+/// A file of a checked out tree, when it is one that somebody wrote: a link is not followed.
+fn text_file(path: &std::path::Path) -> Option<String> {
+    let there = std::fs::symlink_metadata(path).ok()?;
+    let readable = there.is_file() && there.len() <= shipway_domain::app_json::MAX_BYTES as u64;
+    readable.then(|| std::fs::read_to_string(path).ok()).flatten()
 }

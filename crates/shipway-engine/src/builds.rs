@@ -1,11 +1,12 @@
 //! Deploys of commits, and builds of uploaded sources.
 
 use crate::error::Error;
+use crate::operation::{Effect, nothing};
 use crate::plan::{BuildPlan, Code, Part};
 use crate::ports::Caller;
 use crate::{Platform, Result};
 use shipway_domain::admission::{Scope, Trigger};
-use shipway_domain::{BuildId, CommitId, OperationId, SlugId, SourceId};
+use shipway_domain::{AppId, BuildId, CommitId, OperationId, SlugId, SourceId};
 use shipway_store::{App, Build, Source};
 use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -21,6 +22,14 @@ pub struct SourceOrder {
     pub checksum: Option<String>,
     /// Buildpacks of this build, instead of the app's.
     pub buildpacks: Option<Vec<String>>,
+}
+
+/// What else belongs to a deploy.
+pub(crate) struct Extra {
+    /// What happens to the app besides the build and the release.
+    pub(crate) part: Part,
+    /// What is written down with it.
+    pub(crate) also: Effect,
 }
 
 /// Largest source archive, in bytes.
@@ -41,16 +50,34 @@ impl Platform {
         trigger: Trigger,
         also: impl FnOnce(&mut Build),
     ) -> Result<(Build, OperationId)> {
+        let extra = Extra { part: Part::new(app.id), also: nothing() };
+        self.deploy_with(caller, app, commit, trigger, extra, also).await
+    }
+
+    /// The same, with what else happens to the app before the build and in the transaction that writes it down.
+    pub(crate) async fn deploy_with(
+        &self,
+        caller: &Caller,
+        app: &App,
+        commit: CommitId,
+        trigger: Trigger,
+        extra: Extra,
+        also: impl FnOnce(&mut Build),
+    ) -> Result<(Build, OperationId)> {
         let build = BuildPlan { build: self.id(BuildId), slug: self.id(SlugId), commit: commit.clone() };
         let release = self.release_plan(app, format!("Deploy {}", commit.short()), Code::Built);
         let operation = self.id(OperationId);
         let mut row = self.build_row(caller, app, &build, operation);
         also(&mut row);
-        let part = Part { build: Some(build), release: Some(release), ..Part::new(app.id) };
+        let part = Part { build: Some(build), release: Some(release), ..extra.part };
         let plan = self.plan(caller, trigger, part);
-        let kept = row.clone();
+        let (kept, with) = (row.clone(), extra.also);
         self.log_api(app.id, &format!("Build started by user {}", caller.actor.email));
-        self.submit_as(operation, plan, move |c| c.put_build(&kept)).await?;
+        self.submit_as(operation, plan, move |c| {
+            c.put_build(&kept)?;
+            with(c)
+        })
+        .await?;
         Ok((row, operation))
     }
 
@@ -113,23 +140,7 @@ impl Platform {
         order: SourceOrder,
     ) -> Result<(Build, OperationId)> {
         self.admit(caller, Trigger::Build, app).await?;
-        let known = self.store().read(|c| c.source(source))?.filter(|s| s.account == caller.actor.account);
-        known.ok_or_else(|| Error::missing("source"))?;
-        let path = self.source_path(source);
-        if !path.exists() {
-            return Err(Error::invalid(
-                "Nothing was uploaded to that source yet. PUT the archive to its put_url first.",
-            ));
-        }
-        let version = order.version.clone().unwrap_or_default();
-        let message = format!("Source {}", version.chars().filter(|c| !c.is_control()).take(100).collect::<String>());
-        let commit = self
-            .inner
-            .parts
-            .repositories
-            .import(app.id, &path, order.checksum.as_deref(), &message)
-            .await
-            .map_err(|e| Error::invalid(e.0))?;
+        let commit = self.import_source(caller, app.id, source, &order).await?;
         let mut app = app.clone();
         if let Some(buildpacks) = &order.buildpacks {
             app.buildpacks = self.set_buildpacks(caller, &app, buildpacks.clone()).await?;
@@ -140,5 +151,28 @@ impl Platform {
             row.source_version = version;
         })
         .await
+    }
+
+    /// Turns an uploaded source of the caller's into a commit of an app's repository. Errors: another's, nothing was
+    /// uploaded, an archive that is damaged or hostile.
+    pub(crate) async fn import_source(
+        &self,
+        caller: &Caller,
+        app: AppId,
+        source: SourceId,
+        order: &SourceOrder,
+    ) -> Result<CommitId> {
+        let known = self.store().read(|c| c.source(source))?.filter(|s| s.account == caller.actor.account);
+        known.ok_or_else(|| Error::missing("source"))?;
+        let path = self.source_path(source);
+        if !path.exists() {
+            return Err(Error::invalid(
+                "Nothing was uploaded to that source yet. PUT the archive to its put_url first.",
+            ));
+        }
+        let version = order.version.clone().unwrap_or_default();
+        let message = format!("Source {}", version.chars().filter(|c| !c.is_control()).take(100).collect::<String>());
+        let imported = self.inner.parts.repositories.import(app, &path, order.checksum.as_deref(), &message).await;
+        imported.map_err(|e| Error::invalid(e.0))
     }
 }

@@ -19,8 +19,12 @@ impl Platform {
     pub(crate) async fn run_step(&self, ctx: &Context, at: StepAt) -> Result<Effect> {
         let part = ctx.part(at)?;
         match at.step {
-            Step::Pin => self.step_pin(ctx, part).await,
+            // It was written down with the operation.
+            Step::Create => Ok(nothing()),
             Step::Carry => self.step_carry(ctx, part).await,
+            Step::Fetch => self.step_fetch(ctx, part).await,
+            Step::Setup => self.step_setup(ctx, part).await,
+            Step::Pin => self.step_pin(ctx, part).await,
             Step::Build => self.step_build(ctx, part).await,
             Step::Release => self.step_release(ctx, part),
             Step::ReleasePhase => self.step_release_phase(ctx, part).await,
@@ -29,6 +33,8 @@ impl Platform {
             Step::Switch => self.step_switch(ctx),
             Step::Route => self.step_route().await,
             Step::Settle => self.step_settle(ctx, part).await,
+            Step::Postdeploy => self.step_postdeploy(ctx, part).await,
+            Step::Predestroy => self.step_predestroy(ctx, part).await,
             Step::Close => self.step_close(ctx, part),
             Step::StopAll => self.step_stop_all(part).await,
             Step::Erase => self.step_erase(part).await,
@@ -39,7 +45,8 @@ impl Platform {
     pub(crate) async fn undo_step(&self, ctx: &Context, at: StepAt, error: &str) -> Result<Effect> {
         let part = ctx.part(at)?;
         match at.step {
-            Step::Pin | Step::Carry => self.undo_pin(ctx, part).await,
+            Step::Create => self.undo_create(part, error).await,
+            Step::Pin | Step::Carry | Step::Fetch => self.undo_pin(ctx, part).await,
             Step::Build => self.undo_build(part, error),
             Step::Release => self.undo_release(part, error),
             Step::ReleasePhase => self.undo_release_phase(part).await,

@@ -9,6 +9,8 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_secs(10 * 60);
 /// Uploaded sources are kept this long.
 const SOURCES: SignedDuration = SignedDuration::from_hours(24);
+/// What is said of review apps and setups whose apps are gone is kept this long.
+const REPORTS: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// A slug younger than this is never collected: its release may be about to be written.
 const YOUNG: SignedDuration = SignedDuration::from_hours(1);
 
@@ -68,6 +70,14 @@ impl Platform {
         let manifests: Vec<_> = stay.into_iter().map(|s| s.manifest).collect();
         let freed = self.inner.parts.builder.collect(&manifests).await?;
         tracing::debug!(bytes = freed, "collected");
+        let gone = self
+            .store()
+            .write(move |c| {
+                c.forget_review_apps_before(now - REPORTS)?;
+                c.delete_app_setups_before(now - REPORTS)
+            })
+            .await?;
+        gone.into_iter().for_each(|build| self.inner.outputs.remove(build.0));
         self.remove_old_sources(now - SOURCES).await
     }
 

@@ -4,18 +4,30 @@ use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
 use crate::plan::Part;
 use crate::ports::Caller;
+use crate::reviewing::{leaving, left};
 use crate::{Event, Platform, Result};
-use shipway_domain::NameOrId;
 use shipway_domain::admission::Trigger;
+use shipway_domain::{AppId, BuildId, DynoId, NameOrId, OperationId};
 use shipway_store::App;
 use std::time::Duration;
 
 impl Platform {
     /// Destroys an app, and returns when nothing of it is left.
     pub async fn destroy_app(&self, caller: &Caller, app: &App) -> Result<App> {
+        let operation = self.begin_destroy(caller, app).await?;
+        self.live(operation).await?;
+        // The name is free now: a visitor must not be told that the app is starting.
+        self.routed_soon().await?;
+        Ok(app.clone())
+    }
+
+    /// The same, returning when it is written down.
+    pub(crate) async fn begin_destroy(&self, caller: &Caller, app: &App) -> Result<OperationId> {
         self.admit(caller, Trigger::Destroy, app).await?;
         let entry = self.entry(caller, Some(app), "app-destroyed", serde_json::json!({}));
-        let plan = self.plan(caller, Trigger::Destroy, Part { destroy: true, ..Part::new(app.id) });
+        let is_review = self.store().read(|c| c.review_app_of(app.id))?.is_some();
+        let predestroy = is_review.then(|| self.id(DynoId));
+        let plan = self.plan(caller, Trigger::Destroy, Part { destroy: true, predestroy, ..Part::new(app.id) });
         let (id, now) = (app.id, self.now());
         // Whatever is under way stops before its switch.
         for open in self.store().read(|c| c.open_operations())?.into_iter().filter(|o| o.apps.contains(&id)) {
@@ -31,13 +43,11 @@ impl Platform {
                 app.ending = true;
                 app.updated_at = now;
                 c.update_app(&app)?;
+                leaving(c, &app, now)?;
                 c.record(&entry)
             })
             .await?;
-        self.live(operation).await?;
-        // The name is free now: a visitor must not be told that the app is starting.
-        self.routed_soon().await?;
-        Ok(app.clone())
+        Ok(operation)
     }
 
     pub(crate) fn step_close(&self, ctx: &Context, part: &Part) -> Result<Effect> {
@@ -71,12 +81,22 @@ impl Platform {
     }
 
     pub(crate) async fn step_erase(&self, part: &Part) -> Result<Effect> {
-        let id = part.app;
+        let (id, now) = (part.app, self.now());
+        let erased = self.erase(id, None).await?;
+        Ok(Box::new(move |c| {
+            erased(c)?;
+            left(c, id, now)
+        }))
+    }
+
+    /// Removes everything that an app owned, but for the transcript of `kept`. A second time does nothing.
+    pub(crate) async fn erase(&self, id: AppId, kept: Option<BuildId>) -> Result<Effect> {
         if self.store().read(|c| c.app(&NameOrId::Id(id.0)))?.is_none() {
             return Ok(nothing());
         }
         let (builds, releases) = self.store().read(|c| Ok((c.builds(id)?, c.releases(id)?)))?;
-        for output in builds.iter().map(|b| b.id.0).chain(releases.iter().map(|r| r.id.0)) {
+        let builds = builds.iter().map(|b| b.id).filter(|b| kept != Some(*b));
+        for output in builds.map(|b| b.0).chain(releases.iter().map(|r| r.id.0)) {
             self.inner.outputs.remove(output);
         }
         self.inner.parts.repositories.remove(id).await?;

@@ -138,6 +138,15 @@ impl Platform {
         read.map(|r| r.process_types).unwrap_or_default()
     }
 
+    /// A size by its name. Sizes of plans that there are only elsewhere are taken as the default, as files and scripts
+    /// that were written for them ask for them.
+    pub(crate) fn size_or_default(&self, name: &str) -> Result<&DynoSize> {
+        if name.starts_with("private-") || name.starts_with("performance-") {
+            return Ok(self.default_size());
+        }
+        Ok(self.settings().sizes.find(name)?)
+    }
+
     pub(crate) fn default_size(&self) -> &DynoSize {
         self.settings().sizes.default_size()
     }

@@ -28,8 +28,11 @@ mod pipelines;
 mod plan;
 pub mod ports;
 mod releases;
+mod review_apps;
+mod reviewing;
 mod routes;
 mod run;
+mod setups;
 mod sides;
 
 pub use accounts::{Login, NewToken, UpdateAccount};
@@ -44,11 +47,14 @@ pub use operation::{Outcome, StepView};
 pub use output::OutputReader;
 pub use pipelines::UpdateCoupling;
 pub use plan::{Part, Plan, Step, StepAt};
+pub use review_apps::{NewReviewApp, ReviewSource};
+pub use reviewing::PullRequestNews;
 pub use run::{Attached, RunOrder};
+pub use setups::SetupOrder;
 pub use sides::Point;
 
 use locks::Locks;
-use ports::{Builder, Caller, Histories, Repositories, Router, World};
+use ports::{Builder, Caller, Forge, Histories, Repositories, Router, World};
 use shipway_domain::admission::{Admitted, Permission, Subject, Trigger, admit};
 use shipway_domain::size::DynoSizes;
 use shipway_domain::{AppId, DynoId, LedgerId, NameOrId, PipelineId};
@@ -140,6 +146,8 @@ pub struct Parts {
     pub histories: Arc<dyn Histories>,
     /// The builder.
     pub builder: Arc<dyn Builder>,
+    /// Where pull requests are, when a forge is known.
+    pub forge: Option<Arc<dyn Forge>>,
     /// Time and chance.
     pub world: Arc<dyn World>,
     /// For tests only; see [`Faults`].
@@ -169,6 +177,9 @@ struct Inner {
     platform_logs: logs::PlatformLogs,
     outputs: output::Outputs,
     routes_wanted: Notify,
+    review_wanted: Notify,
+    /// One look at review apps at a time.
+    reviewing: tokio::sync::Mutex<()>,
     acknowledged: watch::Sender<u64>,
 }
 
@@ -193,6 +204,8 @@ impl Platform {
             sessions: run::Sessions::default(),
             logins: accounts::Logins::default(),
             routes_wanted: Notify::new(),
+            review_wanted: Notify::new(),
+            reviewing: tokio::sync::Mutex::default(),
             acknowledged: watch::channel(0).0,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -208,6 +221,7 @@ impl Platform {
         }
         self.resume_operations()?;
         self.spawn(Self::keep_tidy);
+        self.spawn(Self::keep_review_apps);
         Ok(())
     }
 

@@ -159,6 +159,7 @@ impl Platform {
             for part in &plan.parts {
                 platform.reconcile(part.app);
             }
+            platform.review_soon();
             platform.tell_apps(&plan);
         });
     }
@@ -282,7 +283,7 @@ impl Platform {
         }
     }
 
-    fn is_cancelled(&self, ctx: &Context) -> bool {
+    pub(crate) fn is_cancelled(&self, ctx: &Context) -> bool {
         ctx.cancel.is_cancelled() || self.store().read(|c| c.operation(ctx.operation)).is_ok_and(|o| o.cancel)
     }
 

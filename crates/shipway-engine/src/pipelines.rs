@@ -24,7 +24,7 @@ pub struct UpdateCoupling {
 
 /// What somebody may do with a pipeline, each including the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Access {
+pub(crate) enum Access {
     /// Sees it: has access to one of its apps.
     See,
     /// Puts apps in and takes them out: operates one of its apps.
@@ -73,7 +73,7 @@ impl Platform {
     }
 
     /// Errors: the caller or the token may not.
-    fn may(&self, caller: &Caller, pipeline: &Pipeline, needed: Access) -> Result<()> {
+    pub(crate) fn may(&self, caller: &Caller, pipeline: &Pipeline, needed: Access) -> Result<()> {
         if !caller.actor.scope.writes() {
             return Err(Error::forbidden(format!(
                 "The token that was used may not change pipelines: its scope is {}.",

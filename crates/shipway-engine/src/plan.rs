@@ -8,7 +8,9 @@ use crate::error::Error;
 use crate::ports::Caller;
 use serde::{Deserialize, Serialize};
 use shipway_domain::admission::{Actor, Trigger};
-use shipway_domain::{AppId, BuildId, CommitId, DynoId, ProcessType, ReleaseId, SlugId};
+use shipway_domain::app_json::Environment;
+use shipway_domain::{AppId, AppSetupId, BuildId, CommitId, ConfigKey, DynoId, ProcessType, ReleaseId, SlugId};
+use std::collections::BTreeSet;
 
 /// What an operation is going to do; ids are chosen here, so that every step can run twice.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +34,12 @@ pub struct Part {
     /// A commit of another app's repository that its code is made from.
     #[serde(default)]
     pub carry: Option<CarryPlan>,
+    /// A commit at a forge that its code is made from.
+    #[serde(default)]
+    pub fetch: Option<FetchPlan>,
+    /// What makes the app first, and its first release something more.
+    #[serde(default)]
+    pub setup: Option<SetupPlan>,
     /// A build, where there is one.
     pub build: Option<BuildPlan>,
     /// A release, where there is one.
@@ -40,6 +48,9 @@ pub struct Part {
     pub restart: Option<RestartPlan>,
     /// The end of the app.
     pub destroy: bool,
+    /// The dyno of the script that runs before the end of a review app.
+    #[serde(default)]
+    pub predestroy: Option<DynoId>,
 }
 
 /// A plan as it is stored: with its parts, or, from before there were several, with the one part's fields beside the
@@ -69,6 +80,30 @@ pub struct CarryPlan {
     pub from: AppId,
     /// Which.
     pub commit: CommitId,
+}
+
+/// A commit on its way from a forge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FetchPlan {
+    /// `owner/name` of the repository that has it.
+    pub repository: String,
+    /// Which.
+    pub commit: CommitId,
+}
+
+/// The making of an app as its app.json says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SetupPlan {
+    /// The setup's id.
+    pub setup: AppSetupId,
+    /// What the app is for.
+    pub environment: Environment,
+    /// Config vars that the app.json may give another value. Names only.
+    pub inherited: BTreeSet<ConfigKey>,
+    /// The dyno of the postdeploy script.
+    pub postdeploy_dyno: DynoId,
+    /// Whether add-ons that are not there are left out instead of refused.
+    pub without_addons: bool,
 }
 
 /// The build of a plan.
@@ -130,8 +165,14 @@ pub struct RestartPlan {
 /// A kind of step. The names are a storage format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
+    /// Hold the app that was written down with the operation. Taken back, nothing of it is left.
+    Create,
     /// Bring the commit from another app's repository, and keep it from collection.
     Carry,
+    /// Bring the commit from a forge, and keep it from collection.
+    Fetch,
+    /// Make the app what its app.json says.
+    Setup,
     /// Keep the commit from collection.
     Pin,
     /// Make the artifact.
@@ -150,6 +191,10 @@ pub enum Step {
     Route,
     /// Move the branch, keep the commit, record.
     Settle,
+    /// Run what runs once in an app's life.
+    Postdeploy,
+    /// Run what runs before the end of a review app.
+    Predestroy,
     /// Take an app that ends out of the routes.
     Close,
     /// Stop and remove its dynos.
@@ -162,7 +207,10 @@ impl Step {
     /// The name in the journal.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Create => "create",
             Self::Carry => "carry",
+            Self::Fetch => "fetch",
+            Self::Setup => "setup",
             Self::Pin => "pin",
             Self::Build => "build",
             Self::Release => "release",
@@ -172,6 +220,8 @@ impl Step {
             Self::Switch => "switch",
             Self::Route => "route",
             Self::Settle => "settle",
+            Self::Postdeploy => "postdeploy",
+            Self::Predestroy => "predestroy",
             Self::Close => "close",
             Self::StopAll => "stop-all",
             Self::Erase => "erase",
@@ -180,12 +230,21 @@ impl Step {
 
     /// Whether the operation can still be undone when this step fails.
     pub fn before_switch(self) -> bool {
-        !matches!(self, Self::Route | Self::Settle | Self::Close | Self::StopAll | Self::Erase)
+        !matches!(
+            self,
+            Self::Route
+                | Self::Settle
+                | Self::Postdeploy
+                | Self::Predestroy
+                | Self::Close
+                | Self::StopAll
+                | Self::Erase
+        )
     }
 
     /// Whether it is part of making the artifact, which holds only the lock of deploys.
     pub fn builds(self) -> bool {
-        matches!(self, Self::Pin | Self::Build)
+        matches!(self, Self::Create | Self::Carry | Self::Fetch | Self::Setup | Self::Pin | Self::Build)
     }
 }
 
@@ -211,7 +270,17 @@ impl StepAt {
 impl Part {
     /// Nothing happens to this app yet.
     pub fn new(app: AppId) -> Self {
-        Self { app, carry: None, build: None, release: None, restart: None, destroy: false }
+        Self {
+            app,
+            carry: None,
+            fetch: None,
+            setup: None,
+            build: None,
+            release: None,
+            restart: None,
+            destroy: false,
+            predestroy: None,
+        }
     }
 
     pub(crate) fn build(&self) -> Result<&BuildPlan> {
@@ -222,17 +291,24 @@ impl Part {
         self.release.as_ref().ok_or_else(|| Error::platform("a step without its release"))
     }
 
+    pub(crate) fn setup(&self) -> Result<&SetupPlan> {
+        self.setup.as_ref().ok_or_else(|| Error::platform("a step without its setup"))
+    }
+
     /// The steps of an operation on this app alone.
     fn steps(&self) -> Vec<Step> {
         if self.destroy {
-            return vec![Step::Close, Step::Route, Step::StopAll, Step::Erase];
+            let script = self.predestroy.map(|_| Step::Predestroy);
+            return script.into_iter().chain([Step::Close, Step::Route, Step::StopAll, Step::Erase]).collect();
         }
         let mut steps = Vec::new();
+        // First, so that it is taken back last.
+        steps.extend(self.setup.as_ref().map(|_| Step::Create));
+        steps.extend(self.carry.as_ref().map(|_| Step::Carry));
+        steps.extend(self.fetch.as_ref().map(|_| Step::Fetch));
+        steps.extend(self.setup.as_ref().map(|_| Step::Setup));
         if self.build.is_some() {
             steps.extend([Step::Pin, Step::Build]);
-        }
-        if self.carry.is_some() {
-            steps.push(Step::Carry);
         }
         match &self.release {
             Some(r) if r.phase_last => {
@@ -245,6 +321,7 @@ impl Part {
         if self.release.is_some() {
             steps.push(Step::Settle);
         }
+        steps.extend(self.setup.as_ref().map(|_| Step::Postdeploy));
         steps
     }
 }
@@ -284,11 +361,13 @@ impl Plan {
         self.parts.iter().find(|p| p.app == app)
     }
 
-    /// What it is, for lists: `deploy`, `release`, `promotion`, `restart`, `destroy`.
+    /// What it is, for lists: `setup`, `deploy`, `release`, `promotion`, `restart`, `destroy`.
     pub fn kind(&self) -> &'static str {
         let any = |wanted: fn(&Part) -> bool| self.parts.iter().any(wanted);
         if any(|p| p.destroy) {
             "destroy"
+        } else if any(|p| p.setup.is_some()) {
+            "setup"
         } else if any(|p| p.build.is_some()) {
             "deploy"
         } else if self.trigger == Trigger::Promotion {

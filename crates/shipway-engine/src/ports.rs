@@ -2,11 +2,13 @@
 
 mod histories;
 
+pub use crate::reviewing::PullRequestNews;
 pub use histories::{FetchRefused, Histories, Place, Spot};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use shipway_domain::admission::Actor;
+use shipway_domain::review::BranchName;
 use shipway_domain::route::RouteTable;
 use shipway_domain::size::DynoSize;
 use shipway_domain::{AppId, BuildId, CommitId, Digest, DynoId, OperationId, ProcessType};
@@ -58,6 +60,8 @@ pub trait Repositories: Send + Sync {
     /// Brings a commit with all that it is made of from one app's repository into another's, and keeps it there as
     /// [`Self::pin`] does; a second time does nothing.
     async fn carry(&self, from: AppId, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError>;
+    /// The head of a branch; none: there is no such branch.
+    async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError>;
     /// Points main and master at the commit that runs.
     async fn set_branch(&self, app: AppId, commit: &CommitId) -> Result<(), PortError>;
     /// Keeps a release's commit at `refs/shipway/releases/v<version>`.
@@ -77,6 +81,22 @@ pub trait Repositories: Send + Sync {
     async fn commit_info(&self, app: AppId, commit: &CommitId) -> Result<CommitInfo, PortError>;
     /// Bytes on disk.
     async fn size_bytes(&self, app: AppId) -> Result<u64, PortError>;
+}
+
+/// Where pull requests are.
+#[async_trait]
+pub trait Forge: Send + Sync {
+    /// The pull requests of a repository (`owner/name`) that are open now.
+    async fn open_pull_requests(&self, repository: &str) -> Result<Vec<PullRequestNews>, PortError>;
+    /// Brings a commit with all that it is made of from a repository into an app's, and keeps it there as
+    /// [`Repositories::pin`] does; a second time does nothing. The error is the user's to read.
+    async fn fetch(
+        &self,
+        repository: &str,
+        commit: &CommitId,
+        to: AppId,
+        operation: OperationId,
+    ) -> Result<(), PortError>;
 }
 
 /// What to build.

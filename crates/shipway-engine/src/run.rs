@@ -87,12 +87,9 @@ impl Platform {
             return Err(Error::invalid("A command is needed: between 1 byte and 64 KiB, without NUL bytes."));
         }
         let process_type = ProcessType::parse(order.process_type.as_deref().unwrap_or("run"))?;
-        // Sizes of other plans are taken as the default, as the CLI's own tests ask for them.
-        let sizes = &self.settings().sizes;
         let size = match &order.size {
-            Some(name) if name.starts_with("private-") || name.starts_with("performance-") => sizes.default_size(),
-            Some(name) => sizes.find(name)?,
-            None => sizes.default_size(),
+            Some(name) => self.size_or_default(name)?,
+            None => self.default_size(),
         };
         for (key, value) in &order.env {
             shipway_domain::ConfigKey::parse(key)?;

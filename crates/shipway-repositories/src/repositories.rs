@@ -4,6 +4,7 @@ use crate::histories::Memory;
 use async_trait::async_trait;
 use flate2::read::MultiGzDecoder;
 use shipway_blobs::archive;
+use shipway_domain::review::BranchName;
 use shipway_domain::{AppId, CommitId, OperationId};
 use shipway_engine::ports::{CommitInfo, PortError, Repositories};
 use shipway_git::{CheckoutLimits, Git, Repo};
@@ -73,6 +74,11 @@ impl Repositories for GitRepositories {
         let (source, target) = (self.repo(from), self.repo(to));
         target.carry_from(&source, commit).await.map_err(|e| PortError::new("bringing the commit", e))?;
         self.pin(to, operation, commit).await
+    }
+
+    async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError> {
+        let head = self.repo(app).resolve(&format!("refs/heads/{branch}")).await;
+        head.map_err(|e| PortError::new("looking for the branch", e))
     }
 
     async fn set_branch(&self, app: AppId, commit: &CommitId) -> Result<(), PortError> {

@@ -369,6 +369,14 @@ impl Conn<'_> {
         Ok(())
     }
 
+    /// Whether neither an app has a name nor a review app keeps it.
+    pub fn name_is_free(&self, name: &AppName) -> Result<bool> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT 1 FROM apps WHERE name = ?1 UNION SELECT 1 FROM review_apps WHERE app_name = ?1 AND status <> 'deleted'",
+        )?;
+        Ok(!q.exists([name.as_str()])?)
+    }
+
     /// Errors: `Taken` when a review app keeps this name for itself.
     pub(crate) fn unreserved(&self, name: &AppName, app: AppId) -> Result<()> {
         let mut q = self.sql.prepare_cached(

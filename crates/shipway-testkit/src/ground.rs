@@ -78,6 +78,7 @@ impl Ground {
             repositories: self.repositories.clone(),
             histories: self.repositories.clone(),
             builder: self.builder.clone(),
+            forge: None,
             world: self.world.clone(),
             faults: None,
         }

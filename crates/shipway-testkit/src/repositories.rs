@@ -4,28 +4,38 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use shipway_domain::compare::{self, Commit, Commits, Contained, Extent, Standing};
 use shipway_domain::migrations::Migrations;
+use shipway_domain::review::BranchName;
 use shipway_domain::{AppId, CommitId, OperationId, PipelineId};
 use shipway_engine::ports::{CommitInfo, FetchRefused, Histories, Place, PortError, Repositories, Spot};
 use shipway_store::{hex, sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Mutex;
 
 /// Every app sees every commit; branches and pins are kept per app and operation.
 #[derive(Default)]
 pub struct ProcfileRepositories {
-    commits: Mutex<HashMap<CommitId, String>>,
+    commits: Mutex<HashMap<CommitId, Files>>,
     /// In the order in which they were made: the history of everybody.
     line: Mutex<Vec<CommitId>>,
-    branches: Mutex<HashMap<AppId, CommitId>>,
+    running: Mutex<HashMap<AppId, CommitId>>,
+    branches: Mutex<HashMap<(AppId, BranchName), CommitId>>,
     pins: Mutex<HashMap<OperationId, CommitId>>,
 }
+
+type Files = BTreeMap<String, String>;
 
 impl ProcfileRepositories {
     /// A commit with this Procfile; the same text is the same commit.
     pub fn commit(&self, procfile: &str) -> CommitId {
-        let id = CommitId::parse(&hex(&sha256(procfile.as_bytes()))[..40]).unwrap();
-        if self.commits.lock().unwrap().insert(id.clone(), procfile.into()).is_none() {
+        self.commit_of(&[("Procfile", procfile)])
+    }
+
+    /// A commit with these files; the same files are the same commit.
+    pub fn commit_of(&self, files: &[(&str, &str)]) -> CommitId {
+        let files: Files = files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
+        let id = CommitId::parse(&hex(&sha256(format!("{files:?}").as_bytes()))[..40]).unwrap();
+        if self.commits.lock().unwrap().insert(id.clone(), files).is_none() {
             self.line.lock().unwrap().push(id.clone());
         }
         id
@@ -33,8 +43,17 @@ impl ProcfileRepositories {
 
     /// What main points at, as its Procfile.
     pub fn branch(&self, app: AppId) -> Option<String> {
-        let commit = self.branches.lock().unwrap().get(&app).cloned()?;
-        self.commits.lock().unwrap().get(&commit).cloned()
+        let commit = self.running.lock().unwrap().get(&app).cloned()?;
+        self.commits.lock().unwrap().get(&commit)?.get("Procfile").cloned()
+    }
+
+    /// Points another branch of an app's repository at a commit, or deletes it.
+    pub fn set_head(&self, app: AppId, branch: &str, commit: Option<&CommitId>) {
+        let at = (app, BranchName::parse(branch).unwrap());
+        match commit {
+            Some(commit) => self.branches.lock().unwrap().insert(at, commit.clone()),
+            None => self.branches.lock().unwrap().remove(&at),
+        };
     }
 
     /// How many commits are kept for operations.
@@ -49,7 +68,8 @@ impl Repositories for ProcfileRepositories {
         Ok(())
     }
     async fn remove(&self, app: AppId) -> Result<(), PortError> {
-        self.branches.lock().unwrap().remove(&app);
+        self.running.lock().unwrap().remove(&app);
+        self.branches.lock().unwrap().retain(|(of, _), _| *of != app);
         Ok(())
     }
     async fn pin(&self, _: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
@@ -63,17 +83,22 @@ impl Repositories for ProcfileRepositories {
     async fn carry(&self, _: AppId, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
         self.pin(to, operation, commit).await
     }
+    async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError> {
+        Ok(self.branches.lock().unwrap().get(&(app, branch.clone())).cloned())
+    }
     async fn set_branch(&self, app: AppId, commit: &CommitId) -> Result<(), PortError> {
-        self.branches.lock().unwrap().insert(app, commit.clone());
+        self.running.lock().unwrap().insert(app, commit.clone());
         Ok(())
     }
     async fn keep_release(&self, _: AppId, _: u64, _: &CommitId) -> Result<(), PortError> {
         Ok(())
     }
     async fn checkout(&self, _: AppId, commit: &CommitId, into: &Path) -> Result<(), PortError> {
-        let procfile = self.commits.lock().unwrap().get(commit).cloned();
-        let procfile = procfile.ok_or(PortError("no such commit".into()))?;
-        std::fs::write(into.join("Procfile"), procfile).map_err(|e| PortError::new("writing", e))
+        let files = self.commits.lock().unwrap().get(commit).cloned().ok_or(PortError("no such commit".into()))?;
+        for (path, text) in files {
+            std::fs::write(into.join(path), text).map_err(|e| PortError::new("writing", e))?;
+        }
+        Ok(())
     }
     async fn import(&self, _: AppId, archive: &Path, _: Option<&str>, _: &str) -> Result<CommitId, PortError> {
         let text = std::fs::read_to_string(archive).map_err(|e| PortError::new("reading", e))?;
@@ -95,7 +120,7 @@ impl ProcfileRepositories {
         let made = line.get(at(from)..at(to)).unwrap_or_default();
         let commit = |id: &CommitId| Commit {
             id: id.clone(),
-            subject: texts[id].lines().next().unwrap_or_default().into(),
+            subject: texts[id].values().flat_map(|text| text.lines()).next().unwrap_or_default().into(),
             author: "A. Person".into(),
             committed_at: Timestamp::UNIX_EPOCH,
         };
@@ -126,7 +151,7 @@ impl Histories for ProcfileRepositories {
         Ok(Migrations::default())
     }
     async fn file(&self, at: &Spot, path: &str) -> Result<Option<String>, PortError> {
-        Ok(self.commits.lock().unwrap().get(&at.commit).filter(|_| path == "Procfile").cloned())
+        Ok(self.commits.lock().unwrap().get(&at.commit).and_then(|files| files.get(path)).cloned())
     }
     async fn standing(&self, at: &Spot, tip: &Spot, limit: usize) -> Result<Standing, PortError> {
         let between = self.commits(tip, at, limit).await?;

@@ -3,29 +3,7 @@
 use crate::call::Open;
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::{Value, json};
-
-/// What is built in: name and what it does.
-const BUILT_IN: [(&str, &str); 4] = [
-    ("heroku/python", "Python with pip or uv; Django's static files are collected."),
-    ("heroku/nodejs", "Node.js with npm or yarn; build scripts run, development dependencies are pruned."),
-    ("heroku/static", "Static sites: static.json or index.html."),
-    ("heroku/procfile", "A Procfile and nothing else: what is pushed is what runs."),
-];
-
-/// Where the real registry keeps archives. The CLI turns names into these URLs before it sends them.
-const REGISTRY: &str = "https://buildpack-registry.s3.amazonaws.com/buildpacks/";
-
-/// A buildpack as it is kept: built-in ones by name, in whichever spelling they came.
-pub(super) fn name(given: &str) -> String {
-    let given = given.trim();
-    let short = given.strip_prefix("urn:buildpack:").unwrap_or(given);
-    let short = short.strip_prefix(REGISTRY).and_then(|s| s.strip_suffix(".tgz")).unwrap_or(short);
-    let git = BUILT_IN.iter().find(|(name, _)| {
-        let repository = name.replacen('/', "/heroku-buildpack-", 1);
-        short.trim_end_matches(".git") == format!("https://github.com/{repository}")
-    });
-    git.map_or(short, |(name, _)| name).to_string()
-}
+use shipway_domain::buildpack::{BUILT_IN, name};
 
 /// GET /apps/{app}/buildpack-installations
 pub async fn list(call: Call) -> Result<Answer> {
@@ -83,21 +61,4 @@ pub async fn revisions(open: Open) -> Result<Answer> {
 fn find(open: &Open) -> Result<(&'static str, &'static str)> {
     let wanted = open.parameter("name");
     BUILT_IN.iter().find(|(name, _)| *name == wanted).copied().ok_or_else(|| ApiError::missing("buildpack"))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn names() {
-        for (given, expected) in [
-            ("heroku/python", "heroku/python"),
-            ("urn:buildpack:heroku/python", "heroku/python"),
-            ("https://buildpack-registry.s3.amazonaws.com/buildpacks/heroku/nodejs.tgz", "heroku/nodejs"),
-            ("https://github.com/heroku/heroku-buildpack-python.git", "heroku/python"),
-            ("https://github.com/heroku/heroku-buildpack-ruby", "https://github.com/heroku/heroku-buildpack-ruby"),
-            ("https://example.org/b.git#v2", "https://example.org/b.git#v2"),
-        ] {
-            assert_eq!(super::name(given), expected);
-        }
-    }
 }

@@ -46,7 +46,7 @@ pub async fn create(call: Call) -> Result<Answer> {
         url,
         version: blob.text("version")?,
         checksum: blob.text("checksum")?,
-        buildpacks: buildpacks.map(|b| b.iter().map(|one| super::buildpacks::name(one)).collect()),
+        buildpacks: buildpacks.map(|b| b.iter().map(|one| shipway_domain::buildpack::name(one)).collect()),
     };
     let (build, _) = call.platform().build_source(&call.caller, &app, source, order).await?;
     Ok(Answer::created(show(&call, &app, &build)))

@@ -106,6 +106,7 @@ async fn open(home: &Path, options: &Options, git: Git) -> Result<Platform, Prob
         histories: repositories.clone(),
         repositories,
         builder: Arc::new(SlugBuilder::new(buildpacks, blobs, layers, BUILD_TIME)),
+        forge: None,
         world: Arc::new(RealWorld),
         faults: super::faults::faults(home),
     };

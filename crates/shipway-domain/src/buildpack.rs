@@ -1,0 +1,43 @@
+//! What buildpacks are called.
+
+/// What is built in: name and what it does.
+pub const BUILT_IN: [(&str, &str); 4] = [
+    ("heroku/python", "Python with pip or uv; Django's static files are collected."),
+    ("heroku/nodejs", "Node.js with npm or yarn; build scripts run, development dependencies are pruned."),
+    ("heroku/static", "Static sites: static.json or index.html."),
+    ("heroku/procfile", "A Procfile and nothing else: what is pushed is what runs."),
+];
+
+/// Where the real registry keeps archives. The CLI turns names into these URLs before it sends them.
+const REGISTRY: &str = "https://buildpack-registry.s3.amazonaws.com/buildpacks/";
+
+/// A buildpack as it is kept: built-in ones by name, in whichever spelling they came.
+pub fn name(given: &str) -> String {
+    let given = given.trim();
+    let short = given.strip_prefix("urn:buildpack:").unwrap_or(given);
+    let short = short.strip_prefix(REGISTRY).and_then(|s| s.strip_suffix(".tgz")).unwrap_or(short);
+    let git = BUILT_IN.iter().find(|(name, _)| {
+        let repository = name.replacen('/', "/heroku-buildpack-", 1);
+        short.trim_end_matches(".git") == format!("https://github.com/{repository}")
+    });
+    git.map_or(short, |(name, _)| name).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (given, expected) in [
+            ("heroku/python", "heroku/python"),
+            ("urn:buildpack:heroku/python", "heroku/python"),
+            ("https://buildpack-registry.s3.amazonaws.com/buildpacks/heroku/nodejs.tgz", "heroku/nodejs"),
+            ("https://github.com/heroku/heroku-buildpack-python.git", "heroku/python"),
+            ("https://github.com/heroku/heroku-buildpack-ruby", "https://github.com/heroku/heroku-buildpack-ruby"),
+            ("https://example.org/b.git#v2", "https://example.org/b.git#v2"),
+        ] {
+            assert_eq!(name(given), expected);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Review apps: what a pipeline decided about them, making and removing them by hand, and who may.
+//!
+//! What keeps them as they are wanted is in `reviewing`.
+
+use crate::error::Error;
+use crate::pipelines::Access;
+use crate::ports::Caller;
+use crate::{Event, Platform, Result, SourceOrder};
+use shipway_domain::admission::Trigger;
+use shipway_domain::review::{BranchName, ReviewAppStatus};
+use shipway_domain::{AppName, CommitId, NameOrId, ReviewAppId, SourceId, Stage};
+use shipway_store::{App, ConfigVars, Pipeline, ReviewApp, ReviewAppConfig, ReviewAppSettings, ReviewOrigin};
+
+/// Fewest and most days until a review app is stale.
+const STALE_DAYS: std::ops::RangeInclusive<u32> = 1..=60;
+/// Most review apps of one pipeline at once.
+const MAX_QUOTA: u32 = 1000;
+/// Fewest characters of a password: what guards the router is a fast hash.
+const MIN_PASSWORD: usize = 12;
+
+/// Where a review app's code is.
+#[derive(Debug, Clone)]
+pub enum ReviewSource {
+    /// The head of the branch in the parent's repository.
+    Branch,
+    /// An uploaded archive.
+    Upload(SourceId, SourceOrder),
+}
+
+/// What a new review app is to be.
+#[derive(Debug, Clone)]
+pub struct NewReviewApp {
+    /// Its branch.
+    pub branch: BranchName,
+    /// Its pull request.
+    pub pr_number: Option<u64>,
+    /// Its code.
+    pub source: ReviewSource,
+    /// Config vars that count more than all others.
+    pub environment: ConfigVars,
+}
+
+impl Platform {
+    /// What a pipeline decided about review apps. Errors: they are not enabled.
+    pub fn review_app_config(&self, pipeline: &Pipeline) -> Result<ReviewAppConfig> {
+        self.store().read(|c| c.review_app_config(pipeline.id))?.ok_or_else(|| Error {
+            message: format!(
+                "Review apps are not enabled for {0}. Enable them: heroku reviewapps:enable -p {0}",
+                pipeline.name
+            ),
+            ..Error::missing("review_app_config")
+        })
+    }
+
+    /// Enables review apps, or changes what was decided about them. Errors: a setting that makes no sense, a parent that
+    /// is no app of the pipeline.
+    pub async fn set_review_app_config(
+        &self,
+        caller: &Caller,
+        pipeline: &Pipeline,
+        settings: ReviewAppSettings,
+    ) -> Result<ReviewAppConfig> {
+        self.may(caller, pipeline, Access::Operate)?;
+        if !STALE_DAYS.contains(&settings.stale_days) {
+            let (low, high) = (STALE_DAYS.start(), STALE_DAYS.end());
+            return Err(Error::invalid(format!("`stale_days` must be a number from {low} to {high}.")));
+        }
+        if settings.quota > MAX_QUOTA {
+            return Err(Error::invalid(format!("`quota` must be {MAX_QUOTA} at most.")));
+        }
+        if let Some(base) = &settings.base_name {
+            // As long as the rest of a name needs room.
+            AppName::parse(&format!("{}-pr-1", base.chars().take(25).collect::<String>()))?;
+        }
+        crate::apps::known("region", &settings.region, &crate::REGIONS)?;
+        if let Some(parent) = settings.parent
+            && self.store().read(|c| c.coupling_of(parent))?.is_none_or(|at| at.pipeline != pipeline.id)
+        {
+            return Err(Error::invalid(format!("The parent app must be an app of the pipeline {}.", pipeline.name)));
+        }
+        let now = self.now();
+        let before = self.store().read(|c| c.review_app_config(pipeline.id))?;
+        let config = ReviewAppConfig {
+            pipeline: pipeline.id,
+            settings,
+            created_at: before.map_or(now, |b| b.created_at),
+            updated_at: now,
+        };
+        let detail = serde_json::json!({ "pipeline": pipeline.name, "settings": config.settings });
+        let entry = self.entry(caller, None, "review-apps-configured", detail);
+        let row = config.clone();
+        self.store()
+            .write(move |c| {
+                c.put_review_app_config(&row)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.review_soon();
+        self.tell(Event::Pipeline(pipeline.id));
+        Ok(config)
+    }
+
+    /// Disables review apps. Those that are there stay until their pull requests are closed or somebody removes them.
+    pub async fn disable_review_apps(&self, caller: &Caller, pipeline: &Pipeline) -> Result<ReviewAppConfig> {
+        self.may(caller, pipeline, Access::Operate)?;
+        let config = self.review_app_config(pipeline)?;
+        let entry = self.entry(caller, None, "review-apps-disabled", serde_json::json!({ "pipeline": pipeline.name }));
+        let id = pipeline.id;
+        self.store()
+            .write(move |c| {
+                c.delete_review_app_config(id)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::Pipeline(pipeline.id));
+        Ok(config)
+    }
+
+    /// Puts all review apps of a pipeline behind a password, or opens them. Errors: one that is too short.
+    pub async fn set_review_password(
+        &self,
+        caller: &Caller,
+        pipeline: &Pipeline,
+        password: Option<String>,
+    ) -> Result<()> {
+        self.may(caller, pipeline, Access::Operate)?;
+        self.review_app_config(pipeline)?;
+        if password.as_ref().is_some_and(|p| p.chars().count() < MIN_PASSWORD || p.contains(char::is_control)) {
+            return Err(Error::invalid(format!(
+                "The password must have {MIN_PASSWORD} characters at least, none of them a control character."
+            )));
+        }
+        let detail = serde_json::json!({ "pipeline": pipeline.name, "set": password.is_some() });
+        let entry = self.entry(caller, None, "review-apps-password", detail);
+        let (id, now) = (pipeline.id, self.now());
+        self.store()
+            .write(move |c| {
+                c.set_review_password(id, password.as_deref())?;
+                c.next_epoch(None, now)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.routed_soon().await
+    }
+
+    /// The app whose config a pipeline's review apps begin with and whose branches they are for: the one that was
+    /// chosen, else the first of staging, else of development.
+    pub fn review_parent(&self, pipeline: &Pipeline) -> Result<Option<App>> {
+        let parent = self.store().read(|c| {
+            let chosen = c.review_app_config(pipeline.id)?.and_then(|config| config.settings.parent);
+            let couplings = c.couplings(pipeline.id)?;
+            let first = |stage: Stage| couplings.iter().find(|at| at.stage == stage).map(|at| at.app);
+            let id = chosen
+                .filter(|app| couplings.iter().any(|at| at.app == *app))
+                .or_else(|| first(Stage::Staging))
+                .or_else(|| first(Stage::Development));
+            id.map(|id| c.app(&NameOrId::Id(id.0))).transpose().map(Option::flatten)
+        })?;
+        Ok(parent)
+    }
+
+    /// The head of a branch in the repository that a pipeline's review apps are for. Errors: no such branch.
+    pub async fn review_branch(&self, pipeline: &Pipeline, branch: &str) -> Result<(BranchName, CommitId)> {
+        let missing = || Error {
+            message: match self.review_parent(pipeline) {
+                Ok(Some(parent)) => format!(
+                    "There is no such branch. Push it to {0} first: git push <remote of {0}> <branch>",
+                    parent.name
+                ),
+                _ => format!("{} has no app in staging or development, whose branches they would be.", pipeline.name),
+            },
+            ..Error::missing("branch")
+        };
+        let Ok(branch) = BranchName::parse(branch) else { return Err(missing()) };
+        let parent = self.review_parent(pipeline)?.ok_or_else(missing)?;
+        let head = self.inner.parts.repositories.branch(parent.id, &branch).await?;
+        head.map(|commit| (branch, commit)).ok_or_else(missing)
+    }
+
+    /// Whether pushed branches of an app are kept because review apps are made of them.
+    pub fn reviews_branches_of(&self, app: &App) -> Result<bool> {
+        let Some(at) = self.store().read(|c| c.coupling_of(app.id))? else { return Ok(false) };
+        let (pipeline, enabled) =
+            self.store().read(|c| Ok((c.pipeline_by_id(at.pipeline)?, c.review_app_config(at.pipeline)?.is_some())))?;
+        Ok(enabled && self.review_parent(&pipeline)?.is_some_and(|parent| parent.id == app.id))
+    }
+
+    /// Makes a review app. Whoever may deploy to the parent may. Errors: not enabled, no such branch, one is there.
+    pub async fn create_review_app(
+        &self,
+        caller: &Caller,
+        pipeline: &Pipeline,
+        new: NewReviewApp,
+    ) -> Result<ReviewApp> {
+        self.review_app_config(pipeline)?;
+        let parent = self.review_parent(pipeline)?.ok_or_else(|| {
+            Error::invalid(format!(
+                "{} has no app in staging or development to take config from. Add one: heroku pipelines:add {0} -a APP",
+                pipeline.name
+            ))
+        })?;
+        self.admit(caller, Trigger::Push, &parent).await?;
+        let _turn = self.inner.reviewing.lock().await;
+        let there = self.store().read(|c| c.review_apps(pipeline.id))?.into_iter().find(|r| {
+            let same = match new.pr_number {
+                Some(number) => r.pr_number == Some(number),
+                None => r.pr_number.is_none() && r.branch == new.branch,
+            };
+            same && r.status != ReviewAppStatus::Deleted
+        });
+        if let Some(there) = &there
+            && there.status != ReviewAppStatus::Errored
+        {
+            let name = there.app_name.as_ref().map_or_else(|| there.id.to_string(), ToString::to_string);
+            return Err(Error::conflict(format!(
+                "There is a review app of {} already: {name} ({}). A push to the branch deploys to it.",
+                there.branch, there.status
+            )));
+        }
+        let known = new.pr_number.map(|n| self.store().read(|c| c.pull_request(pipeline.id, n))).transpose()?.flatten();
+        let (origin, commit) = match &new.source {
+            ReviewSource::Branch => match &known {
+                Some(request) => (ReviewOrigin::PullRequest, Some(request.commit.clone())),
+                None => (ReviewOrigin::Branch, Some(self.review_branch(pipeline, new.branch.as_str()).await?.1)),
+            },
+            ReviewSource::Upload(..) => (ReviewOrigin::Source, None),
+        };
+        if known.as_ref().is_some_and(|r| r.fork.is_some() && r.allowed.as_ref() != Some(&r.commit)) {
+            return Err(Error::forbidden(
+                "The pull request comes from a fork. Look at its commit, then allow it: shipway reviewapps allow",
+            ));
+        }
+        let now = self.now();
+        let row = ReviewApp {
+            id: there.map_or_else(|| self.id(ReviewAppId), |r| r.id),
+            pipeline: pipeline.id,
+            origin,
+            app: None,
+            app_name: None,
+            setup: None,
+            pr_number: new.pr_number,
+            branch: new.branch,
+            fork: known.and_then(|r| r.fork),
+            commit: commit.unwrap_or_else(no_commit),
+            status: ReviewAppStatus::Pending,
+            message: None,
+            creator: caller.actor.account,
+            deployed_at: now,
+            created_at: now,
+            updated_at: now,
+        };
+        let upload = match new.source {
+            ReviewSource::Upload(id, order) => Some((id, order)),
+            ReviewSource::Branch => None,
+        };
+        self.make_review_app(caller, row, new.environment, upload).await
+    }
+
+    /// The review apps of a pipeline, oldest first; those that are deleted are left out.
+    pub fn review_apps(&self, pipeline: &Pipeline) -> Result<Vec<ReviewApp>> {
+        let all = self.store().read(|c| c.review_apps(pipeline.id))?;
+        Ok(all.into_iter().filter(|r| r.status != ReviewAppStatus::Deleted).collect())
+    }
+
+    /// A review app of a pipeline that the caller may see, deleted ones included.
+    pub fn review_app(&self, caller: &Caller, id: ReviewAppId) -> Result<ReviewApp> {
+        let found = self.store().read(|c| c.review_app(id))?;
+        let seen = found.filter(|r| self.pipeline(caller, &NameOrId::Id(r.pipeline.0)).is_ok());
+        seen.ok_or_else(|| Error::missing("review_app"))
+    }
+
+    /// The review app that an app is. Errors: it is none.
+    pub fn review_app_of(&self, app: &App) -> Result<ReviewApp> {
+        self.store().read(|c| c.review_app_of(app.id))?.ok_or_else(|| Error {
+            message: format!("{} is not a review app.", app.name),
+            ..Error::missing("review_app")
+        })
+    }
+
+    /// Removes a review app and all that it owned. It is made again when its pull request gets another commit. Whoever
+    /// may deploy to the parent may.
+    pub async fn delete_review_app(&self, caller: &Caller, review: &ReviewApp) -> Result<ReviewApp> {
+        let pipeline = self.store().read(|c| c.pipeline_by_id(review.pipeline))?;
+        match self.review_parent(&pipeline)? {
+            Some(parent) => {
+                self.admit(caller, Trigger::Push, &parent).await?;
+            }
+            None => self.may(caller, &pipeline, Access::Operate)?,
+        }
+        let _turn = self.inner.reviewing.lock().await;
+        self.remove_review_app(review.id).await?;
+        let removed = self.store().read(|c| c.review_app(review.id))?;
+        removed.ok_or_else(|| Error::missing("review_app"))
+    }
+
+    /// Lets the present commit of a fork's pull request be built. Whoever may deploy to the parent may: it is their
+    /// machine that runs a stranger's code. It still gets none of the parent's config.
+    pub async fn allow_pull_request(&self, caller: &Caller, pipeline: &Pipeline, number: u64) -> Result<()> {
+        let parent = self.review_parent(pipeline)?.ok_or_else(|| Error::missing("app"))?;
+        self.admit(caller, Trigger::Push, &parent).await?;
+        let request = self.store().read(|c| c.pull_request(pipeline.id, number))?;
+        let request = request.filter(|r| r.open).ok_or_else(|| Error {
+            message: format!("There is no open pull request {number} in the repository of {}.", pipeline.name),
+            ..Error::missing("pull_request")
+        })?;
+        let detail = serde_json::json!({ "pipeline": pipeline.name, "pull_request": number, "commit": request.commit });
+        let entry = self.entry(caller, None, "fork-allowed", detail);
+        let (id, commit) = (pipeline.id, request.commit);
+        self.store()
+            .write(move |c| {
+                let Some(mut request) = c.pull_request(id, number)? else { return Ok(()) };
+                // Exactly the commit that the maintainer saw.
+                request.allowed = Some(commit);
+                c.put_pull_request(&request)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.review_soon();
+        Ok(())
+    }
+}
+
+/// What stands in a row until the upload is a commit.
+fn no_commit() -> CommitId {
+    CommitId::parse(&"0".repeat(40)).expect("forty digits are a commit's name")
+}
