@@ -85,8 +85,22 @@ expect "and answers" grep -q 'hello is live' <(page)
 
 echo '$ bin/up   # a newer binary'
 printf '\0' >>"$scratch/release/shipway"
+process=$(cat /var/lib/shipway-up/pid)
+(
+  # Somebody who asks the API all the while, with a connection each.
+  while :; do
+    curl -fsSL --max-time 10 -o /dev/null http://127.0.0.1:5000/ 2>>"$scratch/refused" || echo refused >>"$scratch/refused"
+    echo asked >>"$scratch/asked"
+  done
+) &
+visitor=$!
 up >/dev/null
+kill "$visitor"
 expect "it is the newer one" cmp "$scratch/release/shipway" /usr/local/bin/shipway
+expect "the process is still the same" [ "$process" = "$(cat /var/lib/shipway-up/pid)" ]
+expect "and runs the newer one" [ "/proc/$process/exe" -ef /usr/local/bin/shipway ]
+expect "the API was asked meanwhile" [ -s "$scratch/asked" ]
+expect "and refused nobody" gone "$scratch/refused"
 expect "the app runs on as it was" [ "$before" = "$(dynos)" ]
 expect "and answers" grep -q 'hello is live' <(page)
 

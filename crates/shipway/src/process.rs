@@ -2,19 +2,21 @@
 
 use crate::home::Owner;
 use crate::problem::{Doing, Problem};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
+};
 use shipway_build::BuilderConfig;
 use shipway_net::handover::{self, Listeners};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
@@ -55,7 +57,7 @@ impl Launch {
             command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
         }
         let child = command.spawn().doing(format!("starting the {role}"))?;
-        Process::of_child(child).doing(format!("watching the {role}"))
+        Process::of_pid(child.id()).doing(format!("watching the {role}"))
     }
 
     /// Whether process `pid` runs this executable with these arguments.
@@ -113,19 +115,13 @@ pub fn last_lines(path: &Path, from: u64, lines: usize) -> Vec<String> {
 pub struct Process {
     pid: Pid,
     handle: AsyncFd<OwnedFd>,
-    child: Option<Child>,
 }
 
 impl Process {
-    fn of_child(child: Child) -> io::Result<Self> {
-        let pid = Pid::from_child(&child);
-        Ok(Self { pid, handle: handle(pid)?, child: Some(child) })
-    }
-
-    /// Somebody else's child. Errors: `NotFound` when there is no such process.
+    /// The one with this number. Errors: `NotFound` when there is no such process.
     pub fn of_pid(pid: u32) -> io::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { pid, handle: handle(pid)?, child: None })
+        Ok(Self { pid, handle: handle(pid)? })
     }
 
     /// Its number.
@@ -137,8 +133,10 @@ impl Process {
     pub async fn ended(&mut self) -> String {
         // A process handle becomes readable when the process has ended; errors cannot happen on an open one.
         let _ = self.handle.readable().await;
-        match self.child.as_mut().map(Child::wait) {
-            Some(Ok(status)) => status.to_string(),
+        // Only a parent may ask, and only once. Whether we are it is the kernel's to say: what replaces itself by another
+        // program keeps its children.
+        match waitid(WaitId::PidFd(self.handle.get_ref().as_fd()), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => exit_status(&status).to_string(),
             _ => "it ended".to_owned(),
         }
     }
@@ -162,6 +160,14 @@ impl Process {
         // One that has ended meanwhile has done what was asked.
         let _ = pidfd_send_signal(self.handle.get_ref(), signal);
     }
+}
+
+/// In the words of the standard library. Source: wait(2), the layout of a status.
+fn exit_status(status: &WaitIdStatus) -> ExitStatus {
+    ExitStatus::from_raw(match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code << 8,
+        (None, signal) => signal.unwrap_or_default(),
+    })
 }
 
 /// A descriptor that becomes readable when the process has ended.

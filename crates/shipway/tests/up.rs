@@ -8,6 +8,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_shipway");
@@ -146,8 +148,12 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn kill(pid: u32) {
+    send(pid, rustix::process::Signal::KILL);
+}
+
+fn send(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
 }
 
 #[test]
@@ -216,6 +222,51 @@ fn a_newer_binary_takes_the_router_over() {
     let up = stage.up_by(&newer);
     assert_eq!(ask(&up.apps()), "HTTP/1.1 404 Not Found");
     assert_ne!(stage.router().pid, before);
+}
+
+#[test]
+fn an_upgrade_refuses_nobody() {
+    let Some(stage) = Stage::new() else { return };
+    let program = stage.place.path().join("shipway");
+    fs::copy(BINARY, &program).unwrap();
+    let up = stage.up_by(&program);
+    let (api, apps, before) = (up.api(), up.apps(), stage.roles());
+    let upgrade_to = |content: &[u8]| {
+        let draft = program.with_extension("new");
+        fs::write(&draft, content).unwrap();
+        fs::set_permissions(&draft, PermissionsExt::from_mode(0o755)).unwrap();
+        fs::rename(&draft, &program).unwrap();
+        send(up.child.id(), rustix::process::Signal::USR2);
+    };
+    // What cannot be run changes nothing.
+    upgrade_to(b"not a program");
+    assert!(ask(&api).starts_with("HTTP/1.1 "));
+
+    let done = Arc::new(AtomicBool::new(false));
+    let visitors = [api.clone(), apps].map(|address| {
+        let done = done.clone();
+        std::thread::spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                assert!(ask(&address).starts_with("HTTP/1.1 "), "{address}");
+            }
+        })
+    });
+    upgrade_to(&fs::read(BINARY).unwrap());
+    let newer = fs::metadata(&program).unwrap().ino();
+    let is_newer = |pid: u32| fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ino() == newer);
+    until("all parts are the newer program's", || {
+        let roles = stage.roles();
+        // The router that retires is one of them for a while yet.
+        roles.len() == 3 && is_newer(roles["server"]) && is_newer(stage.router().pid) && is_newer(up.child.id())
+    });
+    assert!(ask(&api).starts_with("HTTP/1.1 "));
+    done.store(true, Ordering::Relaxed);
+    for visitor in visitors {
+        visitor.join().unwrap();
+    }
+    let after = stage.roles();
+    assert_ne!(after["server"], before["server"]);
+    assert_ne!(after["spawner"], before["spawner"]);
 }
 
 #[test]

@@ -3,8 +3,12 @@
 //! What runs from an earlier `up` is found and kept: a spawner and a router of this very binary with the same flags stay;
 //! of another one they are replaced, the router by hand-over. A server is always started anew: it keeps nothing that is
 //! not on disk. When `up` ends, the server ends with it; router, spawner and dynos go on.
+//!
+//! SIGUSR2 upgrades: `up` becomes the program that lies at its own path by now, under the same process id and with the
+//! API's socket open, so that whoever comes in between waits in its queue.
 
 mod lock;
+mod replace;
 mod role;
 
 pub use lock::Lock;
@@ -16,6 +20,7 @@ use crate::preflight::{self, Machine};
 use crate::problem::{Doing, Problem};
 use crate::process::{self, Launch, Process};
 use crate::roles::{self, spawner};
+use replace::Successor;
 use role::Role;
 use shipway_client::Place;
 use shipway_net::handover::Listeners;
@@ -25,6 +30,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What a server may take to end: requests and pushes in flight get this long.
 const SERVER_PATIENCE: Duration = Duration::from_secs(30);
@@ -46,6 +52,9 @@ pub struct Arguments {
 ///
 /// Errors: everything that is in the way of a start; a role that ends before it was ready, with the end of its log.
 pub fn run(place: &Place, arguments: Arguments) -> Result<(), Vec<Problem>> {
+    // Before anything else: the descriptors are numbers until they are owned, and the path is what we were started by.
+    let kept = replace::kept()?;
+    let successor = replace::Successor::at_our_path()?;
     roles::log();
     let named = options::home(place)?;
     let options = arguments.options.absolute()?;
@@ -60,7 +69,7 @@ pub fn run(place: &Place, arguments: Arguments) -> Result<(), Vec<Problem>> {
     }
     let up = Up { home, options, machine, toolchains };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.doing("starting the runtime")?.block_on(up.run()).map_err(Vec::from)
+    runtime.doing("starting the runtime")?.block_on(up.run(&successor, kept)).map_err(Vec::from)
 }
 
 struct Up {
@@ -71,31 +80,44 @@ struct Up {
 }
 
 impl Up {
-    async fn run(&self) -> Result<(), Problem> {
+    async fn run(&self, successor: &Successor, mut kept: Listeners) -> Result<(), Problem> {
         let mut told = std::pin::pin!(roles::asked_to_end());
+        let mut upgrades = signal(SignalKind::user_defined2()).doing("listening to signals")?;
         end_servers(&self.home, self.machine.owner.uid).await;
+        // First of all, because it is what is most often in the way.
+        let fits = |fd: &_| ports::address_of(fd).is_ok_and(|is| is_at(is, self.options.listen));
+        let api = match kept.remove("api").filter(fits) {
+            Some(api) => api,
+            None => ports::listen_at(self.options.listen, "--listen")?,
+        };
+        let listeners = Listeners::from([("api".to_owned(), api)]);
+        let upgrade = async {
+            while upgrades.recv().await.is_some() {
+                let problem = successor.take_over(&listeners);
+                tracing::error!(why = problem.what(), "the upgrade failed; what runs goes on");
+            }
+        };
         let ran = tokio::select! {
             biased;
             told = &mut told => told,
-            failed = self.start_and_keep() => failed,
+            () = upgrade => Ok(()),
+            failed = self.start_and_keep(&listeners) => failed,
         };
         end_servers(&self.home, self.machine.owner.uid).await;
         ran
     }
 
     /// Starts everything, says so, and keeps it running. Never returns but with what was in the way.
-    async fn start_and_keep(&self) -> Result<(), Problem> {
-        // First of all, because it is what is most often in the way.
-        let api = ports::listen_at(self.options.listen, "--listen")?;
+    async fn start_and_keep(&self, api: &Listeners) -> Result<(), Problem> {
         let (mut spawner, services) = self.spawner().await?;
         let (running, kept) = self.router_listeners(services).await?;
         let mut router = self.router(&running, kept).await?;
         let options = Options {
-            listen: address_of(&api)?,
+            listen: address_of(&api["api"])?,
             router_listen: address_of(&running["router"])?,
             ..self.options.clone()
         };
-        let mut server = self.server(&options, &Listeners::from([("api".to_owned(), api)])).await?;
+        let mut server = self.server(&options, api).await?;
         self.greet(&options);
         tokio::join!(spawner.keep(), router.keep(), server.keep());
         Ok(())
@@ -156,8 +178,14 @@ impl Up {
         let launch = self.launch("router", flags, listeners)?;
         let client = RouterClient::new(&self.home);
         let running = client.status().await.ok().and_then(|status| Process::of_pid(status.pid).ok());
-        // Any other one is succeeded by ours, and retires.
-        let adopted = running.filter(|process| kept && launch.is(process.pid()));
+        let (adopted, other) = match running {
+            Some(running) if kept && launch.is(running.pid()) => (Some(running), None),
+            other => (None, other),
+        };
+        if let Some(mut other) = other {
+            // It is succeeded by ours, and retires. It may be our child, from before an upgrade: somebody must see it end.
+            tokio::spawn(async move { other.ended().await });
+        }
         let mut role = Role::begin("router", launch, adopted)?;
         role.ready(async |pid| client.status().await.ok().filter(|status| status.pid == pid)).await?;
         Ok(role)
