@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# bin/up on a machine that never saw Shipway, a second time, and bin/down --purge, which leaves nothing.
+# bin/up on a machine that never saw Shipway, a second time, an upgrade, a backup and its restore, and bin/down --purge,
+# which leaves nothing.
 # In namespaces of its own: what it writes in /etc, /usr/local/bin and /var/lib stays there and goes with it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -31,6 +32,7 @@ for directory in etc usr/local/bin var/lib; do
 done
 mkdir "$scratch/release" "$scratch/home"
 cp -R bin examples "$scratch/release/"
+cp docs/operating.md "$scratch/"
 cp "$SHIPWAY_BIN" "$scratch/release/shipway"
 cd "$scratch/release"
 export HOME=$scratch/home
@@ -104,6 +106,35 @@ expect "and refused nobody" gone "$scratch/refused"
 expect "the app runs on as it was" [ "$before" = "$(dynos)" ]
 expect "and answers" grep -q 'hello is live' <(page)
 
+# The commands of the operator's page, as they stand there.
+documented() {
+  sed -n "/^<!-- $1 -->/,/^\`\`\`$/p" "$scratch/operating.md" | sed '1,2d;$d'
+}
+# Asks the API as the admin of this machine.
+api() {
+  local exports
+  exports=$(shipway --home "$scratch/data" env --shell bash)
+  (eval "$exports" && curl -fsS --max-time 10 -H "Authorization: Bearer $HEROKU_API_KEY" \
+    -H 'Accept: application/vnd.heroku+json; version=3' -H 'Content-Type: application/json' "$@")
+}
+version() { api http://127.0.0.1:5000/apps/hello/releases | grep -o '"version":[0-9]*' | sort -t: -k2n | tail -n 1; }
+
+echo '$ the backup of docs/operating.md'
+export SHIPWAY_HOME=$scratch/data
+api -o /dev/null -X PATCH -d '{"GREETING":"kept"}' http://127.0.0.1:5000/apps/hello/config-vars
+before=$(dynos) release=$(version)
+(
+  while :; do
+    page >/dev/null || echo refused >>"$scratch/refused"
+  done
+) &
+visitor=$!
+(eval "$(documented backup)") >/dev/null
+kill "$visitor"
+expect "no visitor noticed" gone "$scratch/refused"
+expect "the app runs on as it was" [ "$before" = "$(dynos)" ]
+expect "no secret is in the backup's main part" [ -z "$(tar -tf shipway-backup.tar | grep keys || true)" ]
+
 echo '$ bin/down --purge'
 bin/down --purge --home "$scratch/data"
 expect "the data is gone" gone "$scratch/data"
@@ -115,3 +146,16 @@ expect "no interface is left" [ -z "$(ip -o link | grep ': sw' || true)" ]
 expect "no firewall rule is left" [ -z "$(nft list tables)" ]
 expect "packets are forwarded only if they were before" [ "$(cat /proc/sys/net/ipv4/ip_forward)" = "$forwarding" ]
 expect "no mount is left" [ -z "$(grep -F "$scratch/data" /proc/self/mountinfo || true)" ]
+
+echo '$ the restore of docs/operating.md, on a machine without Shipway'
+(eval "$(documented restore)") | tee "$scratch/third"
+expect "no sample is put among what was there" [ "$(grep -c Deploying "$scratch/third")" = 0 ]
+expect "the page is there" grep -q 'hello is live' <(page)
+expect "it is the same release" [ "$release" = "$(version)" ]
+expect "config vars can be read" grep -q '"GREETING":"kept"' <(api http://127.0.0.1:5000/apps/hello/config-vars)
+
+
+echo '$ bin/down --purge   # what it did not make stays'
+bin/down --purge
+expect "the restored data is there" [ -s "$scratch/data/shipway.db" ]
+expect "and nothing else" [ -z "$(ls "$scratch/data/run/dynos"; nft list tables; pgrep -x shipway || true)" ]

@@ -19,10 +19,18 @@ const DYNO_PATIENCE: Duration = Duration::from_secs(30);
 /// What a router may take for requests that nobody can answer any more.
 const ROUTER_PATIENCE: Duration = Duration::from_secs(2);
 
+/// What an operator types.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Stop the server alone: the apps and their router run on, and the data stays as it is until the next `up`
+    #[arg(long)]
+    keep_apps: bool,
+}
+
 /// Stops server, apps, router and spawner, in this order: nobody is left who could start a dyno again.
 ///
 /// Errors: it belongs to another user; something could not be removed. Can be repeated.
-pub fn run(place: &Place) -> Result<(), Vec<Problem>> {
+pub fn run(place: &Place, arguments: &Arguments) -> Result<(), Vec<Problem>> {
     let home = options::home(place)?;
     let Ok(meta) = std::fs::metadata(&home) else {
         return Err(Problem::new(format!("there is no data directory {}", home.display()))
@@ -36,16 +44,25 @@ pub fn run(place: &Place) -> Result<(), Vec<Problem>> {
             .into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.doing("starting the runtime")?.block_on(stop(&home, meta.uid()))?;
+    let runtime = runtime.doing("starting the runtime")?;
+    runtime.block_on(stop_server(&home, meta.uid()));
+    if arguments.keep_apps {
+        return Ok(());
+    }
+    runtime.block_on(stop_apps(&home, meta.uid()));
     let purged = shipway_sandbox::purge(&home);
     Ok(purged.doing("removing what dynos had of this machine")?)
 }
 
-async fn stop(home: &Path, owner: u32) -> Result<(), Problem> {
+async fn stop_server(home: &Path, owner: u32) {
     if let Some(mut up) = Lock::holder(home).and_then(|pid| Process::of_pid(pid).ok()) {
         up.end(UP_PATIENCE).await;
     }
     up::end_servers(home, owner).await;
+}
+
+async fn stop_apps(home: &Path, owner: u32) {
+    up::keeper::end(home, owner).await;
     if let Ok(embedded) = Embedded::connect(home).await {
         stop_dynos(embedded).await;
     }
@@ -55,7 +72,6 @@ async fn stop(home: &Path, owner: u32) -> Result<(), Problem> {
             process.end(patience).await;
         }
     }
-    Ok(())
 }
 
 /// Ends all dynos as a stop would; what is left after their time is the purge's to kill.

@@ -45,7 +45,7 @@ enum Command {
     /// Start the platform on this machine, or find the one that runs
     Up(up::Arguments),
     /// Stop the platform and every app; the data stays
-    Down,
+    Down(down::Arguments),
     /// Run the control plane (`up` starts this)
     Server(roles::server::Arguments),
     /// Run the data plane (`up` starts this)
@@ -53,6 +53,9 @@ enum Command {
     /// Start dynos' sandboxes (`up` starts this)
     #[command(hide = true)]
     Spawner(roles::spawner::Arguments),
+    /// Keep the router running while there is no `up` (`up` leaves this behind)
+    #[command(hide = true)]
+    Keeper(up::keeper::Arguments),
     #[command(flatten)]
     Client(shipway_client::Command),
 }
@@ -70,10 +73,11 @@ fn main() -> ExitCode {
     let Cli { place, command } = Cli::parse();
     let done = match command {
         Command::Up(arguments) => up::run(&place, arguments),
-        Command::Down => down::run(&place),
+        Command::Down(arguments) => down::run(&place, &arguments),
         Command::Server(arguments) => roles::server::run(&place, arguments).map_err(Vec::from),
         Command::Router(arguments) => roles::router::run(&place, &arguments).map_err(Vec::from),
         Command::Spawner(arguments) => roles::spawner::run(&place, arguments).map_err(Vec::from),
+        Command::Keeper(arguments) => up::keeper::run(&place, arguments).map_err(Vec::from),
         Command::Client(command) => {
             let findings = match command {
                 shipway_client::Command::Doctor => doctor::findings(&place),

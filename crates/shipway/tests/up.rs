@@ -167,7 +167,7 @@ fn ctrl_c_leaves_the_router_and_the_next_up_finds_it() {
     assert!(second.contains("is up already on") && second.contains("hint: "), "{second}");
 
     up.interrupt();
-    assert_eq!(stage.roles().keys().collect::<Vec<_>>(), ["router", "spawner"]);
+    assert_eq!(stage.roles().keys().collect::<Vec<_>>(), ["keeper", "router", "spawner"]);
     assert_eq!(ask(&apps), "HTTP/1.1 404 Not Found");
 
     let up = stage.up();
@@ -178,6 +178,25 @@ fn ctrl_c_leaves_the_router_and_the_next_up_finds_it() {
     assert!(stage.roles().is_empty(), "{:?}", stage.roles());
     assert!(stage.down().status.success(), "a second time does nothing");
     drop(up);
+}
+
+#[test]
+fn a_router_that_dies_without_an_up_comes_back() {
+    let Some(stage) = Stage::new() else { return };
+    let up = stage.up();
+    let apps = up.apps();
+    let mut command = stage.command(Path::new(BINARY));
+    assert!(command.args(["down", "--keep-apps"]).status().unwrap().success());
+    assert!(!stage.roles().contains_key("server"));
+    let victim = stage.roles()["router"];
+    kill(victim);
+    assert_eq!(ask(&apps), "HTTP/1.1 404 Not Found", "whoever comes meanwhile waits");
+    until("there is another router", || stage.roles().get("router").is_some_and(|pid| *pid != victim));
+
+    let kept = stage.router().pid;
+    let up = stage.up();
+    assert_eq!((up.apps(), stage.router().pid), (apps, kept), "the next up finds it");
+    assert!(!stage.roles().contains_key("keeper"));
 }
 
 #[test]

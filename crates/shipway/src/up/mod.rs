@@ -2,11 +2,13 @@
 //!
 //! What runs from an earlier `up` is found and kept: a spawner and a router of this very binary with the same flags stay;
 //! of another one they are replaced, the router by hand-over. A server is always started anew: it keeps nothing that is
-//! not on disk. When `up` ends, the server ends with it; router, spawner and dynos go on.
+//! not on disk. When `up` ends, the server ends with it; router, spawner and dynos go on, and a [`keeper`] watches the
+//! router.
 //!
 //! SIGUSR2 upgrades: `up` becomes the program that lies at its own path by now, under the same process id and with the
 //! API's socket open, so that whoever comes in between waits in its queue.
 
+pub mod keeper;
 mod lock;
 mod replace;
 mod role;
@@ -84,6 +86,7 @@ impl Up {
         let mut told = std::pin::pin!(roles::asked_to_end());
         let mut upgrades = signal(SignalKind::user_defined2()).doing("listening to signals")?;
         end_servers(&self.home, self.machine.owner.uid).await;
+        keeper::end(&self.home, self.machine.owner.uid).await;
         // First of all, because it is what is most often in the way.
         let fits = |fd: &_| ports::address_of(fd).is_ok_and(|is| is_at(is, self.options.listen));
         let api = match kept.remove("api").filter(fits) {
@@ -104,7 +107,17 @@ impl Up {
             failed = self.start_and_keep(&listeners) => failed,
         };
         end_servers(&self.home, self.machine.owner.uid).await;
-        ran
+        self.leave_the_router().await.and(ran)
+    }
+
+    /// Leaves a router that runs to somebody who starts it again when it dies.
+    async fn leave_the_router(&self) -> Result<(), Problem> {
+        let Ok(listeners) = RouterClient::new(&self.home).listeners().await else { return Ok(()) };
+        let router = self.router_launch(&listeners)?.arguments;
+        let mut launch = self.launch("keeper", keeper::flags(router), &listeners)?;
+        // It starts the router as its user, and writes its log.
+        launch.owner = None;
+        launch.start().map(drop)
     }
 
     /// Starts everything, says so, and keeps it running. Never returns but with what was in the way.
@@ -173,9 +186,7 @@ impl Up {
     }
 
     async fn router(&self, listeners: &Listeners, kept: bool) -> Result<Role, Problem> {
-        let mut flags = vec!["--domain".into(), self.options.domain.clone().into()];
-        flags.extend(self.options.certificate.arguments());
-        let launch = self.launch("router", flags, listeners)?;
+        let launch = self.router_launch(listeners)?;
         let client = RouterClient::new(&self.home);
         let running = client.status().await.ok().and_then(|status| Process::of_pid(status.pid).ok());
         let (adopted, other) = match running {
@@ -189,6 +200,12 @@ impl Up {
         let mut role = Role::begin("router", launch, adopted)?;
         role.ready(async |pid| client.status().await.ok().filter(|status| status.pid == pid)).await?;
         Ok(role)
+    }
+
+    fn router_launch(&self, listeners: &Listeners) -> Result<Launch, Problem> {
+        let mut flags = vec!["--domain".into(), self.options.domain.clone().into()];
+        flags.extend(self.options.certificate.arguments());
+        self.launch("router", flags, listeners)
     }
 
     async fn server(&self, options: &Options, listeners: &Listeners) -> Result<Role, Problem> {
