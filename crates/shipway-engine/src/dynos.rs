@@ -11,7 +11,7 @@ use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::size::DynoSize;
 use shipway_domain::{AppId, DynoId, ProcessType};
-use shipway_runtime::{DynoPlan, Exit, ExitCause, Io, Root};
+use shipway_runtime::{DynoPlan, Exit, ExitCause, Io, Observation, Root, RuntimeError};
 use shipway_store::{App, Dyno};
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -156,6 +156,22 @@ impl Platform {
         })
     }
 
+    /// Starts a dyno. Layers that are not unpacked are unpacked first: data that was put back from a backup has none.
+    pub(crate) async fn start_dyno(&self, dyno: &Dyno, plan: &DynoPlan) -> Result<Observation> {
+        match self.runtime().start(plan).await {
+            Err(RuntimeError::MissingLayer(layer)) => {
+                tracing::info!(dyno.id = %dyno.id, %layer, "unpacking the layers of the dyno's slug");
+                let release = dyno.release;
+                let slug = self.store().read(|c| c.release_by_id(release)?.slug.map(|s| c.slug(s)).transpose())?;
+                if let Some(slug) = slug.flatten() {
+                    self.inner.parts.builder.ensure(&slug.manifest).await?;
+                }
+                Ok(self.runtime().start(plan).await?)
+            }
+            started => Ok(started?),
+        }
+    }
+
     /// A size by name; one that the operator has removed since counts as the default.
     pub(crate) fn size(&self, name: &str) -> DynoSize {
         let sizes = &self.settings().sizes;
@@ -172,11 +188,12 @@ impl Platform {
             Ok(plan) => plan,
             Err(e) => return self.crashed(dyno, Failure { code: "H10", text: e.to_string() }).await,
         };
-        let seen = match runtime.start(&plan).await {
+        let seen = match self.start_dyno(dyno, &plan).await {
             Ok(seen) => seen,
             Err(e) => {
-                tracing::error!(dyno.id = %dyno.id, error = %e, "a dyno could not be started");
-                let text = format!("The platform could not start {name}: {e}.");
+                let why = e.cause.unwrap_or(e.message);
+                tracing::error!(dyno.id = %dyno.id, error = why, "a dyno could not be started");
+                let text = format!("The platform could not start {name}: {why}.");
                 return self.crashed(dyno, Failure { code: "H10", text }).await;
             }
         };

@@ -142,10 +142,10 @@ impl Platform {
             &format!("Starting process with command `{}` by user {}", order.command, caller.actor.email),
         );
         let plan = self.dyno_plan(&dyno, io, &order.env)?;
-        if let Err(e) = self.runtime().start(&plan).await {
+        if let Err(e) = self.start_dyno(&dyno, &plan).await {
             let id = dyno.id;
             self.store().write(move |c| c.delete_dyno(id)).await?;
-            return Err(e.into());
+            return Err(e);
         }
         let mut up = dyno.clone();
         up.state = DynoState::Up;

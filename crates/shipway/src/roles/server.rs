@@ -32,6 +32,8 @@ const STACK: &str = "heroku-24";
 const BUILD_TIME: Duration = Duration::from_secs(30 * 60);
 /// Output of one build after which it is killed.
 const BUILD_OUTPUT_BYTES: u64 = 64 << 20;
+/// How long connections without a request get to make one when the server ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long requests get to finish when the server ends; pushes that take longer go on with the next server.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -81,6 +83,8 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     tracing::info!(listen = %options.listen, "the server serves");
     super::asked_to_end().await?;
     lifecycle.advance(Phase::Retiring);
+    // Who has just connected has not asked yet, and would be cut off: what comes from now on waits for the next server.
+    let _ = tokio::time::timeout(LAST_WORDS, lifecycle.empty()).await;
     lifecycle.advance(Phase::Closing);
     if tokio::time::timeout(FAREWELL, serving).await.is_err() {
         lifecycle.advance(Phase::Aborting);
