@@ -4,12 +4,15 @@
 A transcript is text. A line that starts with `$ ` is a command for bash; the lines after it are the screen that it has
 to leave (stdout and stderr, without ANSI, runs of blanks as one). `$~ ` is the same, repeated until the screen is right
 (60 s): for what becomes true. In expected lines `…` stands for any text of a line, a line `...` for any lines.
-`# ` starts a comment; `[exit 2]` as the last line expects that exit status instead of 0.
+`# ` starts a comment; `[exit 2]` as the last line expects that exit status instead of 0. Each `# with NAME=value ...`
+plays the whole transcript once with these variables. Every play has a platform of its own; as many run at once as there
+are processors.
 
-Usage: tests/transcripts.py [--update] [NAME...]
+Usage: tests/transcripts.py [NAME...]
 Needs: SHIPWAY_BIN (the binary), SHIPWAY_TEST_HEROKU (the official CLI); without the CLI it exits with 77, skipped.
 """
 
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -20,17 +23,25 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r")
 PATIENCE = 60
+# Handed out already: a port is free again for the system before its platform listens on it.
+ports, ports_lock = set(), threading.Lock()
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    with ports_lock:
+        while True:
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                port = s.getsockname()[1]
+            if port not in ports:
+                ports.add(port)
+                return port
 
 
 class Platform:
@@ -38,7 +49,8 @@ class Platform:
 
     def __init__(self, binary, scratch):
         self.binary = binary
-        self.home = scratch / "platform"
+        self.home, self.buildpacks = scratch / "platform", scratch / "buildpacks"
+        self.buildpacks.mkdir()
         self.listen, self.router = free_port(), free_port()
         self.log = open(scratch / "up.log", "wb")
         self.process = None
@@ -46,17 +58,17 @@ class Platform:
     def up(self):
         self.process = subprocess.Popen(
             [self.binary, "--home", self.home, "up", "--listen", f"127.0.0.1:{self.listen}",
-             "--router-listen", f"127.0.0.1:{self.router}"],
+             "--router-listen", f"127.0.0.1:{self.router}", "--buildpack-directory", self.buildpacks],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             if self.process.poll() is not None:
-                sys.exit(f"shipway up ended with {self.process.returncode}:\n" + self.tail())
+                raise RuntimeError(f"shipway up ended with {self.process.returncode}:\n" + self.tail())
             status = subprocess.run([self.binary, "--home", self.home, "status"], capture_output=True)
             if status.returncode == 0:
                 return
             time.sleep(0.05)
-        sys.exit("shipway up did not get ready:\n" + self.tail())
+        raise RuntimeError("shipway up did not get ready:\n" + self.tail())
 
     def tail(self):
         return pathlib.Path(self.log.name).read_text(errors="replace")[-4000:]
@@ -135,24 +147,35 @@ def matches(expected, seen):
     return re.fullmatch(pattern, "".join(line + "\n" for line in seen)) is not None
 
 
-def play(path, platform, heroku):
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix="shipway-transcript-"))
+def variables(text):
+    """What each play of a transcript adds to its environment."""
+    plays = re.findall(r"^# with (.*)$", text, re.MULTILINE)
+    return [dict(pair.split("=", 1) for pair in play.split()) for play in plays] or [{}]
+
+
+def report(path, number, command, expected, status, seen, code):
+    lines = [f"{path.name}:{number}: $ {command}", f"  expected (exit {status}):", *(f"    {line}" for line in expected),
+             f"  screen (exit {code}):", *(f"    {line}" for line in seen)]
+    print("\n".join(lines), flush=True)
+
+
+def play(path, given, platform, heroku, scratch):
     env = {
         "PATH": f"{pathlib.Path(platform.binary).parent}:{pathlib.Path(heroku).parent}:{os.environ['PATH']}",
         "HOME": str(scratch / "home"), "LANG": "C.UTF-8", "TERM": "dumb", "NO_COLOR": "1", "HEROKU_LOGS_COLOR": "0",
         "SHIPWAY_HOME": str(platform.home), "APPS": str(HERE / "apps"), "EXAMPLES": str(HERE.parent / "examples"),
-        "ROUTER": f"127.0.0.1:{platform.router}", "ROUTER_PORT": str(platform.router), "API": f"http://127.0.0.1:{platform.listen}",
+        "BUILDPACKS": str(platform.buildpacks), "ROUTER": f"127.0.0.1:{platform.router}", "ROUTER_PORT": str(platform.router), "API": f"http://127.0.0.1:{platform.listen}",
         "GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org", "GIT_COMMITTER_NAME": "Ada",
         "GIT_COMMITTER_EMAIL": "ada@example.org", "GIT_CONFIG_NOSYSTEM": "1",
     }
     for name, value in os.environ.items():
         if name.lower() in ("pip_index_url", "npm_config_registry", "http_proxy", "https_proxy", "no_proxy", "ssl_cert_file", "pip_cert", "node_extra_ca_certs", "uv_index_url", "uv_default_index"):
             env[name] = value
+    env.update(given)
     (scratch / "home").mkdir()
     (scratch / "work").mkdir()
     shell = Shell(env, scratch / "work")
     shell.run('git config --global init.defaultBranch main; git config --global advice.detachedHead false; eval "$(shipway env)"')
-    failed = 0
     try:
         for number, wait, command, expected, status in parse(path.read_text()):
             end = time.monotonic() + (PATIENCE if wait else 0)
@@ -162,17 +185,32 @@ def play(path, platform, heroku):
                 if matches(expected, seen) and code == status:
                     break
                 if time.monotonic() >= end:
-                    failed += 1
-                    print(f"{path.name}:{number}: $ {command}\n  expected (exit {status}):")
-                    print("".join(f"    {line}\n" for line in expected) + f"  screen (exit {code}):")
-                    print("".join(f"    {line}\n" for line in seen), flush=True)
+                    report(path, number, command, expected, status, seen, code)
                     return False
                 time.sleep(0.1)
     finally:
         shell.close()
-        if not failed:
-            shutil.rmtree(scratch, ignore_errors=True)
     return True
+
+
+def run(path, given, binary, heroku):
+    """One play on a platform of its own; whether the screens were as written."""
+    begun, good = time.monotonic(), False
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="shipway-transcript-"))
+    scratch.chmod(0o755)
+    platform = Platform(binary, scratch)
+    try:
+        platform.up()
+        good = play(path, given, platform, heroku, scratch)
+    finally:
+        platform.down()
+        name = " ".join([path.stem, *given.values()])
+        print(f"{'ok  ' if good else 'FAIL'} {name} ({time.monotonic() - begun:.1f} s)", flush=True)
+        if good:
+            shutil.rmtree(scratch, ignore_errors=True)
+        else:
+            print(f"what the platform said ({scratch} has the rest):\n{platform.tail()}", flush=True)
+    return good
 
 
 def main():
@@ -182,24 +220,15 @@ def main():
         return 77
     names = sys.argv[1:]
     paths = [p for p in sorted((HERE / "transcripts").glob("*.txt")) if not names or p.stem in names]
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix="shipway-platform-"))
-    scratch.chmod(0o755)
-    platform = Platform(str(pathlib.Path(binary).resolve()), scratch)
-    passed = failed = 0
-    try:
-        platform.up()
-        for path in paths:
-            begun = time.monotonic()
-            good = play(path, platform, str(pathlib.Path(heroku).absolute()))
-            passed, failed = passed + good, failed + (not good)
-            print(f"{'ok  ' if good else 'FAIL'} {path.stem} ({time.monotonic() - begun:.1f} s)", flush=True)
-    finally:
-        platform.down()
-        if failed:
-            print(platform.tail())
-    shutil.rmtree(scratch, ignore_errors=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    plays = [(path, given) for path in paths for given in variables(path.read_text())]
+    binary, heroku = str(pathlib.Path(binary).resolve()), str(pathlib.Path(heroku).absolute())
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = [pool.submit(run, path, given, binary, heroku) for path, given in plays]
+    failed = sum(1 for result in results if result.exception() or not result.result())
+    for error in filter(None, (result.exception() for result in results)):
+        print(error)
+    print(f"{len(results) - failed} passed, {failed} failed")
+    return 1 if failed or not results else 0
 
 
 if __name__ == "__main__":

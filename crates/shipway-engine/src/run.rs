@@ -97,10 +97,12 @@ impl Platform {
                 return Err(Error::invalid(format!("The value of {key} holds a NUL byte.")));
             }
         }
-        let current = self.store().read(|c| {
-            let current = c.app_by_id(app.id)?.current_release;
-            current.map(|r| c.release(r)).transpose().map(Option::flatten)
+        let (current, commands) = self.store().read(|c| {
+            let app = c.app_by_id(app.id)?;
+            let current = app.current_release.map(|r| c.release(r)).transpose()?.flatten();
+            Ok((current, self.commands(c, &app)?))
         })?;
+        let command = named(&order.command, &commands);
         let Some(release) = current.filter(|r| r.slug.is_some()) else {
             return Err(Error::invalid(format!("{} has no code yet. Push some: git push heroku main", app.name)));
         };
@@ -113,7 +115,7 @@ impl Platform {
             release: release.id,
             state: DynoState::Starting,
             size: size.name.clone(),
-            command: order.command.clone(),
+            command: command.clone(),
             operation: None,
             routed: false,
             unrouted_epoch: None,
@@ -137,10 +139,7 @@ impl Platform {
                 c.record(&entry)
             })
             .await?;
-        self.log_api(
-            app.id,
-            &format!("Starting process with command `{}` by user {}", order.command, caller.actor.email),
-        );
+        self.log_api(app.id, &format!("Starting process with command `{command}` by user {}", caller.actor.email));
         let plan = self.dyno_plan(&dyno, io, &order.env)?;
         if let Err(e) = self.start_dyno(&dyno, &plan).await {
             let id = dyno.id;
@@ -151,7 +150,7 @@ impl Platform {
         up.state = DynoState::Up;
         let row = up.clone();
         self.store().write(move |c| c.put_dyno(&row)).await?;
-        self.log_dyno(app.id, &dyno.name(), &format!("Starting process with command `{}`", order.command));
+        self.log_dyno(app.id, &dyno.name(), &format!("Starting process with command `{command}`"));
         self.log_dyno(app.id, &dyno.name(), "State changed from starting to up");
         let secret = order.attach.then(|| hex(&self.store().keys().random_bytes::<24>()));
         let session = watch::channel(if order.attach { Session::Awaited } else { Session::Over }).0;
@@ -234,6 +233,16 @@ impl Platform {
     }
 }
 
+/// A command whose first word is one of the release's process types begins with what that type runs: `console`,
+/// `rake db:migrate`. Source: Heroku Dev Center, "The Procfile" (process types that are run as one-offs).
+fn named(command: &str, types: &BTreeMap<ProcessType, String>) -> String {
+    let (word, rest) = command.split_at(command.find(char::is_whitespace).unwrap_or(command.len()));
+    match ProcessType::parse(word).ok().and_then(|name| types.get(&name)) {
+        Some(of_type) => format!("{of_type}{rest}"),
+        None => command.into(),
+    }
+}
+
 /// Waits until a session is as wanted, at most so long; a session whose other end is gone counts as over.
 async fn became(session: &mut watch::Receiver<Session>, limit: Duration, wanted: fn(Session) -> bool) -> bool {
     tokio::time::timeout(limit, session.wait_for(|s| wanted(*s))).await.is_ok()
@@ -244,5 +253,26 @@ async fn hung_up(mut session: watch::Receiver<Session>, attached: bool) {
     let over = attached && session.wait_for(|s| *s == Session::Over).await.is_ok();
     if !over {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_may_begin_with_a_process_type() {
+        let types = [("console", "bin/rails console"), ("rake", "bundle exec rake")];
+        let types = types.map(|(name, command)| (ProcessType::parse(name).unwrap(), command.to_string())).into();
+        for (given, expected) in [
+            ("console", "bin/rails console"),
+            ("rake db:migrate && echo done", "bundle exec rake db:migrate && echo done"),
+            ("rake\tx", "bundle exec rake\tx"),
+            ("consoles", "consoles"),
+            ("echo console", "echo console"),
+            ("(exit 3)", "(exit 3)"),
+        ] {
+            assert_eq!(named(given, &types), expected);
+        }
     }
 }

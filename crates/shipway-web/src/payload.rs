@@ -69,6 +69,9 @@ impl Payload {
             // Clients that send forms, or flags of a command line as they were typed.
             Some(Value::String(s)) if s == "true" => Ok(Some(true)),
             Some(Value::String(s)) if s == "false" => Ok(Some(false)),
+            // heroku3 sends maintenance so.
+            Some(Value::Number(n)) if n.as_u64() == Some(1) => Ok(Some(true)),
+            Some(Value::Number(n)) if n.as_u64() == Some(0) => Ok(Some(false)),
             Some(other) => Err(self.wrong(name, "true or false", other)),
         }
     }
@@ -190,6 +193,10 @@ mod tests {
         check(r#"{"updates":[{"type":[]}]}"#, deep, "`updates[0].type` must be a string, not a list.");
         check(r#"{"updates":[{}]}"#, deep, "`updates[0].type` is missing.");
         check(r#"{"updates":[7]}"#, deep, "`updates[0]` must be an object, not a number like that.");
+        let on = |p: &Payload| p.flag("on");
+        check(r#"{"on":"true"}"#, on, "Some(true)");
+        check(r#"{"on":0}"#, on, "Some(false)");
+        check(r#"{"on":2}"#, on, "`on` must be true or false, not a number like that.");
         check(r#"{"n":"12"}"#, |p| p.number("n"), "Some(12)");
         check(r#"{"n":-1}"#, |p| p.number("n"), "`n` must be a whole number, not a number like that.");
         check(&"[".repeat(100_000), name, &{

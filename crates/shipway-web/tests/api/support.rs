@@ -207,6 +207,7 @@ impl World {
             ("{region}", "us".into()),
             ("{dyno_size}", "basic".into()),
             ("{source}", uuid::Uuid::nil().to_string()),
+            ("{operation}", uuid::Uuid::nil().to_string()),
             ("{signature}", "00".repeat(32)),
             ("{name}", "heroku%2Fpython".into()),
         ] {
