@@ -37,7 +37,8 @@ class Table:
         measured = ours / theirs if theirs and ratio else ours
         reached = lambda limit: limit is not None and (measured >= limit if more else measured <= limit)
         show = lambda limit: "" if limit is None else f"{'≥' if more else '≤'} {limit:,g}" + ("" if ratio or not unit else f" {unit}")
-        verdict = "" if bar is None and goal is None else "goal" if reached(goal) else "first bar" if reached(bar) else "not yet"
+        distance = goal and f"{abs(measured - goal) / goal:.0%} to the goal"
+        verdict = "" if goal is None else "goal" if reached(goal) else f"{'first bar' if reached(bar) else 'not yet'}, {distance}"
         self.rows.append([
             figure, f"{number(ours)} {unit}".strip(), f"{number(theirs)} {unit} ({what})" if theirs else what,
             f"{ours / theirs:.2f}" if theirs else "", show(bar), show(goal), verdict])
@@ -60,14 +61,36 @@ def milliseconds(seconds):
 
 
 def routers(table, binary, scratch, short):
-    rounds, seconds = (1, 2) if short else (5, 3)
-    for size, both in proxies.measure(binary, scratch, rounds, seconds).items():
-        (rate, p99, cpu), (their_rate, their_p99, their_cpu) = both["shipway"], both["nginx"]
-        where = f"router, {size}, {proxies.SIZES[size][1]} connections"
-        small = size == "1 KiB"
-        table.add(f"{where}: throughput", rate, "req/s", their_rate, "nginx", *((0.8, 1.0) if small else ()), ratio=True, more=True)
-        table.add(f"{where}: cpu per 100,000", cpu, "s", their_cpu, "nginx", *((1.25, 1.0) if small else ()), ratio=True)
-        table.add(f"{where}: p99", p99, "ms", their_p99, "nginx", ratio=True)
+    figures = proxies.measure(binary, scratch, *((2, 2) if short else (5, 3)))
+
+    def add(load, what, field, unit, bar=None, goal=None, more=False, where=""):
+        ours, theirs = (getattr(figures[load][who], field) for who in ("shipway", "nginx"))
+        table.add(f"router, {load}{where}: {what}", ours, unit, theirs, "nginx", bar, goal, ratio=True, more=more)
+
+    def add_cpu(load, bar=None, goal=None, what="cpu per 100,000"):
+        add(load, what, "cpu", "s", bar, goal)
+
+    add("1 KiB", "throughput", "rate", "req/s", 0.8, 1.0, more=True, where=", 64 connections")
+    add_cpu("1 KiB", 1.25, 1.0)
+    add("1 KiB", "p99", "p99", "ms")
+    table.add("router, 1 KiB, 64 connections: resident", figures["1 KiB"]["shipway"].resident, "MiB",
+              figures["1 KiB"]["nginx"].resident, "nginx", 32, 32)
+    add("1 MiB", "throughput", "rate", "req/s", more=True, where=", 16 connections")
+    add_cpu("1 MiB")
+    add("1 MiB", "p99", "p99", "ms")
+    add("POST of 64 KiB", "throughput", "rate", "req/s", more=True, where=", 16 connections")
+    add_cpu("POST of 64 KiB")
+    held = [figures["steady"][who].rate / proxies.STEADY for who in ("shipway", "nginx")]
+    # A proxy, or a machine, that cannot carry the rate would be measured at another one.
+    note_held = "" if min(held) > 0.98 else f" (held {held[0]:.0%} of them, nginx {held[1]:.0%})"
+    add("steady", f"p99 at {proxies.STEADY:,} req/s{note_held}", "p99", "ms", 1.0, 1.0, where=", 1 KiB")
+    add_cpu("steady")
+    add("TLS, 1 KiB", "throughput", "rate", "req/s", more=True, where=", 64 connections")
+    add_cpu("TLS, 1 KiB")
+    add_cpu("TLS, 1 MiB", 0.8, 0.8)
+    add_cpu("TLS handshakes", 0.8, 0.8)
+    add("HTTP/2", "throughput", "rate", "req/s", 1.0, 1.0, more=True, where=" over TLS, 1 KiB")
+    add_cpu("HTTP/2")
 
 
 class Checkout:
@@ -242,7 +265,7 @@ def idle(table, platform, scratch):
     before = proxies.cpu_seconds(pids)
     time.sleep(5)
     used = (proxies.cpu_seconds(pids) - before) / 5 * 100
-    table.add(f"idle server + router, {APPS} apps with a dyno each: resident", sum(memory(p, "VmRSS") for p in pids), "MiB", bar=60, goal=60)
+    table.add(f"idle server + router, {APPS} apps with a dyno each: resident", proxies.resident_mib(pids), "MiB", bar=60, goal=60)
     table.add("the same: cpu", used, "% of a core", bar=1, goal=1)
     shims = [memory(p, "RssAnon") for p in platform.shims()]
     if shims:
