@@ -62,6 +62,12 @@ ids! {
     OperationId;
     /// A pipeline, for its whole life; its name can change.
     PipelineId;
+    /// A product: pipelines that are promoted together.
+    ProductId;
+    /// A promotion.
+    PromotionId;
+    /// One app that a promotion leads to.
+    PromotionTargetId;
     /// A release of an app.
     ReleaseId;
     /// A review app, through all its states; its app is made anew when it failed.

@@ -23,4 +23,4 @@ pub mod size;
 pub use addon::{AddonName, AttachmentName};
 pub use ids::*;
 pub use names::*;
-pub use pipeline::{DisplayName, PipelineName, Stage};
+pub use pipeline::{DisplayName, PipelineName, ProductName, PromotionStatus, Stage, TargetStatus};

@@ -22,6 +22,14 @@ name! {
 }
 
 name! {
+    /// A product's name: like a pipeline's.
+    ProductName, |s| {
+        let as_product = |e: NameError| NameError { what: "product name", ..e };
+        PipelineName::parse(s).map(String::from).map_err(as_product)
+    }
+}
+
+name! {
     /// What a team calls an app in its pipeline: 1 to 50 characters, none of them a control character.
     DisplayName, |s| {
         let s = s.trim();
@@ -53,6 +61,28 @@ states! {
     }
 }
 
+states! {
+    /// A promotion's state. Source: Heroku Platform API, "Pipeline Promotion".
+    PromotionStatus {
+        /// At least one target has not ended.
+        Pending = "pending",
+        /// All have ended, well or not.
+        Completed = "completed",
+    }
+}
+
+states! {
+    /// The state of one target of a promotion. Source: Heroku Platform API, "Pipeline Promotion Target".
+    TargetStatus {
+        /// Its operation waits or runs.
+        Pending = "pending",
+        /// It runs what the source runs.
+        Succeeded = "succeeded",
+        /// It runs what it ran before.
+        Failed = "failed",
+    }
+}
+
 impl Stage {
     /// All of them, in order.
     pub const ALL: [Self; 5] = [Self::Test, Self::Review, Self::Development, Self::Staging, Self::Production];
@@ -61,6 +91,25 @@ impl Stage {
     pub fn parse(s: &str) -> Result<Self, NameError> {
         Self::from_text(s)
             .ok_or_else(|| NameError::new("stage", s, "must be test, review, development, staging or production"))
+    }
+
+    /// Reads a stage as people type it: `dev` and `prod` too.
+    pub fn from_people(s: &str) -> Option<Self> {
+        match s {
+            "dev" => Some(Self::Development),
+            "prod" => Some(Self::Production),
+            other => Self::from_text(other),
+        }
+    }
+
+    /// Whether its apps come and go by themselves, so that nothing is promoted from or to them.
+    pub fn is_made_by_the_platform(self) -> bool {
+        matches!(self, Self::Test | Self::Review)
+    }
+
+    /// The stages that a promotion from here to `to` leaves out.
+    pub fn skipped(self, to: Self) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|s| *s > self && *s < to).collect()
     }
 
     /// Where an app of this stage promotes to; `None` from review apps, test runs and the last stage.
@@ -99,6 +148,9 @@ mod tests {
             assert_eq!(Stage::parse(stage.as_str()), Ok(stage));
         }
         assert!(Stage::parse("prod").unwrap_err().to_string().contains("development, staging or production"));
-        assert!(Stage::Development < Stage::Production);
+        assert_eq!(Stage::Development.skipped(Stage::Production), [Stage::Staging]);
+        assert_eq!(Stage::Staging.skipped(Stage::Production), []);
+        assert_eq!(Stage::Production.skipped(Stage::Staging), []);
+        assert_eq!(Stage::from_people("prod"), Some(Stage::Production));
     }
 }

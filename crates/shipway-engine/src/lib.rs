@@ -27,6 +27,8 @@ mod phase;
 mod pipelines;
 mod plan;
 pub mod ports;
+mod products;
+mod promotions;
 mod releases;
 mod review_apps;
 mod reviewing;
@@ -47,6 +49,8 @@ pub use operation::{Outcome, StepView};
 pub use output::OutputReader;
 pub use pipelines::UpdateCoupling;
 pub use plan::{Part, Plan, Step, StepAt};
+pub use products::{Move, TogetherOrder};
+pub use promotions::{Promotable, PromotionOrder, PromotionView, TargetView};
 pub use review_apps::{NewReviewApp, ReviewSource};
 pub use reviewing::PullRequestNews;
 pub use run::{Attached, RunOrder};
@@ -181,6 +185,7 @@ struct Inner {
     /// One look at review apps at a time.
     reviewing: tokio::sync::Mutex<()>,
     acknowledged: watch::Sender<u64>,
+    promoting: tokio::sync::Mutex<()>,
 }
 
 impl Platform {
@@ -207,6 +212,7 @@ impl Platform {
             review_wanted: Notify::new(),
             reviewing: tokio::sync::Mutex::default(),
             acknowledged: watch::channel(0).0,
+            promoting: tokio::sync::Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -13,7 +13,7 @@ use crate::{Event, Fault, Kind, Moment, Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::{AppId, OperationId};
-use shipway_store::{App, Conn, JournalRow, Operation, Release, StepEvent};
+use shipway_store::{App, Conn, JournalRow, Operation, Release, Slug, StepEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ pub(crate) fn nothing() -> Effect {
 }
 
 /// What a step works with.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) operation: OperationId,
     pub(crate) plan: Plan,
@@ -110,26 +111,41 @@ impl Platform {
     where
         F: FnOnce(&Conn<'_>) -> shipway_store::Result<()> + Send + 'static,
     {
+        self.submit_all(vec![(id, plan)], also).await
+    }
+
+    /// Writes several operations down in one transaction, and starts them.
+    pub(crate) async fn submit_all<F>(&self, plans: Vec<(OperationId, Plan)>, also: F) -> Result<()>
+    where
+        F: FnOnce(&Conn<'_>) -> shipway_store::Result<()> + Send + 'static,
+    {
         let now = self.now();
-        let row = Operation {
-            id,
-            apps: plan.apps(),
-            kind: plan.kind().into(),
-            plan: serde_json::to_value(&plan).map_err(Error::platform)?,
-            status: OperationStatus::Waiting,
-            account: plan.actor.account,
-            error: None,
-            cancel: false,
-            created_at: now,
-            updated_at: now,
-        };
+        let mut rows = Vec::new();
+        for (id, plan) in &plans {
+            rows.push(Operation {
+                id: *id,
+                apps: plan.apps(),
+                kind: plan.kind().into(),
+                plan: serde_json::to_value(plan).map_err(Error::platform)?,
+                status: OperationStatus::Waiting,
+                account: plan.actor.account,
+                error: None,
+                cancel: false,
+                created_at: now,
+                updated_at: now,
+            });
+        }
         self.store()
             .write(move |c| {
-                c.insert_operation(&row)?;
+                for row in &rows {
+                    c.insert_operation(row)?;
+                }
                 also(c)
             })
             .await?;
-        self.begin(id, plan, false);
+        for (id, plan) in plans {
+            self.begin(id, plan, false);
+        }
         Ok(())
     }
 
@@ -306,7 +322,7 @@ impl Platform {
         let error = &match self.store().read(|c| c.operation(id))?.error {
             // A former server began to undo it, and knew why.
             Some(known) => known,
-            None => self.reason(ctx, at, error, &journal)?,
+            None => self.reason(ctx, at, error, &journal).unwrap_or_else(|_| error.to_string()),
         };
         let text = error.to_string();
         self.store().write(move |c| c.set_operation_status(id, OperationStatus::Unwinding, Some(&text), now)).await?;
@@ -367,20 +383,15 @@ impl Platform {
     }
 
     /// Why an operation failed: at which of several apps, and which release phases had run, because nothing undoes them.
-    fn reason(
-        &self,
-        ctx: &Context,
-        at: StepAt,
-        error: &str,
-        journal: &HashMap<String, JournalRow>,
-    ) -> shipway_store::Result<String> {
+    fn reason(&self, ctx: &Context, at: StepAt, error: &str, journal: &HashMap<String, JournalRow>) -> Result<String> {
         let mut text = error.to_string();
         let mut had_run = Vec::new();
         for phase in ctx.plan.steps().into_iter().filter(|at| at.step == Step::ReleasePhase) {
             let part = phase.app.and_then(|app| ctx.plan.part(app)).or(ctx.plan.parts.first());
-            let Some((part, release)) = part.and_then(|p| Some((p, p.release.as_ref()?))) else { continue };
+            let Some(part) = part else { continue };
             let ended_well = journal.get(&phase.name()).is_some_and(|r| r.event == StepEvent::Succeeded);
-            if ended_well && self.store().read(|c| c.release(release.release))?.is_some_and(|r| r.has_output) {
+            let has_phase = |slug: &Slug| self.process_types(&slug.manifest).keys().any(|t| t.is_release());
+            if ended_well && self.slug_of(part)?.is_some_and(|slug| has_phase(&slug)) {
                 had_run.extend(self.name_of(part.app));
             }
         }

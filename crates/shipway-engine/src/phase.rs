@@ -163,4 +163,43 @@ impl Platform {
         self.forget_phase(part.release()?.phase_dyno).await?;
         Ok(nothing())
     }
+
+    /// Runs the command of an external step, with the new release's code and config.
+    pub(crate) async fn step_external(&self, ctx: &Context, part: &Part) -> Result<Effect> {
+        let Some(external) = &part.external else { return Ok(nothing()) };
+        let end = self.run_phase(ctx, self.external_phase(part, external.dyno, &external.command)?).await?;
+        if end.status != 0 {
+            let tail = end.last.map_or(String::new(), |l| format!(" Its last line: {l}"));
+            return Err(Error::invalid(format!(
+                "The step {} failed: `{}` exited with status {}.{tail}",
+                external.name, external.command, end.status
+            )));
+        }
+        Ok(nothing())
+    }
+
+    /// Runs what takes an external step back. One that fails is recorded, and the rest is undone all the same: nobody is
+    /// served by waiting for it.
+    pub(crate) async fn undo_external(&self, ctx: &Context, part: &Part) -> Result<Effect> {
+        let Some(external) = &part.external else { return Ok(nothing()) };
+        self.forget_phase(external.dyno).await?;
+        // Whoever cancelled the promotion did not cancel what takes it back.
+        let calm = Context { cancel: tokio_util::sync::CancellationToken::new(), ..ctx.clone() };
+        let end = self.run_phase(&calm, self.external_phase(part, external.undo_dyno, &external.undo)?).await?;
+        if end.status == 0 {
+            return Ok(nothing());
+        }
+        let app = self.store().read(|c| c.app_by_id(part.app))?;
+        let detail = serde_json::json!({
+            "step": external.name, "undo": external.undo, "status": end.status, "operation": ctx.operation,
+        });
+        let entry = self.entry(&ctx.plan.caller(), Some(&app), "external-undo-failed", detail);
+        Ok(Box::new(move |c| c.record(&entry)))
+    }
+
+    fn external_phase(&self, part: &Part, dyno: DynoId, command: &str) -> Result<Phase> {
+        let release = part.release()?.release;
+        let process_type = ProcessType::parse("external")?;
+        Ok(Phase { dyno, app: part.app, release, process_type, command: command.into(), output: release.0 })
+    }
 }

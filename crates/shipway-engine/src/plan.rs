@@ -42,6 +42,9 @@ pub struct Part {
     pub setup: Option<SetupPlan>,
     /// A build, where there is one.
     pub build: Option<BuildPlan>,
+    /// A command that takes part before the switch.
+    #[serde(default)]
+    pub external: Option<ExternalPlan>,
     /// A release, where there is one.
     pub release: Option<ReleasePlan>,
     /// Dynos to replace, for a restart.
@@ -104,6 +107,22 @@ pub struct SetupPlan {
     pub postdeploy_dyno: DynoId,
     /// Whether add-ons that are not there are left out instead of refused.
     pub without_addons: bool,
+}
+
+/// A command that does something elsewhere, with the one that takes it back. Both run as one-off dynos with the new
+/// release's code and config, and may run twice.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExternalPlan {
+    /// What people call it.
+    pub name: String,
+    /// The command, for a shell.
+    pub command: String,
+    /// What undoes it.
+    pub undo: String,
+    /// The dyno of the command.
+    pub dyno: DynoId,
+    /// The dyno of the undo.
+    pub undo_dyno: DynoId,
 }
 
 /// The build of a plan.
@@ -179,6 +198,8 @@ pub enum Step {
     Build,
     /// Write the release down, pending.
     Release,
+    /// Run the command of an external step.
+    External,
     /// Run the `release` process.
     ReleasePhase,
     /// Start the new dynos of types that overlap.
@@ -214,6 +235,7 @@ impl Step {
             Self::Pin => "pin",
             Self::Build => "build",
             Self::Release => "release",
+            Self::External => "external",
             Self::ReleasePhase => "release-phase",
             Self::Start => "start",
             Self::Healthy => "healthy",
@@ -276,6 +298,7 @@ impl Part {
             fetch: None,
             setup: None,
             build: None,
+            external: None,
             release: None,
             restart: None,
             destroy: false,
@@ -329,11 +352,14 @@ impl Part {
 impl Plan {
     /// The steps in order.
     ///
-    /// With several apps all are prepared first, app by app and step by step, the release phases last, because they
-    /// cannot be undone; then all switch at once.
+    /// With several apps (or an external step) all are prepared first, app by app and step by step, the release phases
+    /// last, because they cannot be undone; then all switch at once.
     pub fn steps(&self) -> Vec<StepAt> {
-        if let [only] = self.parts.as_slice() {
-            return only.steps().into_iter().map(|step| StepAt { step, app: None }).collect();
+        match self.parts.as_slice() {
+            [only] if only.external.is_none() => {
+                return only.steps().into_iter().map(|step| StepAt { step, app: None }).collect();
+            }
+            _ => {}
         }
         let mut steps = Vec::new();
         let mut each = |step: Step, wanted: fn(&Part) -> bool| {
@@ -344,6 +370,7 @@ impl Plan {
         each(Step::Release, |p| p.release.is_some());
         each(Step::Start, |_| true);
         each(Step::Healthy, |_| true);
+        each(Step::External, |p| p.external.is_some());
         each(Step::ReleasePhase, |p| p.release.is_some());
         steps.extend([Step::Switch, Step::Route].map(|step| StepAt { step, app: None }));
         let settled = self.parts.iter().filter(|p| p.release.is_some());

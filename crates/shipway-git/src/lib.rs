@@ -11,7 +11,6 @@
 //! everything that has ever been attacked), `pre-receive` (objects would stay in quarantine until the build is done
 //! and be lost with the server).
 
-mod carry;
 mod checkout;
 mod compare;
 mod copy;

@@ -105,9 +105,9 @@ async fn a_commit_is_carried_to_another_repository_whole() {
     for (name, order) in [("up.git", [&first, &second]), ("down.git", [&second, &first])] {
         let target = Repo::create(&git, &server.directory.path().join(name)).await.unwrap();
         for (version, commit) in (1..).zip(order) {
-            target.carry_from(&server.repo, commit).await.unwrap();
+            target.take(&server.repo, commit, "refs/shipway/op/1").await.unwrap();
             target.keep_release(version, commit).await.unwrap();
-            target.carry_from(&server.repo, commit).await.unwrap();
+            target.take(&server.repo, commit, "refs/shipway/op/1").await.unwrap();
             target.set_branch(commit).await.unwrap();
             let clone = server.clone_dir(&format!("{name}-{version}"));
             let (from, to) = (target.path().to_str().unwrap(), clone.path.to_str().unwrap());
@@ -119,7 +119,7 @@ async fn a_commit_is_carried_to_another_repository_whole() {
 
     let target = Repo::create(&git, &server.directory.path().join("empty.git")).await.unwrap();
     let nowhere = shipway_domain::CommitId::parse(&"ab".repeat(20)).unwrap();
-    let refused = target.carry_from(&server.repo, &nowhere).await.unwrap_err().to_string();
+    let refused = target.take(&server.repo, &nowhere, "refs/shipway/op/1").await.unwrap_err().to_string();
     assert!(refused.starts_with("git pack-objects failed: ") && refused.contains(nowhere.as_str()), "{refused}");
 }
 

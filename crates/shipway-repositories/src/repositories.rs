@@ -71,9 +71,9 @@ impl Repositories for GitRepositories {
     }
 
     async fn carry(&self, from: AppId, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
-        let (source, target) = (self.repo(from), self.repo(to));
-        target.carry_from(&source, commit).await.map_err(|e| PortError::new("bringing the commit", e))?;
-        self.pin(to, operation, commit).await
+        let kept = format!("refs/shipway/op/{operation}");
+        let taken = self.repo(to).take(&self.repo(from), commit, &kept).await;
+        taken.map_err(|e| PortError::new("bringing the commit", e))
     }
 
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError> {

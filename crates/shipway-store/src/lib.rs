@@ -14,6 +14,7 @@ mod dynos;
 mod ledger;
 mod operations;
 mod pipelines;
+mod promotions;
 mod releases;
 mod review_apps;
 mod seal;
@@ -28,6 +29,7 @@ pub use dynos::*;
 pub use ledger::*;
 pub use operations::*;
 pub use pipelines::*;
+pub use promotions::*;
 pub use releases::*;
 pub use review_apps::*;
 pub use seal::{Keys, hex, sha256, token_hash};
@@ -108,6 +110,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/addons.sql"),
     include_str!("schema/review_apps.sql"),
     include_str!("schema/operation_apps.sql"),
+    include_str!("schema/promotions.sql"),
 ];
 
 type Job = Box<dyn FnOnce(&Conn<'_>) -> Box<dyn FnOnce(bool) + Send> + Send>;

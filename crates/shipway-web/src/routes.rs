@@ -3,7 +3,7 @@
 use crate::Web;
 use crate::api::{
     accounts, addons, apps, authorizations, buildpacks, builds, catalog, collaborators, config_vars, couplings,
-    domains, dynos, features, formation, keys, log_sessions, meta, pipelines, releases, sources,
+    domains, dynos, features, formation, keys, log_sessions, meta, pipelines, promotions, releases, sources,
 };
 use axum::Router;
 use axum::routing;
@@ -141,6 +141,9 @@ routes! {
     PATCH  "/pipelines/{pipeline}"                      => pipelines::update;
     DELETE "/pipelines/{pipeline}"                      => pipelines::destroy;
     POST   "/pipeline-transfers"                        => pipelines::transfer;
+    POST   "/pipeline-promotions"                       => promotions::create;
+    GET    "/pipeline-promotions/{promotion}"           => promotions::info;
+    GET    "/pipeline-promotions/{promotion}/promotion-targets" => promotions::targets;
     GET    "/pipelines/{pipeline}/pipeline-stack"       => pipelines::stack;
     GET    "/pipelines/{pipeline}/latest-builds"        => pipelines::latest_builds;
     GET    "/pipelines/{pipeline}/latest-releases"      => pipelines::latest_releases;

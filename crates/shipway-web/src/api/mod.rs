@@ -18,5 +18,6 @@ pub(crate) mod keys;
 pub(crate) mod log_sessions;
 pub(crate) mod meta;
 pub(crate) mod pipelines;
+pub(crate) mod promotions;
 pub(crate) mod releases;
 pub(crate) mod sources;

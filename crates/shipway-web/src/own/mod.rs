@@ -8,6 +8,7 @@ mod compare;
 mod events;
 pub(crate) mod login;
 mod operations;
+mod promotions;
 mod session;
 mod status;
 mod users;
@@ -35,6 +36,11 @@ pub fn routes(_: &Web) -> Router<Web> {
         .route("/shipway/v1/apps/{app}/settings", get(apps::settings).patch(apps::set))
         .route("/shipway/v1/compare", get(compare::compare))
         .route("/shipway/v1/parity", get(compare::parity))
+        .route("/shipway/v1/products", get(promotions::products).post(promotions::create_product))
+        .route("/shipway/v1/products/{product}", get(promotions::product).patch(promotions::update_product).delete(promotions::destroy_product))
+        .route("/shipway/v1/promotions", post(promotions::promote))
+        .route("/shipway/v1/promotions/{promotion}", get(promotions::promotion))
+        .route("/shipway/v1/pipelines/{pipeline}/settings", get(promotions::settings).patch(promotions::set))
         .route("/auth", post(login::begin))
         .route("/auth/wait", get(login::wait))
 }

@@ -8,6 +8,7 @@ mod catalog;
 mod dyno;
 mod formation;
 mod pipeline;
+mod promotion;
 mod release;
 
 pub use account::{account, authorization, key, session, token};
@@ -17,6 +18,7 @@ pub use catalog::{REGIONS, account_feature, app_feature, buildpack, dyno_size, r
 pub use dyno::dyno;
 pub use formation::formation;
 pub use pipeline::{coupling, pipeline, pipeline_owner, pipeline_stack};
+pub use promotion::{planned, product, promotion, promotion_target, whole_promotion};
 pub use release::release;
 
 use crate::Web;

@@ -1,0 +1,337 @@
+//! Products, and promotions of several apps that switch together or not at all.
+
+use crate::error::Error;
+use crate::plan::{ExternalPlan, Plan};
+use crate::ports::Caller;
+use crate::promotions::{Promotable, PromotionView};
+use crate::{Platform, Result};
+use shipway_domain::admission::Trigger;
+use shipway_domain::{
+    AppName, DynoId, Email, NameOrId, OperationId, PipelineId, ProductId, ProductName, PromotionId, Stage,
+};
+use shipway_store::{App, Coupling, ExternalStep, Pipeline, Product, ProductSettings, Promotion, Release};
+
+/// What `shipway promote FROM TO` asks for.
+#[derive(Debug, Clone, Default)]
+pub struct TogetherOrder {
+    /// From where: a stage or an app.
+    pub from: String,
+    /// To where: a stage or an app.
+    pub to: String,
+    /// The product; without it and a pipeline, what follows from the app, or the only one that there is.
+    pub product: Option<String>,
+    /// The pipeline.
+    pub pipeline: Option<String>,
+    /// These pipelines or apps alone; all without.
+    pub only: Vec<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// One app that a promotion would change, or not.
+#[derive(Debug, Clone)]
+pub struct Move {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// What is promoted.
+    pub source: Promotable,
+    /// From which stage.
+    pub from: Stage,
+    /// The app.
+    pub target: App,
+    /// In which stage.
+    pub to: Stage,
+    /// The release that runs the same already.
+    pub unchanged: Option<Release>,
+}
+
+/// Longest command of an external step, in bytes.
+const MAX_COMMAND: usize = 4096;
+
+impl Platform {
+    /// The products that the caller may see, by name.
+    pub fn products(&self, caller: &Caller) -> Result<Vec<Product>> {
+        let all = self.store().read(|c| c.products())?;
+        Ok(all.into_iter().filter(|p| self.sees_product(caller, p)).collect())
+    }
+
+    /// Finds a product that the caller may see. What may not be seen does not exist.
+    pub fn product(&self, caller: &Caller, which: &NameOrId) -> Result<Product> {
+        let found = self.store().read(|c| c.product(which))?;
+        found.filter(|p| self.sees_product(caller, p)).ok_or_else(|| Error::missing("product"))
+    }
+
+    fn sees_product(&self, caller: &Caller, product: &Product) -> bool {
+        let own = caller.actor.admin || product.owner == caller.actor.account;
+        let any = || product.pipelines.iter().any(|p| self.pipeline(caller, &NameOrId::Id(p.0)).is_ok());
+        caller.actor.scope.reads_widely() && (own || any())
+    }
+
+    /// Makes a product of pipelines that the caller may see. Errors: an illegal or taken name, no pipelines.
+    pub async fn create_product(&self, caller: &Caller, name: &str, pipelines: &[String]) -> Result<Product> {
+        if !caller.actor.scope.writes() {
+            return Err(Error::forbidden(format!(
+                "The token that was used may not create products: its scope is {}.",
+                caller.actor.scope.text()
+            )));
+        }
+        let name = ProductName::parse(name)?;
+        let mut ids: Vec<PipelineId> = Vec::new();
+        for which in pipelines {
+            let id = self.pipeline(caller, &NameOrId::parse(which))?.id;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        if ids.is_empty() {
+            return Err(Error::invalid("Name the product's pipelines: shipway products create NAME --pipelines a,b"));
+        }
+        let now = self.now();
+        let product = Product {
+            id: self.id(ProductId),
+            name,
+            owner: caller.actor.account,
+            owner_email: Email::parse(&caller.actor.email)?,
+            settings: ProductSettings::default(),
+            pipelines: ids,
+            created_at: now,
+            updated_at: now,
+        };
+        let detail = serde_json::json!({ "product": product.name, "pipelines": product.pipelines });
+        let entry = self.entry(caller, None, "product-created", detail);
+        let row = product.clone();
+        self.store()
+            .write(move |c| {
+                c.insert_product(&row)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok(product)
+    }
+
+    fn own_product(&self, caller: &Caller, product: &Product) -> Result<()> {
+        if caller.actor.scope.writes() && (caller.actor.admin || product.owner == caller.actor.account) {
+            return Ok(());
+        }
+        Err(Error::forbidden(format!(
+            "You ({}) may not change the product {}. Ask {}, who owns it.",
+            caller.actor.email, product.name, product.owner_email
+        )))
+    }
+
+    /// Ends a product. Its pipelines and apps stay.
+    pub async fn destroy_product(&self, caller: &Caller, product: &Product) -> Result<()> {
+        self.own_product(caller, product)?;
+        let entry = self.entry(caller, None, "product-destroyed", serde_json::json!({ "product": product.name }));
+        let id = product.id;
+        self.store()
+            .write(move |c| {
+                c.delete_product(id)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Sets the external steps of a product's promotions, at most one per pipeline. Errors: a pipeline that is not the
+    /// product's, a step without a command or an undo.
+    pub async fn set_product_steps(
+        &self,
+        caller: &Caller,
+        product: &Product,
+        steps: Vec<ExternalStep>,
+    ) -> Result<Product> {
+        self.own_product(caller, product)?;
+        for (i, step) in steps.iter().enumerate() {
+            if !product.pipelines.contains(&step.pipeline) {
+                return Err(Error::invalid(format!(
+                    "The step {:?} is of a pipeline that {} has not.",
+                    step.name, product.name
+                )));
+            }
+            if steps[..i].iter().any(|s| s.pipeline == step.pipeline) {
+                return Err(Error::invalid(
+                    "A pipeline has one external step at most; one command may do several things.",
+                ));
+            }
+            for text in [&step.name, &step.command, &step.undo] {
+                if text.trim().is_empty() || text.len() > MAX_COMMAND || text.contains('\0') {
+                    return Err(Error::invalid(format!(
+                        "An external step needs a name, a command and the command that undoes it, {MAX_COMMAND} bytes each at most."
+                    )));
+                }
+            }
+        }
+        let names: Vec<&str> = steps.iter().map(|s| s.name.as_str()).collect();
+        let detail = serde_json::json!({ "product": product.name, "steps": names });
+        let entry = self.entry(caller, None, "product-steps", detail);
+        let (id, now) = (product.id, self.now());
+        let changed = Product { settings: ProductSettings { steps }, updated_at: now, ..product.clone() };
+        let settings = changed.settings.clone();
+        self.store()
+            .write(move |c| {
+                c.set_product_settings(id, &settings, now)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok(changed)
+    }
+
+    /// What a promotion would do, app by app, without doing it.
+    ///
+    /// Errors: nothing that fits the names, several apps where one must be chosen, a stage left out.
+    pub fn moves(&self, caller: &Caller, order: &TogetherOrder) -> Result<(Option<Product>, Vec<Move>)> {
+        let (product, pipelines) = self.scope(caller, order)?;
+        let mut moves = Vec::new();
+        for pipeline in pipelines {
+            let apps = self.pipeline_apps(caller, &pipeline)?;
+            let named = |(_, app): &&(Coupling, App)| order.only.iter().any(|o| *o == app.name.as_str());
+            let whole = order.only.is_empty() || order.only.iter().any(|o| *o == pipeline.name.as_str());
+            if !whole && !apps.iter().any(|a| named(&a)) {
+                continue;
+            }
+            let (from, source) = one_source(&pipeline, &apps, &order.from)?;
+            let mut targets: Vec<_> = find(&apps, &order.to).filter(|(_, app)| app.id != source.id).collect();
+            if !whole {
+                targets.retain(|a| named(a));
+            }
+            if targets.is_empty() {
+                return Err(Error::invalid(format!("The pipeline {} has no app in {}.", pipeline.name, order.to)));
+            }
+            let source = self.promotable(&source, None)?;
+            for (coupling, target) in targets {
+                self.leaves_nothing_out(&pipeline, from, coupling.stage, order.reason.as_deref(), target)?;
+                let unchanged = self.runs_the_same(target, &source)?;
+                let (pipeline, source, target) = (pipeline.clone(), source.clone(), target.clone());
+                moves.push(Move { pipeline, source, from, target, to: coupling.stage, unchanged });
+            }
+        }
+        if moves.is_empty() {
+            return Err(Error::invalid(format!(
+                "Nothing of what --only names is promoted: {}.",
+                order.only.join(", ")
+            )));
+        }
+        Ok((product, moves))
+    }
+
+    /// The pipelines that an order is about.
+    fn scope(&self, caller: &Caller, order: &TogetherOrder) -> Result<(Option<Product>, Vec<Pipeline>)> {
+        let of = |product: Product| {
+            let pipelines = product.pipelines.iter().map(|p| self.pipeline(caller, &NameOrId::Id(p.0)));
+            Ok((Some(product.clone()), pipelines.collect::<Result<Vec<_>>>()?))
+        };
+        if let Some(name) = &order.product {
+            return of(self.product(caller, &NameOrId::parse(name))?);
+        }
+        if let Some(name) = &order.pipeline {
+            return Ok((None, vec![self.pipeline(caller, &NameOrId::parse(name))?]));
+        }
+        for name in [&order.from, &order.to] {
+            // A stage is never an app's name here: `dev` is the stage.
+            if Stage::from_people(name).is_none() {
+                let app = self.app(caller, &NameOrId::parse(name))?;
+                let coupling = self.coupling_of(&app).map_err(|_| {
+                    Error::invalid(format!(
+                        "{} is in no pipeline: heroku pipelines:add PIPELINE -a {} -s STAGE",
+                        app.name, app.name
+                    ))
+                })?;
+                return Ok((None, vec![self.pipeline(caller, &NameOrId::Id(coupling.pipeline.0))?]));
+            }
+        }
+        let (mut products, mut pipelines) = (self.products(caller)?, self.pipelines(caller)?);
+        match (products.len(), pipelines.len()) {
+            (1, _) => of(products.remove(0)),
+            (0, 1) => Ok((None, vec![pipelines.remove(0)])),
+            (0, 0) => Err(Error::invalid("There is no pipeline yet: heroku pipelines:create")),
+            _ => {
+                let products = products.iter().map(|p| format!("--product {}", p.name));
+                let choices: Vec<String> =
+                    products.chain(pipelines.iter().map(|p| format!("--pipeline {}", p.name))).take(10).collect();
+                Err(Error::invalid(format!("Say what to promote: {}.", choices.join(", "))))
+            }
+        }
+    }
+
+    /// Promotes several apps in one operation: all of them switch in one epoch, or none does. Skips what runs the same
+    /// already. Errors: as [`Self::moves`]; nothing to promote; a refusal by admission for any of the apps.
+    pub async fn promote_together(&self, caller: &Caller, order: &TogetherOrder) -> Result<PromotionView> {
+        let (product, moves) = self.moves(caller, order)?;
+        let _turn = self.inner.promoting.lock().await;
+        let promotion = Promotion {
+            id: self.id(PromotionId),
+            pipeline: product.is_none().then_some(moves[0].pipeline.id),
+            product: product.as_ref().map(|p| p.id),
+            account: caller.actor.account,
+            reason: order.reason.clone().filter(|r| !r.trim().is_empty()),
+            created_at: self.now(),
+        };
+        let operation = self.id(OperationId);
+        let (mut targets, mut parts, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
+        for one in &moves {
+            let mut target = self.target(promotion.id, &one.target, &one.source);
+            if let Some(there) = &one.unchanged {
+                target.release = Some(there.id);
+                unchanged.push(self.nothing_to_promote(&one.target, one.to, there, &one.source)?);
+            } else {
+                self.admit(caller, Trigger::Promotion, &one.target).await?;
+                let mut part = self.promotion_part(&one.target, &one.source);
+                target.operation = Some(operation);
+                target.release = part.release.as_ref().map(|r| r.release);
+                let steps = product.iter().flat_map(|p| &p.settings.steps);
+                part.external = steps.filter(|s| s.pipeline == one.pipeline.id).map(|s| self.external(s)).next();
+                parts.push(part);
+            }
+            targets.push(target);
+        }
+        if parts.is_empty() {
+            return Err(Error::invalid(unchanged.join(" ")));
+        }
+        parts.sort_by_key(|p| p.app);
+        let plan = Plan { actor: caller.actor.clone(), via: caller.via.into(), trigger: Trigger::Promotion, parts };
+        let first = &moves[0];
+        let plans = vec![(operation, plan)];
+        self.write_promotion(caller, promotion, targets, plans, &first.source.app, first.from).await
+    }
+
+    fn external(&self, step: &ExternalStep) -> ExternalPlan {
+        ExternalPlan {
+            name: step.name.clone(),
+            command: step.command.clone(),
+            undo: step.undo.clone(),
+            dyno: self.id(DynoId),
+            undo_dyno: self.id(DynoId),
+        }
+    }
+}
+
+/// The apps of a pipeline that a word means: a stage's, or the one of that name.
+fn find<'a>(apps: &'a [(Coupling, App)], word: &str) -> impl Iterator<Item = &'a (Coupling, App)> {
+    let stage = Stage::from_people(word);
+    let name = AppName::parse(word).ok();
+    apps.iter().filter(move |(coupling, app)| match stage {
+        Some(stage) => coupling.stage == stage,
+        None => name.as_ref() == Some(&app.name),
+    })
+}
+
+fn one_source(pipeline: &Pipeline, apps: &[(Coupling, App)], word: &str) -> Result<(Stage, App)> {
+    let found: Vec<_> = find(apps, word).collect();
+    let (coupling, app) = match found.as_slice() {
+        [] => return Err(Error::invalid(format!("The pipeline {} has no app in {word}.", pipeline.name))),
+        [one] => one,
+        many => {
+            let names: Vec<&str> = many.iter().map(|(_, app)| app.name.as_str()).collect();
+            return Err(Error::invalid(format!(
+                "The pipeline {} has several apps in {word}: {}. Name the one to promote from.",
+                pipeline.name,
+                names.join(", ")
+            )));
+        }
+    };
+    if coupling.stage.is_made_by_the_platform() {
+        return Err(Error::invalid(format!("Nothing is promoted from {}.", coupling.stage)));
+    }
+    Ok((coupling.stage, app.clone()))
+}

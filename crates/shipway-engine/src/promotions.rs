@@ -1,0 +1,415 @@
+//! Promotions: what one app runs, released unchanged on others.
+//!
+//! A promotion of a pipeline has an operation per target: targets succeed or fail on their own. One that is asked for
+//! with `shipway promote` (`together`) has one operation for all targets, which switch together or not at all.
+
+use crate::error::Error;
+use crate::plan::{CarryPlan, Code, Part, Plan};
+use crate::ports::Caller;
+use crate::{Event, Platform, Result};
+use jiff::Timestamp;
+use shipway_domain::admission::Trigger;
+use shipway_domain::lifecycle::{OperationStatus, ReleaseStatus};
+use shipway_domain::{
+    NameOrId, OperationId, PromotionId, PromotionStatus, PromotionTargetId, SlugId, Stage, TargetStatus,
+};
+use shipway_store::{App, Pipeline, Promotion, PromotionTarget, Release, Slug};
+use std::time::Duration;
+
+/// What is asked for by `POST /pipeline-promotions`.
+#[derive(Debug, Clone)]
+pub struct PromotionOrder {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// From which app.
+    pub source: App,
+    /// Which of its releases, by id or version; the current one without.
+    pub release: Option<String>,
+    /// To which apps.
+    pub targets: Vec<App>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// A promotion as it stands.
+#[derive(Debug, Clone)]
+pub struct PromotionView {
+    /// The promotion.
+    pub promotion: Promotion,
+    /// Its state.
+    pub status: PromotionStatus,
+    /// Its targets.
+    pub targets: Vec<TargetView>,
+    /// When something of it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// One target as it stands.
+#[derive(Debug, Clone)]
+pub struct TargetView {
+    /// The target.
+    pub target: PromotionTarget,
+    /// Its state.
+    pub status: TargetStatus,
+    /// The release: once its release phase has output to read, or once it is over.
+    pub release: Option<Release>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// What is promoted: a release of an app with its code.
+#[derive(Debug, Clone)]
+pub struct Promotable {
+    /// The app.
+    pub app: App,
+    /// The release.
+    pub release: Release,
+    /// Its code.
+    pub slug: Slug,
+}
+
+impl Promotable {
+    /// The commit as people read it; code without one by its digest.
+    pub fn commit(&self) -> String {
+        short(&self.slug)
+    }
+
+    /// What the release on a target is called: `Promote shop-staging v12 3f9c0de`.
+    pub(crate) fn description(&self) -> String {
+        let latest = self.app.current_release == Some(self.release.id);
+        let mark = if latest { "" } else { " (not its latest)" };
+        format!("Promote {} v{} {}{mark}", self.app.name, self.release.version, self.commit())
+    }
+}
+
+fn short(slug: &Slug) -> String {
+    slug.commit.as_ref().map_or_else(|| slug.digest.hex()[..7].to_string(), |c| c.short().to_string())
+}
+
+impl Platform {
+    /// Promotes: an operation per target that does not run the same already.
+    ///
+    /// Asked again while the same is under way, it answers with that one. Errors: apps that are not in the pipeline, no
+    /// code, review apps, a stage left out, nothing to promote; a refusal by admission if no target is left.
+    pub async fn promote(&self, caller: &Caller, order: PromotionOrder) -> Result<PromotionView> {
+        let stages = self.stages(&order)?;
+        let source = self.promotable(&order.source, order.release.as_deref())?;
+        for (target, stage) in order.targets.iter().zip(&stages.1) {
+            self.leaves_nothing_out(&order.pipeline, stages.0, *stage, order.reason.as_deref(), target)?;
+        }
+        // Two that ask at the same moment: the second finds what the first wrote down.
+        let _turn = self.inner.promoting.lock().await;
+        if let Some(same) = self.same_under_way(&order, &source)? {
+            return Ok(same);
+        }
+        let promotion = Promotion {
+            id: self.id(PromotionId),
+            pipeline: Some(order.pipeline.id),
+            product: None,
+            account: caller.actor.account,
+            reason: order.reason.clone(),
+            created_at: self.now(),
+        };
+        let (mut targets, mut plans, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+        let mut unchanged = Vec::new();
+        for (app, stage) in order.targets.iter().zip(&stages.1) {
+            let mut target = self.target(promotion.id, app, &source);
+            if let Some(there) = self.runs_the_same(app, &source)? {
+                target.release = Some(there.id);
+                unchanged.push(self.nothing_to_promote(app, *stage, &there, &source)?);
+            } else if let Err(refused) = self.admit(caller, Trigger::Promotion, app).await {
+                target.error = Some(refused.to_string());
+                refusals.push(refused);
+            } else {
+                let part = self.promotion_part(app, &source);
+                let operation = self.id(OperationId);
+                target.operation = Some(operation);
+                target.release = part.release.as_ref().map(|r| r.release);
+                plans.push((operation, self.plan(caller, Trigger::Promotion, part)));
+            }
+            targets.push(target);
+        }
+        if plans.is_empty() {
+            return Err(match refusals.into_iter().next() {
+                Some(refused) => refused,
+                None => Error::invalid(unchanged.join(" ")),
+            });
+        }
+        self.write_promotion(caller, promotion, targets, plans, &source.app, stages.0).await
+    }
+
+    /// Writes a promotion down and starts its operations.
+    pub(crate) async fn write_promotion(
+        &self,
+        caller: &Caller,
+        promotion: Promotion,
+        targets: Vec<PromotionTarget>,
+        plans: Vec<(OperationId, Plan)>,
+        source: &App,
+        from: Stage,
+    ) -> Result<PromotionView> {
+        let detail = serde_json::json!({
+            "promotion": promotion.id, "from": from, "targets": targets.iter().map(|t| t.app).collect::<Vec<_>>(),
+            "reason": promotion.reason,
+        });
+        let entry = self.entry(caller, Some(source), "promotion-asked", detail);
+        let account = caller.actor.account;
+        let now = self.now();
+        let mut pending = Vec::new();
+        for part in plans.iter().flat_map(|(_, plan)| &plan.parts) {
+            let Some(release) = &part.release else { continue };
+            pending.push(crate::change::pending_release(
+                release.release,
+                part.app,
+                account,
+                &release.description,
+                None,
+                now,
+            ));
+        }
+        let (id, row, pipeline) = (promotion.id, promotion.clone(), promotion.pipeline);
+        self.submit_all(plans, move |c| {
+            for release in &pending {
+                c.insert_release(release, &c.config_vars(release.app)?)?;
+            }
+            c.insert_promotion(&row, &targets)?;
+            c.record(&entry)
+        })
+        .await?;
+        if let Some(pipeline) = pipeline {
+            self.tell(Event::Pipeline(pipeline));
+        }
+        self.promotion_view(id)
+    }
+
+    /// The stages of the source and of each target. Errors: an app that is not where it must be.
+    fn stages(&self, order: &PromotionOrder) -> Result<(Stage, Vec<Stage>)> {
+        let pipeline = &order.pipeline;
+        let stage = |app: &App| match self.store().read(|c| c.coupling_of(app.id))? {
+            Some(c) if c.pipeline == pipeline.id => Ok(c.stage),
+            _ => Err(Error::invalid(format!(
+                "{} is not in the pipeline {}. Add it first: heroku pipelines:add {} -a {} -s STAGE",
+                app.name, pipeline.name, pipeline.name, app.name
+            ))),
+        };
+        let from = stage(&order.source)?;
+        if from.is_made_by_the_platform() {
+            return Err(Error::invalid(format!(
+                "{} is in {from}: review apps and test runs are not promoted. Merge its branch and promote what is built of that.",
+                order.source.name
+            )));
+        }
+        let mut to = Vec::new();
+        for target in &order.targets {
+            let at = stage(target)?;
+            if target.id == order.source.id {
+                return Err(Error::invalid(format!("{} cannot be promoted to itself.", target.name)));
+            }
+            if at.is_made_by_the_platform() {
+                return Err(Error::invalid(format!("{} is in {at}: nothing is promoted to there.", target.name)));
+            }
+            to.push(at);
+        }
+        if to.is_empty() {
+            return Err(Error::invalid("Name at least one app to promote to in `targets`."));
+        }
+        Ok((from, to))
+    }
+
+    /// What of an app can be promoted: its current release, or the named one. Errors: none with code that is kept.
+    pub fn promotable(&self, app: &App, which: Option<&str>) -> Result<Promotable> {
+        let release = self.release(app, which.unwrap_or("current"));
+        let release = release.map_err(|e| match which {
+            None => no_code(app),
+            Some(_) => e,
+        })?;
+        if release.status != ReleaseStatus::Succeeded {
+            let version = release.version;
+            return Err(Error::invalid(format!("v{version} of {} did not succeed: promote one that did.", app.name)));
+        }
+        let Some(slug) = release.slug else { return Err(no_code(app)) };
+        let slug = self.store().read(|c| c.slug(slug))?.ok_or_else(|| {
+            Error::invalid(format!("The code of v{} of {} is not kept any more.", release.version, app.name))
+        })?;
+        Ok(Promotable { app: app.clone(), release, slug })
+    }
+
+    /// Errors: stages with apps in them that lie between, unless the pipeline allows it and there is a reason.
+    pub(crate) fn leaves_nothing_out(
+        &self,
+        pipeline: &Pipeline,
+        from: Stage,
+        to: Stage,
+        reason: Option<&str>,
+        target: &App,
+    ) -> Result<()> {
+        let couplings = self.store().read(|c| c.couplings(pipeline.id))?;
+        let skipped: Vec<&str> = from
+            .skipped(to)
+            .into_iter()
+            .filter(|stage| couplings.iter().any(|c| c.stage == *stage))
+            .map(Stage::as_str)
+            .collect();
+        if skipped.is_empty() {
+            return Ok(());
+        }
+        let out = skipped.join(" and ");
+        if !pipeline.settings.may_skip_stages {
+            return Err(Error::invalid(format!(
+                "From {from} to {to} leaves out {out}, which the pipeline {} does not allow. Promote to {out} first, or ask \
+                 {}, who owns it, to allow it: shipway pipelines set {} --may-skip-stages yes",
+                pipeline.name, pipeline.owner_email, pipeline.name
+            )));
+        }
+        if reason.is_none_or(|r| r.trim().is_empty()) {
+            return Err(Error::invalid(format!(
+                "From {from} to {to} leaves out {out}: say why. shipway promote {} {} --reason \"…\"",
+                from, target.name
+            )));
+        }
+        Ok(())
+    }
+
+    /// The release of an app that runs the same code from the same commit, if its current one does.
+    pub(crate) fn runs_the_same(&self, app: &App, source: &Promotable) -> Result<Option<Release>> {
+        let current = self.store().read(|c| {
+            let Some(release) = app.current_release.map(|r| c.release(r)).transpose()?.flatten() else {
+                return Ok(None);
+            };
+            let slug = release.slug.map(|s| c.slug(s)).transpose()?.flatten();
+            Ok(slug.map(|slug| (release, slug)))
+        })?;
+        Ok(current
+            .filter(|(_, slug)| slug.digest == source.slug.digest && slug.commit == source.slug.commit)
+            .map(|(release, _)| release))
+    }
+
+    /// Why nothing happens to an app, and what a promotion does not carry.
+    pub(crate) fn nothing_to_promote(
+        &self,
+        app: &App,
+        stage: Stage,
+        there: &Release,
+        source: &Promotable,
+    ) -> Result<String> {
+        let (mine, theirs) = self.store().read(|c| Ok((c.config_vars(app.id)?, c.config_vars(source.app.id)?)))?;
+        let names = mine.keys().chain(theirs.keys()).filter(|k| mine.get(*k) != theirs.get(*k));
+        let mut names: Vec<&str> = names.map(|k| k.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let differ = match names.as_slice() {
+            [] => String::new(),
+            few => format!(" Config vars differ ({}) and are not promoted.", few.join(", ")),
+        };
+        Ok(format!(
+            "No changes to promote: {stage} already runs v{}, {} ({}).{differ}",
+            there.version,
+            source.commit(),
+            app.name
+        ))
+    }
+
+    pub(crate) fn promotion_part(&self, app: &App, source: &Promotable) -> Part {
+        let code = Code::Promoted { of: source.slug.id, slug: self.id(SlugId) };
+        let carry = source.slug.commit.clone().map(|commit| CarryPlan { from: source.app.id, commit });
+        Part { carry, release: Some(self.release_plan(app, source.description(), code)), ..Part::new(app.id) }
+    }
+
+    pub(crate) fn target(&self, promotion: PromotionId, app: &App, source: &Promotable) -> PromotionTarget {
+        PromotionTarget {
+            id: self.id(PromotionTargetId),
+            promotion,
+            app: app.id,
+            source: source.app.id,
+            source_release: source.release.id,
+            operation: None,
+            release: None,
+            error: None,
+        }
+    }
+
+    fn same_under_way(&self, order: &PromotionOrder, source: &Promotable) -> Result<Option<PromotionView>> {
+        for promotion in self.store().read(|c| c.promotions(order.pipeline.id, 20))? {
+            let view = self.promotion_view(promotion.id)?;
+            let same = |t: &TargetView| {
+                t.target.source_release == source.release.id && order.targets.iter().any(|app| app.id == t.target.app)
+            };
+            if view.status == PromotionStatus::Pending
+                && promotion.product.is_none()
+                && view.targets.len() == order.targets.len()
+                && view.targets.iter().all(same)
+            {
+                return Ok(Some(view));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A promotion that the caller may see: by its pipeline or product.
+    pub fn promotion(&self, caller: &Caller, id: PromotionId) -> Result<PromotionView> {
+        let missing = || Error::missing("pipeline_promotion");
+        let found = self.store().read(|c| c.promotion(id))?.ok_or_else(missing)?;
+        let seen = match (found.pipeline, found.product) {
+            (Some(pipeline), _) => self.pipeline(caller, &NameOrId::Id(pipeline.0)).is_ok(),
+            (None, Some(product)) => self.product(caller, &NameOrId::Id(product.0)).is_ok(),
+            (None, None) => false,
+        };
+        if seen { self.promotion_view(id) } else { Err(missing()) }
+    }
+
+    /// The newest promotions of a pipeline, its own and those of its products.
+    pub fn promotions(&self, pipeline: &Pipeline, limit: u32) -> Result<Vec<PromotionView>> {
+        let all = self.store().read(|c| c.promotions(pipeline.id, limit))?;
+        all.into_iter().map(|p| self.promotion_view(p.id)).collect()
+    }
+
+    fn promotion_view(&self, id: PromotionId) -> Result<PromotionView> {
+        let view = self.store().read(|c| {
+            let promotion = c.promotion(id)?.ok_or(shipway_store::StoreError::Missing("pipeline_promotion"))?;
+            let (mut targets, mut updated_at) = (Vec::new(), promotion.created_at);
+            for target in c.promotion_targets(id)? {
+                let operation = target.operation.map(|o| c.operation(o)).transpose()?;
+                let release = target.release.map(|r| c.release(r)).transpose()?.flatten();
+                let (status, error) = match &operation {
+                    None if target.error.is_some() => (TargetStatus::Failed, target.error.clone()),
+                    None => (TargetStatus::Succeeded, None),
+                    Some(o) => {
+                        updated_at = updated_at.max(o.updated_at);
+                        match o.status {
+                            OperationStatus::Succeeded => (TargetStatus::Succeeded, None),
+                            OperationStatus::Failed => (TargetStatus::Failed, o.error.clone()),
+                            _ => (TargetStatus::Pending, None),
+                        }
+                    }
+                };
+                // A client that sees the release looks for output: it is shown once there is some, or no more to come.
+                let release = release.filter(|r| status != TargetStatus::Pending || r.has_output);
+                targets.push(TargetView { target, status, release, error });
+            }
+            let pending = targets.iter().any(|t| t.status == TargetStatus::Pending);
+            let status = if pending { PromotionStatus::Pending } else { PromotionStatus::Completed };
+            Ok(PromotionView { promotion, status, targets, updated_at })
+        })?;
+        Ok(view)
+    }
+
+    /// Waits until all targets of a promotion have ended.
+    pub async fn promoted(&self, id: PromotionId) -> Result<PromotionView> {
+        let mut events = self.events();
+        loop {
+            let view = self.promotion_view(id)?;
+            if view.status == PromotionStatus::Completed {
+                return Ok(view);
+            }
+            // A missed event costs one second.
+            let _ = tokio::time::timeout(Duration::from_secs(1), events.recv()).await;
+        }
+    }
+}
+
+fn no_code(app: &App) -> Error {
+    Error::invalid(format!(
+        "{} has no code yet, so there is nothing to promote. Push some: git push heroku main",
+        app.name
+    ))
+}
