@@ -31,6 +31,8 @@ pub struct Pipeline {
 pub struct PipelineSettings {
     /// Whether a promotion may leave out a stage, with a reason: from development straight to production.
     pub may_skip_stages: bool,
+    /// The forge's repository that its code comes from, `owner/name`, as somebody connected it.
+    pub repository: Option<String>,
 }
 
 /// An app's place in a pipeline.

@@ -16,12 +16,13 @@ pub struct Credentials {
     pub secret: String,
 }
 
-/// Reads `Bearer TOKEN` and `Basic base64(user:secret)`, whatever the user; `None` for anything else.
+/// Reads `Bearer TOKEN`, `token TOKEN` (as GitHub's clients write it) and `Basic base64(user:secret)`, whatever the user;
+/// `None` for anything else.
 pub fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = text.trim().split_once(' ')?;
     let rest = rest.trim();
-    if scheme.eq_ignore_ascii_case("bearer") {
+    if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token") {
         return Some(Credentials { user: None, secret: rest.to_string() });
     }
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -55,6 +56,7 @@ mod tests {
         let basic = |s: &str| format!("Basic {}", BASE64_STANDARD.encode(s));
         check("Bearer abc", Some((None, "abc")));
         check("bearer  abc ", Some((None, "abc")));
+        check("token abc", Some((None, "abc")));
         check(&basic(":abc"), Some((Some(""), "abc")));
         check(&basic("heroku:abc"), Some((Some("heroku"), "abc")));
         check(&basic("me@example.org:a:b"), Some((Some("me@example.org"), "a:b")));

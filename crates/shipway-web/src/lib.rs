@@ -56,6 +56,7 @@ struct Inner {
     authority: Option<String>,
     closing: CancellationToken,
     asked: own::login::Asked,
+    repositories: api::github::Looked,
 }
 
 impl Web {
@@ -70,6 +71,7 @@ impl Web {
             authority: None,
             closing: CancellationToken::new(),
             asked: own::login::Asked::default(),
+            repositories: api::github::Looked::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -86,6 +88,7 @@ impl Web {
             authority,
             closing: CancellationToken::new(),
             asked: own::login::Asked::default(),
+            repositories: api::github::Looked::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -113,6 +116,11 @@ impl Web {
     /// Cancelled when the server retires: streams that can go on elsewhere end then.
     pub(crate) fn closing(&self) -> CancellationToken {
         self.inner.closing.clone()
+    }
+
+    /// Repositories that somebody has just looked at.
+    pub(crate) fn repositories(&self) -> &api::github::Looked {
+        &self.inner.repositories
     }
 
     /// Browser logins that were asked for.

@@ -3,7 +3,7 @@
 use crate::Web;
 use crate::api::{
     accounts, addons, apps, authorizations, buildpacks, builds, catalog, collaborators, config_vars, couplings,
-    domains, dynos, features, formation, keys, log_sessions, meta, pipelines, promotions, releases, sources,
+    domains, dynos, features, formation, github, keys, log_sessions, meta, pipelines, promotions, releases, sources,
 };
 use axum::Router;
 use axum::routing;
@@ -185,6 +185,12 @@ routes! {
     GET    "/spaces"                                    => addons::none;
 
     // Other hosts of Heroku's that the CLI asks at our port
+    GET    "/account/github/token"                      => github::token;
+    GET    "/apps/{app}/github"                         => github::of_app;
+    GET    "/pipelines/{pipeline}/repository"           => github::of_pipeline;
+    POST   "/pipelines/{pipeline}/repository"           => github::connect;
+    GET    "/repos/{owner}/{repository}"                => github::info;
+    GET    "/repos/{owner}/{repository}/compare/{commits}" => github::compare;
     GET    "/favorites"                                 => addons::none;
     GET    "/user/notifications"                        => addons::none;
     GET    "/api/v4/current-status"                     => meta::status;

@@ -10,6 +10,9 @@ mod heroku;
 mod login;
 mod ops;
 mod parity;
+mod pipelines;
+mod products;
+mod promote;
 mod redeploy;
 mod rollback;
 mod status;
@@ -45,6 +48,12 @@ pub enum Command {
     Diff(diff::Args),
     /// Say in what two apps differ that should be alike
     Parity(parity::Args),
+    /// Promote what one stage or app runs to another, together or not at all
+    Promote(promote::Args),
+    /// List products, the pipelines that are promoted together; make and end them
+    Products(products::Args),
+    /// Show or change what a pipeline allows
+    Pipelines(pipelines::Args),
     /// Go back to an earlier release, code and config, without a build
     Rollback(rollback::Args),
     /// Release the running commit again
@@ -66,6 +75,9 @@ impl Command {
             Self::Builds(args) => builds::run(&args, context).await?,
             Self::Diff(args) => diff::run(&args, context).await?,
             Self::Parity(args) => parity::run(&args, context).await?,
+            Self::Promote(args) => promote::run(&args, context).await?,
+            Self::Products(args) => products::run(&args, context).await?,
+            Self::Pipelines(args) => pipelines::run(&args, context).await?,
             Self::Rollback(args) => rollback::run(&args, context).await?,
             Self::Redeploy(args) => redeploy::run(&args, context).await?,
             Self::Users(args) => users::run(&args, context).await?,

@@ -14,6 +14,7 @@ pub(crate) mod domains;
 pub(crate) mod dynos;
 pub(crate) mod features;
 pub(crate) mod formation;
+pub(crate) mod github;
 pub(crate) mod keys;
 pub(crate) mod log_sessions;
 pub(crate) mod meta;

@@ -87,7 +87,7 @@ fn rules(route: &Route, person: Person, status: u16, text: &str) {
         Person::Nobody if route.handler == "sources::upload" => assert_eq!(status, 404, "{what}"),
         Person::Nobody => assert_eq!(status, 401, "{what}"),
         Person::Stranger if route.path.contains("{app}") => assert_eq!(status, 404, "{what}"),
-        Person::Stranger if ["{pipeline}", "{coupling}"].iter().any(|p| route.path.contains(p)) => {
+        Person::Stranger if ["{pipeline}", "{coupling}", "{promotion}"].iter().any(|p| route.path.contains(p)) => {
             assert_eq!(status, 404, "{what}");
         }
         Person::Stranger if ["{user}", "{key}", "{authorization}"].iter().any(|p| route.path.contains(p)) => {

@@ -66,6 +66,7 @@ async fn every_served_route_answers_as_the_schema_says() {
     code(&mut client).await;
     processes(&mut client).await;
     catalog(&mut client).await;
+    promotions(&mut client).await;
     pipelines(&mut client).await;
 
     let served: BTreeSet<(String, String)> = TABLE
@@ -335,6 +336,48 @@ async fn pipelines(c: &mut Client<'_>) {
     c.call(200, "DELETE", "/pipelines/{pipeline}", &["shop"], Value::Null).await;
     c.call(200, "GET", "/apps/{app}", &["shop"], Value::Null).await;
     c.call(200, "DELETE", "/apps/{app}", &[&id(&spare)], Value::Null).await;
+}
+
+async fn promotions(c: &mut Client<'_>) {
+    c.call(201, "POST", "/apps", &[], json!({ "name": "counter" })).await;
+    let live = json!({ "app": "counter", "pipeline": "shop", "stage": "production" });
+    c.call(201, "POST", "/pipeline-couplings", &[], live).await;
+    let pipeline = id(&c.get("/pipelines/{pipeline}", &["shop"]).await);
+    let app = |value: &Value| json!({ "app": { "id": id(value) } });
+    let (shop, counter) = (c.get("/apps/{app}", &["shop"]).await, c.get("/apps/{app}", &["counter"]).await);
+    // Word for word what the CLI sends.
+    let order = json!({ "pipeline": { "id": pipeline }, "source": app(&shop), "targets": [app(&counter)] });
+    let made = c.call(201, "POST", "/pipeline-promotions", &[], order.clone()).await;
+    let own = [id(&made)];
+    let own = [own[0].as_str()];
+    let mut events = c.world.platform.events();
+    let targets = loop {
+        let targets = c.get("/pipeline-promotions/{promotion}/promotion-targets", &own).await;
+        assert!(targets[0].as_object().unwrap().contains_key("release"), "null until it exists, never missing");
+        if targets[0]["status"] != "pending" {
+            break targets;
+        }
+        let _ = events.recv().await;
+    };
+    assert_eq!(targets[0]["status"], "succeeded", "{targets}");
+    assert_eq!(c.get("/pipeline-promotions/{promotion}", &own).await["status"], "completed");
+    let release = id(&targets[0]["release"]);
+    let released = c.get("/apps/{app}/releases/{release}", &["counter", &release]).await;
+    assert!(released["description"].as_str().unwrap().starts_with("Promote shop v"), "{released}");
+    let slug = |release: &Value| id(&release["slug"]);
+    let mine = c.get("/apps/{app}/slugs/{slug}", &["counter", &slug(&released)]).await;
+    let source = c.get("/apps/{app}/releases/{release}", &["shop", "current"]).await;
+    let theirs = c.get("/apps/{app}/slugs/{slug}", &["shop", &slug(&source)]).await;
+    assert_eq!((&mine["checksum"], &mine["commit"]), (&theirs["checksum"], &theirs["commit"]));
+    let again = c.call(422, "POST", "/pipeline-promotions", &[], order).await;
+    let expected = format!(
+        "No changes to promote: production already runs v2, {} (counter).",
+        &mine["commit"].as_str().unwrap()[..7]
+    );
+    assert_eq!(again["message"], expected);
+    let path = format!("/pipeline-promotions/{}", own[0]);
+    assert_eq!(c.world.call(Person::Stranger, "GET", &path, &Value::Null).await.status, 404);
+    c.call(200, "DELETE", "/apps/{app}", &["counter"], Value::Null).await;
 }
 
 /// Routes that exist to say no, and why.

@@ -208,6 +208,10 @@ impl World {
             ("{dyno_size}", "basic".into()),
             ("{source}", uuid::Uuid::nil().to_string()),
             ("{operation}", uuid::Uuid::nil().to_string()),
+            ("{promotion}", uuid::Uuid::nil().to_string()),
+            ("{owner}", "acme".into()),
+            ("{repository}", "shop".into()),
+            ("{commits}", format!("{}...{}", "ab".repeat(20), "cd".repeat(20))),
             ("{signature}", "00".repeat(32)),
             ("{name}", "heroku%2Fpython".into()),
         ] {
@@ -239,6 +243,10 @@ pub fn body_for(method: &str, path: &str) -> Value {
         ("POST", "/pipelines") | ("PATCH", "/pipelines/{pipeline}") => {
             json!({ "name": format!("p-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]) })
         }
+        ("POST", "/pipeline-promotions") => {
+            json!({ "pipeline": "shop", "source": { "app": "shop" }, "targets": [{ "app": "shop" }] })
+        }
+        ("POST", "/pipelines/{pipeline}/repository") => json!({ "repository": 1 }),
         ("POST", "/pipeline-transfers") => {
             json!({ "pipeline": "shop", "new_owner": { "id": "owner@example.org" } })
         }

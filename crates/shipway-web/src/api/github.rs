@@ -1,0 +1,151 @@
+//! What the CLI asks of GitHub, and of the go-between that Heroku keeps before it, when it comes by our bridge.
+//!
+//! `pipelines:diff` asks for the repository of two apps and compares commits in it: we compare them in our own, so no
+//! forge is needed. The apps of a pipeline share one repository: the one that `pipelines:connect` named, else
+//! `shipway/<pipeline>`. The token that is handed out is the caller's own, which leads back here.
+
+use super::pipelines::named as pipeline;
+use crate::{Answer, ApiError, Call, Result};
+use serde_json::{Value, json};
+use shipway_domain::CommitId;
+use shipway_store::{Pipeline, PipelineSettings};
+
+/// The owner of repositories that nobody has connected.
+const OWN: &str = "shipway";
+
+fn repository(pipeline: &Pipeline) -> String {
+    pipeline.settings.repository.clone().unwrap_or_else(|| format!("{OWN}/{}", pipeline.name))
+}
+
+/// GET /account/github/token
+pub async fn token(call: Call) -> Result<Answer> {
+    let own = crate::credentials(&call.headers).ok_or_else(ApiError::unauthorized)?;
+    Ok(Answer::ok(json!({ "github": { "token": own.secret } })))
+}
+
+/// GET /apps/{app}/github: in which repository its commits are found.
+pub async fn of_app(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let coupling = call.platform().coupling_of(&app)?;
+    let pipeline = call.platform().pipeline(&call.caller, &shipway_domain::NameOrId::Id(coupling.pipeline.0))?;
+    Ok(Answer::ok(json!({ "app_id": app.id, "repo": repository(&pipeline) })))
+}
+
+fn show(pipeline: &Pipeline) -> Value {
+    let name = repository(pipeline);
+    json!({
+        "organization": null,
+        "pipeline": { "id": pipeline.id },
+        "repository": { "id": repository_id(&name), "name": name, "type": "github" },
+    })
+}
+
+/// GET /pipelines/{pipeline}/repository
+pub async fn of_pipeline(call: Call) -> Result<Answer> {
+    let pipeline = pipeline(&call)?;
+    if pipeline.settings.repository.is_none() {
+        return Err(ApiError::missing("repository"));
+    }
+    Ok(Answer::ok(show(&pipeline)))
+}
+
+/// POST /pipelines/{pipeline}/repository `{repository: ID}`, the id from [`info`].
+pub async fn connect(call: Call) -> Result<Answer> {
+    let pipeline = pipeline(&call)?;
+    let id = call.payload()?.number("repository")?.ok_or_else(|| ApiError::invalid("`repository` is missing."))?;
+    let name = call.web.repositories().name(id).ok_or_else(|| ApiError::missing("repository"))?;
+    let settings = PipelineSettings { repository: Some(name), ..pipeline.settings.clone() };
+    let changed = call.platform().update_pipeline(&call.caller, &pipeline, None, Some(settings)).await?;
+    Ok(Answer::created(show(&changed)))
+}
+
+fn full_name(call: &Call) -> Result<String> {
+    let name = format!("{}/{}", call.parameter("owner"), call.parameter("repository"));
+    let plain = |part: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        !part.is_empty() && part.len() <= 100 && !part.starts_with('.') && part.bytes().all(known)
+    };
+    match name.split_once('/') {
+        Some((owner, repository)) if plain(owner) && plain(repository) => Ok(name),
+        _ => Err(ApiError::missing("repository")),
+    }
+}
+
+/// An id that a name always has, and that is exact as a JSON number.
+fn repository_id(name: &str) -> u64 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, name.to_ascii_lowercase().as_bytes());
+    digest.as_ref()[..6].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
+}
+
+/// GET /repos/{owner}/{repository}. Whether a forge has it is not asked: the name is what is kept.
+pub async fn info(call: Call) -> Result<Answer> {
+    let name = full_name(&call)?;
+    let id = repository_id(&name);
+    call.web.repositories().remember(id, &name);
+    Ok(Answer::ok(json!({ "id": id, "full_name": name, "default_branch": "main" })))
+}
+
+/// GET /repos/{owner}/{repository}/compare/{commits}: `BASE...HEAD`, commits that apps of the pipeline run. Oldest first.
+pub async fn compare(call: Call) -> Result<Answer> {
+    let (name, missing) = (full_name(&call)?, || ApiError::missing("commit"));
+    let (base, head) = call.parameter("commits").split_once("...").ok_or_else(missing)?;
+    let (base, head) = (CommitId::parse(base).map_err(|_| missing())?, CommitId::parse(head).map_err(|_| missing())?);
+    for pipeline in call.platform().pipelines(&call.caller)? {
+        if !repository(&pipeline).eq_ignore_ascii_case(&name) {
+            continue;
+        }
+        let (Some(base), Some(head)) = (at(&call, &pipeline, &base)?, at(&call, &pipeline, &head)?) else { continue };
+        let base = call.platform().point(&call.caller, Some(&pipeline), &base).await?;
+        let head = call.platform().point(&call.caller, Some(&pipeline), &head).await?;
+        let commits = call.platform().compare(&call.caller, &base, &head).await?.commits.unwrap_or_default();
+        let shown = commits.ahead.iter().rev().map(|c| {
+            let author = json!({ "name": c.author, "date": crate::present::time(c.committed_at) });
+            json!({ "sha": c.id, "commit": { "author": author, "message": c.subject } })
+        });
+        return Ok(Answer::ok(json!({
+            "status": if commits.behind_count == 0 { "ahead" } else { "diverged" },
+            "ahead_by": commits.ahead_count,
+            "behind_by": commits.behind_count,
+            "total_commits": commits.ahead_count,
+            "commits": shown.collect::<Vec<_>>(),
+        })));
+    }
+    Err(missing())
+}
+
+/// `app@commit` of an app of the pipeline that runs the commit.
+fn at(call: &Call, pipeline: &Pipeline, commit: &CommitId) -> Result<Option<String>> {
+    for (_, app) in call.platform().pipeline_apps(&call.caller, pipeline)? {
+        let runs = call.platform().store().read(|c| {
+            let release = app.current_release.map(|r| c.release(r)).transpose()?.flatten();
+            Ok(release.and_then(|r| r.slug).map(|s| c.slug(s)).transpose()?.flatten())
+        })?;
+        if runs.and_then(|slug| slug.commit).as_ref() == Some(commit) {
+            return Ok(Some(format!("{}@{commit}", app.name)));
+        }
+    }
+    Ok(None)
+}
+
+/// Repositories that somebody has just looked at, by the id that [`connect`] names them with.
+#[derive(Default)]
+pub(crate) struct Looked(std::sync::Mutex<std::collections::VecDeque<(u64, String)>>);
+
+/// The CLI connects a moment after it looked.
+const LOOKED: usize = 1000;
+
+impl Looked {
+    fn remember(&self, id: u64, name: &str) {
+        let mut seen = self.0.lock().expect("no panic while looked at");
+        seen.retain(|(known, _)| *known != id);
+        seen.push_back((id, name.to_string()));
+        if seen.len() > LOOKED {
+            seen.pop_front();
+        }
+    }
+
+    fn name(&self, id: u64) -> Option<String> {
+        let seen = self.0.lock().expect("no panic while looked at");
+        seen.iter().find(|(known, _)| *known == id).map(|(_, name)| name.clone())
+    }
+}
