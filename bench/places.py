@@ -66,8 +66,7 @@ class Platform:
         """The last lines of the app's dynos."""
         made = self.api("POST", f"/apps/{app}/log-sessions", {"lines": lines, "tail": False})
         said = subprocess.run(["curl", "-sSk", made["logplex_url"]], stdout=subprocess.PIPE, check=True).stdout
-        lines = said.decode(errors="replace").splitlines()
-        return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+        return said.decode(errors="replace").splitlines()
 
     def role(self, name):
         """The process ids that play a role for this data directory."""
