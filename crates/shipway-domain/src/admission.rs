@@ -4,6 +4,7 @@
 //! answer decides. Rules that are not there yet (windows, freezes, sign-offs) become fields of [`Policy`] and arms here.
 
 use crate::ids::{AccountId, AppId};
+use crate::pipeline::Stage;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +141,23 @@ pub struct Subject {
     pub permission: Option<Permission>,
     /// Whether it is being destroyed.
     pub ending: bool,
+    /// What the code lacks that is to run, where the app's stage asks for all of its upstream; else none.
+    pub behind: Option<Behind>,
+}
+
+/// Code that lacks commits of the line that a team works on, for a stage that refuses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// The line's branch.
+    pub branch: String,
+    /// How many of its commits are missing.
+    pub commits: usize,
+    /// The app's stage.
+    pub stage: Stage,
+    /// The pipeline, whose owner can change the rule.
+    pub pipeline: String,
+    /// The pipeline's owner.
+    pub owner_email: String,
 }
 
 /// Proof that something was admitted. Only [`admit`] makes one.
@@ -233,6 +251,22 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
             who_can_lift: None,
         });
     }
+    if let Some(behind) = &subject.behind
+        && matches!(trigger, Trigger::Push | Trigger::Build)
+    {
+        let Behind { branch, commits, stage, pipeline, owner_email } = behind;
+        let noun = if *commits == 1 { "commit" } else { "commits" };
+        return Err(Refused {
+            rule: "behind-upstream".into(),
+            because: format!(
+                "This code lacks {commits} {noun} of {branch}, and {stage} of {pipeline} takes none that does: merge or \
+                 rebase, then push again."
+            ),
+            holder: Some(format!("{stage} of {pipeline}")),
+            lifts_at: None,
+            who_can_lift: Some(format!("{owner_email}, who owns the pipeline")),
+        });
+    }
     Ok(Admitted { trigger, at: now })
 }
 
@@ -312,6 +346,7 @@ mod tests {
             owner_email: "owner@example.org".into(),
             permission,
             ending: false,
+            behind: None,
         }
     }
 
@@ -349,5 +384,25 @@ mod tests {
             refused.unwrap_err().to_string(),
             "You (dev@example.org) may not deploy to shop. Ask owner@example.org, who owns it."
         );
+    }
+
+    #[test]
+    fn code_that_lacks_commits_of_main_is_refused_where_the_stage_says_so() {
+        let behind = Behind {
+            branch: "main".into(),
+            commits: 2,
+            stage: Stage::Production,
+            pipeline: "shop".into(),
+            owner_email: "ida@example.org".into(),
+        };
+        let subject = Subject { behind: Some(behind), ..subject(Some(Permission::Manage)) };
+        for trigger in Trigger::ALL {
+            let refused = admit(&actor(Scope::Global, false), trigger, &subject, Timestamp::UNIX_EPOCH).err();
+            let brings_code = matches!(trigger, Trigger::Push | Trigger::Build);
+            assert_eq!(refused.is_some(), brings_code, "{trigger:?}");
+            let expected = "This code lacks 2 commits of main, and production of shop takes none that does: merge or \
+                            rebase, then push again. Ask ida@example.org, who owns the pipeline.";
+            assert!(refused.is_none_or(|refused| refused.to_string() == expected));
+        }
     }
 }

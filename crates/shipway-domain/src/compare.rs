@@ -4,7 +4,7 @@
 
 use crate::ids::AppId;
 use crate::migrations::Migrations;
-use crate::names::{AppName, CommitId, ConfigKey};
+use crate::names::{AppName, BranchName, CommitId, ConfigKey};
 use crate::pipeline::Stage;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -25,6 +25,8 @@ pub struct Side {
     pub commit: Option<CommitId>,
     /// The digest of the artifact; none for a commit.
     pub digest: Option<String>,
+    /// Where it stands beside its pipeline's upstream; none when that is not known.
+    pub beside: Option<Beside>,
 }
 
 /// A commit. All text is one printable line.
@@ -234,6 +236,31 @@ pub struct Standing {
     pub behind: Vec<Commit>,
     /// How many of them there are.
     pub behind_count: usize,
+}
+
+/// Where code stands beside the line that its team works on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Beside {
+    /// The line's branch.
+    pub branch: BranchName,
+    /// When the line was last heard of.
+    pub heard_at: Timestamp,
+    /// What either has alone.
+    #[serde(flatten)]
+    pub standing: Standing,
+}
+
+impl Beside {
+    /// `ahead of main by 2, behind it by 3`; the same words everywhere.
+    pub fn sentence(&self) -> String {
+        let (branch, standing) = (&self.branch, &self.standing);
+        match (standing.ahead_count, standing.behind_count) {
+            (0, 0) => format!("all of {branch}, and nothing else"),
+            (0, behind) => format!("behind {branch} by {behind}"),
+            (ahead, 0) => format!("ahead of {branch} by {ahead}"),
+            (ahead, behind) => format!("ahead of {branch} by {ahead}, behind it by {behind}"),
+        }
+    }
 }
 
 /// Beginnings of the names of config vars that build tools write into what they make, and `ASSET_HOST`.

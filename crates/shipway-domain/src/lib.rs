@@ -4,6 +4,7 @@
 //! arguments, so no function of this crate can fail for a reason outside its arguments.
 
 pub mod addon;
+pub mod address;
 pub mod admission;
 pub mod app_json;
 pub mod buildpack;

@@ -208,6 +208,18 @@ name! {
 }
 
 name! {
+    /// A branch's name without `refs/heads/`, as git allows it; at most 200 characters.
+    /// Source: git, `Documentation/git-check-ref-format`.
+    BranchName, |s| {
+        let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
+        let bad_byte = |b: u8| b <= b' ' || b == 0x7f || b"~^:?*[\\".contains(&b);
+        let bad = s.is_empty() || s.len() > 200 || s.starts_with('-') || s == "@" || s.ends_with('.')
+            || s.bytes().any(bad_byte) || s.split('/').any(bad_part) || s.contains("..") || s.contains("@{");
+        if bad { Err(NameError::new("branch", s, "is not a name that git allows")) } else { Ok(s.to_string()) }
+    }
+}
+
+name! {
     /// A full git object name: 40 lower-case hex digits (SHA-1 repositories).
     CommitId, |s| {
         if s.len() == 40 && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
@@ -337,6 +349,14 @@ mod tests {
                 "xn--caf-dma",
                 &"a".repeat(31),
             ],
+        );
+    }
+
+    #[test]
+    fn attack_01_branch_names() {
+        check::<BranchName>(
+            &["main", "feature/x-1", "release;x", "$(id)"],
+            &["", "-x", "a b", "a..b", "a~1", "/a", "a/", ".a", "a.lock", "a@{1}", "a:b", "a\nb", "@"],
         );
     }
 

@@ -64,6 +64,7 @@ impl Platform {
         extra: Extra,
         also: impl FnOnce(&mut Build),
     ) -> Result<(Build, OperationId)> {
+        self.admit_code(caller, trigger, app, &commit).await?;
         let build = BuildPlan { build: self.id(BuildId), slug: self.id(SlugId), commit: commit.clone() };
         let release = self.release_plan(app, format!("Deploy {}", commit.short()), Code::Built);
         let operation = self.id(OperationId);

@@ -6,8 +6,9 @@
 use crate::ports::{Caller, Spot};
 use crate::sides::Point;
 use crate::{Platform, Result};
+use shipway_domain::address::HttpsAddress;
 use shipway_domain::app_json::{AppJson, Environment};
-use shipway_domain::compare::{self, Comparison, Extent, KeyChanges, Parity, Size};
+use shipway_domain::compare::{self, Comparison, Extent, KeyChanges, Parity, Side, Size};
 use shipway_domain::lifecycle::ReleaseStatus;
 use shipway_store::{App, ConfigVars};
 use std::collections::BTreeMap;
@@ -51,9 +52,12 @@ impl Platform {
             true => Vec::new(),
             false => compare::tables(pick(&base_apps), pick(&head_apps)),
         };
+        let upstream = self.upstream_of(&base.app)?.or(self.upstream_of(&head.app)?);
+        let url = upstream.and_then(|upstream| HttpsAddress::parse(upstream.url.as_deref()?).ok());
+        let url = spots.and_then(|(base, head)| compare::compare_url(&url?.shown(), &base.commit, &head.commit));
         Ok(Comparison {
-            base: base.side(),
-            head: head.side(),
+            base: Side { beside: self.beside_of(base).await?, ..base.side() },
+            head: Side { beside: self.beside_of(head).await?, ..head.side() },
             same_artifact: artifacts.is_some_and(|(base, head)| base.digest == head.digest),
             commits,
             size,
@@ -70,7 +74,7 @@ impl Platform {
                 None => Vec::new(),
             },
             migrations,
-            url: None,
+            url,
             unknown,
         })
     }

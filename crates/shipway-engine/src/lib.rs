@@ -36,6 +36,7 @@ mod routes;
 mod run;
 mod setups;
 mod sides;
+mod upstream;
 
 pub use accounts::{Login, NewToken, UpdateAccount};
 pub use apps::{NewApp, UpdateApp};
@@ -228,6 +229,7 @@ impl Platform {
         self.resume_operations()?;
         self.spawn(Self::keep_tidy);
         self.spawn(Self::keep_review_apps);
+        self.spawn(Self::keep_upstreams);
         Ok(())
     }
 
@@ -320,6 +322,17 @@ impl Platform {
     /// Asks admission for `trigger` on an app. A refusal is recorded.
     pub async fn admit(&self, caller: &Caller, trigger: Trigger, app: &App) -> Result<Admitted> {
         let subject = self.subject(caller, app)?;
+        self.admit_subject(caller, trigger, app, subject).await
+    }
+
+    /// The same where more is known of the subject than the app: which code is to run.
+    pub(crate) async fn admit_subject(
+        &self,
+        caller: &Caller,
+        trigger: Trigger,
+        app: &App,
+        subject: Subject,
+    ) -> Result<Admitted> {
         match admit(&caller.actor, trigger, &subject, self.now()) {
             Ok(admitted) => Ok(admitted),
             Err(refused) => {
@@ -340,6 +353,7 @@ impl Platform {
             owner_email: app.owner_email.to_string(),
             permission,
             ending: app.ending,
+            behind: None,
         })
     }
 

@@ -177,6 +177,7 @@ impl Platform {
             })
             .await?;
         self.tell(Event::Pipeline(id));
+        self.inner.parts.histories.remove_upstream(id).await?;
         Ok(())
     }
 

@@ -28,7 +28,7 @@ pub struct Point {
 const MAX_NAME: usize = 200;
 
 impl Point {
-    /// How it is shown.
+    /// How it is shown, without where it stands beside an upstream.
     pub fn side(&self) -> Side {
         Side {
             app: self.app.id,
@@ -37,6 +37,7 @@ impl Point {
             version: self.release.as_ref().map(|r| r.version),
             commit: self.spot.as_ref().map(|s| s.commit.clone()),
             digest: self.slug.as_ref().map(|s| s.digest.to_string()),
+            beside: None,
         }
     }
 

@@ -36,7 +36,7 @@ pub use history::CommitInfo;
 pub use hook::{HOOK_COMMAND, proc_receive_main};
 pub use http::{Access, Call, GitBody, GitHttp, Service, unauthorized};
 pub use push::{Push, PushHandler, PushOutput, RefResult, RefUpdate};
-pub use remote::{Fetched, HttpsAddress};
+pub use remote::Fetched;
 pub use repo::Repo;
 pub use standing::Standing;
 pub use text::{one_line, terminal_safe};

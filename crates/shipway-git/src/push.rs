@@ -49,6 +49,11 @@ impl RefUpdate {
         self.refname.strip_prefix("refs/tags/")
     }
 
+    /// The branch of the line that a team works on, without `refs/upstream/`; none for anything else.
+    pub fn upstream(&self) -> Option<&str> {
+        self.refname.strip_prefix("refs/upstream/")
+    }
+
     /// Whether this is the branch that runs, under either of its names.
     pub fn is_running_branch(&self) -> bool {
         matches!(self.branch(), Some("main" | "master"))
@@ -334,7 +339,7 @@ fn refusal(command: &RefUpdate) -> Option<RefResult> {
         let reason = format!("{name} is what runs and cannot be deleted; `heroku apps:destroy` removes the app");
         return Some(RefResult::rejected(reason));
     }
-    if command.branch().is_none() && command.tag().is_none() {
+    if command.branch().or(command.tag()).or(command.upstream()).is_none() {
         return Some(RefResult::rejected("only branches (refs/heads/) and tags (refs/tags/) can be pushed"));
     }
     None

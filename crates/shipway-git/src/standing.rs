@@ -27,6 +27,9 @@ pub struct Standing {
     pub behind_count: usize,
 }
 
+/// Ends of a branch that are tried for a squash.
+const SQUASHES: usize = 30;
+
 impl Repo {
     /// Where `commit` stands beside the line that ends in `tip`; at most `limit` commits of each side are listed.
     pub async fn standing(&self, commit: &CommitId, tip: &CommitId, limit: usize) -> Result<Standing, GitError> {
@@ -89,20 +92,38 @@ impl Repo {
         let ours = self.patches(&["log", "-p", "--no-merges", "--format=commit %H"], root, commit).await?;
         let ids = |patches: &[(String, String)]| -> HashSet<String> { patches.iter().map(|p| p.0.clone()).collect() };
         let (in_line, in_commit) = (ids(&theirs), ids(&ours));
-        // All of the commit's changes as one: a squash.
-        let whole = self.patches(&["diff-tree", "-p"], root, commit).await?;
-        let squash = whole.first().filter(|patch| in_line.contains(&patch.0)).map(|patch| patch.0.clone());
+        let squash = self.squash(root, commit, &between, &in_line).await?;
+        let squashed = squash.as_ref().map_or(between.ahead.len(), |(from, _)| *from);
+        between.ahead.truncate(squashed);
         let is_shared = |id: &CommitId, patches: &[(String, String)], other: &HashSet<String>| {
-            patches.iter().any(|(patch, commit)| {
-                commit == id.as_str() && (other.contains(patch) || Some(patch) == squash.as_ref())
-            })
+            let is_squash = |patch: &String| squash.as_ref().is_some_and(|(_, squash)| squash == patch);
+            patches.iter().any(|(patch, commit)| commit == id.as_str() && (other.contains(patch) || is_squash(patch)))
         };
-        let squashed = squash.is_some();
-        between.ahead.retain(|c| !squashed && !is_shared(&c.id, &ours, &in_line));
+        between.ahead.retain(|c| !is_shared(&c.id, &ours, &in_line));
         between.behind.retain(|c| !is_shared(&c.id, &theirs, &in_commit));
         (between.ahead_count, between.behind_count) = (between.ahead.len(), between.behind.len());
         let contained = if between.ahead.is_empty() { Contained::Patch } else { Contained::No };
         Ok(standing(contained, between, limit))
+    }
+
+    /// Whether the line has the first commits of a branch as one, a squash: from which of `ahead` on, and the patch's id.
+    /// A branch often goes on after it was squashed. One that others were merged into is only looked at as a whole.
+    async fn squash(
+        &self,
+        root: &CommitId,
+        commit: &CommitId,
+        between: &Between,
+        in_line: &HashSet<String>,
+    ) -> Result<Option<(usize, String)>, GitError> {
+        let looked_at = if between.merges.is_empty() { SQUASHES } else { 1 };
+        let later = between.ahead.iter().skip(1).map(|info| &info.id);
+        for (from, end) in std::iter::once(commit).chain(later).take(looked_at).enumerate() {
+            let patch = self.patches(&["diff-tree", "-p"], root, end).await?.into_iter().next();
+            if let Some((patch, _)) = patch.filter(|(patch, _)| in_line.contains(patch)) {
+                return Ok(Some((from, patch)));
+            }
+        }
+        Ok(None)
     }
 
     /// The patch ids of what lies between two commits, each with its commit.

@@ -5,9 +5,10 @@
 
 use crate::checkout::{CheckoutError, Gitlink, shown};
 use crate::git::GitError;
-use crate::remote::{Fetched, HttpsAddress};
+use crate::remote::Fetched;
 use crate::repo::Repo;
 use shipway_domain::CommitId;
+use shipway_domain::address::HttpsAddress;
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -144,6 +144,15 @@ async fn what_main_has_by_commit_tree_or_patch() {
     work.ok(&["merge", "-q", "--squash", "branch"]).await;
     work.ok(&["commit", "-q", "-m", "All of it (#7)"]).await;
     check(Contained::Patch, &[], &["Change earlier.txt"]).await;
+    // Squashed, and the branch went on.
+    work.ok(&["checkout", "-q", "branch"]).await;
+    let more = work.commit("c.txt", "1\n").await;
+    let standing = repo.standing(&more, &at("main").await, 10).await.unwrap();
+    assert_eq!(
+        (subjects(&standing.ahead), subjects(&standing.behind)),
+        (vec!["Change c.txt"], vec!["Change earlier.txt"])
+    );
+    work.ok(&["reset", "-q", "--hard", branch.as_str()]).await;
     // Rebased: each change for itself.
     reset().await;
     work.commit("earlier.txt", "1\n").await;

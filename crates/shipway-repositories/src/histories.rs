@@ -3,11 +3,12 @@
 use crate::GitRepositories;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use shipway_domain::address::HttpsAddress;
 use shipway_domain::compare::{self, Commit, Commits, Extent, Standing};
 use shipway_domain::migrations::{self, Migrations, Scan, TreeFile};
 use shipway_domain::{CommitId, PipelineId};
 use shipway_engine::ports::{FetchRefused, Histories, Place, PortError, Spot};
-use shipway_git::{CommitInfo, Fetched, GitError, HttpsAddress, Repo};
+use shipway_git::{CommitInfo, Fetched, GitError, Repo};
 use std::collections::HashMap;
 use std::sync::Mutex;
 

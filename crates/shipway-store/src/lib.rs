@@ -19,6 +19,7 @@ mod releases;
 mod review_apps;
 mod seal;
 mod transfers;
+mod upstreams;
 
 pub use accounts::*;
 pub use addons::*;
@@ -34,6 +35,8 @@ pub use releases::*;
 pub use review_apps::*;
 pub use seal::{Keys, hex, sha256, token_hash};
 pub use transfers::*;
+
+pub use upstreams::*;
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSqlError, ValueRef};
@@ -111,6 +114,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/review_apps.sql"),
     include_str!("schema/operation_apps.sql"),
     include_str!("schema/promotions.sql"),
+    include_str!("schema/upstreams.sql"),
 ];
 
 type Job = Box<dyn FnOnce(&Conn<'_>) -> Box<dyn FnOnce(bool) + Send> + Send>;

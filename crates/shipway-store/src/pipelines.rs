@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use shipway_domain::{AccountId, AppId, CouplingId, DisplayName, Email, NameOrId, PipelineId, PipelineName, Stage};
+use std::collections::BTreeSet;
 
 /// A pipeline.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct PipelineSettings {
     pub may_skip_stages: bool,
     /// The forge's repository that its code comes from, `owner/name`, as somebody connected it.
     pub repository: Option<String>,
+    /// Stages that take no code which lacks commits of the pipeline's upstream.
+    pub refuse_behind: BTreeSet<Stage>,
 }
 
 /// An app's place in a pipeline.

@@ -23,6 +23,9 @@ use std::sync::Arc;
 /// A line of a transcript that is longer than this is shown in pieces.
 const LINE_LIMIT: usize = 64 * 1024;
 
+/// Missing commits that a pusher is told of.
+const LACKING: usize = 10;
+
 /// The routes of this door.
 pub fn routes(_: &Web) -> Router<Web> {
     Router::new()
@@ -117,8 +120,11 @@ impl PushHandler for Deployer {
 }
 
 impl Deployer {
-    /// Stores a tag or another branch. Nothing runs because of it.
+    /// Stores a tag or another branch, or hears of an upstream. Nothing runs because of it.
     async fn keep(&self, repo: &Repo, update: &RefUpdate) -> RefResult {
+        if let Some(branch) = update.upstream() {
+            return self.hear(repo, branch, update).await.map_or_else(RefResult::rejected, |()| RefResult::Accepted);
+        }
         if let Some(branch) = update.branch()
             && update.new.is_some()
             && !self.app.settings.store_other_branches
@@ -131,6 +137,36 @@ impl Deployer {
             Ok(()) => RefResult::Accepted,
             Err(shipway_git::GitError::Moved { .. }) => RefResult::rejected("it has moved meanwhile; fetch first"),
             Err(error) => RefResult::rejected(error.to_string()),
+        }
+    }
+
+    /// Takes the end of the line that the team works on. Errors: the reason in one line.
+    async fn hear(&self, repo: &Repo, branch: &str, update: &RefUpdate) -> Result<(), String> {
+        let object = update.new.as_ref().ok_or("an upstream is not deleted by a push: shipway upstream unset")?;
+        let commit = repo.peel(object).await.map_err(|e| e.to_string())?;
+        let commit = commit.ok_or_else(|| format!("{object} is not a commit"))?;
+        self.platform.push_upstream(&self.caller, &self.app, branch, &commit).await.map_err(|e| first_line(&e.message))
+    }
+
+    /// Says what the code lacks of the line that the team works on, before it deploys.
+    async fn say_what_it_lacks(&self, commit: &CommitId, output: &PushOutput) {
+        let beside = match self.platform.beside_commit(&self.app, commit).await {
+            Ok(Some(beside)) if beside.standing.behind_count > 0 => beside,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(app.name = %self.app.name, %error, cause = ?error.cause, "upstream could not be compared");
+                return;
+            }
+        };
+        let (branch, count) = (&beside.branch, beside.standing.behind_count);
+        let noun = if count == 1 { "commit" } else { "commits" };
+        let heard = beside.heard_at.strftime("%Y-%m-%d %H:%M UTC");
+        output.line(&format!(" !     This lacks {count} {noun} of {branch}, as of {heard}:"));
+        for missing in beside.standing.behind.iter().take(LACKING) {
+            output.line(&format!(" !       {} {}", missing.id.short(), missing.subject));
+        }
+        if count > LACKING {
+            output.line(&format!(" !       and {} more", count - LACKING));
         }
     }
 
@@ -158,6 +194,7 @@ impl Deployer {
 
     /// Deploys and shows the transcript. Errors: the reason in one line.
     async fn deploy(&self, commit: CommitId, output: &PushOutput) -> Result<(), String> {
+        self.say_what_it_lacks(&commit, output).await;
         let (build, operation) = self.platform.deploy(&self.caller, &self.app, commit).await.map_err(|e| e.message)?;
         output.line(&format!("Ctrl-C leaves it running; this ends it: shipway ops {operation} --cancel"));
         show(self.platform.read_output(build.id.0), output).await;

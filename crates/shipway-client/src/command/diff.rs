@@ -46,6 +46,12 @@ fn screen(answer: &Value, context: &Context, now: jiff::Timestamp) -> String {
     if answer["same_artifact"] == Value::Bool(true) {
         lines.row("code", "the same, byte for byte", Tone::Plain);
     }
+    for (side, label) in [("head", &head), ("base", &base)] {
+        let words = text(&answer[side], &["beside", "words"]);
+        if !words.is_empty() {
+            lines.quiet("upstream", &format!("{label}: {words}"));
+        }
+    }
     if let Some(commits) = answer["commits"].as_object() {
         let commits = Value::Object(commits.clone());
         list(&mut lines, "commits", &commits, "ahead", "would come", now);

@@ -16,6 +16,7 @@ mod promote;
 mod redeploy;
 mod rollback;
 mod status;
+mod upstream;
 mod users;
 
 use crate::error::Result;
@@ -38,7 +39,7 @@ pub enum Command {
     /// Answer git's question for a password (git calls this)
     #[command(hide = true)]
     Credential(credential::Args),
-    /// Say how the server is
+    /// Say how the server is, or what an app runs
     Status(status::Args),
     /// List operations, or show one with its steps
     Ops(ops::Args),
@@ -56,6 +57,8 @@ pub enum Command {
     Pipelines(pipelines::Args),
     /// Go back to an earlier release, code and config, without a build
     Rollback(rollback::Args),
+    /// Show or say where the team's line is, and which apps are ahead of it or behind
+    Upstream(upstream::Args),
     /// Release the running commit again
     Redeploy(redeploy::Args),
     /// List users, or add one
@@ -79,6 +82,7 @@ impl Command {
             Self::Products(args) => products::run(&args, context).await?,
             Self::Pipelines(args) => pipelines::run(&args, context).await?,
             Self::Rollback(args) => rollback::run(&args, context).await?,
+            Self::Upstream(args) => upstream::run(&args, context).await?,
             Self::Redeploy(args) => redeploy::run(&args, context).await?,
             Self::Users(args) => users::run(&args, context).await?,
         }

@@ -1,13 +1,16 @@
-//! `shipway status`.
+//! `shipway status [APP]`.
 
+use super::segment;
 use crate::Context;
 use crate::error::Result;
-use crate::terminal::{Cell, Tone};
+use crate::terminal::{Cell, Tone, text};
 use serde_json::Value;
 
 /// The flags of `status`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// An app; without one, the server
+    app: Option<String>,
     /// Print the server's answer as JSON
     #[arg(long)]
     json: bool,
@@ -15,6 +18,11 @@ pub struct Args {
 
 pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let account = context.account().await?;
+    if let Some(app) = &args.app {
+        let path = format!("/shipway/v1/apps/{}/status", segment("app", app)?);
+        let answer = account.client().get(&path).await?;
+        return if args.json { context.terminal.json(&answer) } else { of_app(&answer, context) };
+    }
     let answer = account.client().get("/shipway/v1/status").await?;
     if args.json {
         return context.terminal.json(&answer);
@@ -24,6 +32,28 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
         vec![Cell::new("you", Tone::Quiet), Cell::from(&account.email)],
     ];
     flatten(&answer, "", &mut rows);
+    context.terminal.say(&context.terminal.columns(&rows))
+}
+
+/// What an app runs, and where that stands beside its upstream.
+fn of_app(answer: &Value, context: &Context) -> Result<()> {
+    let commit: String = text(answer, &["commit"]).chars().take(7).collect();
+    let release = format!("v{} {}", text(answer, &["release", "version"]), text(answer, &["release", "description"]));
+    let (pipeline, stage) = (text(answer, &["pipeline", "name"]), text(answer, &["stage"]));
+    let upstream = match (text(answer, &["beside", "words"]), pipeline.is_empty()) {
+        (words, _) if !words.is_empty() => words,
+        (_, true) => "unknown: it is in no pipeline".to_string(),
+        (_, false) => format!("unknown: shipway upstream set URL --pipeline {pipeline}"),
+    };
+    let rows = [
+        ("app", text(answer, &["app", "name"])),
+        ("pipeline", format!("{pipeline} {stage}")),
+        ("release", release),
+        ("commit", format!("{commit} {}", text(answer, &["commit_description"]))),
+        ("upstream", upstream),
+    ];
+    let rows = rows.iter().filter(|(_, told)| !told.trim().is_empty());
+    let rows: Vec<_> = rows.map(|(label, told)| vec![Cell::new(label, Tone::Quiet), Cell::from(told.trim())]).collect();
     context.terminal.say(&context.terminal.columns(&rows))
 }
 

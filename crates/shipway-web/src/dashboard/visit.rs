@@ -83,6 +83,7 @@ impl Viewer {
             owner_email: app.owner_email.to_string(),
             permission: permission.unwrap_or(None),
             ending: app.ending,
+            behind: None,
         };
         shipway_domain::admission::admit(&self.caller.actor, trigger, &subject, self.platform().now()).is_ok()
     }

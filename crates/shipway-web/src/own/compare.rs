@@ -1,5 +1,6 @@
 //! What would change, and what is not alike.
 
+use super::upstream::beside;
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::json;
 use shipway_domain::NameOrId;
@@ -9,7 +10,12 @@ use shipway_engine::Point;
 /// `base`. A side is an app, `app@v12`, `app@commit`, or a stage instead of the app.
 pub async fn compare(call: Call) -> Result<Answer> {
     let (base, head) = sides(&call).await?;
-    Ok(Answer::ok(json!(call.platform().compare(&call.caller, &base, &head).await?)))
+    let compared = call.platform().compare(&call.caller, &base, &head).await?;
+    let mut shown = json!(compared);
+    for (name, side) in [("base", &compared.base), ("head", &compared.head)] {
+        shown[name]["beside"] = side.beside.as_ref().map(beside).into();
+    }
+    Ok(Answer::ok(shown))
 }
 
 /// GET /shipway/v1/parity?base=production&head=staging&pipeline=shop: in what two apps differ that should be alike.

@@ -11,6 +11,7 @@ mod operations;
 mod promotions;
 mod session;
 mod status;
+mod upstream;
 mod users;
 
 pub(crate) use operations::{at_step, waits_for};
@@ -32,6 +33,10 @@ pub fn routes(_: &Web) -> Router<Web> {
         .route("/shipway/v1/operations/{operation}/actions/cancel", post(operations::cancel))
         .route("/shipway/v1/apps/{app}/builds", get(apps::builds))
         .route("/shipway/v1/apps/{app}/redeploy", post(apps::redeploy))
+        .route("/shipway/v1/pipelines/{pipeline}/upstream",
+            get(upstream::info).post(upstream::set).patch(upstream::rule).delete(upstream::unset))
+        .route("/shipway/v1/pipelines/{pipeline}/upstream/actions/fetch", post(upstream::fetch))
+        .route("/shipway/v1/apps/{app}/status", get(upstream::of_app))
         .route("/shipway/v1/apps/{app}/rollback", get(apps::rollback_preview).post(apps::rollback))
         .route("/shipway/v1/apps/{app}/settings", get(apps::settings).patch(apps::set))
         .route("/shipway/v1/compare", get(compare::compare))

@@ -8,3 +8,4 @@ mod pages;
 mod run;
 mod stage;
 mod streams;
+mod upstream;

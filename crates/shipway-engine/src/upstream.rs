@@ -1,0 +1,264 @@
+//! Upstreams: the line that a pipeline's team works on, and where code stands beside it.
+//!
+//! It is told (`set`), fetched every few minutes, or pushed to us by CI; what nobody told is not guessed. Nothing runs
+//! because of it. Code that lacks commits of it is told so before it deploys, and refused where its stage says so. That
+//! rule is for code that is pushed or built: a promotion carries what an earlier stage has taken, a way back must be open.
+
+use crate::error::Error;
+use crate::pipelines::Access;
+use crate::ports::{Caller, Place, Spot};
+use crate::sides::Point;
+use crate::{Event, Platform, Result};
+use shipway_domain::address::HttpsAddress;
+use shipway_domain::admission::{Behind, Trigger};
+use shipway_domain::compare::Beside;
+use shipway_domain::{BranchName, CommitId};
+use shipway_store::{App, Pipeline, Upstream};
+use std::time::Duration;
+
+/// How often upstreams are fetched.
+const EVERY: Duration = Duration::from_secs(5 * 60);
+/// Commits that are listed of either side.
+const LISTED: usize = 20;
+
+impl Platform {
+    /// A pipeline's upstream; none when nobody told it.
+    pub fn upstream(&self, pipeline: &Pipeline) -> Result<Option<Upstream>> {
+        Ok(self.store().read(|c| c.upstream(pipeline.id))?)
+    }
+
+    /// The upstream of an app's pipeline.
+    pub(crate) fn upstream_of(&self, app: &App) -> Result<Option<Upstream>> {
+        Ok(self.store().read(|c| match c.coupling_of(app.id)? {
+            Some(coupling) => c.upstream(coupling.pipeline),
+            None => Ok(None),
+        })?)
+    }
+
+    /// Says where a pipeline's upstream is. Without `url` it is only pushed to us. With one it is fetched first: what
+    /// cannot be fetched is not kept.
+    ///
+    /// Errors: an illegal branch or address, one of a private network, a fetch that fails, in the server's words.
+    pub async fn set_upstream(
+        &self,
+        caller: &Caller,
+        pipeline: &Pipeline,
+        url: Option<&str>,
+        branch: &str,
+    ) -> Result<Upstream> {
+        self.may(caller, pipeline, Access::Operate)?;
+        let branch = BranchName::parse(branch)?;
+        let now = self.now();
+        let (mut tip, mut shown) = (None, None);
+        if let Some(url) = url {
+            let address = HttpsAddress::parse(url)
+                .map_err(|problem| Error::invalid(format!("This upstream cannot be fetched: {problem}.")))?;
+            shown = Some(address.shown());
+            let fetched = self.inner.parts.histories.fetch_upstream(pipeline.id, url, branch.as_str()).await?;
+            tip = Some(
+                fetched.map_err(|refused| Error::invalid(format!("{} was not fetched: {refused}", address.shown())))?,
+            );
+        }
+        let upstream = Upstream {
+            pipeline: pipeline.id,
+            branch,
+            url: url.map(String::from),
+            heard_at: tip.as_ref().map(|_| now),
+            tip,
+            failure: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let detail = serde_json::json!({ "pipeline": pipeline.name, "branch": upstream.branch, "url": shown });
+        let entry = self.entry(caller, None, "upstream-set", detail);
+        let row = upstream.clone();
+        self.store()
+            .write(move |c| {
+                c.put_upstream(&row)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::Pipeline(pipeline.id));
+        Ok(upstream)
+    }
+
+    /// Forgets a pipeline's upstream.
+    pub async fn unset_upstream(&self, caller: &Caller, pipeline: &Pipeline) -> Result<()> {
+        self.may(caller, pipeline, Access::Operate)?;
+        let entry = self.entry(caller, None, "upstream-unset", serde_json::json!({ "pipeline": pipeline.name }));
+        let id = pipeline.id;
+        self.store()
+            .write(move |c| {
+                c.delete_upstream(id)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.inner.parts.histories.remove_upstream(id).await?;
+        self.tell(Event::Pipeline(id));
+        Ok(())
+    }
+
+    /// Fetches a pipeline's upstream now. Errors: it has no address; the fetch fails, in the server's words.
+    pub async fn fetch_upstream(&self, caller: &Caller, pipeline: &Pipeline) -> Result<Upstream> {
+        self.may(caller, pipeline, Access::Operate)?;
+        let known = self.upstream(pipeline)?.filter(|upstream| upstream.url.is_some());
+        let upstream = known.ok_or_else(|| {
+            Error::invalid(format!("{} has no upstream that is fetched: shipway upstream set URL", pipeline.name))
+        })?;
+        let fetched = self.fetch_one(upstream).await?;
+        match &fetched.failure {
+            Some(failure) => {
+                Err(Error::invalid(format!("The upstream of {} was not fetched: {failure}", pipeline.name)))
+            }
+            None => Ok(fetched),
+        }
+    }
+
+    /// Takes the end of an upstream's branch that somebody pushed into an app's repository: CI, mostly. The first push
+    /// tells the branch.
+    ///
+    /// Errors: the app is in no pipeline; another branch is the pipeline's upstream; the caller may not deploy to the app.
+    pub async fn push_upstream(&self, caller: &Caller, app: &App, branch: &str, commit: &CommitId) -> Result<()> {
+        self.admit(caller, Trigger::Push, app).await?;
+        let branch = BranchName::parse(branch)?;
+        let Some(coupling) = self.store().read(|c| c.coupling_of(app.id))? else {
+            return Err(Error::invalid(format!(
+                "{} is in no pipeline, and an upstream is a pipeline's: heroku pipelines:add PIPELINE -a {0}",
+                app.name
+            )));
+        };
+        let now = self.now();
+        let known = self.store().read(|c| c.upstream(coupling.pipeline))?;
+        if let Some(known) = known.as_ref().filter(|known| known.branch != branch) {
+            return Err(Error::invalid(format!(
+                "The upstream of {} is {}, not {branch}: shipway upstream set --branch {branch}",
+                coupling.pipeline_name, known.branch
+            )));
+        }
+        let from = Spot { place: Place::App(app.id), commit: commit.clone() };
+        self.inner.parts.histories.take_upstream(coupling.pipeline, branch.as_str(), &from).await?;
+        let upstream = Upstream {
+            pipeline: coupling.pipeline,
+            branch,
+            url: known.as_ref().and_then(|known| known.url.clone()),
+            tip: Some(commit.clone()),
+            heard_at: Some(now),
+            failure: None,
+            created_at: known.map_or(now, |known| known.created_at),
+            updated_at: now,
+        };
+        let detail =
+            serde_json::json!({ "pipeline": coupling.pipeline_name, "branch": upstream.branch, "tip": commit });
+        let entry = self.entry(caller, Some(app), "upstream-pushed", detail);
+        self.store()
+            .write(move |c| {
+                c.put_upstream(&upstream)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::Pipeline(coupling.pipeline));
+        Ok(())
+    }
+
+    /// Where the code that an app runs stands beside its pipeline's upstream. None without code, pipeline, or an upstream
+    /// that was heard of.
+    pub async fn beside(&self, app: &App) -> Result<Option<Beside>> {
+        let now = self.point_of(app, None, None).await?;
+        self.beside_of(&now).await
+    }
+
+    /// The same for any side of a comparison.
+    pub(crate) async fn beside_of(&self, point: &Point) -> Result<Option<Beside>> {
+        match &point.spot {
+            Some(spot) => self.beside_at(&point.app, spot).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same for a commit that is to be deployed to an app, and lies in its repository.
+    pub async fn beside_commit(&self, app: &App, commit: &CommitId) -> Result<Option<Beside>> {
+        self.beside_at(app, &Spot { place: Place::App(app.id), commit: commit.clone() }).await
+    }
+
+    async fn beside_at(&self, app: &App, spot: &Spot) -> Result<Option<Beside>> {
+        let Some(upstream) = self.upstream_of(app)? else { return Ok(None) };
+        let (Some(tip), Some(heard_at)) = (upstream.tip, upstream.heard_at) else { return Ok(None) };
+        let tip = Spot { place: Place::Upstream(upstream.pipeline), commit: tip };
+        let standing = self.inner.parts.histories.standing(spot, &tip, LISTED).await?;
+        Ok(Some(Beside { branch: upstream.branch, heard_at, standing }))
+    }
+
+    /// Asks admission for code that is to be built, where the app's stage wants all of the upstream in it.
+    pub(crate) async fn admit_code(
+        &self,
+        caller: &Caller,
+        trigger: Trigger,
+        app: &App,
+        commit: &CommitId,
+    ) -> Result<()> {
+        let ruled = self.store().read(|c| {
+            let Some(coupling) = c.coupling_of(app.id)? else { return Ok(None) };
+            let pipeline = c.pipeline_by_id(coupling.pipeline)?;
+            Ok(pipeline.settings.refuse_behind.contains(&coupling.stage).then_some((coupling.stage, pipeline)))
+        })?;
+        let Some((stage, pipeline)) = ruled else { return Ok(()) };
+        let Some(beside) = self.beside_commit(app, commit).await? else { return Ok(()) };
+        let mut subject = self.subject(caller, app)?;
+        subject.behind = (beside.standing.behind_count > 0).then(|| Behind {
+            branch: beside.branch.to_string(),
+            commits: beside.standing.behind_count,
+            stage,
+            pipeline: pipeline.name.to_string(),
+            owner_email: pipeline.owner_email.to_string(),
+        });
+        self.admit_subject(caller, trigger, app, subject).await.map(drop)
+    }
+
+    pub(crate) async fn keep_upstreams(self) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let all = self.store().read(|c| c.fetched_upstreams()).unwrap_or_else(|error| {
+                tracing::error!(%error, "upstreams could not be listed");
+                Vec::new()
+            });
+            for upstream in all {
+                let pipeline = upstream.pipeline;
+                match self.fetch_one(upstream).await {
+                    Ok(Upstream { failure: Some(failure), .. }) => {
+                        tracing::warn!(pipeline.id = %pipeline, failure, "an upstream was not fetched");
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::error!(pipeline.id = %pipeline, %error, cause = ?error.cause, "an upstream was not fetched");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fetches an upstream that has an address, and writes down what came of it.
+    async fn fetch_one(&self, known: Upstream) -> Result<Upstream> {
+        let url = known.url.as_deref().unwrap_or_default();
+        let fetched = self.inner.parts.histories.fetch_upstream(known.pipeline, url, known.branch.as_str()).await?;
+        let now = self.now();
+        let mut upstream = Upstream { updated_at: now, ..known.clone() };
+        match fetched {
+            Ok(tip) => (upstream.tip, upstream.heard_at, upstream.failure) = (Some(tip), Some(now), None),
+            Err(refused) => upstream.failure = Some(refused.0),
+        }
+        let row = upstream.clone();
+        self.store()
+            .write(move |c| {
+                // Somebody may have set another one, or none, meanwhile.
+                match c.upstream(row.pipeline)? {
+                    Some(there) if there.url == row.url && there.branch == row.branch => c.put_upstream(&row),
+                    _ => Ok(()),
+                }
+            })
+            .await?;
+        if upstream.tip != known.tip {
+            self.tell(Event::Pipeline(upstream.pipeline));
+        }
+        Ok(upstream)
+    }
+}

@@ -1,0 +1,117 @@
+//! The line that a team works on, pushed to us as CI does it.
+
+use crate::stage::Stage;
+use serde_json::{Value, json};
+
+const UPSTREAM: &str = "/shipway/v1/pipelines/shop/upstream";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_branch_ships_first_and_is_ahead_of_main_until_main_has_it() {
+    let stage = Stage::open().await;
+    stage.pipeline().await;
+    let checkout = stage.checkout();
+    let remote = checkout.remote("shop");
+    let words = async |app: &str| {
+        let beside = stage.ask(&format!("/shipway/v1/apps/{app}/status")).await["beside"]["words"].clone();
+        beside.as_str().unwrap_or("not known").to_string()
+    };
+    checkout.write(&[("Procfile", "web: listen\n")], "Begin");
+    checkout.deploy("shop").await;
+    assert_eq!(words("shop").await, "not known");
+    assert_eq!(stage.ask(UPSTREAM).await["branch"], Value::Null);
+
+    let (pushed, screen) = checkout.run(&["push", &remote, "main:refs/upstream/main"]).await;
+    assert!(pushed, "{screen}");
+    assert_eq!(words("shop").await, "all of main, and nothing else");
+    // Penny's way: the branch goes to production, and is merged afterwards.
+    checkout.now(&["checkout", "-q", "-b", "totals"]);
+    checkout.write(&[("a", "1\n")], "Add totals");
+    checkout.write(&[("b", "1\n")], "Round them");
+    let screen = checkout.deploy("shop").await;
+    assert!(!screen.contains("lacks"), "{screen}");
+    assert_eq!(words("shop").await, "ahead of main by 2");
+    // Squashed onto a main that went on meanwhile.
+    checkout.now(&["checkout", "-q", "main"]);
+    let fix = checkout.write(&[("fix", "1\n")], "Fix \x1b[2Jit");
+    checkout.now(&["merge", "-q", "--squash", "totals"]);
+    checkout.now(&["commit", "-q", "-m", "Add totals (#1)"]);
+    assert!(checkout.run(&["push", &remote, "main:refs/upstream/main"]).await.0);
+    assert_eq!(words("shop").await, "behind main by 1");
+    let shown = stage.ask(UPSTREAM).await;
+    let missing = &shown["apps"][1]["beside"]["behind"];
+    assert_eq!((&shown["apps"][1]["name"], &missing[0]["subject"]), (&json!("shop"), &json!("Fix [2Jit")));
+    // A branch that lacks the fix is told so before it deploys.
+    checkout.now(&["checkout", "-q", "totals"]);
+    checkout.write(&[("c", "1\n")], "More");
+    let screen = checkout.deploy("shop-staging").await;
+    assert!(screen.contains("remote:  !     This lacks 1 commit of main, as of "), "{screen}");
+    assert!(screen.contains(&format!("remote:  !       {} Fix [2Jit", &fix[..7])), "{screen}");
+    assert_eq!(words("shop-staging").await, "ahead of main by 1, behind it by 1");
+    let compared = stage.ask("/shipway/v1/compare?base=production&head=staging").await;
+    assert_eq!(compared["head"]["beside"]["words"], "ahead of main by 1, behind it by 1");
+
+    // Production takes none that does, once its pipeline says so.
+    let rule = json!({ "refuse_behind": ["production"] });
+    let ruled = stage.call(&stage.token, "PATCH", UPSTREAM, &rule).await;
+    assert_eq!((ruled.status, &ruled.json()["refuse_behind"]), (200, &json!(["production"])));
+    let (pushed, screen) = checkout.run(&["push", "-f", &remote, "HEAD:main"]).await;
+    let reason = "This code lacks 1 commit of main, and production of shop takes none that does: merge or rebase, then push \
+                  again. Ask owner@example.org, who owns the pipeline.";
+    assert!(!pushed && screen.contains(reason), "{screen}");
+    checkout.now(&["rebase", "-q", "main"]);
+    checkout.deploy("shop").await;
+    assert_eq!(words("shop").await, "ahead of main by 1");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_23_upstreams_are_fetched_from_the_public_internet_alone() {
+    let stage = Stage::open().await;
+    stage.pipeline().await;
+    let set = async |token: &str, body: Value| {
+        let answer = stage.call(token, "POST", UPSTREAM, &body).await;
+        (answer.status, answer.json()["message"].as_str().unwrap_or_default().to_string())
+    };
+    for (url, words) in [
+        ("http://example.org/x.git", "only https:// addresses are fetched, and it begins with \"http\"."),
+        ("file:///etc", "only https:// addresses are fetched"),
+        ("ext::sh -c id", "only https:// addresses are fetched"),
+        ("--upload-pack=id", "only https:// addresses are fetched"),
+        ("https://127.0.0.1/x.git", "127.0.0.1 is an address of a private network, which is not fetched from"),
+        (
+            "https://user:s3cret@169.254.169.254/x",
+            "https://169.254.169.254/x was not fetched: 169.254.169.254 is an address",
+        ),
+        ("https://localhost:5000/x.git", "localhost is an address of a private network"),
+        ("https://a b/x", "it is not a plain https:// address."),
+    ] {
+        let (status, message) = set(&stage.token, json!({ "url": url })).await;
+        assert!(status == 422 && message.contains(words), "{url}: {status} {message}");
+        assert!(!message.contains("s3cret"), "attack 41: {message}");
+    }
+    for branch in ["../x", "a b", "--x", ""] {
+        assert_eq!(set(&stage.token, json!({ "branch": branch })).await.0, 422, "{branch:?}");
+    }
+    assert_eq!(stage.ask(UPSTREAM).await["branch"], Value::Null, "nothing was kept");
+    // Only who may change the pipeline may say, and only who may deploy to one of its apps may push it.
+    let (_, eve) = stage.person("eve@example.org").await;
+    assert_eq!(set(&eve, json!({ "branch": "main" })).await.0, 404);
+    assert_eq!(set(&stage.token, json!({ "branch": "trunk" })).await.0, 201);
+    let checkout = stage.checkout();
+    checkout.write(&[("Procfile", "web: listen\n")], "Begin");
+    let refused = async |target: &str, words: &str| {
+        let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop"), target]).await;
+        assert!(!pushed && screen.contains(words), "{target}: {screen}");
+    };
+    refused("main:refs/upstream/main", "The upstream of shop is trunk, not main").await;
+    refused("main:refs/elsewhere/x", "only branches (refs/heads/) and tags (refs/tags/) can be pushed").await;
+    stage.create("alone").await;
+    let (pushed, screen) = checkout.run(&["push", &checkout.remote("alone"), "main:refs/upstream/main"]).await;
+    assert!(!pushed && screen.contains("alone is in no pipeline"), "{screen}");
+    assert!(checkout.run(&["push", &checkout.remote("shop"), "main:refs/upstream/trunk"]).await.0);
+    assert!(stage.ask(UPSTREAM).await["tip"].is_string());
+    // Forgotten, with its repository.
+    assert_eq!(stage.call(&stage.token, "DELETE", UPSTREAM, &json!({})).await.status, 200);
+    assert_eq!(std::fs::read_dir(stage.home.path().join("upstreams")).unwrap().count(), 0);
+    stage.end().await;
+}
