@@ -50,6 +50,14 @@ pub(crate) struct Failure {
     pub code: &'static str,
     /// What happened and its likely cause, in sentences.
     pub text: String,
+    /// Whether it was up and was ended from outside: no crash of its own, so none that adds to its back-off.
+    pub lost: bool,
+}
+
+impl Failure {
+    fn new(code: &'static str, text: String) -> Self {
+        Self { code, text, lost: false }
+    }
 }
 
 /// First pause between two looks whether a port is bound; it grows to the second after one second.
@@ -186,7 +194,7 @@ impl Platform {
         }
         let plan = match self.dyno_plan(dyno, Io::Log, &BTreeMap::new()) {
             Ok(plan) => plan,
-            Err(e) => return self.crashed(dyno, Failure { code: "H10", text: e.to_string() }).await,
+            Err(e) => return self.crashed(dyno, Failure::new("H10", e.to_string())).await,
         };
         let seen = match self.start_dyno(dyno, &plan).await {
             Ok(seen) => seen,
@@ -194,7 +202,7 @@ impl Platform {
                 let why = e.cause.unwrap_or(e.message);
                 tracing::error!(dyno.id = %dyno.id, error = why, "a dyno could not be started");
                 let text = format!("The platform could not start {name}: {why}.");
-                return self.crashed(dyno, Failure { code: "H10", text }).await;
+                return self.crashed(dyno, Failure::new("H10", text)).await;
             }
         };
         if !plan.port {
@@ -210,7 +218,7 @@ impl Platform {
                 let exit = exit?;
                 self.log_exit(dyno, exit);
                 let text = format!("{name} ended with status {} before it was ready.{}", exit.status, likely(exit));
-                self.crashed(dyno, Failure { code: "H10", text }).await
+                self.crashed(dyno, Failure::new("H10", text)).await
             }
             (address, check) = self.ready(&seen.endpoints, app.settings.health_check_path.as_deref(), &host, limit) => {
                 if let Some(address) = address {
@@ -248,7 +256,7 @@ impl Platform {
         self.log_dyno(dyno.app, &dyno.name(), "Stopping process with SIGKILL");
         self.runtime().remove(dyno.id).await?;
         let text = format!("{} was not ready within {seconds} seconds. {why}", dyno.name());
-        self.crashed(dyno, Failure { code: "R10", text }).await
+        self.crashed(dyno, Failure::new("R10", text)).await
     }
 
     /// Waits until an endpoint answers. Returns the last answer of a health check that never was good.
@@ -325,7 +333,8 @@ impl Platform {
                     }
                     self.log_exit(dyno, exit);
                     let text = format!("{} ended with status {}.{}", dyno.name(), exit.status, likely(exit));
-                    return self.crashed(dyno, Failure { code: "H10", text }).await;
+                    let lost = exit.cause == ExitCause::Lost;
+                    return self.crashed(dyno, Failure { lost, ..Failure::new("H10", text) }).await;
                 }
                 () = changed.notified() => return Ok(()),
                 _ = sample.tick() => {
@@ -352,7 +361,7 @@ impl Platform {
 
     /// Takes a dyno that ended by itself out of the routes; the reconciler starts the next one after its back-off.
     async fn crashed(&self, dyno: &Dyno, failure: Failure) -> Result<()> {
-        let (id, now) = (dyno.id, self.now());
+        let (id, now, lost) = (dyno.id, self.now(), failure.lost);
         self.inner.failures.lock().expect("no panic while noted").insert(id, failure);
         let was = self
             .store()
@@ -360,7 +369,7 @@ impl Platform {
                 let Some(mut row) = c.dyno(id)? else { return Ok(None) };
                 let was = row.state;
                 if matches!(was, DynoState::Starting | DynoState::Up) {
-                    let steady = was == DynoState::Up && now.duration_since(row.updated_at) > STEADY;
+                    let steady = lost || was == DynoState::Up && now.duration_since(row.updated_at) > STEADY;
                     row.crashes = if steady { 1 } else { row.crashes + 1 };
                     row.state = DynoState::Crashed;
                     row.updated_at = now;

@@ -4,7 +4,8 @@ use shipway_domain::quantity::Quantity;
 use shipway_domain::route::RouteMode;
 use shipway_engine::{ScaleUpdate, UpdateApp, Which};
 use shipway_runtime::{Exit, ExitCause, Runtime};
-use shipway_testkit::Ground;
+use shipway_store::App;
+use shipway_testkit::{Ground, Server};
 use std::collections::BTreeMap;
 
 fn scale(process_type: &str, quantity: u32) -> Vec<ScaleUpdate> {
@@ -103,18 +104,34 @@ async fn scaling_restarting_and_stopping() {
     assert_eq!(refused.message, "Couldn't find that process type (wob). acorn has web, worker.");
 }
 
+/// Ends the app's one dyno and waits until its row has made room for the next.
+async fn end_dyno(server: &Server, app: &App, cause: ExitCause) {
+    let dyno = server.platform.store().read(|c| c.dynos(app.id)).unwrap()[0].id;
+    server.ground.runtime.end(dyno, Exit { status: 137, cause });
+    while server.platform.store().read(|c| c.dyno(dyno)).unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dyno_that_is_lost_is_started_again_at_once_however_often() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen").await.unwrap();
+    for _ in 0..3 {
+        end_dyno(&server, &app, ExitCause::Lost).await;
+        assert_eq!(server.settled(&app).await, "web.1 up");
+    }
+    server.serves(&app, "v2").await;
+    assert!(!server.ground.router.modes().contains(&RouteMode::Crashed));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crashed_dyno_is_started_again() {
     let server = Ground::new().server(None).await;
     let app = server.create("acorn").await;
     server.push(&app, "web: listen").await.unwrap();
-    let dyno = server.platform.store().read(|c| c.dynos(app.id)).unwrap()[0].id;
-    let killed = Exit { status: 137, cause: ExitCause::Exited };
-    server.ground.runtime.end(dyno, killed);
-    let gone = || server.platform.store().read(|c| c.dyno(dyno)).unwrap().is_none();
-    while !gone() {
-        tokio::task::yield_now().await;
-    }
+    end_dyno(&server, &app, ExitCause::Exited).await;
     assert_eq!(server.settled(&app).await, "web.1 up");
     assert_eq!(server.served(&app).await, "v2");
     server.serves(&app, "v2").await;
