@@ -152,6 +152,7 @@ impl Session<'_> {
             grace_seconds: 5,
             time_limit_seconds: Some(u32::try_from(time_left.as_secs() + 1).unwrap_or(u32::MAX)),
             hosts: Vec::new(),
+            services: Vec::new(),
         };
         self.runtime.start(&plan).await?;
         let result = self.follow(dyno, step.show, time_left).await;

@@ -39,6 +39,11 @@ impl Platform {
             Step::Close => self.step_close(ctx, part),
             Step::StopAll => self.step_stop_all(part).await,
             Step::Erase => self.step_erase(part).await,
+            Step::Provision => self.step_provision(part).await,
+            Step::Attach => self.step_attach(ctx, part).await,
+            Step::Detach => self.step_detach(ctx, part).await,
+            Step::Deprovision => self.step_deprovision(part).await,
+            Step::Transfer => self.step_transfer(ctx, part).await,
         }
     }
 
@@ -53,6 +58,8 @@ impl Platform {
             Step::External => self.undo_external(ctx, part).await,
             Step::ReleasePhase => self.undo_release_phase(part).await,
             Step::Start => self.undo_start(ctx, part).await,
+            Step::Provision => self.undo_provision(part).await,
+            Step::Transfer => self.undo_transfer(ctx, part, error).await,
             _ => Ok(nothing()),
         }
     }

@@ -34,7 +34,7 @@ impl Platform {
     }
 
     /// Sets and (with `None`) removes config vars, and returns all of them. A release exists when it returns; it goes
-    /// live on its own. Errors: illegal names, values with NUL, too much.
+    /// live on its own. Errors: illegal names, values with NUL, too much, a var of an attachment.
     pub async fn set_config_vars(
         &self,
         caller: &Caller,
@@ -57,6 +57,14 @@ impl Platform {
         }
         if set.is_empty() && unset.is_empty() {
             return Ok(vars);
+        }
+        let attached = self.store().read(|c| c.attached_vars(app.id))?;
+        if let Some(key) = set.iter().chain(&unset).find(|key| attached.keys().any(|a| a.as_str() == key.as_str())) {
+            return Err(Error::invalid(format!(
+                "Cannot overwrite attachment values {key}: it is an add-on's. Detach that first: heroku addons -a {0}, \
+                 then heroku addons:detach NAME -a {0}",
+                app.name
+            )));
         }
         within_limit(&vars)?;
         let noun = |n: usize| if n == 1 { "config var" } else { "config vars" };

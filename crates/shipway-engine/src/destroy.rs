@@ -37,6 +37,7 @@ impl Platform {
                 cancel.cancel();
             }
         }
+        self.detach_from_others(caller, app).await?;
         let operation = self
             .submit(plan, move |c| {
                 let mut app = c.app_by_id(id)?;
@@ -91,14 +92,13 @@ impl Platform {
 
     /// Removes everything that an app owned, but for the transcript of `kept`. A second time does nothing.
     pub(crate) async fn erase(&self, id: AppId, kept: Option<BuildId>) -> Result<Effect> {
-        if self.store().read(|c| c.app(&NameOrId::Id(id.0)))?.is_none() {
-            return Ok(nothing());
-        }
+        let Some(app) = self.store().read(|c| c.app(&NameOrId::Id(id.0)))? else { return Ok(nothing()) };
         let (builds, releases) = self.store().read(|c| Ok((c.builds(id)?, c.releases(id)?)))?;
         let builds = builds.iter().map(|b| b.id).filter(|b| kept != Some(*b));
         for output in builds.map(|b| b.0).chain(releases.iter().map(|r| r.id.0)) {
             self.inner.outputs.remove(output);
         }
+        self.erase_data(&app).await?;
         self.inner.parts.repositories.remove(id).await?;
         self.inner.parts.builder.purge_cache(id).await?;
         self.inner.platform_logs.close(id);

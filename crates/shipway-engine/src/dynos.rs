@@ -12,7 +12,7 @@ use shipway_domain::lifecycle::DynoState;
 use shipway_domain::size::DynoSize;
 use shipway_domain::{AppId, DynoId, ProcessType};
 use shipway_runtime::{DynoPlan, Exit, ExitCause, Io, Observation, Root, RuntimeError};
-use shipway_store::{App, Dyno};
+use shipway_store::{App, Dyno, Release};
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -161,6 +161,7 @@ impl Platform {
             grace_seconds: self.settings().grace_seconds,
             time_limit_seconds: None,
             hosts: [host].into_iter().chain(hosts.filter(|h| !h.starts_with('*'))).collect(),
+            services: self.services_of(&release)?,
         })
     }
 
@@ -178,6 +179,22 @@ impl Platform {
             }
             started => Ok(started?),
         }
+    }
+
+    /// Ports of the add-ons that a release was made with.
+    fn services_of(&self, release: &Release) -> Result<Vec<u16>> {
+        let configs = self.store().read(|c| {
+            let there = release.attachments.iter().filter_map(|a| match c.addon_config(a.addon) {
+                Err(shipway_store::StoreError::Missing(_)) => None,
+                config => Some(config),
+            });
+            there.collect::<shipway_store::Result<Vec<_>>>()
+        })?;
+        let addons = &self.inner.parts.addons;
+        let mut ports: Vec<u16> = configs.iter().filter_map(|c| Some(addons.endpoint(c)?.port())).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        Ok(ports)
     }
 
     /// A size by name; one that the operator has removed since counts as the default.

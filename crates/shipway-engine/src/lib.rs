@@ -7,6 +7,8 @@
 //! (`dynos`). All of them find their place again from the store alone when the server was killed.
 
 mod accounts;
+mod addon_steps;
+mod addons;
 mod apps;
 mod artifact;
 mod builds;
@@ -36,9 +38,11 @@ mod routes;
 mod run;
 mod setups;
 mod sides;
+mod transfers;
 mod upstream;
 
 pub use accounts::{Login, NewToken, UpdateAccount};
+pub use addons::{NewAddon, Within};
 pub use apps::{NewApp, UpdateApp};
 pub use apps::{REGIONS, STACKS};
 pub use builds::SourceOrder;
@@ -57,9 +61,10 @@ pub use reviewing::PullRequestNews;
 pub use run::{Attached, RunOrder};
 pub use setups::SetupOrder;
 pub use sides::Point;
+pub use transfers::TransferLine;
 
 use locks::Locks;
-use ports::{Builder, Caller, Forge, Histories, Repositories, Router, World};
+use ports::{AddonProvider, Builder, Caller, Forge, Histories, Repositories, Router, World};
 use shipway_domain::admission::{Admitted, Permission, Subject, Trigger, admit};
 use shipway_domain::size::DynoSizes;
 use shipway_domain::{AppId, DynoId, LedgerId, NameOrId, PipelineId};
@@ -153,6 +158,8 @@ pub struct Parts {
     pub builder: Arc<dyn Builder>,
     /// Where pull requests are, when a forge is known.
     pub forge: Option<Arc<dyn Forge>>,
+    /// What makes add-ons.
+    pub addons: Arc<dyn AddonProvider>,
     /// Time and chance.
     pub world: Arc<dyn World>,
     /// For tests only; see [`Faults`].

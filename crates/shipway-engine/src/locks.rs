@@ -2,18 +2,21 @@
 //!
 //! The operations' journal is what survives a crash; these queues are rebuilt from it.
 
-use shipway_domain::{AppId, OperationId};
+use shipway_domain::{AddonId, AppId, OperationId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
-/// Two locks per app: builds of one app go one after the other, and a config change need not wait for a build.
+/// Two locks per app (builds of one app go one after the other, and a config change need not wait for a build) and one
+/// per database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lock {
     /// Held by a deploy from its build on.
     Deploy(AppId),
     /// Held by everything that makes a release or replaces dynos, from there to its switch.
     Release(AppId),
+    /// Held by whatever moves a database's data: nobody waits for a backup with a deploy.
+    Data(AddonId),
 }
 
 pub(crate) struct Locks {

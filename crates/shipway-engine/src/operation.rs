@@ -181,7 +181,8 @@ impl Platform {
     }
 
     fn release_places(&self, id: OperationId, plan: &Plan) -> Vec<Place> {
-        self.inner.locks.enqueue(plan.apps().into_iter().map(Lock::Release).collect(), id)
+        let lock = |part: &Part| part.database().map_or(Lock::Release(part.app), Lock::Data);
+        self.inner.locks.enqueue(plan.parts.iter().map(lock).collect(), id)
     }
 
     fn tell_apps(&self, plan: &Plan) {

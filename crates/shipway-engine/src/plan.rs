@@ -9,7 +9,10 @@ use crate::ports::Caller;
 use serde::{Deserialize, Serialize};
 use shipway_domain::admission::{Actor, Trigger};
 use shipway_domain::app_json::Environment;
-use shipway_domain::{AppId, AppSetupId, BuildId, CommitId, ConfigKey, DynoId, ProcessType, ReleaseId, SlugId};
+use shipway_domain::{
+    AddonId, AppId, AppSetupId, AttachmentId, BuildId, CommitId, ConfigKey, DynoId, OperationId, ProcessType,
+    ReleaseId, SlugId, TransferId,
+};
 use std::collections::BTreeSet;
 
 /// What an operation is going to do; ids are chosen here, so that every step can run twice.
@@ -54,6 +57,9 @@ pub struct Part {
     /// The dyno of the script that runs before the end of a review app.
     #[serde(default)]
     pub predestroy: Option<DynoId>,
+    /// Work on an add-on, which is then all that the operation does.
+    #[serde(default)]
+    pub addon: Option<AddonPlan>,
 }
 
 /// A plan as it is stored: with its parts, or, from before there were several, with the one part's fields beside the
@@ -123,6 +129,50 @@ pub struct ExternalPlan {
     pub dyno: DynoId,
     /// The dyno of the undo.
     pub undo_dyno: DynoId,
+}
+
+/// Work on an add-on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddonPlan {
+    /// Make it, then release the app with it.
+    Create {
+        /// The add-on.
+        addon: AddonId,
+        /// The release, an operation of its own: an add-on stays when the app's code does not start with it.
+        release: ReleasePlan,
+        /// That operation.
+        operation: OperationId,
+    },
+    /// Release the apps that it is attached to without it, then remove it with its data.
+    Destroy {
+        /// The add-on.
+        addon: AddonId,
+        /// Its attachments.
+        detach: Vec<DetachPlan>,
+    },
+    /// Back a database up, restore or copy it.
+    Transfer {
+        /// The transfer.
+        transfer: TransferId,
+        /// The database that is written, or that is read when none is.
+        addon: AddonId,
+        /// The database that is copied.
+        from: Option<AddonId>,
+    },
+}
+
+/// An attachment that goes: a release of its app, which is an operation of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DetachPlan {
+    /// The attachment.
+    pub attachment: AttachmentId,
+    /// Whose.
+    pub app: AppId,
+    /// The release without it.
+    pub release: ReleasePlan,
+    /// That operation.
+    pub operation: OperationId,
 }
 
 /// The build of a plan.
@@ -222,6 +272,16 @@ pub enum Step {
     StopAll,
     /// Remove everything that it owned.
     Erase,
+    /// Make what an add-on is.
+    Provision,
+    /// Release the app with it.
+    Attach,
+    /// Release apps without it.
+    Detach,
+    /// Remove what an add-on was.
+    Deprovision,
+    /// Move a database's data.
+    Transfer,
 }
 
 impl Step {
@@ -247,6 +307,11 @@ impl Step {
             Self::Close => "close",
             Self::StopAll => "stop-all",
             Self::Erase => "erase",
+            Self::Provision => "provision",
+            Self::Attach => "attach",
+            Self::Detach => "detach",
+            Self::Deprovision => "deprovision",
+            Self::Transfer => "transfer",
         }
     }
 
@@ -261,6 +326,9 @@ impl Step {
                 | Self::Close
                 | Self::StopAll
                 | Self::Erase
+                | Self::Attach
+                | Self::Detach
+                | Self::Deprovision
         )
     }
 
@@ -303,6 +371,7 @@ impl Part {
             restart: None,
             destroy: false,
             predestroy: None,
+            addon: None,
         }
     }
 
@@ -318,8 +387,26 @@ impl Part {
         self.setup.as_ref().ok_or_else(|| Error::platform("a step without its setup"))
     }
 
+    pub(crate) fn addon(&self) -> Result<&AddonPlan> {
+        self.addon.as_ref().ok_or_else(|| Error::platform("a step without its add-on"))
+    }
+
+    /// The database whose lock is held instead of the app's.
+    pub(crate) fn database(&self) -> Option<AddonId> {
+        match self.addon {
+            Some(AddonPlan::Transfer { addon, .. } | AddonPlan::Destroy { addon, .. }) => Some(addon),
+            _ => None,
+        }
+    }
+
     /// The steps of an operation on this app alone.
     fn steps(&self) -> Vec<Step> {
+        match &self.addon {
+            Some(AddonPlan::Create { .. }) => return vec![Step::Provision, Step::Attach],
+            Some(AddonPlan::Destroy { .. }) => return vec![Step::Detach, Step::Deprovision],
+            Some(AddonPlan::Transfer { .. }) => return vec![Step::Transfer],
+            None => {}
+        }
         if self.destroy {
             let script = self.predestroy.map(|_| Step::Predestroy);
             return script.into_iter().chain([Step::Close, Step::Route, Step::StopAll, Step::Erase]).collect();
@@ -388,10 +475,15 @@ impl Plan {
         self.parts.iter().find(|p| p.app == app)
     }
 
-    /// What it is, for lists: `setup`, `deploy`, `release`, `promotion`, `restart`, `destroy`.
+    /// What it is, for lists: `setup`, `deploy`, `release`, `promotion`, `restart`, `destroy`, `addon`,
+    /// `transfer`.
     pub fn kind(&self) -> &'static str {
         let any = |wanted: fn(&Part) -> bool| self.parts.iter().any(wanted);
-        if any(|p| p.destroy) {
+        if any(|p| matches!(p.addon, Some(AddonPlan::Transfer { .. }))) {
+            "transfer"
+        } else if any(|p| p.addon.is_some()) {
+            "addon"
+        } else if any(|p| p.destroy) {
             "destroy"
         } else if any(|p| p.setup.is_some()) {
             "setup"
@@ -406,8 +498,15 @@ impl Plan {
         }
     }
 
-    /// The build whose transcript it writes.
+    /// Whose transcript it writes: the build's or the transfer's.
     pub(crate) fn transcript(&self) -> Option<uuid::Uuid> {
+        let transfer = self.parts.iter().find_map(|p| match &p.addon {
+            Some(AddonPlan::Transfer { transfer, .. }) => Some(transfer.0),
+            _ => None,
+        });
+        if transfer.is_some() {
+            return transfer;
+        }
         self.parts.iter().find_map(|p| p.build.as_ref()).map(|b| b.build.0)
     }
 

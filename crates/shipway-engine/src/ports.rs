@@ -1,8 +1,10 @@
 //! What the engine needs from the world, as traits that others implement. (The runtime's is `shipway-runtime`.)
 
+mod addons;
 mod histories;
 
 pub use crate::reviewing::PullRequestNews;
+pub use addons::{AddonFailure, AddonInfo, AddonProvider, DatabaseOrder};
 pub use histories::{FetchRefused, Histories, Place, Spot};
 
 use async_trait::async_trait;

@@ -1,8 +1,8 @@
 //! Our own certificate authority: trusted by nobody until its certificate is, and then for every app at once.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -91,6 +91,20 @@ impl Ca {
 
     /// Issues a leaf for `names` (DNS names or IP addresses) with a key of its own, valid for 397 days.
     pub fn issue(&self, names: &[String]) -> Result<CertifiedKey, CaError> {
+        let (leaf, key) = self.leaf(names)?;
+        certified(
+            vec![leaf.der().clone(), self.certificate.clone()],
+            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+    }
+
+    /// The same as text, for a server that is not ours: the chain, and the private key.
+    pub fn issue_pem(&self, names: &[String]) -> Result<(String, String), CaError> {
+        let (leaf, key) = self.leaf(names)?;
+        Ok((leaf.pem() + &self.pem, key.serialize_pem()))
+    }
+
+    fn leaf(&self, names: &[String]) -> Result<(Certificate, KeyPair), CaError> {
         let failed = |source| CaError::Issue { names: names.join(", "), source };
         let mut params = CertificateParams::new(names).map_err(failed)?;
         params.distinguished_name = DistinguishedName::new();
@@ -103,10 +117,7 @@ impl Ca {
         set_validity(&mut params, LEAF_VALID);
         let key = KeyPair::generate().map_err(failed)?;
         let leaf = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        certified(
-            vec![leaf.der().clone(), self.certificate.clone()],
-            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        )
+        Ok((leaf, key))
     }
 
     fn generate() -> Result<String, CaError> {

@@ -47,6 +47,9 @@ pub struct DynoPlan {
     pub time_limit_seconds: Option<u32>,
     /// Names of apps' hosts that must resolve inside to the services address (for the made `/etc/hosts`).
     pub hosts: Vec<String>,
+    /// TCP ports of the services address that it may reach besides the router's: its add-ons'.
+    #[serde(default)]
+    pub services: Vec<u16>,
 }
 
 /// What a dyno's file system is made of.

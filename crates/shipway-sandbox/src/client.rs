@@ -31,6 +31,11 @@ impl Embedded {
         }
     }
 
+    /// Which sandbox is made.
+    pub fn tier(&self) -> crate::Tier {
+        self.greeting.config.tier
+    }
+
     /// The services address: a router or a database that listens here is reachable from dynos, on the ports given to
     /// [`Embedded::open_services`]. None on the `bwrap` tier, where dynos have the host's network.
     pub fn services(&self) -> Option<Ipv4Addr> {

@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use nix::sched::CloneFlags;
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Seek};
@@ -22,6 +22,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// What dynos may reach besides what all may: ports of the services address, by the dyno's own address.
+pub(crate) type Grants = BTreeMap<Ipv4Addr, Vec<u16>>;
 
 /// A network that no dyno uses yet.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ impl Network {
     /// not one of 127/8, so dynos can reach it.
     ///
     /// Errors: the machine's; `nft` is needed.
-    pub(crate) fn prepare(self, home: &Path, services: &[u16]) -> Result<(), Failure> {
+    pub(crate) fn prepare(self, home: &Path, services: &[u16], grants: &Grants) -> Result<(), Failure> {
         forward(home).doing(|| "turning IPv4 forwarding on".into())?;
         in_netlink(|handle| async move {
             let lo = index(&handle, "lo").await?;
@@ -45,7 +48,7 @@ impl Network {
             handle.route().add(self.nowhere()).replace().execute().await
         })
         .doing(|| format!("giving the machine the services address {}", self.services()))?;
-        nft(&self.rules(services, &resolvers()))
+        nft(&self.rules(services, grants, &resolvers()))
     }
 
     /// The route of addresses that no dyno has: a request to a dyno that is gone fails at once, here, instead of leaving
@@ -65,13 +68,33 @@ impl Network {
         nft(&rules)
     }
 
+    /// Lets the dyno at `address` reach these ports of the services address, and not those of `before`, which a dyno that
+    /// is gone had there.
+    pub(crate) fn grant(self, address: Ipv4Addr, before: &[u16], ports: &[u16]) -> Result<(), Failure> {
+        let table = self.table();
+        let element = |port: &u16| format!("{address} . {port}");
+        let mut rules = String::new();
+        for port in before {
+            // Added first: what is not there cannot be deleted.
+            let element = element(port);
+            let _ = writeln!(rules, "add element inet {table} grants {{ {element} }}");
+            let _ = writeln!(rules, "delete element inet {table} grants {{ {element} }}");
+        }
+        for port in ports {
+            let _ = writeln!(rules, "add element inet {table} grants {{ {} }}", element(port));
+        }
+        if rules.is_empty() { Ok(()) } else { nft(&rules) }
+    }
+
     /// The rules, as `nft` reads them; loading them replaces what was there in one step.
-    fn rules(self, services: &[u16], resolvers: &[Ipv4Addr]) -> String {
+    fn rules(self, services: &[u16], grants: &Grants, resolvers: &[Ipv4Addr]) -> String {
         let (table, ours, address, base) = (self.table(), self.interface_prefix(), self.services(), self.base());
         let pins: Vec<String> =
             (0..MAX_SLOTS).map(|slot| format!("\"{}\" . {}", self.interface(slot), self.address(slot))).collect();
         let elements = |list: String| if list.is_empty() { list } else { format!("elements = {{ {list} }}") };
-        let (pins, ports) = (elements(list(&pins)), elements(list(services)));
+        let grants: Vec<String> =
+            grants.iter().flat_map(|(ip, ports)| ports.iter().map(move |port| format!("{ip} . {port}"))).collect();
+        let (pins, ports, grants) = (elements(list(&pins)), elements(list(services)), elements(list(&grants)));
         let resolvers = if resolvers.is_empty() {
             String::new()
         } else {
@@ -83,6 +106,7 @@ delete table inet {table}
 table inet {table} {{
   set pins {{ type ifname . ipv4_addr; {pins} }}
   set services {{ type inet_service; {ports} }}
+  set grants {{ type ipv4_addr . inet_service; {grants} }}
   chain pinned {{
     type filter hook prerouting priority raw; policy accept;
     iifname "{ours}*" meta nfproto ipv6 drop
@@ -94,6 +118,7 @@ table inet {table} {{
     iifname != "{ours}*" accept
     ct state established,related accept
     ip daddr {address} tcp dport @services accept
+    ip daddr {address} ip saddr . tcp dport @grants accept
     {resolvers}
     drop
   }}

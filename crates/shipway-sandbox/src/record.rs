@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use shipway_domain::DynoId;
 use shipway_runtime::{Exit, ExitCause, Observation};
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// A started dyno.
@@ -23,6 +24,9 @@ pub(crate) struct Record {
     pub(crate) shim: u32,
     /// Its control group, on the root tier.
     pub(crate) group: Option<String>,
+    /// Its own address, and what it may reach from there besides what all dynos may.
+    #[serde(default)]
+    pub(crate) grants: Option<(Ipv4Addr, Vec<u16>)>,
 }
 
 /// A dyno's directory.
@@ -101,6 +105,12 @@ impl Directory {
     /// The dyno's control group, where it has one.
     pub(crate) fn group(&self) -> io::Result<Option<String>> {
         Ok(self.read::<Record>("record.json")?.and_then(|record| record.group))
+    }
+
+    /// Its own address with the ports of the services address that it was given; none when it has ended or has none.
+    pub(crate) fn grants(&self) -> io::Result<Option<(Ipv4Addr, Vec<u16>)>> {
+        let grants = self.read::<Record>("record.json")?.and_then(|record| record.grants);
+        Ok(grants.filter(|_| matches!(self.exit(), Ok(None))))
     }
 
     pub(crate) fn exit(&self) -> io::Result<Option<Exit>> {

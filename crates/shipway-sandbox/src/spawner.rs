@@ -4,7 +4,7 @@
 use crate::cgroup::{Controllers, Group};
 use crate::config::{Config, Network, Tier};
 use crate::disk::Disk;
-use crate::network::Cable;
+use crate::network::{Cable, Grants};
 use crate::record::Directory;
 use crate::wire::{self, Answer, Can, Doing, Failure, Greeting, Launch, Order, Prepare, Request};
 use shipway_domain::DynoId;
@@ -67,6 +67,9 @@ struct Spawner {
     not_busy: Condvar,
     /// Ports of the host that were given to dynos lately (`bwrap` tier).
     ports: Mutex<VecDeque<u16>>,
+    /// What was given to the dynos at these addresses; those of a dyno that is gone are taken back when the next has
+    /// its address (`root` tier).
+    grants: Mutex<Grants>,
 }
 
 #[derive(Default)]
@@ -82,11 +85,13 @@ impl Spawner {
     fn new(config: Config) -> Result<Self, Failure> {
         let network = config.network();
         let controllers = Controllers::find();
+        let mut grants = Grants::new();
         if config.tier == Tier::Root {
             controllers.prepare(network)?;
             controllers.sweep(network);
             std::fs::create_dir_all(config.home.join("run")).doing(|| "making the data directory".into())?;
-            network.prepare(&config.home, &config.services)?;
+            grants = Self::grants_of_running(&config)?;
+            network.prepare(&config.home, &config.services, &grants)?;
         }
         let new = Self {
             config,
@@ -99,9 +104,17 @@ impl Spawner {
             busy: Mutex::default(),
             not_busy: Condvar::new(),
             ports: Mutex::default(),
+            grants: Mutex::new(grants),
         };
         new.forget_failed_starts()?;
         Ok(new)
+    }
+
+    /// What the dynos that run may reach, as an earlier spawner gave it to them.
+    fn grants_of_running(config: &Config) -> Result<Grants, Failure> {
+        let all = Directory::all(&config.home).doing(|| "listing the dynos".into())?;
+        let grants = all.iter().filter_map(|dyno| dyno.grants().transpose());
+        grants.collect::<io::Result<_>>().doing(|| "reading what dynos may reach".into())
     }
 
     /// Removes what a spawner or shim that was killed in the middle of a start left.
@@ -184,6 +197,7 @@ impl Spawner {
             Tier::Root => {
                 let cable = self.take_cable()?;
                 address = Some(cable.address);
+                self.grant(cable.address, &plan.services)?;
                 fds.push(cable.namespace);
                 fds.push(self.take_disk(plan.size.disk_mib)?.mount);
             }
@@ -268,6 +282,19 @@ impl Spawner {
             Answer::Failed(failure) => Err(failure),
             _ => Err(Failure::new(doing(), "it answers something else")),
         }
+    }
+
+    /// Lets the next dyno at this address reach these ports and no others. It does not run yet.
+    fn grant(&self, address: Ipv4Addr, ports: &[u16]) -> Result<(), Failure> {
+        let mut grants = lock(&self.grants);
+        let before = grants.remove(&address).unwrap_or_default();
+        if before != ports {
+            self.network.grant(address, &before, ports)?;
+        }
+        if !ports.is_empty() {
+            grants.insert(address, ports.to_vec());
+        }
+        Ok(())
     }
 
     fn take_cable(&self) -> Result<Cable, Failure> {

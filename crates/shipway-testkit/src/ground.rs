@@ -1,6 +1,6 @@
 //! The ground under a platform, and servers on it.
 
-use crate::{ProcfileBuilder, ProcfileRepositories, SetWorld, TableRouter};
+use crate::{ProcfileBuilder, ProcfileRepositories, SetWorld, TableRouter, TextDatabases};
 use shipway_domain::admission::{Actor, Scope};
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::size::DynoSizes;
@@ -47,6 +47,8 @@ pub struct Ground {
     pub repositories: Arc<ProcfileRepositories>,
     /// The builder.
     pub builder: Arc<ProcfileBuilder>,
+    /// The databases.
+    pub addons: Arc<TextDatabases>,
     /// The clock.
     pub world: Arc<SetWorld>,
 }
@@ -66,6 +68,7 @@ impl Ground {
             router: Arc::default(),
             repositories: Arc::default(),
             builder: Arc::default(),
+            addons: Arc::default(),
             world: Arc::default(),
         }
     }
@@ -79,6 +82,7 @@ impl Ground {
             histories: self.repositories.clone(),
             builder: self.builder.clone(),
             forge: None,
+            addons: self.addons.clone(),
             world: self.world.clone(),
             faults: None,
         }

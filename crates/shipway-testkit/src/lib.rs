@@ -5,6 +5,7 @@
 //! is a Procfile, a build reads it, a dyno does what `shipway_runtime::fake` reads in its command: `listen`, `sleep`,
 //! `exit 3`, `echo text`.
 
+mod addons;
 mod builder;
 mod ground;
 mod repositories;
@@ -13,6 +14,7 @@ mod screen;
 mod trial;
 mod world;
 
+pub use addons::TextDatabases;
 pub use builder::ProcfileBuilder;
 pub use ground::{Ground, OWNER, Server, get, settings};
 pub use repositories::ProcfileRepositories;

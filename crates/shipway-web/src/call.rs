@@ -137,6 +137,23 @@ impl Open {
         };
         Ok(range.page(rows, fields, present))
     }
+
+    /// The same for what takes a look at the store to be shown. Errors: the first that a shown row has.
+    pub fn try_page<T>(
+        &self,
+        rows: Vec<T>,
+        fields: &Fields<T>,
+        mut present: impl FnMut(&T) -> Result<Value>,
+    ) -> Result<Answer> {
+        let mut failed = None;
+        let page = self.page(rows, fields, |row| {
+            present(row).unwrap_or_else(|e| {
+                failed.get_or_insert(e);
+                Value::Null
+            })
+        })?;
+        failed.map_or(Ok(page), Err)
+    }
 }
 
 impl Call {

@@ -2,8 +2,9 @@
 
 use crate::Web;
 use crate::api::{
-    accounts, addons, apps, authorizations, buildpacks, builds, catalog, collaborators, config_vars, couplings,
-    domains, dynos, features, formation, github, keys, log_sessions, meta, pipelines, promotions, releases, sources,
+    absent, accounts, addons, apps, attachments, authorizations, buildpacks, builds, catalog, collaborators,
+    config_vars, couplings, databases, domains, dynos, features, formation, github, keys, log_sessions, meta,
+    pipelines, promotions, releases, sources, transfers,
 };
 use axum::Router;
 use axum::routing;
@@ -159,6 +160,49 @@ routes! {
     PATCH  "/pipeline-couplings/{coupling}"             => couplings::update;
     DELETE "/pipeline-couplings/{coupling}"             => couplings::remove;
 
+    // Add-ons
+    GET    "/addon-services"                            => addons::services;
+    GET    "/addon-services/{service}"                  => addons::service;
+    GET    "/addon-services/{service}/plans"            => addons::plans;
+    GET    "/addon-services/{service}/plans/{plan}"     => addons::plan_of_service;
+    GET    "/plans/{plan}"                              => addons::plan;
+    GET    "/addons"                                    => addons::list;
+    GET    "/users/{user}/addons"                       => addons::list_of_user;
+    GET    "/addons/{addon}"                            => addons::info;
+    GET    "/addons/{addon}/config"                     => addons::config;
+    GET    "/addons/{addon}/addon-attachments"          => attachments::list_of_addon;
+    GET    "/apps/{app}/addons"                         => addons::list_of_app;
+    POST   "/apps/{app}/addons"                         => addons::create;
+    GET    "/apps/{app}/addons/{addon}"                 => addons::info_of_app;
+    PATCH  "/apps/{app}/addons/{addon}"                 => addons::update;
+    DELETE "/apps/{app}/addons/{addon}"                 => addons::destroy;
+    GET    "/addon-attachments"                         => attachments::list;
+    POST   "/addon-attachments"                         => attachments::create;
+    GET    "/addon-attachments/{attachment}"            => attachments::info;
+    DELETE "/addon-attachments/{attachment}"            => attachments::remove;
+    GET    "/apps/{app}/addon-attachments"              => attachments::list_of_app;
+    GET    "/apps/{app}/addon-attachments/{attachment}" => attachments::info_of_app;
+    POST   "/actions/addons/resolve"                    => addons::resolve;
+    POST   "/actions/addon-attachments/resolve"         => attachments::resolve;
+
+    // The data API: another host of Heroku's, our own port
+    GET    "/client/v11/databases/{database}"                   => databases::info;
+    GET    "/client/v11/databases/{database}/wait_status"       => databases::wait_status;
+    PUT    "/client/v11/databases/{database}/reset"             => databases::reset;
+    POST   "/client/v11/databases/{database}/connection_reset"  => databases::connection_reset;
+    POST   "/client/v11/databases/{database}/backups"           => transfers::capture;
+    POST   "/client/v11/databases/{database}/restores"          => transfers::restore;
+    POST   "/client/v11/databases/{database}/transfers"         => transfers::copy;
+    GET    "/client/v11/databases/{database}/transfer-schedules" => databases::schedules;
+    POST   "/client/v11/databases/{database}/transfer-schedules" => databases::schedule;
+    GET    "/client/v11/apps/{app}/transfers"                   => transfers::list;
+    GET    "/client/v11/apps/{app}/transfers/{transfer}"        => transfers::info;
+    DELETE "/client/v11/apps/{app}/transfers/{transfer}"        => transfers::remove;
+    POST   "/client/v11/apps/{app}/transfers/{transfer}/actions/public-url" => transfers::public_url;
+    POST   "/client/v11/apps/{app}/transfers/{transfer}/actions/cancel"     => transfers::cancel;
+    GET    "/postgres/v0/databases/{database}/credentials"              => databases::credentials;
+    GET    "/postgres/v0/databases/{database}/credentials/{credential}" => databases::credential;
+
     // What there is to choose from
     GET    "/stacks"                                    => catalog::stacks;
     GET    "/stacks/{stack}"                            => catalog::stack;
@@ -170,19 +214,12 @@ routes! {
     GET    "/apps/{app}/available-dyno-sizes"           => catalog::dyno_sizes_of_app;
 
     // What is asked for on the way and of which there is none
-    GET    "/addons"                                    => addons::none;
-    GET    "/addon-attachments"                         => addons::none;
-    GET    "/apps/{app}/addons"                         => addons::none_of_app;
-    POST   "/apps/{app}/addons"                         => addons::create;
-    POST   "/teams/apps"                                => addons::create_in_team;
-    GET    "/apps/{app}/addon-attachments"              => addons::none_of_app;
-    POST   "/actions/addons/resolve"                    => addons::resolve;
-    POST   "/actions/addon-attachments/resolve"         => addons::resolve_attachment;
-    GET    "/apps/{app}/log-drains"                     => addons::none_of_app;
-    GET    "/apps/{app}/sni-endpoints"                  => addons::none_of_app;
-    GET    "/apps/{app}/webhooks"                       => addons::none_of_app;
-    GET    "/teams"                                     => addons::none;
-    GET    "/spaces"                                    => addons::none;
+    POST   "/teams/apps"                                => absent::create_in_team;
+    GET    "/apps/{app}/log-drains"                     => absent::none_of_app;
+    GET    "/apps/{app}/sni-endpoints"                  => absent::none_of_app;
+    GET    "/apps/{app}/webhooks"                       => absent::none_of_app;
+    GET    "/teams"                                     => absent::none;
+    GET    "/spaces"                                    => absent::none;
 
     // Other hosts of Heroku's that the CLI asks at our port
     GET    "/account/github/token"                      => github::token;
@@ -191,8 +228,8 @@ routes! {
     POST   "/pipelines/{pipeline}/repository"           => github::connect;
     GET    "/repos/{owner}/{repository}"                => github::info;
     GET    "/repos/{owner}/{repository}/compare/{commits}" => github::compare;
-    GET    "/favorites"                                 => addons::none;
-    GET    "/user/notifications"                        => addons::none;
+    GET    "/favorites"                                 => absent::none;
+    GET    "/user/notifications"                        => absent::none;
     GET    "/api/v4/current-status"                     => meta::status;
     GET    "/buildpacks"                                => buildpacks::search;
     GET    "/buildpacks/{name}"                         => buildpacks::info;

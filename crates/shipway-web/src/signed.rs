@@ -1,12 +1,12 @@
 //! URLs that are opened without a token: what may be read is in the path, signed with the platform's key.
 //!
 //! Nothing is stored, so they outlive a restart of the server. Paths: `/streams/output/<uuid>/<signature>`,
-//! `/streams/logs/<session>/<signature>`, `/sources/<uuid>/<signature>`.
+//! `/streams/logs/<session>/<signature>`, `/sources/<uuid>/<signature>`, `/backups/<uuid>/<expiry>/<signature>`.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use shipway_domain::{AppId, SourceId};
+use shipway_domain::{AppId, SourceId, TransferId};
 use shipway_store::Keys;
 use uuid::Uuid;
 
@@ -66,6 +66,17 @@ impl<'a> SignedUrls<'a> {
         id.parse().ok()
     }
 
+    /// The path of a backup's data, until `expires_at` (seconds since 1970).
+    pub fn backup(&self, id: TransferId, expires_at: i64) -> String {
+        self.sign(&format!("/backups/{id}/{expires_at}"))
+    }
+
+    /// Reads the three last segments of [`Self::backup`], at `now`.
+    pub fn read_backup(&self, id: &str, expires_at: &str, signature: &str, now: i64) -> Option<TransferId> {
+        self.check(&format!("/backups/{id}/{expires_at}"), signature)?;
+        (expires_at.parse::<i64>().ok()? > now).then(|| id.parse().ok()).flatten()
+    }
+
     /// The path of a log session.
     pub fn logs(&self, session: &LogSession) -> String {
         let json = serde_json::to_vec(session).expect("ids, numbers and texts are JSON");
@@ -116,6 +127,12 @@ mod tests {
         let nil = Uuid::nil().to_string();
         assert_eq!(urls.read_output(&nil, signature), Some(Uuid::nil()));
         assert_eq!(urls.read_source(&nil, signature), None);
+        let backup = urls.backup(shipway_domain::TransferId(Uuid::nil()), 100);
+        let signature = backup.rsplit('/').next().unwrap();
+        assert!(urls.read_backup(&nil, "100", signature, 99).is_some());
+        assert!(urls.read_backup(&nil, "100", signature, 100).is_none(), "its time is over");
+        assert!(urls.read_backup(&nil, "999", signature, 99).is_none(), "its time is signed");
+        let signature = output.rsplit('/').next().unwrap();
         let other = Keys::load_or_create(tempfile::tempdir().unwrap().path()).unwrap();
         assert_eq!(SignedUrls::new(&other).read_output(&nil, signature), None);
     }

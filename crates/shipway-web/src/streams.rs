@@ -1,4 +1,4 @@
-//! Streams that are opened by a signed URL, without a token: logs, and the output of builds and release phases.
+//! Streams that are opened by a signed URL, without a token: logs, the output of builds and release phases, backups.
 //!
 //! Nothing about a stream is kept on the server: a log session goes on behind `Last-Event-ID` on any server that has
 //! the platform's keys. When this server retires it ends its streams, and those who follow come back to its successor.
@@ -28,6 +28,25 @@ pub fn routes(_: &Web) -> Router<Web> {
     Router::new()
         .route("/streams/logs/{session}/{signature}", get(logs))
         .route("/streams/output/{id}/{signature}", get(output))
+        .route("/backups/{id}/{expires_at}/{signature}", get(backup))
+}
+
+/// A backup's data, as the CLI and `curl` download it. Nobody on the way may keep it.
+async fn backup(
+    State(web): State<Web>,
+    Path((id, expires_at, signature)): Path<(String, String, String)>,
+) -> Result<Response> {
+    let now = web.platform().now().as_second();
+    let id = web.signed().read_backup(&id, &expires_at, &signature, now).ok_or_else(|| ApiError::missing("backup"))?;
+    let (file, bytes) = web.platform().open_backup(id).await?;
+    let body = axum::body::Body::from_stream(tokio_util::io::ReaderStream::with_capacity(file, 64 * 1024));
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"backup.dump\""));
+    Ok(response)
 }
 
 async fn logs(

@@ -5,8 +5,10 @@ use crate::problem::{Doing, Problem};
 use crate::process::{self, Process};
 use crate::up::{self, Lock};
 use shipway_client::Place;
+use shipway_postgres::Cluster;
 use shipway_runtime::Runtime;
 use shipway_sandbox::Embedded;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -27,7 +29,7 @@ pub struct Arguments {
     keep_apps: bool,
 }
 
-/// Stops server, apps, router and spawner, in this order: nobody is left who could start a dyno again.
+/// Stops server, apps, router, spawner and databases, in this order: nobody is left who could start a dyno again.
 ///
 /// Errors: it belongs to another user; something could not be removed. Can be repeated.
 pub fn run(place: &Place, arguments: &Arguments) -> Result<(), Vec<Problem>> {
@@ -72,6 +74,10 @@ async fn stop_apps(home: &Path, owner: u32) {
             process.end(patience).await;
         }
     }
+    // After the spawner, which would start it again.
+    let databases = Cluster::new(home, Ipv4Addr::LOCALHOST.into(), owner);
+    // It cannot fail, and only ends early when this process does.
+    let _ = tokio::task::spawn_blocking(move || databases.stop()).await;
 }
 
 /// Ends all dynos as a stop would; what is left after their time is the purge's to kill.

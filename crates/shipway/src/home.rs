@@ -43,6 +43,7 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("outputs", 0o700),
     ("sources", 0o700),
     ("logs", 0o700),
+    ("backups", 0o700),
     ("work", 0o700),
     ("cache", 0o700),
     ("buildpacks", 0o700),

@@ -24,6 +24,7 @@ fn plan(command: &str) -> DynoPlan {
         grace_seconds: 1,
         time_limit_seconds: None,
         hosts: Vec::new(),
+        services: Vec::new(),
     }
 }
 

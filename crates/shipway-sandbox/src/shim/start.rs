@@ -159,12 +159,13 @@ fn launch_dyno(launch: Launch, config: Config, group: Option<Group>, fds: &[Owne
         endpoints: plan.port.then_some(endpoint).into_iter().collect(),
         exit: None,
     };
+    let grants = address.map(|address| (address, plan.services.clone())).filter(|(_, ports)| !ports.is_empty());
     let pid = rustix::process::Pid::from_raw(body.pid() as i32);
     let pid = pid.ok_or_else(|| Failure::new("watching the dyno", "it has no pid"))?;
     let death =
         rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).doing(|| "watching the dyno".into())?;
     directory
-        .write_record(&Record { observation, shim: std::process::id(), group: body.group_name() })
+        .write_record(&Record { observation, shim: std::process::id(), group: body.group_name(), grants })
         .doing(|| format!("writing the record in {}", directory.0.display()))?;
     let now = Instant::now();
     Ok(Shim {

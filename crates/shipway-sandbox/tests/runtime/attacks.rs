@@ -14,6 +14,7 @@ pub fn all() -> Vec<Case> {
     vec![
         ("attack_11_environment_reaches_the_dyno_alone", || on(environment_reaches_the_dyno_alone())),
         ("attack_17_sockets_and_data_of_the_platform_are_hidden", || on(sockets_and_data_are_hidden())),
+        ("attack_20_a_database_is_reached_by_its_own_apps_alone", || on(a_database_is_reached_by_its_own_apps_alone())),
         ("attack_29_a_dyno_cannot_leave_its_sandbox", || on(a_dyno_cannot_leave_its_sandbox())),
         ("attack_29_neighbours_and_host_are_out_of_reach", || on(neighbours_and_host_are_out_of_reach())),
         ("attack_41_secrets_are_in_no_list_and_no_record", || on(secrets_are_in_no_list_and_no_record())),
@@ -191,6 +192,33 @@ async fn neighbours_and_host_are_out_of_reach() {
     // An address that is not one's own is not believed: the raw socket that this takes is not given out.
     let raw = says(&rig, "perl -MSocket -e 'print socket(my $s, PF_INET, SOCK_RAW, 1) ? \"raw\\n\" : \"no\\n\"'").await;
     assert_eq!(raw, ["no"]);
+}
+
+async fn a_database_is_reached_by_its_own_apps_alone() {
+    let rig = Rig::new(Tier::Root).await;
+    let services = rig.embedded().services().expect("an address");
+    let database = TcpListener::bind((services, 0)).expect("a port");
+    let port = database.local_addr().expect("an address").port();
+    let knock = format!("timeout 1 bash -c 'exec 3<>/dev/tcp/{services}/{port}' 2>/dev/null && echo yes || echo no");
+    let mut attached = rig.shell(&format!("{knock}; sleep 1000"));
+    attached.services = vec![port];
+    rig.embedded().start(&attached).await.expect("it starts");
+    assert_eq!(rig.line(&attached, |_| true).await, "yes");
+    assert_eq!(says(&rig, &knock).await, ["no"], "an app without it");
+    // A new spawner gives what the old one gave; the dyno that has the address next gets nothing of it.
+    let knocks = rig.shell(&format!("while :; do {knock}; sleep 0.1; done"));
+    let knocks = shipway_runtime::DynoPlan { services: vec![port], ..knocks };
+    rig.embedded().start(&knocks).await.expect("it starts");
+    rig.restart_spawner().await;
+    let before = rig.lines(&knocks).len();
+    rig.line(&knocks, |_| rig.lines(&knocks).len() > before + 5).await;
+    assert!(rig.lines(&knocks).iter().all(|line| line == "yes"), "{:?}", rig.lines(&knocks));
+    for plan in [&attached, &knocks] {
+        rig.embedded().remove(plan.dyno).await.expect("it goes");
+    }
+    for _ in 0..12 {
+        assert_eq!(says(&rig, &knock).await, ["no"], "the next dyno at the address");
+    }
 }
 
 /// A machine beyond ours: a network of its own behind a cable, with somebody who listens.

@@ -92,6 +92,7 @@ impl Rig {
             grace_seconds: 1,
             time_limit_seconds: None,
             hosts: Vec::new(),
+            services: Vec::new(),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Handlers of the Platform API, one file per noun: read the payload, one call of the engine, present.
 
+pub(crate) mod absent;
 pub(crate) mod accounts;
 pub(crate) mod addons;
 pub(crate) mod apps;
+pub(crate) mod attachments;
 pub(crate) mod authorizations;
 pub(crate) mod buildpacks;
 pub(crate) mod builds;
@@ -10,6 +12,7 @@ pub(crate) mod catalog;
 pub(crate) mod collaborators;
 pub(crate) mod config_vars;
 pub(crate) mod couplings;
+pub(crate) mod databases;
 pub(crate) mod domains;
 pub(crate) mod dynos;
 pub(crate) mod features;
@@ -22,3 +25,4 @@ pub(crate) mod pipelines;
 pub(crate) mod promotions;
 pub(crate) mod releases;
 pub(crate) mod sources;
+pub(crate) mod transfers;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shipway_domain::size::DynoSize;
 
 /// Since when the fixed things are there; the API wants a date.
-const SINCE: &str = "2026-01-01T00:00:00Z";
+pub(super) const SINCE: &str = "2026-01-01T00:00:00Z";
 
 /// Names that are accepted for the one machine that there is, with what stands beside them.
 pub const REGIONS: [(&str, &str, &str, &str, &str); 2] = [

@@ -2,6 +2,7 @@
 //! there is nothing, because clients read some of them without asking.
 
 mod account;
+mod addon;
 mod app;
 mod build;
 mod catalog;
@@ -10,8 +11,10 @@ mod formation;
 mod pipeline;
 mod promotion;
 mod release;
+mod transfer;
 
 pub use account::{account, authorization, key, session, token};
+pub use addon::{Expansion, Inclusion, addon, addon_plan, addon_service, attachment};
 pub use app::{app, buildpack_installation, collaborator, default_domain, domain, filtered_app, owner};
 pub use build::{build, pipeline_build, slug, source};
 pub use catalog::{REGIONS, account_feature, app_feature, buildpack, dyno_size, region, stack};
@@ -20,6 +23,7 @@ pub use formation::formation;
 pub use pipeline::{coupling, pipeline, pipeline_owner, pipeline_stack};
 pub use promotion::{planned, product, promotion, promotion_target, whole_promotion};
 pub use release::release;
+pub use transfer::transfer;
 
 use crate::Web;
 use jiff::Timestamp;

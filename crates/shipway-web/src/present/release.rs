@@ -10,7 +10,7 @@ use shipway_store::{App, Release};
 pub fn release(web: &Web, origin: &Origin, people: &mut People<'_>, app: &App, release: &Release) -> Value {
     let artifacts: Vec<_> = release.slug.iter().map(|id| json!({ "type": "slug", "id": id })).collect();
     json!({
-        "addon_plan_names": [],
+        "addon_plan_names": release.attachments.iter().map(|a| a.plan).collect::<Vec<_>>(),
         "app": app_reference(app),
         "artifacts": artifacts,
         "created_at": time(release.created_at),

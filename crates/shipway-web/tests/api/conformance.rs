@@ -68,16 +68,66 @@ async fn every_served_route_answers_as_the_schema_says() {
     catalog(&mut client).await;
     promotions(&mut client).await;
     pipelines(&mut client).await;
+    addons(&mut client).await;
 
     let served: BTreeSet<(String, String)> = TABLE
         .iter()
-        .filter(|r| !r.handler.starts_with("addons::") && !REFUSING.iter().any(|(handler, _)| *handler == r.handler))
+        .filter(|r| !r.handler.starts_with("absent::") && !REFUSING.iter().any(|(handler, _)| *handler == r.handler))
         .map(|r| (r.method.to_string(), shape(r.path)))
         .collect();
     let known = client.links.iter().map(|l| (l.method.clone(), l.shape.clone()));
     let known: BTreeSet<_> = known.filter(|l| served.contains(l)).collect();
     let uncalled: Vec<_> = known.iter().filter(|l| !client.called.contains(*l)).collect();
     assert!(uncalled.is_empty(), "served, in the schema, and not called here: {uncalled:#?}");
+}
+
+async fn addons(c: &mut Client<'_>) {
+    let service = c.get("/addon-services", &[]).await[0].clone();
+    assert_eq!(service["name"], "heroku-postgresql");
+    let plan = "heroku-postgresql:essential-0";
+    for name in ["heroku-postgresql", &id(&service)] {
+        assert_eq!(c.get("/addon-services/{service}", &[name]).await, service);
+        let plans = c.get("/addon-services/{service}/plans", &[name]).await;
+        let one = "/addon-services/{service}/plans/{plan}";
+        assert_eq!(c.get(one, &[name, plan]).await, plans[0]);
+        assert_eq!(c.get("/plans/{plan}", &[&id(&plans[0])]).await, plans[0]);
+    }
+    c.call(201, "POST", "/apps", &[], json!({ "name": "with-data" })).await;
+    c.call(201, "POST", "/apps", &[], json!({ "name": "beside-it" })).await;
+    let new = json!({ "plan": plan, "attachment": { "name": "MAIN" }, "name": "main-database" });
+    let made = c.call(201, "POST", "/apps/{app}/addons", &["with-data"], new).await;
+    assert_eq!((&made["state"], &made["config_vars"]), (&json!("provisioned"), &json!(["MAIN_URL"])));
+    for name in ["main-database", &id(&made)] {
+        assert_eq!(c.get("/addons/{addon}", &[name]).await, made);
+        assert_eq!(c.get("/apps/{app}/addons/{addon}", &["with-data", name]).await, made);
+        assert_eq!(c.get("/addons/{addon}/config", &[name]).await, json!([]));
+    }
+    for route in ["/addons", "/users/~/addons"] {
+        assert_eq!(c.get(route, &[]).await, json!([made]));
+    }
+    c.get("/users/{user}/addons", &["owner@example.org"]).await;
+    assert_eq!(c.get("/apps/{app}/addons", &["with-data"]).await, json!([made]));
+    let rename = json!({ "name": "main-db", "plan": plan });
+    let renamed = c.call(200, "PATCH", "/apps/{app}/addons/{addon}", &["with-data", "main-database"], rename).await;
+    assert_eq!(renamed["name"], "main-db");
+    let attach = json!({ "addon": "main-db", "app": "beside-it", "name": "SHARED" });
+    let attached = c.call(201, "POST", "/addon-attachments", &[], attach).await;
+    assert_eq!(c.get("/addon-attachments/{attachment}", &[&id(&attached)]).await, attached);
+    assert_eq!(c.get("/apps/{app}/addon-attachments", &["beside-it"]).await, json!([attached]));
+    for name in ["SHARED", &id(&attached)] {
+        let route = "/apps/{app}/addon-attachments/{attachment}";
+        assert_eq!(c.get(route, &["beside-it", name]).await, attached);
+    }
+    assert_eq!(c.get("/addon-attachments", &[]).await.as_array().unwrap().len(), 2);
+    assert_eq!(c.get("/addons/{addon}/addon-attachments", &["main-db"]).await.as_array().unwrap().len(), 2);
+    let wanted = json!({ "addon": "MAIN_URL", "app": "with-data", "addon_service": "heroku-postgresql" });
+    assert_eq!(c.call(200, "POST", "/actions/addons/resolve", &[], wanted).await[0]["id"], made["id"]);
+    let wanted = json!({ "addon_attachment": "SHARED_URL", "app": "beside-it" });
+    assert_eq!(c.call(200, "POST", "/actions/addon-attachments/resolve", &[], wanted).await, json!([attached]));
+    c.call(200, "DELETE", "/addon-attachments/{attachment}", &[&id(&attached)], Value::Null).await;
+    let gone = c.call(200, "DELETE", "/apps/{app}/addons/{addon}", &["with-data", "main-db"], json!({})).await;
+    assert_eq!(gone["state"], "deprovisioned");
+    assert_eq!(c.get("/addons", &[]).await, json!([]));
 }
 
 async fn accounts(c: &mut Client<'_>) {
@@ -415,7 +465,7 @@ fn the_coverage_table_is_fresh_and_only_grows() {
                 refused += 1;
                 format!("refused: {why}")
             }
-            (Some(r), _) if r.handler.starts_with("addons::") => "not yet: answers that there is none".to_string(),
+            (Some(r), _) if r.handler.starts_with("absent::") => "not yet: answers that there is none".to_string(),
             (Some(_), _) => {
                 served += 1;
                 "served".to_string()

@@ -150,6 +150,7 @@ const OWN: [(&str, &str); 8] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_is_refused_in_a_sentence() {
     let world = World::new().await;
+    world.database("shop").await;
     let bodies = bodies();
     let own = OWN.map(|(method, path)| Route { method, path, handler: "own" });
     for route in TABLE.iter().chain(&own) {

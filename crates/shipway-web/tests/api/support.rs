@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shipway_domain::admission::Scope;
 use shipway_domain::{AppId, Email, NameOrId, Stage};
 use shipway_engine::ports::Caller;
-use shipway_engine::{NewApp, NewToken, Outcome, Platform, Settings};
+use shipway_engine::{NewAddon, NewApp, NewToken, Outcome, Platform, Settings};
 use shipway_testkit::{Ground, settings};
 use shipway_web::{BaseUrls, Web};
 use std::collections::HashMap;
@@ -165,6 +165,16 @@ impl World {
         self.send(request.body(body).unwrap()).await
     }
 
+    /// Gives an app a database with a backup.
+    pub async fn database(&self, app: &str) {
+        let owner = self.caller(Person::Owner);
+        let app = self.platform.app(&owner, &NameOrId::parse(app)).unwrap();
+        let new = NewAddon { plan: "heroku-postgresql".into(), ..NewAddon::default() };
+        let addon = self.platform.create_addon(&owner, &app, new).await.unwrap();
+        let backup = self.platform.capture(&owner, &addon).await.unwrap();
+        self.platform.live(backup.operation).await.unwrap();
+    }
+
     /// What stands for a route's parameters: things that are really there, of the app `app`.
     pub fn fill(&self, path: &str, app: &str) -> String {
         let owner = self.caller(Person::Owner);
@@ -196,6 +206,16 @@ impl World {
             out = out.replace("{coupling}", &coupling.id.to_string());
             out = out.replace("{pipeline}", &coupling.pipeline.to_string()).replace("{stage}", "review");
         }
+        if DATA.iter().any(|p| path.contains(p)) {
+            let row = self.platform.app(&owner, &NameOrId::parse(app)).unwrap();
+            let (addons, attachments, transfers) =
+                store.read(|c| Ok((c.addons(row.id)?, c.attachments(row.id)?, c.transfers(row.id)?))).unwrap();
+            let addon = addons.first().map_or("none".into(), |a| a.name.to_string());
+            let attachment = attachments.first().map_or("none".into(), |a| a.id.to_string());
+            let transfer = transfers.first().map_or("none".into(), |t| t.id.to_string());
+            out = out.replace("{addon}", &addon).replace("{database}", &addon);
+            out = out.replace("{attachment}", &attachment).replace("{transfer}", &transfer);
+        }
         let tokens = self.platform.tokens(&owner).unwrap();
         let key = store.read(|c| c.keys_of(owner.actor.account)).unwrap();
         for (name, value) in [
@@ -214,6 +234,9 @@ impl World {
             ("{commits}", format!("{}...{}", "ab".repeat(20), "cd".repeat(20))),
             ("{signature}", "00".repeat(32)),
             ("{name}", "heroku%2Fpython".into()),
+            ("{service}", "heroku-postgresql".into()),
+            ("{plan}", "heroku-postgresql:essential-0".into()),
+            ("{credential}", "default".into()),
         ] {
             out = out.replace(name, &value);
         }
@@ -224,6 +247,9 @@ impl World {
 pub fn email(name: &str) -> Email {
     Email::parse(&format!("{name}@example.org")).unwrap()
 }
+
+/// Parameters for which an app needs a database.
+pub const DATA: [&str; 4] = ["{addon}", "{attachment}", "{database}", "{transfer}"];
 
 /// A public key that `ssh-keygen` made; nobody has its other half.
 pub const SSH_KEY: &str =
@@ -265,7 +291,11 @@ pub fn body_for(method: &str, path: &str) -> Value {
         ("POST", "/apps/{app}/dynos") => json!({ "command": "echo hi", "attach": false }),
         ("POST", "/apps/{app}/log-sessions") => json!({ "lines": 10, "tail": false }),
         ("POST", "/apps/{app}/addons") => json!({ "plan": "heroku-postgresql" }),
-        ("POST", "/actions/addons/resolve") => json!({ "addon": "x", "app": "shop" }),
+        ("PATCH", "/apps/{app}/addons/{addon}") => json!({ "plan": "heroku-postgresql:essential-0" }),
+        ("POST", "/addon-attachments") => json!({ "app": "shop", "addon": "DATABASE" }),
+        ("POST", "/client/v11/databases/{database}/restores") => json!({ "backup_url": "https://example.org/a.dump" }),
+        ("POST", "/client/v11/databases/{database}/transfers") => json!({ "from_url": "postgres://a", "to_url": "b" }),
+        ("POST", "/actions/addons/resolve") => json!({ "addon": "DATABASE", "app": "shop" }),
         ("POST", "/actions/addon-attachments/resolve") => json!({ "addon_attachment": "DATABASE_URL", "app": "shop" }),
         _ => Value::Null,
     }

@@ -4,6 +4,7 @@ use crate::adapters::{SlugBuilder, SocketRouter};
 use crate::home;
 use crate::options::{self, Options};
 use crate::problem::{Doing, Problem};
+use crate::roles::spawner::databases_address;
 use shipway_blobs::{Blobs, Layers};
 use shipway_build::{Builder, BuilderConfig};
 use shipway_client::Place;
@@ -13,6 +14,7 @@ use shipway_engine::ports::{PortError, RealWorld};
 use shipway_engine::{Parts, Platform, Settings};
 use shipway_git::{Git, GitConfig, GitHttp};
 use shipway_net::{Ca, CertResolver, Lifecycle, Phase, handover};
+use shipway_postgres::Provider;
 use shipway_repositories::GitRepositories;
 use shipway_router::RouterClient;
 use shipway_runtime::Runtime;
@@ -69,7 +71,7 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     // By our own process and not by a path: the file there may be replaced while we run.
     let ourselves = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
     let git = GitHttp::start(GitConfig::new(ourselves, home.join("run/git"))).doing("making git's directory")?;
-    let platform = open(&home, &options, git.git().clone()).await?;
+    let platform = open(&home, &options, git.git().clone(), ca.clone()).await?;
     first_admin(&platform, &home, &options).await?;
     platform.start().await.map_err(for_the_operator).doing("going on with what was under way")?;
 
@@ -93,17 +95,21 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     Ok(())
 }
 
-async fn open(home: &Path, options: &Options, git: Git) -> Result<Platform, Problem> {
+async fn open(home: &Path, options: &Options, git: Git, ca: Arc<Ca>) -> Result<Platform, Problem> {
     let opening = format!("opening {}", home.display());
     let keys = Keys::load_or_create(&home.join("keys")).doing(&opening)?;
     let blobs = Blobs::open(home).doing(&opening)?;
     let layers = Layers::open(home, blobs.clone()).doing(&opening)?;
-    let runtime: Arc<dyn Runtime> = Arc::new(Embedded::connect(home).await.doing("finding what runs dynos")?);
+    let embedded = Embedded::connect(home).await.doing("finding what runs dynos")?;
+    let databases_address = databases_address(home, embedded.tier());
+    let runtime: Arc<dyn Runtime> = Arc::new(embedded);
     let config = builder_config(options, &keys);
     let buildpacks = Builder::new(home, blobs.clone(), runtime.clone(), config).doing(&opening)?;
     forget_builds(&*runtime, &buildpacks).await?;
 
     let repositories = Arc::new(GitRepositories::new(git, home.to_path_buf()));
+    let certificates = move |address: &str| ca.issue_pem(&[address.to_owned()]).map_err(|e| e.to_string());
+    let databases = Provider::new(home, runtime.clone(), keys, databases_address, Box::new(certificates));
     let parts = Parts {
         runtime,
         router: Arc::new(SocketRouter(RouterClient::new(home))),
@@ -111,6 +117,7 @@ async fn open(home: &Path, options: &Options, git: Git) -> Result<Platform, Prob
         repositories,
         builder: Arc::new(SlugBuilder::new(buildpacks, blobs, layers, BUILD_TIME)),
         forge: None,
+        addons: Arc::new(databases),
         world: Arc::new(RealWorld),
         faults: super::faults::faults(home),
     };

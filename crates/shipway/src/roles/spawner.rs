@@ -3,9 +3,11 @@
 use crate::options;
 use crate::problem::{Doing, Problem};
 use shipway_client::Place;
-use shipway_sandbox::{Config, Tier};
+use shipway_postgres::Keeper;
+use shipway_sandbox::{Config, Embedded, Tier};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 
 /// What `up` tells it.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,7 +36,17 @@ pub fn run(place: &Place, arguments: Arguments) -> Result<(), Problem> {
     let mut config = Config::new(options::home(place)?, tier, uid, gid);
     config.services = service_port;
     config.toolchains = toolchain;
+    let keeper = Keeper::new(&config.home, databases_address(&config.home, tier), (uid, gid));
+    keeper.begin().doing("listening for orders of databases")?;
     shipway_sandbox::spawner::main(config).doing("dynos cannot be started on this machine")
+}
+
+/// Where databases listen: at the one address that dynos with a network of their own can reach.
+pub fn databases_address(home: &Path, tier: Tier) -> IpAddr {
+    match tier {
+        Tier::Root => Embedded::services_of(home).into(),
+        Tier::Bwrap => Ipv4Addr::LOCALHOST.into(),
+    }
 }
 
 /// The flags that say the same as `config`.

@@ -1,0 +1,119 @@
+//! Databases that are a text each.
+
+use async_trait::async_trait;
+use shipway_domain::addon::PlanName;
+use shipway_domain::{AddonId, TransferId};
+use shipway_engine::ports::{AddonFailure, AddonInfo, AddonProvider, DatabaseOrder, Lines, PortError};
+use shipway_store::AddonConfig;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
+
+/// A provider whose databases are texts. A dump is the text, unless it begins with `broken`.
+#[derive(Default)]
+pub struct TextDatabases {
+    databases: Mutex<BTreeMap<AddonId, String>>,
+    passwords: AtomicU32,
+    /// Nothing can be made while it is set.
+    pub missing: AtomicBool,
+}
+
+impl TextDatabases {
+    /// What is in a database; none when there is no such.
+    pub fn read(&self, addon: AddonId) -> Option<String> {
+        self.databases.lock().unwrap().get(&addon).cloned()
+    }
+
+    /// Writes into a database.
+    pub fn write(&self, addon: AddonId, text: &str) {
+        self.databases.lock().unwrap().insert(addon, text.into());
+    }
+
+    /// How many databases there are.
+    pub fn count(&self) -> usize {
+        self.databases.lock().unwrap().len()
+    }
+
+    fn known(&self, addon: AddonId) -> Result<String, AddonFailure> {
+        self.read(addon).ok_or_else(|| AddonFailure::Platform(format!("no database {addon}")))
+    }
+}
+
+#[async_trait]
+impl AddonProvider for TextDatabases {
+    async fn provision(&self, addon: AddonId, _: PlanName) -> Result<AddonConfig, AddonFailure> {
+        if self.missing.load(Ordering::Relaxed) {
+            return Err(AddonFailure::Missing("PostgreSQL is not installed here: apt-get install postgresql".into()));
+        }
+        self.databases.lock().unwrap().entry(addon).or_default();
+        let password = self.passwords.fetch_add(1, Ordering::Relaxed);
+        let url = format!("postgres://u:password{password}@127.0.0.1:5432/{addon}");
+        Ok(AddonConfig::from([("URL".to_string(), url)]))
+    }
+
+    async fn deprovision(&self, addon: AddonId) -> Result<(), PortError> {
+        self.databases.lock().unwrap().remove(&addon);
+        Ok(())
+    }
+
+    fn endpoint(&self, _: &AddonConfig) -> Option<SocketAddr> {
+        Some(([127, 0, 0, 1], 5432).into())
+    }
+
+    async fn info(&self, addon: AddonId, _: PlanName) -> Result<AddonInfo, AddonFailure> {
+        Ok(vec![("Data Size".into(), vec![format!("{} B", self.known(addon)?.len())])])
+    }
+
+    async fn size_bytes(&self, addon: AddonId) -> Result<u64, AddonFailure> {
+        Ok(self.known(addon)?.len() as u64)
+    }
+
+    async fn reset(&self, addon: AddonId, _: PlanName) -> Result<(), AddonFailure> {
+        self.write(addon, "");
+        Ok(())
+    }
+
+    async fn reset_connections(&self, addon: AddonId) -> Result<(), AddonFailure> {
+        self.known(addon).map(drop)
+    }
+
+    async fn dump(&self, order: &DatabaseOrder, out: Arc<dyn Lines>, _: CancellationToken) -> Result<(), AddonFailure> {
+        out.line("dumping");
+        let text = self.known(order.addon)?;
+        std::fs::create_dir_all(order.file.parent().unwrap()).unwrap();
+        std::fs::write(&order.file, text).map_err(|e| AddonFailure::Platform(e.to_string()))
+    }
+
+    async fn restore(
+        &self,
+        order: &DatabaseOrder,
+        _: PlanName,
+        out: Arc<dyn Lines>,
+        _: CancellationToken,
+    ) -> Result<u64, AddonFailure> {
+        out.line("restoring");
+        let text = std::fs::read_to_string(&order.file).map_err(|e| AddonFailure::Platform(e.to_string()))?;
+        if text.starts_with("broken") {
+            return Err(AddonFailure::User("The dump is not a dump.".into()));
+        }
+        self.write(order.addon, &text);
+        Ok(0)
+    }
+
+    async fn abandon(&self, _: TransferId, _: AddonId) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn fetch(
+        &self,
+        order: &DatabaseOrder,
+        url: &str,
+        _: Arc<dyn Lines>,
+        _: CancellationToken,
+    ) -> Result<(), AddonFailure> {
+        std::fs::create_dir_all(order.file.parent().unwrap()).unwrap();
+        std::fs::write(&order.file, url).map_err(|e| AddonFailure::Platform(e.to_string()))
+    }
+}
