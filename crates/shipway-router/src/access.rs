@@ -385,10 +385,21 @@ impl Drop for Entry {
     }
 }
 
+/// The bytes that could end a field or a line. A table: this is asked for every byte that a client sends as path or host.
+const ESCAPED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = matches!(byte as u8, b'"' | b'\\' | 0..=0x1f | 0x7f..);
+        byte += 1;
+    }
+    table
+};
+
 /// Appends `text` so that it cannot end its field or its line: bytes that could are written as `%XX`.
 fn escape(line: &mut Vec<u8>, text: &[u8]) {
     let mut rest = &text[..text.len().min(MAX_FIELD)];
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f..)) {
+    while let Some(at) = rest.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
         line.extend_from_slice(&rest[..at]);
         let _ = write!(line, "%{:02X}", rest[at]);
         rest = &rest[at + 1..];

@@ -84,6 +84,20 @@ impl Table {
     }
 }
 
+/// What each byte of a host name is in lower case; 0 for those that cannot be in one.
+const LOWER: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let from = byte as u8;
+        if from.is_ascii_alphanumeric() || matches!(from, b'-' | b'.' | b'_') {
+            table[byte] = from.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
+};
+
 /// `host` in lower case without port and final dot. `None` when it cannot be a host name.
 fn normal<'b>(host: &str, buffer: &'b mut [u8; MAX_HOST]) -> Option<&'b str> {
     let name = match host.rsplit_once(':') {
@@ -93,11 +107,13 @@ fn normal<'b>(host: &str, buffer: &'b mut [u8; MAX_HOST]) -> Option<&'b str> {
     };
     let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
     let lower = buffer.get_mut(..name.len())?;
+    let mut all_fit = true;
     for (to, from) in lower.iter_mut().zip(name) {
-        if !(from.is_ascii_alphanumeric() || matches!(from, b'-' | b'.' | b'_')) {
-            return None;
-        }
-        *to = from.to_ascii_lowercase();
+        *to = LOWER[usize::from(*from)];
+        all_fit &= *to != 0;
+    }
+    if !all_fit {
+        return None;
     }
     std::str::from_utf8(lower).ok().filter(|name| !name.is_empty())
 }
