@@ -21,13 +21,15 @@ pub struct GitConfig {
     pub run_dir: PathBuf,
     /// The largest pack that is taken, in bytes.
     pub max_push_bytes: u64,
+    /// Hosts, in lower case, that may be fetched from though they are not on the public internet.
+    pub private_hosts: Vec<String>,
 }
 
 impl GitConfig {
-    /// 2 GiB a push and the machine's git.
+    /// 2 GiB a push, the machine's git, no private host.
     pub fn new(hook_program: PathBuf, run_dir: PathBuf) -> Self {
         let path = OsString::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        Self { git: "git".into(), path, hook_program, run_dir, max_push_bytes: 2 << 30 }
+        Self { git: "git".into(), path, hook_program, run_dir, max_push_bytes: 2 << 30, private_hosts: Vec::new() }
     }
 }
 

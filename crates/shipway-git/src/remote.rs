@@ -2,7 +2,8 @@
 //!
 //! Addresses come from strangers (`.gitmodules`) or from users (an upstream), and a server that fetches what it is told
 //! to is a door into its own network (attacks 3, 23, 26). Only `https` is spoken; the host is resolved by us, refused
-//! when it is not on the public internet, and git is pinned to the address that was checked; redirects are not followed.
+//! when it is not on the public internet, unless the operator named it, and git is pinned to the address that was checked;
+//! redirects are not followed.
 
 use crate::git::{GitError, stderr_text};
 use crate::repo::Repo;
@@ -22,12 +23,17 @@ pub enum Fetched {
     Refused(String),
 }
 
-/// An address of a host, when all of them are on the public internet. Errors: a sentence.
-async fn resolve(to: &HttpsAddress) -> Result<IpAddr, String> {
+/// An address of a host, when all of them are on the public internet or the host is one of `private_hosts`. Errors: a
+/// sentence.
+async fn resolve(to: &HttpsAddress, private_hosts: &[String]) -> Result<IpAddr, String> {
     let found = tokio::net::lookup_host((to.host(), to.port())).await;
     let found: Vec<IpAddr> = found.map_err(|error| format!("{}: {error}", to.host()))?.map(|a| a.ip()).collect();
-    match found.iter().find(|ip| !is_public(**ip)) {
-        Some(_) => Err(format!("{} is an address of a private network, which is not fetched from", to.host())),
+    let named = private_hosts.iter().any(|host| host == to.host());
+    match found.iter().find(|ip| !named && !is_public(**ip)) {
+        Some(_) => Err(format!(
+            "{} is in a private network, which is not fetched from unless the operator names it (--private-host)",
+            to.host()
+        )),
         None => found.first().copied().ok_or_else(|| format!("{} has no address", to.host())),
     }
 }
@@ -35,7 +41,7 @@ async fn resolve(to: &HttpsAddress) -> Result<IpAddr, String> {
 impl Repo {
     /// Fetches `refspec` from a server elsewhere. `flags`: more of `git fetch`.
     pub async fn fetch_https(&self, from: &HttpsAddress, flags: &[&str], refspec: &str) -> Result<Fetched, GitError> {
-        let pin = match resolve(from).await {
+        let pin = match resolve(from, &self.git.config.private_hosts).await {
             Ok(pin) => pin,
             Err(problem) => return Ok(Fetched::Refused(problem)),
         };
@@ -121,5 +127,21 @@ mod tests {
         ] {
             assert_eq!(is_public(ip.parse().unwrap()), public, "{ip}");
         }
+    }
+
+    #[tokio::test]
+    async fn attack_23_a_private_host_is_fetched_from_only_when_the_operator_named_it() {
+        let check = async |named: &[&str], expected: Result<&str, &str>| {
+            let named: Vec<String> = named.iter().map(|host| (*host).to_owned()).collect();
+            let resolved = resolve(&HttpsAddress::parse("https://127.0.0.1:8443/a").unwrap(), &named).await;
+            match (resolved, expected) {
+                (Ok(ip), Ok(expected)) => assert_eq!(ip.to_string(), expected),
+                (Err(problem), Err(expected)) => assert!(problem.contains(expected), "{problem}"),
+                (resolved, expected) => panic!("{named:?}: {resolved:?}, not {expected:?}"),
+            }
+        };
+        check(&["127.0.0.1"], Ok("127.0.0.1")).await;
+        check(&["127.0.0.2", "0.0.1"], Err("--private-host")).await;
+        check(&[], Err("in a private network")).await;
     }
 }

@@ -161,9 +161,9 @@ async fn attack_03_submodules_and_lfs_pointers_are_refused_by_name() {
         ("ssh://-oProxyCommand=id/x", "only https:// addresses are fetched"),
         ("--upload-pack=id", "only https:// addresses are fetched"),
         ("../other.git", "only https:// addresses are fetched"),
-        ("https://127.0.0.1/x.git", "is an address of a private network"),
-        ("https://169.254.169.254/x.git", "is an address of a private network"),
-        ("https://localhost:1/x.git", "is an address of a private network"),
+        ("https://127.0.0.1/x.git", "is in a private network"),
+        ("https://169.254.169.254/x.git", "is in a private network"),
+        ("https://localhost:1/x.git", "is in a private network"),
     ];
     for (place, (address, expected)) in cases.into_iter().enumerate() {
         check(place, address, expected).await;

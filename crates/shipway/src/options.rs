@@ -26,6 +26,9 @@ pub struct Options {
     /// A directory whose buildpacks apps may name by path or file:// URL; may be repeated
     #[arg(long, value_name = "DIR")]
     pub buildpack_directory: Vec<PathBuf>,
+    /// A host of your own network that submodules and upstreams may be fetched from by https; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = domain)]
+    pub private_host: Vec<String>,
 }
 
 impl Options {
@@ -45,6 +48,9 @@ impl Options {
         }
         for directory in &self.buildpack_directory {
             all.extend(["--buildpack-directory".into(), directory.into()]);
+        }
+        for host in &self.private_host {
+            all.extend(["--private-host".into(), host.into()]);
         }
         all
     }

@@ -70,7 +70,9 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     let tls = Some(certificates(ca.clone(), &options)?.server_config());
     // By our own process and not by a path: the file there may be replaced while we run.
     let ourselves = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
-    let git = GitHttp::start(GitConfig::new(ourselves, home.join("run/git"))).doing("making git's directory")?;
+    let config =
+        GitConfig { private_hosts: options.private_host.clone(), ..GitConfig::new(ourselves, home.join("run/git")) };
+    let git = GitHttp::start(config).doing("making git's directory")?;
     let platform = open(&home, &options, git.git().clone(), ca.clone()).await?;
     first_admin(&platform, &home, &options).await?;
     platform.start().await.map_err(for_the_operator).doing("going on with what was under way")?;
