@@ -37,6 +37,8 @@ QUIET_SECONDS = 12
 # Between two changes. What the last one left behind drains for longer, also while the next one is made.
 PAUSE_SECONDS = 1
 APP = "acorn"
+# What is promoted to it comes from here.
+STAGING = "acorn-staging"
 # Kind, how many a second or at once, connection.
 LOAD = [
     ("short", 75, "keep"), ("short", 75, "close"), ("slow", 20, "keep"), ("slow", 20, "close"),
@@ -92,6 +94,10 @@ class Team:
         self.git("remote", "add", "heroku", remote)
         self.git("push", "-q", "heroku", "main")
         self.scale(2)
+        self.git("remote", "add", "staging", self.api("POST", "/apps", {"name": STAGING})["git_url"])
+        self.pipeline = self.api("POST", "/pipelines", {"name": "acorn"})["id"]
+        for app, stage in [(STAGING, "staging"), (APP, "production")]:
+            self.api("POST", "/pipeline-couplings", {"app": app, "pipeline": self.pipeline, "stage": stage})
 
     def dynos(self):
         return [d for d in self.api("GET", f"/apps/{APP}/dynos") if d["type"] == "web"]
@@ -135,6 +141,26 @@ class Team:
         worked = sorted((r["version"], r["id"]) for r in self.api("GET", f"/apps/{APP}/releases")
                         if r["status"] == "succeeded" and r["slug"])
         self.api("POST", f"/apps/{APP}/releases", {"release": worked[-2:][0][1]})
+
+    def promote(self):
+        """What staging runs goes live, byte for byte."""
+        (self.checkout / "version.txt").write_text(f"{time.time()}\n")
+        self.git("add", ".")
+        self.git("commit", "-qm", "Change")
+        self.git("push", "-q", "--force", "staging", "main")
+        order = {"pipeline": self.pipeline, "source": {"app": STAGING}, "targets": [{"app": APP}]}
+        targets = f"/pipeline-promotions/{self.api('POST', '/pipeline-promotions', order)['id']}/promotion-targets"
+        wait_until("the promotion has ended", lambda: self.api("GET", targets)[0]["status"] != "pending")
+        [target] = self.api("GET", targets)
+        if target["status"] != "succeeded":
+            raise RuntimeError(f"the promotion failed: {target['error_message']}")
+        digests = {self.digest(app) for app in (STAGING, APP)}
+        if len(digests) != 1:
+            raise RuntimeError(f"production does not run what staging runs: {digests}")
+
+    def digest(self, app):
+        slug = self.api("GET", f"/apps/{app}/releases/current")["slug"]["id"]
+        return self.api("GET", f"/apps/{app}/slugs/{slug}")["checksum"]
 
     def server(self):
         home = str(self.platform.home)
@@ -283,8 +309,8 @@ def main():
         platform.up()
         team = Team(platform, scratch)
         team.begin()
-        changes = [team.push, team.config, team.scaling, team.restart, team.rollback, team.kill_server, team.new_server,
-                   team.upgrade, team.kill_dyno]
+        changes = [team.push, team.config, team.scaling, team.restart, team.rollback, team.promote, team.kill_server,
+                   team.new_server, team.upgrade, team.kill_dyno]
         changes = [c for c in changes if not sys.argv[1:] or c.__name__ in sys.argv[1:]]
         load = Load(platform, scratch)
         try:
