@@ -202,6 +202,42 @@ def pushes(table, platform, scratch, short):
     table.add("from healthy to served by the router", milliseconds([b - a for a, b in zip(healthy, routed)]), "ms", bar=50, goal=50)
 
 
+def promotions(table, platform, scratch, short):
+    """From the request for a promotion to the first answer of what it released, without the app's own start."""
+    pipeline = platform.api("POST", "/pipelines", {"name": "bench"})["id"]
+    for name, stage in (("promoted-staging", "staging"), ("promoted", "production")):
+        platform.api("POST", "/apps", {"name": name})
+        platform.api("POST", "/pipeline-couplings", {"app": name, "pipeline": pipeline, "stage": stage})
+    checkout = Checkout(scratch / "promoted", platform.env, f"https://127.0.0.1:{platform.listen}/promoted-staging.git")
+    order = {"pipeline": pipeline, "source": {"app": "promoted-staging"}, "targets": [{"app": "promoted"}]}
+    times, boots = [], []
+    for _ in range(3 if short else 11):
+        mark = f"change {time.time_ns()}"
+        checkout.change(mark)
+        checkout.push()
+        begun = time.monotonic()
+        promotion = platform.api("POST", "/pipeline-promotions", order)["id"]
+        until_page(platform.router, "promoted.localhost", mark)
+        times.append(time.monotonic() - begun)
+        targets = f"/pipeline-promotions/{promotion}/promotion-targets"
+        wait_until("the end of the promotion", lambda: platform.api("GET", targets)[0]["status"] == "succeeded")
+        boots.append(boot_of_newest(platform))
+    without = [total - boot for total, boot in zip(times, boots)]
+    table.add("promotion without release phase, to the first new answer", milliseconds(without), "ms",
+              what=f"and the app's own start, {milliseconds(boots):.0f} ms", bar=1000, goal=300)
+    for name in ("promoted-staging", "promoted"):
+        platform.api("DELETE", f"/apps/{name}")
+
+
+def boot_of_newest(platform):
+    """Seconds between the start of the newest operation's dynos and their being healthy."""
+    with sqlite3.connect(f"file:{platform.home}/shipway.db?mode=ro", uri=True) as db:
+        rows = db.execute("SELECT step || '-' || event, at / 1e6 FROM journal WHERE operation_id = "
+                          "(SELECT id FROM operations ORDER BY created_at DESC LIMIT 1)")
+        at = dict(rows.fetchall())
+    return at["healthy-succeeded"] - at["start-succeeded"]
+
+
 def journal(platform):
     """When each deploy's new dynos were healthy, and when the router had the new table, in seconds."""
     with sqlite3.connect(f"file:{platform.home}/shipway.db?mode=ro", uri=True) as db:
@@ -308,6 +344,7 @@ def main():
         try:
             for what, measure in [
                 ("pushes", lambda: pushes(table, platform, scratch, short)),
+                ("promotions", lambda: promotions(table, platform, scratch, short)),
                 ("dynos", lambda: dyno_start(table, platform, short)),
                 ("logs", lambda: log_rate(table, platform)),
                 ("memory", lambda: idle(table, platform, scratch)),
