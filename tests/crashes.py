@@ -11,6 +11,7 @@ Usage: tests/crashes.py [deploy|failing|config|rollback|destroy...]
 Needs: root, git and a development build: SHIPWAY_DEBUG_BIN or target/debug/shipway; else exits with 77.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -109,7 +110,7 @@ class Session(Team):
 
     def quiet(self):
         def so():
-            with sqlite3.connect(f"file:{self.platform.home}/shipway.db?mode=ro", uri=True) as db:
+            with contextlib.closing(sqlite3.connect(f"file:{self.platform.home}/shipway.db?mode=ro", uri=True)) as db:
                 [[going]] = db.execute("SELECT count(*) FROM operations WHERE status NOT IN ('succeeded', 'failed')")
                 [[wanted]] = db.execute("SELECT coalesce(sum(quantity), 0) FROM formation")
                 dynos = db.execute("SELECT state, operation_id FROM dynos").fetchall()
@@ -138,6 +139,8 @@ class Session(Team):
         trap = self.platform.home / "run/die-at"
         trap.write_text(point)
         os.chown(trap, *os.stat(trap.parent)[4:6])
+        # Else it would start another server in the moment before it is killed too.
+        self.platform.process.send_signal(signal.SIGSTOP)
         acting = threading.Thread(target=act)
         acting.start()
         wait_until(f"{what}: the server dies", lambda: not trap.exists())
@@ -157,7 +160,7 @@ class Session(Team):
 
 def moments(session):
     """What the newest operation's journal went through, as moments to die at."""
-    with sqlite3.connect(f"file:{session.platform.home}/shipway.db?mode=ro", uri=True) as db:
+    with contextlib.closing(sqlite3.connect(f"file:{session.platform.home}/shipway.db?mode=ro", uri=True)) as db:
         rows = db.execute("SELECT step, event FROM journal WHERE operation_id = (SELECT operation_id FROM journal "
                           "ORDER BY sequence DESC LIMIT 1) ORDER BY sequence").fetchall()
     names = {"started": ["Started"], "succeeded": ["Worked", "Succeeded"], "undone": ["TakenBack", "Undone"]}

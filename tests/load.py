@@ -15,6 +15,7 @@ A round takes about 45 s, most of it the 3 s of each boot: 20 rounds are a quart
 Needs: SHIPWAY_BIN (the binary), root for dynos that are apart; exits with 77 without the binary.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -105,7 +106,7 @@ class Team:
     def settled(self):
         """Waits until the wanted dynos run the last release that worked, and nothing is under way."""
         def so():
-            with sqlite3.connect(f"file:{self.platform.home}/shipway.db?mode=ro", uri=True) as db:
+            with contextlib.closing(sqlite3.connect(f"file:{self.platform.home}/shipway.db?mode=ro", uri=True)) as db:
                 [[going]] = db.execute("SELECT count(*) FROM operations WHERE status NOT IN ('succeeded', 'failed')")
             current = max(r["version"] for r in self.api("GET", f"/apps/{APP}/releases") if r["status"] == "succeeded")
             dynos = self.dynos()

@@ -203,11 +203,15 @@ impl Blobs {
         }
     }
 
+    /// A corrupt blob is put aside: what asks whether it is there makes it again then, such as the next build.
     fn check(&self, digest: &Digest, found: Digest) -> Result<(), BlobError> {
         if found == *digest {
             return Ok(());
         }
-        Err(BlobError::Corrupt { digest: digest.clone(), found, path: self.path(digest) })
+        let path = self.directory.join(format!(".corrupt-{}", digest.hex()));
+        fs::rename(self.path(digest), &path)
+            .map_err(BlobError::io(format!("putting the corrupt blob {digest} aside as {}", path.display())))?;
+        Err(BlobError::Corrupt { digest: digest.clone(), found, path })
     }
 }
 

@@ -15,6 +15,9 @@ pub struct Layers {
     directory: PathBuf,
 }
 
+/// Names the boot of the machine in which the layers were unpacked.
+const BOOT: &str = ".boot";
+
 static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 impl Layers {
@@ -80,16 +83,31 @@ impl Layers {
         }
     }
 
-    /// Removes what interrupted calls of earlier processes left. Call it once, at start.
+    /// Removes what interrupted calls of earlier processes left, and every layer when the machine was started anew since
+    /// the last call. Call it once, at start, before anything runs.
+    ///
+    /// Unpacked files are not flushed one by one, which would make every push wait for the disk: after a power cut a
+    /// layer may be there with empty files. Blobs are flushed and checked, so layers are unpacked from them again.
     pub fn sweep(&self) -> Result<(), BlobError> {
+        let boot =
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(BlobError::io("reading the boot id"))?;
+        self.sweep_at(boot.trim())
+    }
+
+    fn sweep_at(&self, boot: &str) -> Result<(), BlobError> {
         let sweeping = || format!("sweeping {}", self.directory.display());
+        let known = self.directory.join(BOOT);
+        // Without the file it is the first start, or the layers are of this boot as far as anybody knows.
+        let anew = fs::read_to_string(&known).is_ok_and(|last| last != boot);
         for entry in fs::read_dir(&self.directory).map_err(BlobError::io(sweeping()))? {
             let entry = entry.map_err(BlobError::io(sweeping()))?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let name = entry.file_name();
+            if name != BOOT && (anew || name.as_encoded_bytes().starts_with(b".")) {
                 fs::remove_dir_all(entry.path()).map_err(BlobError::io(sweeping()))?;
             }
         }
-        Ok(())
+        // Last: a sweep that is interrupted begins again.
+        fs::write(&known, boot).map_err(BlobError::io(sweeping()))
     }
 
     /// The digests of all unpacked layers, in no order.
@@ -102,5 +120,34 @@ impl Layers {
             found.extend(name.to_str().and_then(|hex| Digest::parse(&format!("sha256:{hex}")).ok()));
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_40_layers_of_before_a_power_cut_are_not_trusted() {
+        let home = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(home.path()).unwrap();
+        let layers = Layers::open(home.path(), blobs).unwrap();
+        let source = home.path().join("source");
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("page"), "hello").unwrap();
+        let spec =
+            PackSpec { root: &source, subtree: Path::new(""), exclude: &|_, _| false, limits: Default::default() };
+        let (digest, ..) = layers.pack(&spec).unwrap();
+        let page = || fs::read_to_string(layers.unpack(&digest).unwrap().join("page")).unwrap();
+
+        assert_eq!(page(), "hello");
+        layers.sweep_at("first boot").unwrap();
+        layers.sweep_at("first boot").unwrap();
+        assert!(layers.path(&digest).is_dir(), "a server that is started again keeps them");
+        // The rename reached the disk, the bytes did not.
+        fs::write(layers.path(&digest).join("page"), "").unwrap();
+        layers.sweep_at("second boot").unwrap();
+        assert_eq!(page(), "hello");
+        assert_eq!(layers.list().unwrap(), [digest.clone()]);
     }
 }

@@ -240,6 +240,8 @@ made/.heroku/python/bin/python3 -c 'import platform; print("version", platform.p
 
     /// Moves a made toolchain to its name; one that is there already is as good.
     fn keep(&self, made: &Path, name: &str) -> std::io::Result<()> {
+        // All of it on disk before the name: no later build can tell a half one, and it happens once per version.
+        rustix::fs::syncfs(fs::File::open(made)?)?;
         match fs::rename(made, self.path(name)) {
             Err(_) if self.path(name).is_dir() => fs::remove_dir_all(made),
             other => other,

@@ -133,7 +133,7 @@ impl Platform {
     async fn step_start(&self, ctx: &Context, part: &Part) -> Result<Effect> {
         let slug = self.slug_of(part)?;
         let Some(slug) = slug else { return Ok(nothing()) };
-        self.inner.parts.builder.ensure(&slug.manifest).await?;
+        self.ensure(&slug).await?;
         let commands = self.process_types(&slug.manifest);
         let (platform, part, operation, now) = (self.clone(), part.clone(), ctx.operation, self.now());
         let started = self

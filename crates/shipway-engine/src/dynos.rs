@@ -5,14 +5,14 @@
 
 use crate::error::Error;
 use crate::ports::Caller;
-use crate::{Event, Platform, Result};
+use crate::{Event, Kind, Platform, Result};
 use jiff::SignedDuration;
 use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::size::DynoSize;
 use shipway_domain::{AppId, DynoId, ProcessType};
 use shipway_runtime::{DynoPlan, Exit, ExitCause, Io, Observation, Root, RuntimeError};
-use shipway_store::{App, Dyno, Release};
+use shipway_store::{App, Dyno, Release, Slug};
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -165,7 +165,8 @@ impl Platform {
         })
     }
 
-    /// Starts a dyno. Layers that are not unpacked are unpacked first: data that was put back from a backup has none.
+    /// Starts a dyno. Layers that are not unpacked are unpacked first: none
+    /// are kept over a start of the machine, and data that was put back from a backup has none.
     pub(crate) async fn start_dyno(&self, dyno: &Dyno, plan: &DynoPlan) -> Result<Observation> {
         match self.runtime().start(plan).await {
             Err(RuntimeError::MissingLayer(layer)) => {
@@ -173,7 +174,7 @@ impl Platform {
                 let release = dyno.release;
                 let slug = self.store().read(|c| c.release_by_id(release)?.slug.map(|s| c.slug(s)).transpose())?;
                 if let Some(slug) = slug.flatten() {
-                    self.inner.parts.builder.ensure(&slug.manifest).await?;
+                    self.ensure(&slug).await?;
                 }
                 Ok(self.runtime().start(plan).await?)
             }
@@ -203,6 +204,18 @@ impl Platform {
         sizes.find(name).unwrap_or(sizes.default_size()).clone()
     }
 
+    /// Makes sure that a slug can run. Errors: it is damaged, with the way to make it again.
+    pub(crate) async fn ensure(&self, slug: &Slug) -> Result<()> {
+        self.inner.parts.builder.ensure(&slug.manifest).await.map_err(|e| {
+            let what = slug.commit.as_ref().map_or("the code".into(), |c| format!("commit {}", c.short()));
+            let message = format!(
+                "What was built of {what} is damaged on the platform's disk; what runs was not touched. To build it again: \
+                 git commit --allow-empty -m \"Build again\" && git push heroku HEAD:main"
+            );
+            Error::unavailable(message, e)
+        })
+    }
+
     async fn boot(&self, dyno: &Dyno, changed: &Notify) -> Result<()> {
         let name = dyno.name();
         let runtime = self.runtime();
@@ -216,9 +229,10 @@ impl Platform {
         let seen = match self.start_dyno(dyno, &plan).await {
             Ok(seen) => seen,
             Err(e) => {
-                let why = e.cause.unwrap_or(e.message);
-                tracing::error!(dyno.id = %dyno.id, error = why, "a dyno could not be started");
-                let text = format!("The platform could not start {name}: {why}.");
+                tracing::error!(dyno.id = %dyno.id, error = %e, cause = ?e.cause, "a dyno could not be started");
+                // What was meant for the operator alone says nothing here; its cause does.
+                let why = if e.kind == Kind::Platform { e.cause.unwrap_or(e.message) + "." } else { e.message };
+                let text = format!("The platform could not start {name}: {why}");
                 return self.crashed(dyno, Failure::new("H10", text)).await;
             }
         };

@@ -94,12 +94,16 @@ impl Error {
 
     /// Ours.
     pub fn platform(cause: impl std::fmt::Display) -> Self {
+        let cause = cause.to_string();
+        if let Some(message) = disk_trouble(&cause) {
+            return Self::unavailable(message, cause);
+        }
         Self {
             kind: Kind::Platform,
             id: "platform_error",
             message: "The platform could not do this; its operator finds the reason in the server's log.".into(),
             resource: None,
-            cause: Some(cause.to_string()),
+            cause: Some(cause),
         }
     }
 }
@@ -112,20 +116,23 @@ impl From<StoreError> for Error {
                 kind: Kind::Invalid,
                 ..Self::conflict(format!("That {what} is already taken."))
             },
-            StoreError::Missing("row") | StoreError::Sqlite(_) | StoreError::Stopped if is_full(&e) => {
-                Self::unavailable("The platform's disk is full. Nothing was changed; free some space and try again.", e)
-            }
             StoreError::Missing(what) => Self::missing(what),
             other => Self::platform(other),
         }
     }
 }
 
-fn is_full(e: &StoreError) -> bool {
-    match e {
-        StoreError::Sqlite(e) => e.to_string().contains("disk is full"),
-        _ => false,
+/// What users are told when the platform's disk is in the way. By text: the same errors come from the database, from
+/// files, from git and from the spawner.
+fn disk_trouble(cause: &str) -> Option<&'static str> {
+    let any = |words: &[&str]| words.iter().any(|word| cause.contains(word));
+    if any(&["disk is full", "No space left on device", "Disk quota exceeded"]) {
+        return Some("The platform's disk is full. Nothing was changed; make room on it and try again.");
     }
+    any(&["Read-only file system", "readonly database", "disk I/O error", "Input/output error"]).then_some(
+        "The platform's disk cannot be written: it is read-only or damaged (its machine's kernel log says why). Nothing was \
+         changed; try again when it is mended.",
+    )
 }
 
 impl From<NameError> for Error {
@@ -156,5 +163,25 @@ impl From<shipway_runtime::RuntimeError> for Error {
             shipway_runtime::RuntimeError::Unsupported { .. } => Self::invalid(format!("{e}.")),
             other => Self::platform(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_in_the_way_is_said() {
+        let check = |cause: &str, kind: Kind, words: &str| {
+            let error = Error::platform(cause);
+            assert_eq!(error.kind, kind, "{cause}");
+            assert!(error.message.contains(words), "{}", error.message);
+            assert_eq!(error.cause.as_deref(), Some(cause));
+        };
+        check("the database could not be written: database or disk is full", Kind::Unavailable, "disk is full");
+        check("writing a blob: No space left on device (os error 28)", Kind::Unavailable, "disk is full");
+        check("making work/x: Read-only file system (os error 30)", Kind::Unavailable, "read-only");
+        check("database: disk I/O error", Kind::Unavailable, "read-only");
+        check("the spawner has hung up", Kind::Platform, "operator");
     }
 }

@@ -9,7 +9,7 @@ use crate::locks::{Lock, Place};
 use crate::output::Output;
 use crate::plan::{Part, Plan, Step, StepAt};
 use crate::ports::{Caller, Lines};
-use crate::{Event, Fault, Kind, Moment, Platform, Result};
+use crate::{Event, Fault, Moment, Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::{AppId, OperationId};
@@ -219,7 +219,7 @@ impl Platform {
             }
             Err(Ended::Dead) => return,
             Err(Ended::Failed { at, error }) => {
-                if error.kind == Kind::Platform {
+                if error.cause.is_some() {
                     tracing::error!(operation.id = %id, step = at.name(), error = %error, cause = ?error.cause, "an operation failed");
                 }
                 self.unwind(ctx, at, &error.to_string()).await

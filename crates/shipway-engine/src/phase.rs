@@ -80,7 +80,7 @@ impl Platform {
             if self.was_interrupted(dyno.id).await? {
                 self.runtime().remove(dyno.id).await?;
             }
-            self.runtime().start(&dyno_plan).await?;
+            self.start_dyno(&dyno, &dyno_plan).await?;
             let stream = self.runtime().attach(dyno.id).await?;
             let mut lines = BufReader::new(stream);
             let mut line = Vec::new();
@@ -133,7 +133,7 @@ impl Platform {
     pub(crate) async fn step_release_phase(&self, ctx: &Context, part: &Part) -> Result<Effect> {
         let plan = part.release()?;
         let Some(slug) = self.slug_of(part)? else { return Ok(nothing()) };
-        self.inner.parts.builder.ensure(&slug.manifest).await?;
+        self.ensure(&slug).await?;
         let types = self.process_types(&slug.manifest);
         let Some((process_type, command)) = types.into_iter().find(|(t, _)| t.is_release()) else {
             return Ok(nothing());

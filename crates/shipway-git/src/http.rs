@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 use shipway_domain::{AccountId, AppId, CommitId};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -237,6 +238,9 @@ impl GitHttp {
         if !call.advertise && request.headers().get(CONTENT_TYPE) != Some(&call.service.content_type("request")) {
             return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "This address is for git clients.\n");
         }
+        if let Some(why) = pushes.then(|| disk_trouble(repo.path())).flatten() {
+            return call.refuse(why);
+        }
         let (head, body) = request.into_parts();
         let mut body = Box::pin(body);
         let mut first = None;
@@ -291,6 +295,21 @@ impl GitHttp {
             None => call.refuse("git could not work on this request; was the upload cut off? Try it again"),
         }
     }
+}
+
+/// Below this git fails in the middle of a push, in words that name a temporary file.
+const LEAST_FREE_BYTES: u64 = 16 << 20;
+
+/// Why nothing can be pushed into a repository on this disk, if so.
+fn disk_trouble(path: &Path) -> Option<&'static str> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    // Tried: a file system that made itself read-only after an error does not say so everywhere.
+    let probe = path.join("writable");
+    if std::fs::write(&probe, "").is_err_and(|e| e.kind() == io::ErrorKind::ReadOnlyFilesystem) {
+        return Some("the platform's disk is read-only; nothing was changed. Push again when it is mended");
+    }
+    let full = stat.f_bavail.saturating_mul(stat.f_frsize) < LEAST_FREE_BYTES;
+    full.then_some("the platform's disk is full; nothing was changed. Make room on it and push again")
 }
 
 /// Lets git run to its end whatever the client does. Tells `ended` whether it ended well.

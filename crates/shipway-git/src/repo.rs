@@ -32,6 +32,10 @@ impl Repo {
         std::fs::create_dir_all(path).map_err(GitError::io("init"))?;
         repo.run(&["init", "--quiet", "--bare", "--template=", "--object-format=sha1", "--initial-branch=main"], b"")
             .await?;
+        // Git does not flush these; after a power cut they would be empty, and with them the repository lost.
+        for name in ["HEAD", "config", "."] {
+            std::fs::File::open(path.join(name)).and_then(|file| file.sync_all()).map_err(GitError::io("init"))?;
+        }
         Ok(repo)
     }
 

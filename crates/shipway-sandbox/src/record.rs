@@ -117,8 +117,11 @@ impl Directory {
         self.read("exit.json")
     }
 
+    /// A file whose name reached the disk before a power cut and whose bytes did not is as good as none: empty or zeros,
+    /// by file system. Whatever it was about went with the machine.
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         match std::fs::read(self.0.join(name)) {
+            Ok(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(None),
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
@@ -128,3 +131,25 @@ impl Directory {
 
 /// The exit of a dyno whose shim left none. 137: what killed the shim killed the dyno.
 pub(crate) const LOST: Exit = Exit { status: 137, cause: ExitCause::Lost };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_40_records_that_a_power_cut_emptied_are_none() {
+        let home = std::env::temp_dir().join(format!("shipway-record-{}", std::process::id()));
+        let directory = Directory(home.join("run/dynos/one"));
+        std::fs::create_dir_all(&directory.0).unwrap();
+        for bytes in [&b""[..], &[0; 300]] {
+            std::fs::write(directory.0.join("record.json"), bytes).unwrap();
+            std::fs::write(directory.0.join("exit.json"), bytes).unwrap();
+            assert!(directory.observe().unwrap().is_none());
+            assert!(directory.exit().unwrap().is_none());
+        }
+        // What does not parse for another reason may be about a dyno that runs: nothing is started over it.
+        std::fs::write(directory.0.join("record.json"), "{").unwrap();
+        assert!(directory.observe().is_err());
+        std::fs::remove_dir_all(&home).unwrap();
+    }
+}

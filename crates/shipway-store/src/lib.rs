@@ -92,6 +92,9 @@ pub enum StoreError {
         /// Ours.
         known: i64,
     },
+    /// The transaction did not reach the disk; nothing of it is kept.
+    #[error("the database could not be written: {0}")]
+    Unwritten(String),
     /// The writer thread has stopped after an error that it could not get past.
     #[error("the database writer has stopped; see the server's log")]
     Stopped,
@@ -117,7 +120,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/upstreams.sql"),
 ];
 
-type Job = Box<dyn FnOnce(&Conn<'_>) -> Box<dyn FnOnce(bool) + Send> + Send>;
+/// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.
+type Job = Box<dyn FnOnce(&Conn<'_>) -> Answer + Send>;
+type Answer = Box<dyn FnOnce(std::result::Result<(), String>) + Send>;
 
 /// A connection inside a read or a write, with the typed queries of all nouns on it.
 pub struct Conn<'a> {
@@ -175,7 +180,7 @@ impl Store {
         let job: Job = Box::new(move |conn| {
             let result = savepoint(conn, f);
             Box::new(move |committed| {
-                let _ = answer.send(if committed { result } else { Err(StoreError::Stopped) });
+                let _ = answer.send(committed.map_err(StoreError::Unwritten).and(result));
             })
         });
         let jobs = self.inner.jobs.clone();
@@ -276,8 +281,9 @@ fn write_loop(sql: Connection, queue: &mpsc::Receiver<Job>, inner: &std::sync::W
             // Not in a transaction any more when COMMIT itself rolled back (disk full): both are fine.
             let _ = sql.execute_batch("ROLLBACK");
         }
+        let committed = committed.map_err(|e| e.to_string());
         for answer in answers {
-            answer(committed.is_ok());
+            answer(committed.clone());
         }
     }
 }

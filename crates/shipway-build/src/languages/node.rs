@@ -194,9 +194,15 @@ async fn choose(
         None => {
             session.report.detail(&format!("Fetching Node.js {wanted} for all apps of this platform"));
             tools.fetch_node(&wanted, session).await.map_err(|why| {
-                let nearest = found.first().map_or("20.x".into(), |(v, _)| format!("{}.x", v.0[0]));
+                let way_out = match found.first() {
+                    Some((v, _)) => format!(
+                        "Use one that is present: `npm pkg set engines.node={}.x`, commit, and push again.",
+                        v.0[0]
+                    ),
+                    None => "The operator installs one: `apt-get install nodejs npm`.".into(),
+                };
                 BuildError::User(format!(
-                    "This app wants Node.js {wanted} (from {because}). Present on this platform: {}.\nFetching it failed: {why}\nUse one that is present: `npm pkg set engines.node={nearest}`, commit, and push again.",
+                    "This app wants Node.js {wanted} (from {because}). Present on this platform: {}.\nFetching it failed: {why}\n{way_out}",
                     present(&found)
                 ))
             })?

@@ -258,9 +258,14 @@ async fn choose(
         None => {
             session.report.detail(&format!("Fetching Python {wanted} for all apps of this platform"));
             tools.fetch_python(&wanted, session).await.map_err(|why| {
-                let nearest = found.first().map_or("3.12".into(), |(v, _)| v.minor());
+                let way_out = match found.first() {
+                    Some((v, _)) => {
+                        format!("Use one that is present: `echo {} > .python-version`, commit, and push again.", v.minor())
+                    }
+                    None => "The operator installs one: `apt-get install python3 python3-venv`.".into(),
+                };
                 BuildError::User(format!(
-                    "This app wants Python {wanted} (from {because}). Present on this platform: {}.\nFetching it failed: {why}\nUse one that is present: `echo {nearest} > .python-version`, commit, and push again. Or the operator sets UV_PYTHON_INSTALL_MIRROR to a mirror of Python builds.",
+                    "This app wants Python {wanted} (from {because}). Present on this platform: {}.\nFetching it failed: {why}\n{way_out} Or the operator sets UV_PYTHON_INSTALL_MIRROR to a mirror of Python builds.",
                     present(&found)
                 ))
             })?

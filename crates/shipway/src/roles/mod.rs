@@ -17,7 +17,10 @@ use tracing_subscriber::EnvFilter;
 /// Sets up logging to standard error: `SHIPWAY_LOG` says how much (`info`, `debug`, `shipway_router=debug`).
 pub fn log() {
     let filter = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    // A line that cannot be written (the log is on a full disk) must not end what wrote it: saying so on the same
+    // standard error would panic.
+    let lines = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter);
+    lines.with_writer(std::io::stderr).with_ansi(false).init();
 }
 
 /// The sockets that `up` gave, or a new one when somebody started the role by hand.
