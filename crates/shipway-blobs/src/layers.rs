@@ -148,6 +148,6 @@ mod tests {
         fs::write(layers.path(&digest).join("page"), "").unwrap();
         layers.sweep_at("second boot").unwrap();
         assert_eq!(page(), "hello");
-        assert_eq!(layers.list().unwrap(), [digest.clone()]);
+        assert_eq!(layers.list().unwrap(), std::slice::from_ref(&digest));
     }
 }
