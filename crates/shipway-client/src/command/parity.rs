@@ -30,11 +30,10 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let (base, head) = (comparison::side(&answer["base"]), comparison::side(&answer["head"]));
     lines.title(&format!("{base} -> {head}"));
     lines.changes("formation", &answer["formation"]);
-    lines.words(
-        "keys missing",
-        names(&answer["config"]["added"]).iter().map(|key| format!("{key} in {base}")).collect(),
-    );
-    lines.words("", names(&answer["config"]["removed"]).iter().map(|key| format!("{key} in {head}")).collect());
+    let missing = |key: &str, side: &str| -> Vec<String> {
+        names(&answer["config"][key]).iter().map(|name| format!("{name} in {side}")).collect()
+    };
+    lines.each("keys missing", [missing("added", &base), missing("removed", &head)].concat());
     lines.changes("add-ons", &answer["addons"]);
     lines.changes("build", &answer["build"]);
     lines.changes("domains", &answer["domains"]);
