@@ -77,12 +77,12 @@ async fn attack_23_upstreams_are_fetched_from_the_public_internet_alone() {
         ("file:///etc", "only https:// addresses are fetched"),
         ("ext::sh -c id", "only https:// addresses are fetched"),
         ("--upload-pack=id", "only https:// addresses are fetched"),
-        ("https://127.0.0.1/x.git", "127.0.0.1 is an address of a private network, which is not fetched from"),
+        ("https://127.0.0.1/x.git", "127.0.0.1 is in a private network, which is not fetched from"),
         (
             "https://user:s3cret@169.254.169.254/x",
-            "https://169.254.169.254/x was not fetched: 169.254.169.254 is an address",
+            "https://169.254.169.254/x was not fetched: 169.254.169.254 is in a private",
         ),
-        ("https://localhost:5000/x.git", "localhost is an address of a private network"),
+        ("https://localhost:5000/x.git", "localhost is in a private network"),
         ("https://a b/x", "it is not a plain https:// address."),
     ] {
         let (status, message) = set(&stage.token, json!({ "url": url })).await;
