@@ -240,9 +240,8 @@ impl Platform {
             return self.up(dyno, None).await;
         }
         let (app, waited) = (self.store().read(|c| c.app_by_id(dyno.app))?, Instant::now());
-        // From the row's age: this task may be looking for the second time.
-        let age = Duration::try_from(self.now().duration_since(dyno.created_at)).unwrap_or_default();
-        let limit = Duration::from_secs(u64::from(self.settings().boot_seconds)).saturating_sub(age);
+        // From now and not from the row's age: a clock that was set must not end a dyno that boots.
+        let limit = Duration::from_secs(u64::from(self.settings().boot_seconds));
         let host = plan.hosts.first().cloned().unwrap_or_default();
         tokio::select! {
             exit = runtime.wait(dyno.id) => {

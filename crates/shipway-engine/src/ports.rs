@@ -81,6 +81,8 @@ pub trait Repositories: Send + Sync {
     ) -> Result<CommitId, PortError>;
     /// What a commit says of itself.
     async fn commit_info(&self, app: AppId, commit: &CommitId) -> Result<CommitInfo, PortError>;
+    /// Packs what has gathered; may take long, and hurts no push or fetch.
+    async fn maintain(&self, app: AppId) -> Result<(), PortError>;
     /// Bytes on disk.
     async fn size_bytes(&self, app: AppId) -> Result<u64, PortError>;
 }

@@ -127,6 +127,9 @@ impl Repositories for GitRepositories {
         Ok(CommitInfo { subject: info.subject, author: info.author })
     }
 
+    async fn maintain(&self, app: AppId) -> Result<(), PortError> {
+        self.repo(app).maintain().await.map_err(|e| PortError::new("packing the repository", e))
+    }
     async fn size_bytes(&self, app: AppId) -> Result<u64, PortError> {
         let path = self.path(app);
         blocking(move || bytes_below(&path).map_err(|e| PortError::new("measuring the repository", e))).await

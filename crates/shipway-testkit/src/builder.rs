@@ -6,8 +6,9 @@ use shipway_domain::size::DynoSize;
 use shipway_domain::{AppId, Digest, procfile};
 use shipway_engine::ports::{BuildFailure, BuildOrder, Builder, Built, Lines, PortError, Runnable};
 use shipway_store::{hex, sha256};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,14 @@ pub struct ProcfileBuilder {
     pub builds: AtomicU32,
     /// Lets one slow build go on.
     pub go: Notify,
+    artifacts: Mutex<BTreeSet<String>>,
+}
+
+impl ProcfileBuilder {
+    /// How many artifacts there are.
+    pub fn artifacts(&self) -> usize {
+        self.artifacts.lock().unwrap().len()
+    }
 }
 
 #[async_trait]
@@ -44,6 +53,7 @@ impl Builder for ProcfileBuilder {
         let types = procfile::parse(&text).map_err(|e| BuildFailure::User(e.to_string()))?;
         let manifest = serde_json::json!({ "process_types": types });
         let digest = Digest::parse(&format!("sha256:{}", hex(&sha256(text.as_bytes())))).unwrap();
+        self.artifacts.lock().unwrap().insert(manifest.to_string());
         let language = Some("Procfile".into());
         Ok(Built { digest, manifest, size_bytes: 1024, language, buildpacks: vec!["heroku/procfile".into()] })
     }
@@ -52,11 +62,18 @@ impl Builder for ProcfileBuilder {
         let types = types.map_err(|e| PortError::new("reading a manifest", e))?;
         Ok(Runnable { process_types: types, ..Runnable::default() })
     }
-    async fn ensure(&self, _: &Value) -> Result<(), PortError> {
-        Ok(())
+    async fn ensure(&self, manifest: &Value) -> Result<(), PortError> {
+        match self.artifacts.lock().unwrap().contains(&manifest.to_string()) {
+            true => Ok(()),
+            false => Err(PortError(format!("it was collected: {manifest}"))),
+        }
     }
-    async fn collect(&self, _: &[Value]) -> Result<u64, PortError> {
-        Ok(0)
+    async fn collect(&self, keep: &[Value]) -> Result<u64, PortError> {
+        let keep: BTreeSet<String> = keep.iter().map(Value::to_string).collect();
+        let mut artifacts = self.artifacts.lock().unwrap();
+        let before = artifacts.len();
+        artifacts.retain(|artifact| keep.contains(artifact));
+        Ok((before - artifacts.len()) as u64)
     }
     async fn purge_cache(&self, _: AppId) -> Result<(), PortError> {
         Ok(())

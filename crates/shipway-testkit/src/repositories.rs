@@ -107,6 +107,9 @@ impl Repositories for ProcfileRepositories {
     async fn commit_info(&self, _: AppId, _: &CommitId) -> Result<CommitInfo, PortError> {
         Ok(CommitInfo { subject: "A change".into(), author: "A. Person <person@example.org>".into() })
     }
+    async fn maintain(&self, _: AppId) -> Result<(), PortError> {
+        Ok(())
+    }
     async fn size_bytes(&self, _: AppId) -> Result<u64, PortError> {
         Ok(4096)
     }
