@@ -62,6 +62,14 @@ install_packages() {
   rm -f "$before" "$after" "$after.log"
 }
 
+# Says to PostgreSQL's packages, before they are installed, that they need not make a database server of their own: ours
+# is made in the data directory when the first database is wanted.
+NO_CLUSTER=/etc/postgresql-common/createcluster.d/shipway.conf
+no_cluster_of_the_packages() {
+  as_root mkdir -p "$(dirname "$NO_CLUSTER")"
+  say 'create_main_cluster = false' | as_root tee "$NO_CLUSTER" >/dev/null
+}
+
 # Where what was changed is written down, and the log and process id of the server that bin/up started.
 state_directory() {
   if [ "$ROOT_BY" = none ]; then

@@ -129,24 +129,19 @@ impl Cluster {
 
     /// The programs of the version that wrote the data, or the newest for a new cluster.
     fn programs(&self) -> Result<PathBuf> {
-        let with_server = |path: PathBuf| path.join("initdb").exists().then_some(path);
         if self.exists() {
             let version = fs::read_to_string(self.data().join("PG_VERSION")).doing("reading the cluster's version")?;
             let version = version.trim();
-            let programs = with_server(Path::new(PROGRAMS).join(version).join("bin"));
-            return programs.ok_or_else(|| {
+            let programs = Path::new(PROGRAMS).join(version).join("bin");
+            return programs.join("postgres").exists().then_some(programs).ok_or_else(|| {
                 ClusterError::Missing(format!(
                     "The databases were written by PostgreSQL {version}, which is not installed any more. The \
                      platform's operator runs: apt-get install postgresql-{version}"
                 ))
             });
         }
-        let versions = fs::read_dir(PROGRAMS).into_iter().flatten().flatten();
-        let mut versions: Vec<u32> = versions.filter_map(|v| v.file_name().to_str()?.parse().ok()).collect();
-        versions.sort_unstable();
-        let newest = versions.iter().rev();
-        let mut programs = newest.filter_map(|v| with_server(Path::new(PROGRAMS).join(v.to_string()).join("bin")));
-        programs.next().ok_or_else(|| ClusterError::Missing(NOT_INSTALLED.into()))
+        let newest = newest_installed().ok_or_else(|| ClusterError::Missing(NOT_INSTALLED.into()))?;
+        Ok(Path::new(PROGRAMS).join(newest.to_string()).join("bin"))
     }
 
     /// As whom it runs: none is ourselves.
@@ -272,7 +267,7 @@ impl Cluster {
         let child = postgres.spawn().doing("starting PostgreSQL")?;
         let mut running = Running::of_child(child).doing("watching PostgreSQL")?;
         let patience = Instant::now() + START;
-        while !self.answers() {
+        while !self.answers(running.pid) {
             if let Some(how) = running.over() {
                 return Err(ClusterError::Refused(format!(
                     "PostgreSQL ended at its start ({how}){}",
@@ -296,10 +291,11 @@ impl Cluster {
         last.map_or_else(|| format!("; its log: {}", self.log.display()), |line| format!(": {line}"))
     }
 
-    /// Whether its pid file says that it takes connections. Source: `postmaster.pid`, line 8 (miscadmin.h).
-    fn answers(&self) -> bool {
+    /// Whether the pid file says that this process takes connections; one that was killed leaves its file behind.
+    /// Source: `postmaster.pid`, lines 1 and 8 (miscadmin.h).
+    fn answers(&self, pid: rustix::process::Pid) -> bool {
         let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
-        file.lines().nth(7).is_some_and(|status| status.trim() == "ready")
+        says_ready(&file, pid.as_raw_nonzero().get())
     }
 
     /// The PostgreSQL that runs on the data. The pid file is PostgreSQL's to write, so the process must be what it says.
@@ -331,6 +327,19 @@ impl Cluster {
     }
 }
 
+/// Whether a pid file is this process's, and says that it takes connections.
+fn says_ready(file: &str, pid: i32) -> bool {
+    let owner = file.lines().next().and_then(|line| line.trim().parse().ok());
+    owner == Some(pid) && file.lines().nth(7).is_some_and(|status| status.trim() == "ready")
+}
+
+/// The newest version of PostgreSQL whose server is installed here.
+pub fn newest_installed() -> Option<u32> {
+    let versions = fs::read_dir(PROGRAMS).into_iter().flatten().flatten();
+    let versions = versions.filter_map(|v| v.file_name().to_str()?.parse::<u32>().ok());
+    versions.filter(|v| Path::new(PROGRAMS).join(v.to_string()).join("bin/initdb").exists()).max()
+}
+
 impl Running {
     fn of_child(child: Child) -> io::Result<Self> {
         let pid = rustix::process::Pid::from_child(&child);
@@ -340,11 +349,6 @@ impl Running {
     fn of_pid(pid: i32) -> io::Result<Self> {
         let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { pid, handle: handle(pid)?, child: None })
-    }
-
-    /// Its number.
-    pub fn pid(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
     }
 
     /// Waits for its end, and says how it came about.
@@ -428,6 +432,15 @@ fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pid_file_that_a_killed_server_left_does_not_count() {
+        let file = "4711\n/srv/data\n1763700000\n5432\n/srv/run\n10.1.2.1\n  1234  5\nready   \n";
+        assert!(says_ready(file, 4711));
+        assert!(!says_ready(file, 4712), "another process's");
+        assert!(!says_ready(&file.replace("ready   ", "starting"), 4711));
+        assert!(!says_ready("", 4711));
+    }
 
     #[test]
     fn attack_10_a_path_cannot_leave_its_setting() {

@@ -27,6 +27,7 @@ pub fn findings(place: &Place) -> Vec<Finding> {
         }
         Err(problem) => findings.push(bad(&problem)),
     }
+    findings.push(databases());
     findings.push(isolation());
     findings
 }
@@ -45,6 +46,14 @@ fn machine(finding: &doctor::Finding) -> Finding {
     };
     let what = format!("{}: {}", finding.about, finding.says.trim_end_matches('.'));
     finding.way_out.iter().fold(Finding::new(level, what), |f, way| f.next(way))
+}
+
+fn databases() -> Finding {
+    match shipway_postgres::cluster::newest_installed() {
+        Some(version) => Finding::new(Level::Good, format!("databases: PostgreSQL {version} is installed")),
+        None => Finding::new(Level::Warning, "databases: PostgreSQL is not installed, so that there are no add-ons")
+            .next("apt-get install postgresql"),
+    }
 }
 
 fn disk(home: &std::path::Path) -> Option<Finding> {
