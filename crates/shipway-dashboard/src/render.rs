@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::assets::ASSETS;
 use crate::model::{
-    ActivityPage, AppsPage, BuildPage, CliLoginPage, ConfigPage, ConfirmPage, DynosPage, LogLine, LogsPage,
-    OperationPage, OperationsPage, OverviewPage, ProblemPage, ReleasePage, ReleasesPage, SignInPage,
+    ActivityPage, AppsPage, BoardPage, BuildPage, CliLoginPage, ConfigPage, ConfirmPage, DynosPage, LogLine, LogsPage,
+    OperationPage, OperationsPage, OverviewPage, PipelinesPage, ProblemPage, ReleasePage, ReleasesPage, SignInPage,
 };
 use crate::text;
 
@@ -26,8 +26,8 @@ macro_rules! templates {
 
 const TEMPLATES: &[(&str, &str)] = &templates! {
     "parts.html" "base.html" "app.html"
-    "activity.html" "apps.html" "build.html" "cli_login.html" "config.html" "confirm.html" "dynos.html" "logs.html"
-    "operation.html" "operations.html" "overview.html" "problem.html" "release.html" "releases.html" "sign_in.html"
+    "activity.html" "apps.html" "board.html" "build.html" "cli_login.html" "config.html" "confirm.html" "dynos.html" "logs.html"
+    "operation.html" "operations.html" "overview.html" "pipelines.html" "problem.html" "release.html" "releases.html" "sign_in.html"
 };
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -181,6 +181,16 @@ pub fn logs(model: &LogsPage) -> String {
 pub fn build(model: &BuildPage) -> String {
     let (output, is_cut) = text::tail(&model.output, OUTPUT_BUDGET);
     page("build.html", &Shortened { model, output, is_cut })
+}
+
+/// Pipelines and products; without any, the commands that make one.
+pub fn pipelines(model: &PipelinesPage) -> String {
+    page("pipelines.html", model)
+}
+
+/// What is where in a pipeline or a product.
+pub fn board(model: &BoardPage) -> String {
+    page("board.html", model)
 }
 
 /// The ledger.

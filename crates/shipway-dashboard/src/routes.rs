@@ -72,6 +72,14 @@ pub const ROUTES: &[Route] = &[
     // From byte `after` of the output, or from `Last-Event-ID`; an event's id is the offset after its text.
     get("build.events",     "/dashboard/apps/{app}/builds/{build}/events",      &["after?"],            "events: text, changed, end"),
     get("build.output",     "/dashboard/apps/{app}/builds/{build}/output",      &[],                    "text/plain, whole"),
+    get("pipelines",        "/dashboard/pipelines",                             &[],                    "PipelinesPage"),
+    get("pipeline",         "/dashboard/pipelines/{pipeline}",                  &["q?", "all?"],        "BoardPage"),
+    get("pipeline.events",  "/dashboard/pipelines/{pipeline}/events",           &[],                    "events: changed"),
+    // To all apps of the next stage. `release` is what was looked at: another one that runs by now is not promoted.
+    get("promote.ask",      "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &[],                  "ConfirmPage"),
+    post("promote",         "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &["release"],         "303 operation, or pipeline when there are several"),
+    get("product",          "/dashboard/products/{product}",                    &["q?", "all?"],        "BoardPage"),
+    get("product.events",   "/dashboard/products/{product}/events",             &[],                    "events: changed"),
     get("activity",         "/dashboard/activity",                              &["before?"],           "ActivityPage without app"),
     get("app.activity",     "/dashboard/apps/{app}/activity",                   &["before?"],           "ActivityPage"),
     get("operations",       "/dashboard/operations",                            &["app?", "before?"],   "OperationsPage"),

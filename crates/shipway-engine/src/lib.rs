@@ -55,7 +55,7 @@ pub use output::OutputReader;
 pub use pipelines::UpdateCoupling;
 pub use plan::{Part, Plan, Step, StepAt};
 pub use products::{Move, TogetherOrder};
-pub use promotions::{Promotable, PromotionOrder, PromotionView, TargetView};
+pub use promotions::{Outlook, Promotable, PromotionOrder, PromotionView, TargetView};
 pub use review_apps::{NewReviewApp, ReviewSource};
 pub use reviewing::PullRequestNews;
 pub use run::{Attached, RunOrder};

@@ -86,7 +86,43 @@ fn short(slug: &Slug) -> String {
     slug.commit.as_ref().map_or_else(|| slug.digest.hex()[..7].to_string(), |c| c.short().to_string())
 }
 
+/// What a promotion to the next stage would find.
+#[derive(Debug, Clone)]
+pub struct Outlook {
+    /// What would be promoted.
+    pub source: Promotable,
+    /// The next stage.
+    pub to: Stage,
+    /// Its apps that the caller may see, each with the reason why nothing would happen to it, where there is one.
+    pub targets: Vec<(App, Option<String>)>,
+}
+
 impl Platform {
+    /// Looks at a promotion of an app to all apps of the next stage. None from the last stage, from review apps, without
+    /// code, or when the caller sees no app in the next stage.
+    pub fn outlook(&self, caller: &Caller, pipeline: &Pipeline, app: &App) -> Result<Option<Outlook>> {
+        let apps = self.pipeline_apps(caller, pipeline)?;
+        let Some((place, _)) = apps.iter().find(|(_, there)| there.id == app.id) else {
+            return Err(Error::missing("pipeline coupling"));
+        };
+        let Some(to) = place.stage.next() else { return Ok(None) };
+        let runs_code = self.store().read(|c| match app.current_release {
+            Some(release) => Ok(c.release(release)?.is_some_and(|r| r.slug.is_some())),
+            None => Ok(false),
+        })?;
+        if !runs_code {
+            return Ok(None);
+        }
+        let source = self.promotable(app, None)?;
+        let mut targets = Vec::new();
+        for (coupling, target) in apps.into_iter().filter(|(coupling, _)| coupling.stage == to) {
+            let there = self.runs_the_same(&target, &source)?;
+            let verdict = there.map(|there| self.nothing_to_promote(&target, coupling.stage, &there, &source));
+            targets.push((target, verdict.transpose()?));
+        }
+        Ok((!targets.is_empty()).then_some(Outlook { source, to, targets }))
+    }
+
     /// Promotes: an operation per target that does not run the same already.
     ///
     /// Asked again while the same is under way, it answers with that one. Errors: apps that are not in the pipeline, no

@@ -5,6 +5,7 @@ use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::Value;
 use shipway_domain::migrations::SchemaMoved;
+use shipway_engine::Platform;
 use shipway_store::{App, Release};
 
 const FIELDS: &Fields<Release> = &[("version", |r| Key::Number(r.version)), ("id", |r| Key::text(r.id))];
@@ -31,7 +32,7 @@ pub async fn create(call: Call) -> Result<Answer> {
     let mut warning = None;
     let release = if let Some(wanted) = payload.reference("release")? {
         let target = call.platform().release(&app, &wanted)?;
-        let moved = schema_moved(&call, &app, &target).await;
+        let moved = schema_moved(call.platform(), &app, &target).await;
         warning = moved.map(|moved| moved.sentences(app.name.as_str()).join(" "));
         call.platform().rollback(&call.caller, &app, &target).await?
     } else if let Some(wanted) = payload.reference("slug")? {
@@ -52,8 +53,8 @@ pub async fn create(call: Call) -> Result<Answer> {
 }
 
 /// What a rollback has to warn of. A way back is never kept waiting by a history that cannot be read.
-pub(crate) async fn schema_moved(call: &Call, app: &App, target: &Release) -> Option<SchemaMoved> {
-    call.platform().schema_moved(app, target).await.unwrap_or_else(|error| {
+pub(crate) async fn schema_moved(platform: &Platform, app: &App, target: &Release) -> Option<SchemaMoved> {
+    platform.schema_moved(app, target).await.unwrap_or_else(|error| {
         tracing::warn!(app.name = %app.name, %error, cause = ?error.cause, "migrations could not be looked for");
         None
     })

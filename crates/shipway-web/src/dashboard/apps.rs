@@ -1,18 +1,17 @@
 //! The list of apps, one app, its dynos.
 
-use super::facts::{Facts, Releases, build_of_operation, build_url, dyno_rows, failure};
+use super::facts::{Facts, Releases, dyno_rows};
 use super::visit::Viewer;
 use super::{Page, done, page, words};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{
-    AppRow, AppsPage, Change, ChangeKind, Changes, ConfirmPage, DynosPage, FormationRow, Mark, OverviewPage, Running,
+    AppRow, AppsPage, Change, ChangeKind, Changes, ConfirmPage, DynosPage, FormationRow, Mark, OverviewPage,
 };
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
-use shipway_domain::lifecycle::{OperationStatus, ReleaseStatus};
 use shipway_domain::quantity::{MAX_QUANTITY, Quantity};
 use shipway_engine::{ScaleUpdate, Which};
-use shipway_store::{Formation, Operation};
+use shipway_store::Formation;
 
 /// Rows of the list before "show all".
 const ROWS: usize = 50;
@@ -46,45 +45,20 @@ pub(super) async fn list(viewer: Viewer) -> Page {
 pub(super) async fn overview(viewer: Viewer) -> Page {
     let platform = viewer.platform();
     let facts = Facts::of(platform, viewer.app()?)?;
-    let releases = platform.store().read(|c| c.releases(facts.app.id))?;
     let mut rows = Releases::new(platform, &facts.app);
-    let previous = releases.iter().find(|release| {
-        release.status == ReleaseStatus::Succeeded
-            && facts.app.current_release.is_some_and(|current| current != release.id)
-            && facts.release.as_ref().is_some_and(|current| release.version < current.version)
-            && platform.eligible_for_rollback(release)
-    });
-    let newest = platform.store().read(|c| c.operations(Some(facts.app.id), 1))?.pop();
-    let failed = newest.filter(|operation| operation.status == OperationStatus::Failed && !operation.cancel);
     let activity = platform.store().read(|c| c.ledger(Some(facts.app.id), 8))?;
     let model = OverviewPage {
         shell: viewer.shell(),
         app: facts.head(&viewer),
-        running: facts.under_way.as_ref().map(|operation| running(&viewer, &facts, operation)).transpose()?,
-        failure: failed.map(|operation| {
-            let steps = platform.steps(operation.id).unwrap_or_default();
-            let step = words::at_work(&steps).unwrap_or_else(|| "Before its first step".into());
-            let error = operation.error.clone().unwrap_or_default();
-            let url = path("operation", &[&operation.id.to_string()]);
-            failure(&facts, &words::title(&operation), &step, &error, Some(url))
-        }),
+        running: facts.running(platform)?,
+        failure: facts.failed(platform)?,
         release: facts.release.as_ref().map(|release| rows.row(release)),
-        previous_version: previous.map(|release| release.version),
+        previous_version: facts.previous(platform)?,
         dynos: dyno_rows(platform, &facts.dynos),
         activity: activity.iter().map(|entry| words::event(entry, false)).collect(),
         git_url: format!("{}/{}.git", viewer.web.base().https, facts.name()),
     };
     page(&viewer, shipway_dashboard::app_overview(&model))
-}
-
-fn running(viewer: &Viewer, facts: &Facts, operation: &Operation) -> Result<Running> {
-    let platform = viewer.platform();
-    Ok(Running {
-        title: words::title(operation),
-        operation_url: path("operation", &[&operation.id.to_string()]),
-        build_url: build_of_operation(platform, operation).map(|build| build_url(&facts.app, &build)),
-        steps: words::rows(&platform.steps(operation.id)?, false),
-    })
 }
 
 /// GET dynos

@@ -3,10 +3,10 @@
 use super::visit::Viewer;
 use super::words;
 use crate::Result;
-use shipway_dashboard::model::{AppHead, AppState, DynoRow, Failure, ReleaseRow};
+use shipway_dashboard::model::{AppHead, AppState, DynoRow, Failure, ReleaseRow, Running};
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
-use shipway_domain::lifecycle::{DynoState, ReleaseStatus};
+use shipway_domain::lifecycle::{DynoState, OperationStatus, ReleaseStatus};
 use shipway_domain::{AccountId, AppId, SlugId};
 use shipway_engine::Platform;
 use shipway_store::{App, Build, Dyno, Operation, Release, Slug};
@@ -63,6 +63,40 @@ impl Facts {
             0 => AppState::Starting { version },
             up => AppState::Serving { version, web: count(up) },
         }
+    }
+
+    /// The release that one goes back to first.
+    pub(super) fn previous(&self, platform: &Platform) -> Result<Option<u64>> {
+        let Some(current) = &self.release else { return Ok(None) };
+        let releases = platform.store().read(|c| c.releases(self.app.id))?;
+        let mut older = releases.iter().filter(|release| release.version < current.version);
+        Ok(older.find(|release| platform.eligible_for_rollback(release)).map(|release| release.version))
+    }
+
+    /// The newest attempt to change it, when that failed and nobody had asked it to stop.
+    pub(super) fn failed(&self, platform: &Platform) -> Result<Option<Failure>> {
+        let newest = platform.store().read(|c| c.operations(Some(self.app.id), 1))?.pop();
+        let failed = newest.filter(|operation| operation.status == OperationStatus::Failed && !operation.cancel);
+        Ok(failed.map(|operation| {
+            let steps = platform.steps(operation.id).unwrap_or_default();
+            let step = words::at_work(&steps).unwrap_or_else(|| "Before its first step".into());
+            let error = operation.error.clone().unwrap_or_default();
+            let url = path("operation", &[&operation.id.to_string()]);
+            failure(self, &words::title(&operation), &step, &error, Some(url))
+        }))
+    }
+
+    /// What is under way.
+    pub(super) fn running(&self, platform: &Platform) -> Result<Option<Running>> {
+        let running = |operation: &Operation| {
+            Ok(Running {
+                title: words::title(operation),
+                operation_url: path("operation", &[&operation.id.to_string()]),
+                build_url: build_of_operation(platform, operation).map(|build| build_url(&self.app, &build)),
+                steps: words::rows(&platform.steps(operation.id)?, false),
+            })
+        };
+        self.under_way.as_ref().map(running).transpose()
     }
 
     pub(super) fn head(&self, viewer: &Viewer) -> AppHead {

@@ -6,7 +6,7 @@ use super::visit::Viewer;
 use crate::follow::Follower;
 use crate::sse::{self, Events, Gone, HEARTBEAT, event};
 use shipway_dashboard::{log_event, text_event};
-use shipway_domain::AppId;
+use shipway_domain::{AppId, PipelineId};
 use shipway_engine::Event;
 use shipway_logs::EventId;
 use std::time::{Duration, Instant};
@@ -30,6 +30,31 @@ pub(super) async fn operations(viewer: Viewer) -> Page {
 pub(super) async fn app(viewer: Viewer) -> Page {
     let app = viewer.app()?.id;
     Ok(changes(viewer, move |event| event == Event::App(app)))
+}
+
+/// GET pipeline.events
+pub(super) async fn pipeline(viewer: Viewer) -> Page {
+    let id = viewer.pipeline()?.id;
+    Ok(of_pipelines(viewer, vec![id]))
+}
+
+/// GET product.events
+pub(super) async fn product(viewer: Viewer) -> Page {
+    let pipelines = viewer.product()?.pipelines;
+    Ok(of_pipelines(viewer, pipelines))
+}
+
+/// What these pipelines show: themselves, and the apps that stand in them by then.
+fn of_pipelines(viewer: Viewer, pipelines: Vec<PipelineId>) -> axum::response::Response {
+    let web = viewer.web.clone();
+    changes(viewer, move |event| match event {
+        Event::Pipeline(pipeline) => pipelines.contains(&pipeline),
+        Event::App(app) => {
+            let place = web.platform().store().read(|c| c.coupling_of(app)).ok().flatten();
+            place.is_some_and(|place| pipelines.contains(&place.pipeline))
+        }
+        Event::Apps => true,
+    })
 }
 
 fn changes(viewer: Viewer, wanted: impl Fn(Event) -> bool + Send + Sync + 'static) -> axum::response::Response {

@@ -3,10 +3,12 @@
 
 mod apps;
 mod config;
+mod difference;
 mod facts;
 mod live;
 mod logs;
 mod operations;
+mod pipelines;
 mod releases;
 mod sign_in;
 mod visit;
@@ -66,6 +68,12 @@ fn reading(name: &str) -> MethodRouter<Web> {
         "build" => look(logs::build),
         "build.events" => look(live::build),
         "build.output" => look(logs::build_output),
+        "pipelines" => look(pipelines::list),
+        "pipeline" => look(pipelines::board),
+        "pipeline.events" => look(live::pipeline),
+        "promote.ask" => look(pipelines::ask_promote),
+        "product" => look(pipelines::product),
+        "product.events" => look(live::product),
         "activity" => look(operations::activity),
         "app.activity" => look(operations::activity),
         "operations" => look(operations::list),
@@ -88,6 +96,7 @@ fn acting(name: &str) -> MethodRouter<Web> {
         "config.set" => act(config::set),
         "config.unset" => act(config::unset),
         "cancel" => act(operations::cancel),
+        "promote" => act(pipelines::promote),
         other => unreachable!("the dashboard's route {other} has no handler"),
     }
 }

@@ -4,9 +4,10 @@ use super::apps::refusal;
 use super::facts::{Facts, Releases, build_of, build_url, failure};
 use super::logs::output_so_far;
 use super::visit::Viewer;
-use super::{Page, done, page};
+use super::{Page, difference, done, page};
+use crate::api::releases::schema_moved;
 use crate::{ApiError, Result};
-use shipway_dashboard::model::{Change, ChangeKind, Changes, ConfirmPage, Mark, ProcessRow, ReleasePage, ReleasesPage};
+use shipway_dashboard::model::{ConfirmPage, Mark, ProcessRow, ReleasePage, ReleasesPage};
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
 use shipway_store::{Operation, Release, Slug};
@@ -14,8 +15,6 @@ use std::collections::BTreeMap;
 
 /// Rows of a page.
 const ROWS: usize = 25;
-/// Commits that a rollback's page names.
-const COMMITS: usize = 20;
 
 /// GET releases
 pub(super) async fn list(viewer: Viewer) -> Page {
@@ -94,14 +93,18 @@ pub(super) async fn ask_rollback(viewer: Viewer) -> Page {
     } else {
         refusal(&viewer, Trigger::Rollback, &facts)
     };
-    let (now, then) = (slug(&viewer, &current)?, slug(&viewer, &target)?);
-    let (newest, version) = platform.store().read(|c| {
-        let releases = c.releases(facts.app.id)?;
-        Ok((releases.first().map_or(0, |release| release.version), target.version))
-    })?;
-    let warnings = match current.has_output {
-        true => vec!["A release phase ran since then. What it did to the database stays as it is.".to_string()],
-        false => Vec::new(),
+    let newest = platform.store().read(|c| c.releases(facts.app.id))?.first().map_or(0, |release| release.version);
+    let version = target.version;
+    let now = platform.point_of(&facts.app, None, None).await?;
+    let then = platform.point_of(&facts.app, None, Some(&format!("v{version}"))).await?;
+    let difference = platform.compare(&viewer.caller, &now, &then).await?;
+    let moved = schema_moved(platform, &facts.app, &target).await;
+    let warnings = match moved {
+        Some(moved) => moved.sentences(facts.name()),
+        None if current.has_output => {
+            vec!["A release phase ran since then. What it did to the database stays as it is.".to_string()]
+        }
+        None => Vec::new(),
     };
     let model = ConfirmPage {
         shell: viewer.shell(),
@@ -111,11 +114,7 @@ pub(super) async fn ask_rollback(viewer: Viewer) -> Page {
             "Makes v{} from v{version}’s build and config. Its dynos start first; no visitor notices.",
             newest + 1
         ),
-        changes: vec![
-            commits(now.as_ref(), then.as_ref()),
-            config(&viewer, &current, &target)?,
-            process_types(now.as_ref(), then.as_ref()),
-        ],
+        changes: difference::changes(&difference),
         warnings,
         refused,
         action_url: path("rollback", &[facts.name(), &format!("v{version}")]),
@@ -125,50 +124,6 @@ pub(super) async fn ask_rollback(viewer: Viewer) -> Page {
         back_url: path("releases", &[facts.name()]),
     };
     page(&viewer, shipway_dashboard::confirm(&model))
-}
-
-fn commits(now: Option<&Slug>, then: Option<&Slug>) -> Changes {
-    let line = |kind, slug: &Slug| Change {
-        kind,
-        code: slug.commit.as_ref().map(|commit| commit.short().to_string()).unwrap_or_default(),
-        text: slug.commit_description.clone().unwrap_or_default(),
-    };
-    let same = now.map(|slug| slug.id) == then.map(|slug| slug.id);
-    let pair = [now.map(|slug| line(ChangeKind::Removed, slug)), then.map(|slug| line(ChangeKind::Added, slug))];
-    let lines = if same { Vec::new() } else { pair.into_iter().flatten().take(COMMITS).collect() };
-    Changes { title: "Code".into(), lines }
-}
-
-/// Names only: whoever may roll back need not be allowed to read values.
-fn config(viewer: &Viewer, current: &Release, target: &Release) -> Result<Changes> {
-    let store = viewer.platform().store();
-    let (now, then) = store.read(|c| Ok((c.release_config(current.id)?, c.release_config(target.id)?)))?;
-    let mut lines = Vec::new();
-    for name in now.keys().chain(then.keys().filter(|name| !now.contains_key(*name))) {
-        let kind = match (now.get(name), then.get(name)) {
-            (Some(a), Some(b)) if a == b => continue,
-            (Some(_), Some(_)) => ChangeKind::Changed,
-            (Some(_), None) => ChangeKind::Removed,
-            _ => ChangeKind::Added,
-        };
-        lines.push(Change { kind, code: String::new(), text: name.to_string() });
-    }
-    Ok(Changes { title: "Config".into(), lines })
-}
-
-fn process_types(now: Option<&Slug>, then: Option<&Slug>) -> Changes {
-    let (now, then) = (now.map(commands).unwrap_or_default(), then.map(commands).unwrap_or_default());
-    let mut lines = Vec::new();
-    for name in now.keys().chain(then.keys().filter(|name| !now.contains_key(*name))) {
-        let (kind, text) = match (now.get(name), then.get(name)) {
-            (Some(a), Some(b)) if a == b => continue,
-            (Some(a), Some(b)) => (ChangeKind::Changed, format!("{name}: {a} → {b}")),
-            (Some(_), None) => (ChangeKind::Removed, name.clone()),
-            _ => (ChangeKind::Added, name.clone()),
-        };
-        lines.push(Change { kind, code: String::new(), text });
-    }
-    Changes { title: "Process types".into(), lines }
 }
 
 /// POST rollback

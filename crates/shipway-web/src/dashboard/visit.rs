@@ -15,7 +15,7 @@ use shipway_dashboard::model::{Mark, Notice, Shell};
 use shipway_domain::admission::Trigger;
 use shipway_domain::{NameOrId, TokenId};
 use shipway_engine::ports::Caller;
-use shipway_store::App;
+use shipway_store::{App, Pipeline, Product};
 
 /// Cookies: the session; a visitor's mark, to which the sign-in form is bound; a sentence for the next page.
 const SESSION: &str = "shipway";
@@ -72,6 +72,16 @@ impl Viewer {
     /// The app of the path.
     pub(super) fn app(&self) -> Result<App> {
         Ok(self.platform().app(&self.caller, &NameOrId::parse(self.parameter("app")))?)
+    }
+
+    /// The pipeline of the path.
+    pub(super) fn pipeline(&self) -> Result<Pipeline> {
+        Ok(self.platform().pipeline(&self.caller, &NameOrId::parse(self.parameter("pipeline")))?)
+    }
+
+    /// The product of the path.
+    pub(super) fn product(&self) -> Result<Product> {
+        Ok(self.platform().product(&self.caller, &NameOrId::parse(self.parameter("product")))?)
     }
 
     /// Whether admission would let the viewer do this, without asking it for the record.

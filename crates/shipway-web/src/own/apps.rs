@@ -39,7 +39,7 @@ pub async fn redeploy(call: Call) -> Result<Answer> {
 pub async fn rollback_preview(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let target = rollback_target(&call, &app, call.query("to"))?;
-    let moved = schema_moved(&call, &app, &target).await;
+    let moved = schema_moved(call.platform(), &app, &target).await;
     Ok(Answer::ok(json!({
         "app": { "id": app.id, "name": app.name },
         "to": { "version": target.version, "description": target.description },

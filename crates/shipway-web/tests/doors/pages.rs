@@ -3,6 +3,7 @@
 use crate::stage::{Answer, OWNER, Stage, run, until};
 use serde_json::json;
 use shipway_dashboard::path;
+use shipway_domain::Stage as Place;
 use std::process::Command;
 
 /// A browser without scripts: it keeps cookies and sends forms.
@@ -183,6 +184,50 @@ async fn scaling_and_rolling_back_from_a_page() {
         (release.version == 4 && release.description == "Rollback to v2").then_some(())
     })
     .await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promoting_from_the_board() {
+    let stage = Stage::open().await;
+    let (staging, production) = (stage.create("shop").await, stage.create("shop-live").await);
+    let caller = &stage.caller;
+    let pipeline = stage.platform.create_pipeline(caller, "acorn").await.unwrap();
+    let board = path("pipeline", &["acorn"]);
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let empty = browser.get(&board).await;
+    assert!(empty.status == 200 && empty.body.contains("heroku pipelines:add acorn"), "{}", empty.body);
+    stage.platform.couple(caller, &pipeline, &staging, Place::Staging).await.unwrap();
+    stage.platform.couple(caller, &pipeline, &production, Place::Production).await.unwrap();
+    assert!(deploy(&stage, "web: listen\n").await);
+    let ready = browser.get(&board).await.body;
+    assert!(ready.contains("waits for production.") && ready.contains("Promote to production…"), "{ready}");
+    assert!(browser.get(&path("pipelines", &[])).await.body.contains("1 staging, 1 production"));
+
+    // The difference stands before the button; the release that was looked at is what is promoted.
+    let promote = path("promote", &["acorn", "shop"]);
+    let asked = browser.get(&promote).await.body;
+    assert!(asked.contains("Promote shop v2 to production?") && asked.contains("value=\"v2\""), "{asked}");
+    let without = browser.post(&promote, &promote, &[]).await;
+    assert!(without.status == 422 && without.body.contains("the release that you looked at"), "{}", without.body);
+    let sent = browser.post(&promote, &promote, &[("release", "v2")]).await;
+    assert_eq!(sent.status, 303, "{}", sent.body);
+    let operation = sent.header("location").unwrap().to_string();
+    assert!(operation.starts_with("/dashboard/operations/"), "{operation}");
+    until("production runs it", async || {
+        browser.get(&board).await.body.contains("Nothing of shop waits for production.").then_some(())
+    })
+    .await;
+    let after = browser.get(&board).await.body;
+    assert!(after.contains("No changes to promote: production already runs v2"), "{after}");
+    assert!(!after.contains("Promote to production…"), "{after}");
+
+    // Who has no access sees neither the pipeline nor that it exists.
+    let (_, token) = stage.person("stranger@example.org").await;
+    let stranger = Browser::sign_in(&stage, &token).await;
+    assert_eq!(stranger.get(&board).await.status, 404);
+    assert_eq!(stranger.get(&promote).await.status, 404);
+    assert_eq!(browser.get(&path("product", &["none"])).await.status, 404);
     stage.end().await;
 }
 

@@ -1,0 +1,132 @@
+//! Pipelines and products: what is where, what would change, and how to carry it on.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{AppState, Event, Failure, Pill, Running, Shell};
+
+/// All pipelines and products that the viewer may see.
+#[derive(Debug, Clone, Serialize)]
+pub struct PipelinesPage {
+    /// What every page has.
+    pub shell: Shell,
+    /// By name.
+    pub pipelines: Vec<PipelineRow>,
+    /// By name.
+    pub products: Vec<ProductRow>,
+}
+
+/// One pipeline in the list.
+#[derive(Debug, Clone, Serialize)]
+pub struct PipelineRow {
+    /// Its name.
+    pub name: String,
+    /// Its owner's e-mail address.
+    pub owner: String,
+    /// The stages that have apps, in order: "2 development".
+    pub stages: Vec<String>,
+    /// What waits for the last stage, or that nothing does, in a sentence.
+    pub says: String,
+}
+
+/// One product in the list.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProductRow {
+    /// Its name.
+    pub name: String,
+    /// Its pipelines' names, in its order.
+    pub pipelines: Vec<String>,
+}
+
+/// What is where: one pipeline, or all of a product, a row each.
+#[derive(Debug, Clone, Serialize)]
+pub struct BoardPage {
+    /// What every page has.
+    pub shell: Shell,
+    /// The pipeline's or product's name.
+    pub name: String,
+    /// Whether it is a product.
+    pub is_product: bool,
+    /// The first facts, in words: "staging has v87, which production has not".
+    pub says: Vec<String>,
+    /// What review apps are filtered by; empty for none.
+    pub filter: String,
+    /// The rows, in the order of the product; one for a pipeline.
+    pub rows: Vec<BoardRow>,
+    /// The newest entries of the ledger about its apps, newest first.
+    pub activity: Vec<Event>,
+    /// The command that carries it on, for a product.
+    pub command: Option<String>,
+}
+
+/// One pipeline on a board.
+#[derive(Debug, Clone, Serialize)]
+pub struct BoardRow {
+    /// The pipeline's name.
+    pub name: String,
+    /// Its columns, in the order in which a build travels.
+    pub columns: Vec<Column>,
+}
+
+/// One stage.
+#[derive(Debug, Clone, Serialize)]
+pub struct Column {
+    /// Its name: "staging".
+    pub stage: String,
+    /// How many apps stand in it, those that are not shown included.
+    pub count: usize,
+    /// Its apps, in an order that does not change by itself.
+    pub cards: Vec<Card>,
+    /// How many are not shown.
+    pub hidden: usize,
+    /// What a stage without apps says.
+    pub empty: String,
+}
+
+/// One app on the board.
+#[derive(Debug, Clone, Serialize)]
+pub struct Card {
+    /// What the team calls it.
+    pub title: String,
+    /// The app's name; `None` for a review app whose app is not there.
+    pub app: Option<String>,
+    /// What it does now; `None` with [`Self::app`].
+    pub state: Option<AppState>,
+    /// The current release's version.
+    pub version: Option<u64>,
+    /// What runs: the commit's subject, the pull request's title.
+    pub says: Option<String>,
+    /// The commit, whole.
+    pub commit: Option<String>,
+    /// Facts beside the commit: "#218", "gift-cards", "2 web, 1 worker".
+    pub facts: Vec<String>,
+    /// Who released it.
+    pub by: Option<String>,
+    /// When.
+    pub at: Option<Timestamp>,
+    /// Verdicts: "checks passed", "ahead of main by 2".
+    pub pills: Vec<Pill>,
+    /// What is under way, with its steps.
+    pub running: Option<Running>,
+    /// The newest attempt, when it failed.
+    pub failure: Option<Failure>,
+    /// How it is carried on.
+    pub promote: Option<Promote>,
+    /// The release that "Roll back to…" offers.
+    pub previous_version: Option<u64>,
+    /// Where visitors find it.
+    pub url: Option<String>,
+}
+
+/// How an app's code is carried on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Promote {
+    /// The next stage's name.
+    pub to: String,
+    /// The page that shows the difference first.
+    pub ask_url: String,
+    /// Why there is nothing to promote or it is refused, with the way out; then it is not the primary button.
+    pub verdict: Option<String>,
+    /// Whether [`Self::verdict`] says that all is done.
+    pub is_done: bool,
+}

@@ -1,0 +1,377 @@
+//! Pipelines and products: the board, and the way on from it.
+
+use super::facts::{Facts, email};
+use super::visit::Viewer;
+use super::{Page, difference, done, page, words};
+use crate::{ApiError, Result};
+use shipway_dashboard::model::{
+    BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, Mark, Pill, PipelineRow, PipelinesPage, ProductRow,
+    Promote,
+};
+use shipway_dashboard::path;
+use shipway_domain::admission::Trigger;
+use shipway_domain::review::{Checks, ReviewAppStatus};
+use shipway_domain::{AppId, Stage};
+use shipway_engine::{Outlook, PromotionOrder};
+use shipway_store::{App, Coupling, Pipeline, PullRequest, ReviewApp};
+use std::collections::HashMap;
+
+/// Review apps of a pipeline before "show all".
+const REVIEW_APPS: usize = 8;
+/// Entries of the ledger on a board, and how many are looked through for them.
+const ACTIVITY: usize = 10;
+const SEARCHED: u32 = 500;
+
+/// GET pipelines
+pub(super) async fn list(viewer: Viewer) -> Page {
+    let platform = viewer.platform();
+    let mut pipelines = Vec::new();
+    let mut names = HashMap::new();
+    for pipeline in platform.pipelines(&viewer.caller)? {
+        let apps = platform.pipeline_apps(&viewer.caller, &pipeline)?;
+        let count = |stage: Stage| apps.iter().filter(|(coupling, _)| coupling.stage == stage).count();
+        let stages = Stage::ALL.into_iter().map(|stage| (stage, count(stage))).filter(|(_, count)| *count > 0);
+        names.insert(pipeline.id, pipeline.name.to_string());
+        pipelines.push(PipelineRow {
+            name: pipeline.name.to_string(),
+            owner: pipeline.owner_email.to_string(),
+            stages: stages.map(|(stage, count)| format!("{count} {stage}")).collect(),
+            says: waiting(&viewer, &pipeline, &apps)?.join(" "),
+        });
+    }
+    let products = platform.products(&viewer.caller)?;
+    let products = products.into_iter().map(|product| ProductRow {
+        name: product.name.to_string(),
+        pipelines: product.pipelines.iter().filter_map(|id| names.get(id).cloned()).collect(),
+    });
+    let model = PipelinesPage { shell: viewer.shell(), pipelines, products: products.collect() };
+    page(&viewer, shipway_dashboard::pipelines(&model))
+}
+
+/// What has not been carried on yet, a sentence per app that has a next stage.
+fn waiting(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> Result<Vec<String>> {
+    let mut says = Vec::new();
+    for (_, app) in apps.iter().rev() {
+        let Some(outlook) = viewer.platform().outlook(&viewer.caller, pipeline, app)? else { continue };
+        let waits = outlook.targets.iter().any(|(_, done)| done.is_none());
+        let (to, version) = (outlook.to, outlook.source.release.version);
+        says.push(match waits {
+            true => format!("v{version} of {} ({}) waits for {to}.", app.name, outlook.source.commit()),
+            false => format!("Nothing of {} waits for {to}.", app.name),
+        });
+    }
+    says.dedup();
+    if says.is_empty() {
+        says.push(if apps.is_empty() { "No apps yet." } else { "Nothing to promote." }.into());
+    }
+    Ok(says)
+}
+
+/// GET pipeline
+pub(super) async fn board(viewer: Viewer) -> Page {
+    let pipeline = viewer.pipeline()?;
+    let apps = viewer.platform().pipeline_apps(&viewer.caller, &pipeline)?;
+    let model = BoardPage {
+        shell: viewer.shell(),
+        name: pipeline.name.to_string(),
+        is_product: false,
+        says: waiting(&viewer, &pipeline, &apps)?,
+        filter: filter(&viewer),
+        rows: vec![row(&viewer, &pipeline, &apps).await?],
+        activity: activity(&viewer, &apps)?,
+        command: None,
+    };
+    page(&viewer, shipway_dashboard::board(&model))
+}
+
+/// GET product
+pub(super) async fn product(viewer: Viewer) -> Page {
+    let product = viewer.product()?;
+    let (mut rows, mut all) = (Vec::new(), Vec::new());
+    for pipeline in viewer.platform().pipelines(&viewer.caller)? {
+        if product.pipelines.contains(&pipeline.id) {
+            let apps = viewer.platform().pipeline_apps(&viewer.caller, &pipeline)?;
+            rows.push(row(&viewer, &pipeline, &apps).await?);
+            all.extend(apps);
+        }
+    }
+    let hidden = product.pipelines.len() - rows.len();
+    let mut says = vec![format!("{} pipelines, promoted together.", product.pipelines.len())];
+    if hidden > 0 {
+        says.push(format!("{hidden} of them you may not see. Ask {}.", product.owner_email));
+    }
+    let model = BoardPage {
+        shell: viewer.shell(),
+        name: product.name.to_string(),
+        is_product: true,
+        says,
+        filter: filter(&viewer),
+        rows,
+        activity: activity(&viewer, &all)?,
+        command: Some(format!("shipway promote staging production --product {} --dry-run", product.name)),
+    };
+    page(&viewer, shipway_dashboard::board(&model))
+}
+
+fn filter(viewer: &Viewer) -> String {
+    viewer.query("q").unwrap_or_default().trim().to_lowercase()
+}
+
+fn activity(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<Event>> {
+    let entries = viewer.platform().store().read(|c| c.ledger(None, SEARCHED))?;
+    let ids: Vec<AppId> = apps.iter().map(|(_, app)| app.id).collect();
+    let mine = entries.iter().filter(|entry| entry.app.is_some_and(|app| ids.contains(&app)));
+    Ok(mine.take(ACTIVITY).map(|entry| words::event(entry, true)).collect())
+}
+
+/// A pipeline's columns. Stages without apps stand there only where a build would pass through them.
+async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> Result<BoardRow> {
+    let mut columns = Vec::new();
+    for stage in Stage::ALL {
+        let (cards, count) = match stage {
+            Stage::Review => review_cards(viewer, pipeline, apps).await?,
+            _ => {
+                let mut cards = Vec::new();
+                for (coupling, app) in apps.iter().filter(|(coupling, _)| coupling.stage == stage) {
+                    cards.push(card(viewer, pipeline, coupling, app).await?);
+                }
+                let count = cards.len();
+                (cards, count)
+            }
+        };
+        if count == 0 && !matches!(stage, Stage::Staging | Stage::Production) {
+            continue;
+        }
+        columns.push(Column {
+            stage: stage.to_string(),
+            hidden: count - cards.len(),
+            empty: match count {
+                0 => format!("No app here. heroku pipelines:add {} -a APP -s {stage}", pipeline.name),
+                _ => "No review app has that in its title, branch or number.".into(),
+            },
+            count,
+            cards,
+        });
+    }
+    Ok(BoardRow { name: pipeline.name.to_string(), columns })
+}
+
+/// The cards of review apps, what needs somebody first, and how many there are in all.
+async fn review_cards(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> Result<(Vec<Card>, usize)> {
+    let platform = viewer.platform();
+    let requests = platform.store().read(|c| c.pull_requests(pipeline.id))?;
+    let request = |review: &ReviewApp| requests.iter().find(|r| Some(r.number) == review.pr_number);
+    let reviews = platform.review_apps(pipeline)?;
+    let count = reviews.len();
+    let wanted = filter(viewer);
+    let mut shown: Vec<(&ReviewApp, Option<&PullRequest>)> = reviews.iter().map(|r| (r, request(r))).collect();
+    shown.retain(|(review, request)| {
+        let title = request.map_or(String::new(), |r| format!("#{} {}", r.number, r.title.to_lowercase()));
+        title.contains(&wanted) || review.branch.as_str().to_lowercase().contains(&wanted)
+    });
+    let me = viewer.caller.actor.account;
+    shown.sort_by_key(|(review, request)| {
+        let failed = review.status == ReviewAppStatus::Errored || request.is_some_and(|r| r.checks == Checks::Failed);
+        let runs = matches!(review.status, ReviewAppStatus::Pending | ReviewAppStatus::Creating);
+        (!failed, !runs, review.creator != me, std::cmp::Reverse(review.created_at))
+    });
+    if viewer.query("all").is_none() {
+        shown.truncate(REVIEW_APPS);
+    }
+    let mut cards = Vec::with_capacity(shown.len());
+    for (review, request) in shown {
+        let place = apps.iter().find(|(_, app)| Some(app.id) == review.app);
+        let mut card = match place {
+            Some((coupling, app)) => card(viewer, pipeline, coupling, app).await?,
+            None => nothing_yet(review),
+        };
+        dress(&mut card, review, request);
+        cards.push(card);
+    }
+    Ok((cards, count))
+}
+
+/// A review app whose app is not there.
+fn nothing_yet(review: &ReviewApp) -> Card {
+    Card {
+        title: review.app_name.as_ref().map_or_else(|| review.branch.to_string(), ToString::to_string),
+        app: None,
+        state: None,
+        version: None,
+        says: None,
+        commit: Some(review.commit.to_string()),
+        facts: Vec::new(),
+        by: None,
+        at: Some(review.updated_at),
+        pills: Vec::new(),
+        running: None,
+        failure: None,
+        promote: None,
+        previous_version: None,
+        url: None,
+    }
+}
+
+/// Says of a card what its pull request and its review say.
+fn dress(card: &mut Card, review: &ReviewApp, request: Option<&PullRequest>) {
+    if let Some(request) = request {
+        card.says = Some(request.title.clone());
+    }
+    let number = review.pr_number.map(|number| format!("#{number}"));
+    let from = review.fork.as_ref().map(|fork| format!("from {fork}"));
+    card.facts = number.into_iter().chain([review.branch.to_string()]).chain(from).collect();
+    let (mark, word) = match review.status {
+        ReviewAppStatus::Pending => (Mark::Wait, "waits"),
+        ReviewAppStatus::Creating => (Mark::Wait, "being made"),
+        ReviewAppStatus::Deleting => (Mark::Wait, "being removed"),
+        ReviewAppStatus::Errored => (Mark::Bad, "failed"),
+        ReviewAppStatus::Created | ReviewAppStatus::Deleted => (Mark::Quiet, ""),
+    };
+    if !word.is_empty() {
+        card.pills.push(Pill::new(mark, word));
+        if let Some(message) = &review.message {
+            card.says = Some(message.clone());
+        }
+    }
+    match request.map(|request| request.checks) {
+        Some(Checks::Succeeded) => card.pills.push(Pill::new(Mark::Good, "checks passed")),
+        Some(Checks::Failed) => card.pills.push(Pill::new(Mark::Bad, "checks failed")),
+        Some(Checks::Pending) => card.pills.push(Pill::new(Mark::Wait, "checks run")),
+        Some(Checks::Unknown) | None => {}
+    }
+    card.previous_version = None;
+}
+
+async fn card(viewer: &Viewer, pipeline: &Pipeline, coupling: &Coupling, app: &App) -> Result<Card> {
+    let platform = viewer.platform();
+    let facts = Facts::of(platform, app.clone())?;
+    let slug = facts.release.as_ref().and_then(|release| release.slug);
+    let slug = slug.map(|slug| platform.store().read(|c| c.slug(slug))).transpose()?.flatten();
+    let formation = platform.formation(app)?.into_iter().filter(|(formation, _)| formation.quantity > 0);
+    let dynos: Vec<String> = formation.map(|(f, _)| format!("{} {}", f.quantity, f.process_type)).collect();
+    let release = facts.release.as_ref().filter(|_| slug.is_some());
+    let promoted = release.and_then(|release| release.description.strip_prefix("Promote "));
+    let origin = promoted.map(|what| format!("from {}", what.split(' ').take(2).collect::<Vec<_>>().join(" ")));
+    let mut pills = Vec::new();
+    // A history that cannot be read takes nothing else from the page.
+    if let Ok(Some(beside)) = platform.beside(app).await {
+        let same = beside.standing.ahead_count == 0 && beside.standing.behind_count == 0;
+        pills.extend((!same).then(|| Pill::new(Mark::Wait, beside.sentence())));
+    }
+    let running = facts.running(platform)?;
+    let may_go_back = running.is_none() && viewer.may(Trigger::Rollback, app);
+    Ok(Card {
+        title: coupling.display_name.as_ref().map_or_else(|| app.name.to_string(), ToString::to_string),
+        app: Some(app.name.to_string()),
+        state: Some(facts.state(platform)),
+        version: release.map(|release| release.version),
+        says: release.map(|release| {
+            let subject = slug.as_ref().and_then(|slug| slug.commit_description.clone());
+            subject.unwrap_or_else(|| release.description.clone())
+        }),
+        commit: slug.and_then(|slug| slug.commit).map(|commit| commit.to_string()),
+        facts: origin.into_iter().chain((!dynos.is_empty()).then(|| dynos.join(", "))).collect(),
+        by: release.map(|release| email(platform, release.account)),
+        at: release.map(|release| release.created_at),
+        pills,
+        failure: if running.is_some() { None } else { facts.failed(platform)? },
+        promote: platform.outlook(&viewer.caller, pipeline, app)?.map(|it| way_on(viewer, pipeline, app, &it)),
+        previous_version: if may_go_back { facts.previous(platform)? } else { None },
+        url: release.map(|_| platform.web_url(app.name.as_str())),
+        running,
+    })
+}
+
+fn way_on(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) -> Promote {
+    let done: Option<Vec<&str>> = outlook.targets.iter().map(|(_, done)| done.as_deref()).collect();
+    Promote {
+        to: outlook.to.to_string(),
+        ask_url: path("promote.ask", &[pipeline.name.as_str(), app.name.as_str()]),
+        is_done: done.is_some(),
+        verdict: done.map(|done| done.join(" ")).or_else(|| refused(viewer, outlook)),
+    }
+}
+
+/// Why none of the targets would be changed for this viewer.
+fn refused(viewer: &Viewer, outlook: &Outlook) -> Option<String> {
+    let may = |app: &App| viewer.may(Trigger::Promotion, app);
+    if outlook.targets.iter().any(|(app, _)| may(app)) {
+        return None;
+    }
+    let (app, _) = outlook.targets.first()?;
+    Some(format!("You may look at {}, not deploy to it. Ask {}, who owns it.", app.name, app.owner_email))
+}
+
+fn outlook(viewer: &Viewer, pipeline: &Pipeline, app: &App) -> Result<Outlook> {
+    let found = viewer.platform().outlook(&viewer.caller, pipeline, app)?;
+    found.ok_or_else(|| {
+        ApiError::invalid(format!(
+            "{} has nothing to promote: no code yet, or no app that you can see in the stage after its own.",
+            app.name
+        ))
+    })
+}
+
+/// GET promote.ask
+pub(super) async fn ask_promote(viewer: Viewer) -> Page {
+    let platform = viewer.platform();
+    let (pipeline, app) = (viewer.pipeline()?, viewer.app()?);
+    let outlook = outlook(&viewer, &pipeline, &app)?;
+    let (mut changes, mut warnings) = (Vec::new(), Vec::new());
+    let open: Vec<&App> = outlook.targets.iter().filter(|(_, done)| done.is_none()).map(|(app, _)| app).collect();
+    let source = platform.point_of(&app, None, None).await?;
+    for target in &open {
+        let there = platform.point_of(target, None, None).await?;
+        let difference = platform.compare(&viewer.caller, &there, &source).await?;
+        let of = |title: String| if open.len() > 1 { format!("{}: {title}", target.name) } else { title };
+        let lines = difference::changes(&difference).into_iter();
+        changes.extend(lines.map(|it| Changes { title: of(it.title), ..it }));
+        warnings.extend(difference::warnings(&difference));
+    }
+    warnings.dedup();
+    let (version, to) = (outlook.source.release.version, outlook.to);
+    let names: Vec<&str> = outlook.targets.iter().map(|(app, _)| app.name.as_str()).collect();
+    let done: Option<Vec<&str>> = outlook.targets.iter().map(|(_, done)| done.as_deref()).collect();
+    let model = ConfirmPage {
+        shell: viewer.shell(),
+        app: None,
+        title: format!("Promote {} v{version} to {to}?", app.name),
+        meaning: format!(
+            "Releases the build of v{version}, {}, unchanged on {} with the config that is there. New dynos start first; no visitor notices.",
+            outlook.source.commit(),
+            names.join(", ")
+        ),
+        changes,
+        warnings,
+        refused: done.map(|done| done.join(" ")).or_else(|| refused(&viewer, &outlook)),
+        action_url: path("promote", &[pipeline.name.as_str(), app.name.as_str()]),
+        fields: vec![("release".into(), format!("v{version}"))],
+        button: format!("Promote to {to}"),
+        danger: false,
+        back_url: path("pipeline", &[pipeline.name.as_str()]),
+    };
+    page(&viewer, shipway_dashboard::confirm(&model))
+}
+
+/// POST promote
+pub(super) async fn promote(viewer: Viewer) -> Page {
+    let platform = viewer.platform();
+    let (pipeline, app) = (viewer.pipeline()?, viewer.app()?);
+    let outlook = outlook(&viewer, &pipeline, &app)?;
+    let release = viewer.field("release").filter(|release| !release.is_empty());
+    let release = release.ok_or_else(|| ApiError::invalid("Name the release that you looked at: `release`."))?;
+    let order = PromotionOrder {
+        pipeline: pipeline.clone(),
+        source: app.clone(),
+        release: Some(release.clone()),
+        targets: outlook.targets.into_iter().map(|(app, _)| app).collect(),
+        reason: None,
+    };
+    let view = platform.promote(&viewer.caller, order).await?;
+    let operations: Vec<_> = view.targets.iter().filter_map(|target| target.target.operation).collect();
+    let to = match operations.as_slice() {
+        [only] => path("operation", &[&only.to_string()]),
+        _ => path("pipeline", &[pipeline.name.as_str()]),
+    };
+    done(&viewer, &to, Mark::Good, &format!("{release} of {} is on its way to {}.", app.name, outlook.to))
+}
