@@ -136,7 +136,7 @@ impl Admin {
         Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
     }
 
-    /// `15.18`, `0`, `2026-01-01 …`: version, connections and tables of the database that this is connected to.
+    /// `15.18`, 3, 12: version, connections and tables of the database that this is connected to.
     pub(crate) async fn facts(&self, database: &str) -> Result<(String, i64, i64)> {
         let row = self
             .client
