@@ -26,6 +26,9 @@ pub struct AppRoute {
     pub mode: RouteMode,
     /// Healthy dynos to spread over. May be empty in any mode but `Serve`.
     pub targets: Vec<Target>,
+    /// Only visitors with this `Authorization` header are let in: SHA-256 of its whole value, as 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
 }
 
 /// What the router does with an app's requests.

@@ -99,6 +99,9 @@ impl Platform {
             self.inner.outputs.remove(output);
         }
         self.erase_data(&app).await?;
+        if let Some(setup) = self.store().read(|c| c.app_setup_of(id))? {
+            self.inner.outputs.remove(setup.id.0);
+        }
         self.inner.parts.repositories.remove(id).await?;
         self.inner.parts.builder.purge_cache(id).await?;
         self.inner.platform_logs.close(id);

@@ -9,7 +9,9 @@ use crate::{Event, Platform, Result, SourceOrder};
 use shipway_domain::admission::Trigger;
 use shipway_domain::review::{BranchName, ReviewAppStatus};
 use shipway_domain::{AppName, CommitId, NameOrId, ReviewAppId, SourceId, Stage};
-use shipway_store::{App, ConfigVars, Pipeline, ReviewApp, ReviewAppConfig, ReviewAppSettings, ReviewOrigin};
+use shipway_store::{
+    App, ConfigVars, Pipeline, PullRequest, ReviewApp, ReviewAppConfig, ReviewAppSettings, ReviewOrigin,
+};
 
 /// Fewest and most days until a review app is stale.
 const STALE_DAYS: std::ops::RangeInclusive<u32> = 1..=60;
@@ -159,6 +161,24 @@ impl Platform {
         Ok(parent)
     }
 
+    /// The repository that a pipeline's branches are in: `owner/name` at a forge, else the parent's own, by the app's name.
+    pub fn review_repository(&self, pipeline: &Pipeline) -> Result<String> {
+        let named = self.store().read(|c| c.review_app_config(pipeline.id))?.map(|c| c.settings.repo);
+        match named.filter(|repo| repo.contains('/')) {
+            Some(repo) => Ok(repo),
+            None => match self.review_parent(pipeline)? {
+                Some(parent) => Ok(parent.name.to_string()),
+                None => Err(Error {
+                    message: format!(
+                        "{} has no app in staging or development, whose branches it would have.",
+                        pipeline.name
+                    ),
+                    ..Error::missing("repo")
+                }),
+            },
+        }
+    }
+
     /// The head of a branch in the repository that a pipeline's review apps are for. Errors: no such branch.
     pub async fn review_branch(&self, pipeline: &Pipeline, branch: &str) -> Result<(BranchName, CommitId)> {
         let missing = || Error {
@@ -295,7 +315,7 @@ impl Platform {
 
     /// Lets the present commit of a fork's pull request be built. Whoever may deploy to the parent may: it is their
     /// machine that runs a stranger's code. It still gets none of the parent's config.
-    pub async fn allow_pull_request(&self, caller: &Caller, pipeline: &Pipeline, number: u64) -> Result<()> {
+    pub async fn allow_pull_request(&self, caller: &Caller, pipeline: &Pipeline, number: u64) -> Result<PullRequest> {
         let parent = self.review_parent(pipeline)?.ok_or_else(|| Error::missing("app"))?;
         self.admit(caller, Trigger::Push, &parent).await?;
         let request = self.store().read(|c| c.pull_request(pipeline.id, number))?;
@@ -305,7 +325,7 @@ impl Platform {
         })?;
         let detail = serde_json::json!({ "pipeline": pipeline.name, "pull_request": number, "commit": request.commit });
         let entry = self.entry(caller, None, "fork-allowed", detail);
-        let (id, commit) = (pipeline.id, request.commit);
+        let (id, commit) = (pipeline.id, request.commit.clone());
         self.store()
             .write(move |c| {
                 let Some(mut request) = c.pull_request(id, number)? else { return Ok(()) };
@@ -316,8 +336,15 @@ impl Platform {
             })
             .await?;
         self.review_soon();
-        Ok(())
+        Ok(request)
     }
+}
+
+/// The header that a browser sends for a password of review apps: the user name is `review`.
+pub(crate) fn authorization(password: &str) -> String {
+    use base64::Engine;
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("review:{password}"));
+    format!("Basic {pair}")
 }
 
 /// What stands in a row until the upload is a commit.

@@ -129,7 +129,7 @@ impl Platform {
         let Some(forge) = self.inner.parts.forge.clone() else { return Ok(()) };
         for pipeline in self.store().read(|c| c.reviewing_pipelines())? {
             let config = self.store().read(|c| c.review_app_config(pipeline))?;
-            let Some(repo) = config.map(|c| c.settings.repo).filter(|r| !r.is_empty()) else { continue };
+            let Some(repo) = config.map(|c| c.settings.repo).filter(|r| r.contains('/')) else { continue };
             let asked_at = self.now();
             match forge.open_pull_requests(&repo).await {
                 Ok(open) => self.open_pull_requests_are(pipeline, open, asked_at).await?,
@@ -329,7 +329,7 @@ impl Platform {
 
     /// Where the code of a review app comes from.
     fn review_origin(&self, row: &ReviewApp, parent: Option<&App>, settings: &ReviewAppSettings) -> Origin {
-        let at_forge = self.inner.parts.forge.is_some() && !settings.repo.is_empty();
+        let at_forge = self.inner.parts.forge.is_some() && settings.repo.contains('/');
         match (row.origin, parent) {
             (ReviewOrigin::PullRequest, _) if at_forge => Origin::Forge(settings.repo.clone()),
             (ReviewOrigin::PullRequest | ReviewOrigin::Branch, Some(parent)) => Origin::App(parent.id),

@@ -7,7 +7,7 @@ use crate::{Platform, Result};
 use shipway_domain::formation::backoff_seconds;
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::route::{AppRoute, RouteMode, RouteTable, Target};
-use shipway_store::{App, Conn, Dyno};
+use shipway_store::{App, Conn, Dyno, hex, sha256};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -119,5 +119,10 @@ fn app_route(c: &Conn<'_>, app: &App, dynos: &[Dyno], domain: &str) -> shipway_s
     } else {
         RouteMode::Starting
     };
-    Ok(AppRoute { app: app.id, name: app.name.to_string(), hosts, mode, targets })
+    let password = match c.review_app_of(app.id)? {
+        Some(review) => c.review_password(review.pipeline)?,
+        None => None,
+    };
+    let password = password.map(|p| hex(&sha256(crate::review_apps::authorization(&p).as_bytes())));
+    Ok(AppRoute { app: app.id, name: app.name.to_string(), hosts, mode, targets, password })
 }

@@ -203,6 +203,15 @@ impl Platform {
         }
     }
 
+    /// What a setup's postdeploy script wrote, its first 64 KiB.
+    pub async fn postdeploy_output(&self, setup: &AppSetup) -> Result<Option<String>> {
+        if setup.postdeploy_status.is_none() {
+            return Ok(None);
+        }
+        let first = self.read_output(setup.id.0).next().await.map_err(Error::platform)?;
+        Ok(first.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     /// The app.json of a commit. Errors: every problem of it, one a line. None: there is none.
     pub(crate) async fn app_json(
         &self,

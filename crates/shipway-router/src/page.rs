@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 /// What a page says.
@@ -113,6 +113,20 @@ pub fn no_such_app(host: &str, request: &HeaderMap) -> Response<Bytes> {
         commands: vec!["heroku domains:add DOMAIN -a APP".into(), "heroku apps".into()],
     };
     render(StatusCode::NOT_FOUND, "404", &words, request)
+}
+
+/// A request to an app that asks its visitors for a password.
+pub fn locked(app: &str, request: &HeaderMap) -> Response<Bytes> {
+    let words = Words {
+        title: "A password is needed",
+        text: format!("{app} is a review app that its team shares with a password."),
+        next: "The user name is: review".into(),
+        commands: Vec::new(),
+    };
+    let mut response = render(StatusCode::UNAUTHORIZED, "401", &words, request);
+    let ask = HeaderValue::from_static("Basic realm=\"Review app\", charset=\"UTF-8\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, ask);
+    response
 }
 
 /// A request that is not passed on because of what it is.

@@ -11,7 +11,7 @@ use crate::tunnel::Tunnel;
 use crate::upload::{Progress, Upload};
 use crate::upstream::{AnswerPatience, MAX_IDLE, MAX_IDLE_UNREPEATABLE, SendError, Upstream};
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -108,7 +108,16 @@ impl Proxy {
             return own(page::no_such_app(host_name, request.headers()));
         };
 
+        let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        if !app.admits(authorization) {
+            return own(page::locked(&app.name, request.headers()));
+        }
+
         let (mut parts, body) = request.into_parts();
+        if app.password.is_some() {
+            // It was for us: the app must not learn it.
+            parts.headers.remove(AUTHORIZATION);
+        }
         let client = parts.extensions.remove::<OnUpgrade>();
         let outbound = headers::to_dyno(&mut parts, host.clone(), &conn, started.time_us);
         let request_line = (&parts.method, &parts.uri, &host);

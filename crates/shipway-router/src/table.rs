@@ -25,6 +25,20 @@ pub struct App {
     pub mode: RouteMode,
     /// Where to send them.
     pub targets: Vec<Arc<Target>>,
+    /// SHA-256 of the `Authorization` header that lets a visitor in, in hex; none: everybody comes in.
+    pub password: Option<Box<str>>,
+}
+
+impl App {
+    /// Whether a visitor with this `Authorization` header comes in. What is compared are hashes: how long it takes says
+    /// nothing of the password.
+    pub fn admits(&self, authorization: Option<&[u8]>) -> bool {
+        let Some(wanted) = &self.password else { return true };
+        let Some(given) = authorization else { return false };
+        let hash = ring::digest::digest(&ring::digest::SHA256, given);
+        let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        **wanted == *hex
+    }
 }
 
 /// All routes at one epoch, ready for look-ups.
@@ -68,9 +82,10 @@ impl Table {
     fn build(source: RouteTable, mut target: impl FnMut(&shipway_domain::route::Target) -> Arc<Target>) -> Self {
         let mut table = Self::default();
         for route in &source.apps {
-            let AppRoute { app, name, hosts, mode, targets } = route;
+            let AppRoute { app, name, hosts, mode, targets, password } = route;
             let targets = targets.iter().map(&mut target).collect();
-            let app = Arc::new(App { id: *app, name: name.as_str().into(), mode: *mode, targets });
+            let password = password.as_deref().map(Into::into);
+            let app = Arc::new(App { id: *app, name: name.as_str().into(), mode: *mode, targets, password });
             for host in hosts {
                 // The first app, by id, keeps a host that two claim: the same one at every push.
                 match host.strip_prefix("*.") {
@@ -274,6 +289,7 @@ mod tests {
                 name: "web.1".into(),
                 address: ([127, 0, 0, 1], 1000 + n as u16).into(),
             }],
+            password: None,
         }
     }
 

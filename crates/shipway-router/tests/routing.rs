@@ -304,3 +304,34 @@ async fn an_early_answer_is_seen_by_a_client_that_still_sends() {
     }
     site.end().await;
 }
+
+#[tokio::test]
+async fn attack_22_an_app_behind_a_password_lets_nobody_else_in_and_does_not_learn_it() {
+    let (site, dyno) = (Site::start().await, Dyno::mirror().await);
+    let mut locked = route(1, &["app.test"], RouteMode::Serve, &[&dyno]);
+    // SHA-256 of "Basic cmV2aWV3OmNvcnJlY3QtaG9yc2U=", which is review:correct-horse.
+    let header = b"Basic cmV2aWV3OmNvcnJlY3QtaG9yc2U=";
+    let hash = ring::digest::digest(&ring::digest::SHA256, header);
+    locked.password = Some(hash.as_ref().iter().map(|b| format!("{b:02x}")).collect());
+    site.push(vec![locked]).await;
+    let ask = async |header: &str| {
+        site.raw(&format!("GET / HTTP/1.1\r\nHost: app.test\r\n{header}Connection: close\r\n\r\n")).await
+    };
+    for wrong in [
+        "",
+        "Authorization: Basic cmV2aWV3Ondyb25n\r\n",
+        "Authorization: Bearer correct-horse\r\n",
+        "Authorization: \r\n",
+        "X-Forwarded-For: 127.0.0.1\r\nProxy-Authorization: Basic cmV2aWV3OmNvcnJlY3QtaG9yc2U=\r\n",
+    ] {
+        check(
+            &ask(wrong).await,
+            &["HTTP/1.1 401 Unauthorized", "www-authenticate: Basic realm=", "password is needed"],
+        );
+    }
+    assert_eq!(dyno.connections(), 0);
+    let answer = ask("Authorization: Basic cmV2aWV3OmNvcnJlY3QtaG9yc2U=\r\n").await;
+    check(&answer, &["200 OK", "GET / HTTP/1.1"]);
+    assert!(!answer.contains("cmV2aWV3"), "{answer}");
+    site.end().await;
+}

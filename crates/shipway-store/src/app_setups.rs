@@ -90,6 +90,12 @@ impl Conn<'_> {
         Ok(q.query_row([id.to_string()], app_setup).optional()?)
     }
 
+    /// The making of an app.
+    pub fn app_setup_of(&self, app: AppId) -> Result<Option<AppSetup>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM app_setups WHERE app_id = ?")?;
+        Ok(q.query_row([app.to_string()], app_setup).optional()?)
+    }
+
     /// Forgets setups that are over and older than `then`, and returns their builds, whose transcripts can go where the
     /// app is gone.
     pub fn delete_app_setups_before(&self, then: Timestamp) -> Result<Vec<BuildId>> {

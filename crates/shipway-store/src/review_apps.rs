@@ -25,7 +25,7 @@ pub struct ReviewAppConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReviewAppSettings {
-    /// `owner/name` of the repository at its forge, as the CLI names it.
+    /// `owner/name` of the repository at its forge; without a slash it is the parent's own.
     pub repo: String,
     /// Whether a pull request gets one by itself.
     pub automatic_review_apps: bool,

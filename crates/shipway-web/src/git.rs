@@ -120,7 +120,8 @@ impl PushHandler for Deployer {
 }
 
 impl Deployer {
-    /// Stores a tag or another branch, or hears of an upstream. Nothing runs because of it.
+    /// Stores a tag or another branch, or hears of an upstream. Nothing runs because of it but the review app of the
+    /// branch, if it has one.
     async fn keep(&self, repo: &Repo, update: &RefUpdate) -> RefResult {
         if let Some(branch) = update.upstream() {
             return self.hear(repo, branch, update).await.map_or_else(RefResult::rejected, |()| RefResult::Accepted);
@@ -128,13 +129,18 @@ impl Deployer {
         if let Some(branch) = update.branch()
             && update.new.is_some()
             && !self.app.settings.store_other_branches
+            && !self.platform.reviews_branches_of(&self.app).unwrap_or(false)
         {
             return RefResult::rejected(format!(
                 "pushed to {branch}, which does not deploy; push it to main: git push heroku {branch}:main"
             ));
         }
         match repo.store(std::slice::from_ref(update)).await {
-            Ok(()) => RefResult::Accepted,
+            Ok(()) => {
+                // A branch of a review app may have moved.
+                self.platform.review_soon();
+                RefResult::Accepted
+            }
             Err(shipway_git::GitError::Moved { .. }) => RefResult::rejected("it has moved meanwhile; fetch first"),
             Err(error) => RefResult::rejected(error.to_string()),
         }

@@ -2,9 +2,9 @@
 
 use crate::Web;
 use crate::api::{
-    absent, accounts, addons, apps, attachments, authorizations, buildpacks, builds, catalog, collaborators,
-    config_vars, couplings, databases, domains, dynos, features, formation, github, keys, log_sessions, meta,
-    pipelines, promotions, releases, sources, transfers,
+    absent, accounts, addons, app_setups, apps, attachments, authorizations, buildpacks, builds, catalog,
+    collaborators, config_vars, couplings, databases, domains, dynos, features, formation, github, keys, log_sessions,
+    meta, pipelines, promotions, releases, review_apps, sources, transfers,
 };
 use axum::Router;
 use axum::routing;
@@ -154,6 +154,19 @@ routes! {
     GET    "/pipelines/{pipeline}/pipeline-couplings"   => couplings::of_pipeline;
     GET    "/apps/{app}/pipeline-couplings"             => couplings::of_app;
     GET    "/users/~/pipeline-couplings"                => couplings::list;
+    POST   "/app-setups"                                => app_setups::create;
+    GET    "/app-setups/{setup}"                        => app_setups::info;
+    GET    "/pipelines/{pipeline}/review-app-config"    => review_apps::config;
+    POST   "/pipelines/{pipeline}/review-app-config"    => review_apps::enable;
+    PATCH  "/pipelines/{pipeline}/review-app-config"    => review_apps::update;
+    DELETE "/pipelines/{pipeline}/review-app-config"    => review_apps::disable;
+    GET    "/pipelines/{pipeline}/repo"                 => review_apps::repo;
+    GET    "/pipelines/{pipeline}/repo/branches/{branch}" => review_apps::branch;
+    GET    "/pipelines/{pipeline}/review-apps"          => review_apps::list;
+    POST   "/review-apps"                               => review_apps::create;
+    GET    "/review-apps/{review_app}"                  => review_apps::info;
+    DELETE "/review-apps/{review_app}"                  => review_apps::delete;
+    GET    "/apps/{app}/review-app"                     => review_apps::of_app;
     GET    "/pipeline-couplings"                        => couplings::list;
     POST   "/pipeline-couplings"                        => couplings::create;
     GET    "/pipeline-couplings/{coupling}"             => couplings::info;

@@ -14,6 +14,7 @@ mod pipelines;
 mod products;
 mod promote;
 mod redeploy;
+mod reviewapps;
 mod rollback;
 mod status;
 mod upstream;
@@ -59,6 +60,8 @@ pub enum Command {
     Rollback(rollback::Args),
     /// Show or say where the team's line is, and which apps are ahead of it or behind
     Upstream(upstream::Args),
+    /// List review apps, remove one, allow a fork's, put them behind a password
+    Reviewapps(reviewapps::Args),
     /// Release the running commit again
     Redeploy(redeploy::Args),
     /// List users, or add one
@@ -83,6 +86,7 @@ impl Command {
             Self::Pipelines(args) => pipelines::run(&args, context).await?,
             Self::Rollback(args) => rollback::run(&args, context).await?,
             Self::Upstream(args) => upstream::run(&args, context).await?,
+            Self::Reviewapps(args) => reviewapps::run(&args, context).await?,
             Self::Redeploy(args) => redeploy::run(&args, context).await?,
             Self::Users(args) => users::run(&args, context).await?,
         }

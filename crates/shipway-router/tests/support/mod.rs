@@ -134,6 +134,7 @@ pub fn route(app: u128, hosts: &[&str], mode: RouteMode, dynos: &[&Dyno]) -> App
         hosts: hosts.iter().map(ToString::to_string).collect(),
         mode,
         targets: dynos.iter().map(|dyno| dyno.target()).collect(),
+        password: None,
     }
 }
 

@@ -79,7 +79,7 @@ pub async fn slug(call: Call) -> Result<Answer> {
 
 /// The source that a URL of ours names. Other addresses are not fetched: who may name one could read what this machine
 /// can reach and they cannot.
-fn own_source(call: &Call, url: &str) -> Result<SourceId> {
+pub(super) fn own_source(call: &Call, url: &str) -> Result<SourceId> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let mut segments = path.rsplit('/');
     let found = match (segments.next(), segments.next(), segments.next()) {

@@ -3,6 +3,7 @@
 pub(crate) mod absent;
 pub(crate) mod accounts;
 pub(crate) mod addons;
+pub(crate) mod app_setups;
 pub(crate) mod apps;
 pub(crate) mod attachments;
 pub(crate) mod authorizations;
@@ -24,5 +25,6 @@ pub(crate) mod meta;
 pub(crate) mod pipelines;
 pub(crate) mod promotions;
 pub(crate) mod releases;
+pub(crate) mod review_apps;
 pub(crate) mod sources;
 pub(crate) mod transfers;

@@ -9,6 +9,7 @@ mod events;
 pub(crate) mod login;
 mod operations;
 mod promotions;
+mod review_apps;
 mod session;
 mod status;
 mod upstream;
@@ -18,7 +19,7 @@ pub(crate) use operations::{at_step, waits_for};
 
 use crate::Web;
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 /// The routes of this door.
 #[rustfmt::skip]
@@ -46,6 +47,8 @@ pub fn routes(_: &Web) -> Router<Web> {
         .route("/shipway/v1/promotions", post(promotions::promote))
         .route("/shipway/v1/promotions/{promotion}", get(promotions::promotion))
         .route("/shipway/v1/pipelines/{pipeline}/settings", get(promotions::settings).patch(promotions::set))
+        .route("/shipway/v1/pipelines/{pipeline}/pull-requests/{number}/actions/allow", post(review_apps::allow))
+        .route("/shipway/v1/pipelines/{pipeline}/review-apps/password", put(review_apps::password))
         .route("/auth", post(login::begin))
         .route("/auth/wait", get(login::wait))
 }

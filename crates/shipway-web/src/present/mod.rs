@@ -11,6 +11,7 @@ mod formation;
 mod pipeline;
 mod promotion;
 mod release;
+mod review_app;
 mod transfer;
 
 pub use account::{account, authorization, key, session, token};
@@ -23,6 +24,7 @@ pub use formation::formation;
 pub use pipeline::{coupling, pipeline, pipeline_owner, pipeline_stack};
 pub use promotion::{planned, product, promotion, promotion_target, whole_promotion};
 pub use release::release;
+pub use review_app::{app_setup, branch, repository, review_app, review_app_config};
 pub use transfer::transfer;
 
 use crate::Web;

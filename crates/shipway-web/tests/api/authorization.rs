@@ -42,7 +42,10 @@ async fn attack_13_every_route_by_every_person() {
         for person in Person::ALL {
             // What is allowed leaves traces: those get an app of their own. A deploy token has one app only.
             let data = DATA.iter().any(|p| route.path.contains(p));
-            let own = data || ["{app}", "{pipeline}", "{coupling}"].iter().any(|p| route.path.contains(p));
+            let own = data
+                || ["{app}", "{pipeline}", "{coupling}", "{review_app}", "{setup}"]
+                    .iter()
+                    .any(|p| route.path.contains(p));
             let changes = route.method != "GET" && own;
             let app = match person {
                 Person::Collaborator | Person::Owner | Person::Admin if changes => {
@@ -92,7 +95,11 @@ fn rules(route: &Route, person: Person, status: u16, text: &str) {
         Person::Nobody if route.handler == "sources::upload" => assert_eq!(status, 404, "{what}"),
         Person::Nobody => assert_eq!(status, 401, "{what}"),
         Person::Stranger if route.path.contains("{app}") => assert_eq!(status, 404, "{what}"),
-        Person::Stranger if ["{pipeline}", "{coupling}", "{promotion}"].iter().any(|p| route.path.contains(p)) => {
+        Person::Stranger
+            if ["{pipeline}", "{coupling}", "{promotion}", "{review_app}", "{setup}"]
+                .iter()
+                .any(|p| route.path.contains(p)) =>
+        {
             assert_eq!(status, 404, "{what}");
         }
         Person::Stranger if ["{user}", "{key}", "{authorization}"].iter().any(|p| route.path.contains(p)) => {

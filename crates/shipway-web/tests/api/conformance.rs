@@ -42,6 +42,19 @@ impl Client<'_> {
     async fn get(&mut self, route: &str, values: &[&str]) -> Value {
         self.call(200, "GET", route, values, Value::Null).await
     }
+
+    /// Waits until something is in one of these states.
+    async fn until(&mut self, route: &str, id: &str, states: &[&str]) -> Value {
+        let mut events = self.world.platform.events();
+        loop {
+            let seen = self.get(route, &[id]).await;
+            if states.iter().any(|state| seen["status"] == *state) {
+                return seen;
+            }
+            // A missed event costs a tenth of a second.
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(100), events.recv()).await;
+        }
+    }
 }
 
 fn shape(route: &str) -> String {
@@ -66,6 +79,7 @@ async fn every_served_route_answers_as_the_schema_says() {
     code(&mut client).await;
     processes(&mut client).await;
     catalog(&mut client).await;
+    review_apps(&mut client).await;
     promotions(&mut client).await;
     pipelines(&mut client).await;
     addons(&mut client).await;
@@ -323,6 +337,63 @@ async fn catalog(c: &mut Client<'_>) {
             assert_eq!(&c.get(one, &[&id(item)]).await, item);
         }
     }
+}
+
+async fn review_apps(c: &mut Client<'_>) {
+    let config = "/pipelines/{pipeline}/review-app-config";
+    c.call(404, "GET", config, &["shop"], Value::Null).await;
+    c.call(422, "POST", config, &["shop"], json!({ "repo": "https://example.org/" })).await;
+    let wanted = json!({
+        "repo": "shop", "automatic_review_apps": true, "stale_days": 3, "base_name": "till",
+        "deploy_target": { "id": "eu", "type": "region" }, "parent_app": "shop",
+        "inherit": { "deny": ["COLOUR"] }, "quota": 2,
+    });
+    let enabled = c.call(201, "POST", config, &["shop"], wanted).await;
+    c.call(200, "PATCH", config, &["shop"], json!({ "wait_for_ci": true, "stale_days": 4 })).await;
+    let read = c.get(config, &["shop"]).await;
+    assert_eq!((&read["base_name"], &read["stale_days"]), (&enabled["base_name"], &json!(4)));
+    c.call(422, "PATCH", config, &["shop"], json!({ "stale_days": 0 })).await;
+    assert_eq!(c.get("/pipelines/{pipeline}/repo", &["shop"]).await["full_name"], "shop");
+
+    // A branch of the parent's repository becomes a review app.
+    let shop = c.get("/apps/{app}", &["shop"]).await;
+    let app = shipway_domain::AppId(id(&shop).parse().unwrap());
+    let commit = c.world.ground.repositories.commit_of(&[("Procfile", "web: listen"), ("app.json", "{}")]);
+    c.world.ground.repositories.set_head(app, "login", Some(&commit));
+    c.get("/pipelines/{pipeline}/repo/branches/{branch}", &["shop", "login"]).await;
+    c.call(404, "GET", "/pipelines/{pipeline}/repo/branches/{branch}", &["shop", "nope"], Value::Null).await;
+    let resolve = json!({ "url": "resolve", "version": null });
+    let new = json!({ "branch": "login", "pipeline": "shop", "source_blob": resolve });
+    let made = c.call(202, "POST", "/review-apps", &[], new.clone()).await;
+    c.call(409, "POST", "/review-apps", &[], new).await;
+    let one = "/review-apps/{review_app}";
+    let created = c.until(one, &id(&made), &["created", "errored"]).await;
+    assert_eq!((&created["status"], &created["app_name"]), (&json!("created"), &json!("till-login")));
+    assert_eq!(c.get("/apps/{app}/review-app", &["till-login"]).await["id"], made["id"]);
+    assert_eq!(c.get("/pipelines/{pipeline}/review-apps", &["shop"]).await.as_array().unwrap().len(), 1);
+    let setup = c.get("/app-setups/{setup}", &[created["app_setup"]["id"].as_str().unwrap()]).await;
+    assert_eq!((&setup["status"], &setup["build"]["status"]), (&json!("succeeded"), &json!("succeeded")));
+    c.call(202, "DELETE", one, &[&id(&made)], Value::Null).await;
+    c.until(one, &id(&made), &["deleted"]).await;
+
+    // An uploaded source becomes an app.
+    let source = c.call(201, "POST", "/sources", &[], json!({})).await["source_blob"].clone();
+    let put = source["put_url"].as_str().unwrap().split("5000").nth(1).unwrap().to_string();
+    let request = axum::http::Request::put(put).header("host", "127.0.0.1:5000").body("web: listen".into()).unwrap();
+    assert_eq!(c.world.send(request).await.status, 200);
+    let wanted = json!({
+        "source_blob": { "url": source["get_url"] }, "app": { "name": "made", "region": "us" },
+        "overrides": { "env": { "COLOUR": "red" }, "buildpacks": [{ "url": "heroku/python" }] },
+        "pipeline_coupling": { "pipeline": "shop", "stage": "production" },
+    });
+    let setup = c.call(202, "POST", "/app-setups", &[], wanted).await;
+    let done = c.until("/app-setups/{setup}", &id(&setup), &["succeeded", "failed"]).await;
+    assert_eq!((&done["status"], &done["app"]["name"]), (&json!("succeeded"), &json!("made")));
+    assert_eq!(c.get("/apps/{app}/pipeline-couplings", &["made"]).await["stage"], "production");
+    assert_eq!(c.get("/apps/{app}/config-vars", &["made"]).await["COLOUR"], "red");
+    c.call(404, "GET", "/apps/{app}/review-app", &["made"], Value::Null).await;
+    c.call(200, "DELETE", "/apps/{app}", &["made"], Value::Null).await;
+    c.call(200, "DELETE", config, &["shop"], Value::Null).await;
 }
 
 async fn pipelines(c: &mut Client<'_>) {

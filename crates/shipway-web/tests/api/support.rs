@@ -55,7 +55,7 @@ pub struct World {
     pub platform: Platform,
     pub router: Router,
     tokens: HashMap<Person, String>,
-    ground: Ground,
+    pub ground: Ground,
 }
 
 impl World {
@@ -216,6 +216,9 @@ impl World {
             out = out.replace("{addon}", &addon).replace("{database}", &addon);
             out = out.replace("{attachment}", &attachment).replace("{transfer}", &transfer);
         }
+        out = out.replace("{branch}", "main");
+        out = out.replace("{setup}", &uuid::Uuid::nil().to_string());
+        out = out.replace("{review_app}", &uuid::Uuid::nil().to_string());
         let tokens = self.platform.tokens(&owner).unwrap();
         let key = store.read(|c| c.keys_of(owner.actor.account)).unwrap();
         for (name, value) in [
@@ -277,6 +280,11 @@ pub fn body_for(method: &str, path: &str) -> Value {
             json!({ "pipeline": "shop", "new_owner": { "id": "owner@example.org" } })
         }
         ("PATCH", "/pipelines/{pipeline}/stage/{stage}/config-vars") => json!({ "COLOUR": "blue" }),
+        ("POST" | "PATCH", "/pipelines/{pipeline}/review-app-config") => json!({ "repo": "acme/shop" }),
+        ("POST", "/app-setups") => json!({ "source_blob": { "url": "http://example.org/x.tgz" } }),
+        ("POST", "/review-apps") => {
+            json!({ "branch": "main", "pipeline": "shop", "source_blob": { "url": "resolve" } })
+        }
         ("POST", "/pipeline-couplings") => json!({ "app": "shop", "pipeline": "shop", "stage": "staging" }),
         ("PATCH", "/pipeline-couplings/{coupling}") => json!({ "stage": "production" }),
         ("POST", "/apps/{app}/collaborators") => json!({ "user": "stranger@example.org" }),
