@@ -164,7 +164,8 @@ impl Platform {
     /// The repository that a pipeline's branches are in: `owner/name` at a forge, else the parent's own, by the app's name.
     pub fn review_repository(&self, pipeline: &Pipeline) -> Result<String> {
         let named = self.store().read(|c| c.review_app_config(pipeline.id))?.map(|c| c.settings.repo);
-        match named.filter(|repo| repo.contains('/')) {
+        let named = named.filter(|repo| repo.contains('/'));
+        match named.or_else(|| pipeline.settings.repository.clone()) {
             Some(repo) => Ok(repo),
             None => match self.review_parent(pipeline)? {
                 Some(parent) => Ok(parent.name.to_string()),
