@@ -36,6 +36,7 @@ mod review_apps;
 mod reviewing;
 mod routes;
 mod run;
+mod setup_addons;
 mod setups;
 mod sides;
 mod transfers;

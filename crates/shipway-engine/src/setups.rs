@@ -11,6 +11,7 @@ use crate::phase::Phase;
 use crate::pipelines::Access;
 use crate::plan::{BuildPlan, CarryPlan, Code, FetchPlan, Part, SetupPlan};
 use crate::ports::{Caller, Place, Spot};
+use crate::setup_addons::given_by;
 use crate::{Event, NewApp, Platform, Result, SourceOrder};
 use shipway_domain::admission::Trigger;
 use shipway_domain::app_json::{AppJson, EnvVar, Environment, Parts};
@@ -247,8 +248,8 @@ impl Platform {
             ctx.line(&format!(" !     {warning}"));
         }
         let parts = app_json.parts(plan.environment);
-        self.check_addons(ctx, &plan, &parts)?;
-        let config = self.setup_config(ctx, &app, &plan, &parts, config)?;
+        let addons = self.note_setup_addons(ctx, &app, &plan, &parts).await?;
+        let config = self.setup_config(ctx, &app, &plan, &parts, config, &given_by(&addons))?;
         let formation = self.setup_formation(&parts)?;
         if let Some(stack) = &parts.stack {
             crate::apps::known("stack", stack, &crate::STACKS)?;
@@ -257,6 +258,7 @@ impl Platform {
             app.buildpacks = buildpacks.iter().map(|name| shipway_domain::buildpack::name(name)).collect();
             crate::apps::check_buildpacks(&app.buildpacks)?;
         }
+        self.make_setup_addons(ctx, &addons).await?;
         let (now, id, success_url) = (self.now(), plan.setup, app_json.success_url);
         Ok(Box::new(move |c| {
             c.set_config_vars(app.id, &config)?;
@@ -272,20 +274,6 @@ impl Platform {
         }))
     }
 
-    /// Refuses add-ons that are not there by name, or lists what is left out.
-    fn check_addons(&self, ctx: &Context, plan: &SetupPlan, parts: &Parts) -> Result<()> {
-        let Some(addons) = parts.addons.as_ref().filter(|a| !a.is_empty()) else { return Ok(()) };
-        let names: Vec<String> = addons.iter().map(|a| format!("{} (app.json line {})", a.plan, a.line)).collect();
-        if plan.without_addons {
-            ctx.line(&format!(" !     Left out, as asked for: {}", names.join(", ")));
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "This platform has no add-on {}. Take it out of app.json, or set the app up without add-ons.",
-            names.join(", ")
-        )))
-    }
-
     /// The config vars of the app: what was given, then what its app.json says, then what was inherited.
     fn setup_config(
         &self,
@@ -294,6 +282,7 @@ impl Platform {
         plan: &SetupPlan,
         parts: &Parts,
         mut config: ConfigVars,
+        attached: &[ConfigKey],
     ) -> Result<ConfigVars> {
         let mut made_up = Vec::new();
         for (key, var) in &parts.env {
@@ -311,7 +300,7 @@ impl Platform {
         if !made_up.is_empty() {
             ctx.line(&format!("       Made up secrets: {}", made_up.join(", ")));
         }
-        let missing = parts.missing(|key| config.contains_key(key));
+        let missing = parts.missing(|key| config.contains_key(key) || attached.contains(key));
         if !missing.is_empty() {
             let way_out = match plan.environment {
                 Environment::Plain => "Give them as `overrides.env`, or a value in app.json.",

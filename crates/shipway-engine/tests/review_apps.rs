@@ -337,13 +337,18 @@ async fn an_ordinary_app_is_not_released_without_what_its_app_json_insists_on() 
     assert!(server.transcript(&app).contains("app.json:1:10: env must be an object, not a number"));
 }
 
+/// A config var that is required and that only the app's own add-on gives.
+const WITH_DATABASE: &str =
+    r#"{ "env": { "DATABASE_URL": { "required": true } }, "addons": [{ "plan": "heroku-postgresql:essential-0" }] }"#;
+
 /// 100 pull requests, opened, pushed to and closed by events that come twice, out of order or not at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_events_ends_with_what_the_forge_says() {
     let server = Ground::new().server(None).await;
     let settings = ReviewAppSettings { quota: 200, ..automatic() };
     let (pipeline, _) = with_pipeline(&server, settings).await;
-    let commits: Vec<CommitId> = (0..3).map(|n| commit(&server, &format!("web: listen-after {n}ms"), "{}")).collect();
+    let commits: Vec<CommitId> =
+        (0..3).map(|n| commit(&server, &format!("web: listen-after {n}ms"), WITH_DATABASE)).collect();
     let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut chance = |n: u64| {
         random ^= random << 13;
@@ -386,10 +391,12 @@ async fn a_storm_of_events_ends_with_what_the_forge_says() {
     assert_eq!(there, truth);
     assert!(rows.iter().all(|r| r.status == ReviewAppStatus::Created));
     assert_eq!(names(&server).len(), truth.len() + 1, "{:?}", names(&server));
+    assert_eq!(server.ground.addons.count(), truth.len(), "one database each");
 
     server.platform.open_pull_requests_are(pipeline.id, Vec::new(), second(200)).await.unwrap();
     assert_eq!(screen(&server, pipeline.id).await, "");
     assert_eq!(names(&server), ["acorn-staging"]);
+    assert_eq!(server.ground.addons.count(), 0, "no database is left");
     server.whole("after the storm").await;
     let couplings = server.platform.store().read(|c| c.couplings(pipeline.id)).unwrap();
     assert_eq!(couplings.len(), 1);

@@ -75,7 +75,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 async fn list(args: &List, client: &Client, context: &Context) -> Result<()> {
-    let path = format!("/pipelines/{}/review-apps", segment("pipeline", &args.pipeline)?);
+    let path = format!("/shipway/v1/pipelines/{}/review-apps", segment("pipeline", &args.pipeline)?);
     let answer = client.get(&path).await?;
     if args.json {
         return context.terminal.json(&answer);
@@ -103,7 +103,7 @@ async fn list(args: &List, client: &Client, context: &Context) -> Result<()> {
 }
 
 async fn destroy(args: &One, client: &Client, context: &Context) -> Result<()> {
-    let path = format!("/pipelines/{}/review-apps", segment("pipeline", &args.pipeline)?);
+    let path = format!("/shipway/v1/pipelines/{}/review-apps", segment("pipeline", &args.pipeline)?);
     let answer = client.get(&path).await?;
     let wanted = args.which.trim_start_matches('#');
     let is = |review: &&Value| {

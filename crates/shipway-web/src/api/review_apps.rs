@@ -103,7 +103,7 @@ pub async fn branch(call: Call) -> Result<Answer> {
 /// GET /pipelines/{pipeline}/review-apps
 pub async fn list(call: Call) -> Result<Answer> {
     let pipeline = named(&call)?;
-    call.page(call.platform().review_apps(&pipeline)?, FIELDS, |r| present::review_app(&call.web, r))
+    call.page(call.platform().review_apps(&pipeline)?, FIELDS, present::review_app)
 }
 
 /// POST /review-apps
@@ -135,7 +135,7 @@ pub async fn create(call: Call) -> Result<Answer> {
         environment: config_vars(payload.object("environment")?.unwrap_or_default())?,
     };
     let made = call.platform().create_review_app(&call.caller, &pipeline, new).await?;
-    Ok(Answer::accepted(present::review_app(&call.web, &made)))
+    Ok(Answer::accepted(present::review_app(&made)))
 }
 
 fn found(call: &Call) -> Result<ReviewApp> {
@@ -145,18 +145,18 @@ fn found(call: &Call) -> Result<ReviewApp> {
 
 /// GET /review-apps/{review_app}
 pub async fn info(call: Call) -> Result<Answer> {
-    Ok(Answer::ok(present::review_app(&call.web, &found(&call)?)))
+    Ok(Answer::ok(present::review_app(&found(&call)?)))
 }
 
 /// DELETE /review-apps/{review_app}
 pub async fn delete(call: Call) -> Result<Answer> {
     let review = found(&call)?;
     let review = call.platform().delete_review_app(&call.caller, &review).await?;
-    Ok(Answer::accepted(present::review_app(&call.web, &review)))
+    Ok(Answer::accepted(present::review_app(&review)))
 }
 
 /// GET /apps/{app}/review-app
 pub async fn of_app(call: Call) -> Result<Answer> {
     let app = call.app()?;
-    Ok(Answer::ok(present::review_app(&call.web, &call.platform().review_app_of(&app)?)))
+    Ok(Answer::ok(present::review_app(&call.platform().review_app_of(&app)?)))
 }

@@ -48,6 +48,7 @@ pub fn routes(_: &Web) -> Router<Web> {
         .route("/shipway/v1/promotions/{promotion}", get(promotions::promotion))
         .route("/shipway/v1/pipelines/{pipeline}/settings", get(promotions::settings).patch(promotions::set))
         .route("/shipway/v1/pipelines/{pipeline}/pull-requests/{number}/actions/allow", post(review_apps::allow))
+        .route("/shipway/v1/pipelines/{pipeline}/review-apps", get(review_apps::list))
         .route("/shipway/v1/pipelines/{pipeline}/review-apps/password", put(review_apps::password))
         .route("/auth", post(login::begin))
         .route("/auth/wait", get(login::wait))

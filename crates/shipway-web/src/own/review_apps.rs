@@ -1,12 +1,18 @@
 //! What the Platform API does not have of review apps: a fork's permission, a password.
 
-use crate::{Answer, ApiError, Call, Result};
+use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::json;
 use shipway_domain::NameOrId;
 use shipway_store::Pipeline;
 
 fn named(call: &Call) -> Result<Pipeline> {
     Ok(call.platform().pipeline(&call.caller, &NameOrId::parse(call.parameter("pipeline")))?)
+}
+
+/// GET /shipway/v1/pipelines/{pipeline}/review-apps: with names, addresses, titles and commits.
+pub async fn list(call: Call) -> Result<Answer> {
+    let all = call.platform().review_apps(&named(&call)?)?;
+    Ok(Answer::ok(all.iter().map(|review| present::whole_review_app(&call.web, review)).collect()))
 }
 
 /// POST /shipway/v1/pipelines/{pipeline}/pull-requests/{number}/actions/allow: builds a fork's commit as it is now.

@@ -24,7 +24,7 @@ pub use formation::formation;
 pub use pipeline::{coupling, pipeline, pipeline_owner, pipeline_stack};
 pub use promotion::{planned, product, promotion, promotion_target, whole_promotion};
 pub use release::release;
-pub use review_app::{app_setup, branch, repository, review_app, review_app_config};
+pub use review_app::{app_setup, branch, repository, review_app, review_app_config, whole_review_app};
 pub use transfer::transfer;
 
 use crate::Web;

@@ -37,32 +37,38 @@ pub fn app_setup(web: &Web, origin: &Origin, setup: &AppSetup, output: Option<St
     }))
 }
 
-/// A review app. `app_name`, `web_url`, `title` and `commit` are not in the public schema.
-pub fn review_app(web: &Web, review: &ReviewApp) -> Value {
-    let request = review
-        .pr_number
-        .and_then(|n| web.platform().store().read(|c| c.pull_request(review.pipeline, n)).ok().flatten());
+/// A review app.
+pub fn review_app(review: &ReviewApp) -> Value {
     json!({
         "app": review.app.map(|id| json!({ "id": id })),
-        "app_name": review.app_name,
         "app_setup": review.setup.map(|id| json!({ "id": id })),
         "branch": review.branch,
-        "commit": review.commit,
         "created_at": time(review.created_at),
         "creator": { "id": review.creator },
         "error_status": review.message.as_ref().filter(|_| review.status == ReviewAppStatus::Errored),
-        "fork": review.fork,
         "fork_repo": null,
         "id": review.id,
         "message": review.message,
         "pipeline": { "id": review.pipeline },
         "pr_number": review.pr_number,
         "status": review.status,
-        "title": request.map(|r| r.title),
         "updated_at": time(review.updated_at),
         "wait_for_ci": review.status == ReviewAppStatus::Pending,
-        "web_url": review.app_name.as_ref().filter(|_| review.app.is_some()).map(|n| web.platform().web_url(n.as_str())),
     })
+}
+
+/// The same with what the public schema has no room for: name, address, title, commit, fork.
+pub fn whole_review_app(web: &Web, review: &ReviewApp) -> Value {
+    let store = web.platform().store();
+    let request = review.pr_number.and_then(|n| store.read(|c| c.pull_request(review.pipeline, n)).ok().flatten());
+    let running = review.app_name.as_ref().filter(|_| review.app.is_some());
+    let mut value = review_app(review);
+    value["app_name"] = json!(review.app_name);
+    value["commit"] = json!(review.commit);
+    value["fork"] = json!(review.fork);
+    value["title"] = json!(request.map(|r| r.title));
+    value["web_url"] = json!(running.map(|name| web.platform().web_url(name.as_str())));
+    value
 }
 
 /// What is decided about review apps. `parent_app`, `inherit`, `quota`, `keep_fork_permission` and `password` are ours.
