@@ -113,7 +113,7 @@ fn list(lines: &mut Lines, label: &str, commits: &Value, side: &str, verb: &str,
 fn size(lines: &mut Lines, size: &Value) {
     let said = |of: &Value| {
         let (files, added, removed) = (number(of, "files"), number(of, "added"), number(of, "removed"));
-        format!("{files} files, +{added} -{removed}")
+        format!("{files} file{}, +{added} -{removed}", if files == 1 { "" } else { "s" })
     };
     if size.is_null() || (number(size, "files"), number(size, "commits")) == (0, 0) {
         return;
