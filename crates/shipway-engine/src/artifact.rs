@@ -100,6 +100,7 @@ impl Platform {
             commit_description: Some(info.subject),
             size_bytes: built.size_bytes,
             stack: app.build_stack,
+            stack_fingerprint: self.settings().stack_fingerprint.clone(),
             language: built.language,
             inputs,
             created_at: now,
@@ -130,6 +131,17 @@ impl Platform {
             }
             Ok(())
         }))
+    }
+
+    /// A warning when a slug was built on a host other than this one: what it was compiled against may have changed.
+    ///
+    /// None when it was built here, or before fingerprints were kept.
+    pub fn host_change(&self, slug: &Slug) -> Option<String> {
+        let (built, here) = (&slug.stack_fingerprint, &self.settings().stack_fingerprint);
+        (!built.is_empty() && built != here).then(|| {
+            let code = slug.commit.as_ref().map_or("This code".into(), |commit| format!("Commit {}", commit.short()));
+            format!("{code} was built on {built}, and this host is {here}: push a new commit to build it here")
+        })
     }
 
     /// A build's row, pending.

@@ -93,6 +93,8 @@ pub struct Settings {
     pub sizes: DynoSizes,
     /// The one stack that is there.
     pub stack: String,
+    /// What that stack is on this host: distribution and versions of languages, such as `debian-12-x86_64 python-3.11.2`.
+    pub stack_fingerprint: String,
     /// What a build may use.
     pub build_size: shipway_domain::size::DynoSize,
     /// How long new dynos may take to bind their port (R10).

@@ -1,10 +1,11 @@
-//! What time does to a platform: clocks that are set, and code that gets old and is collected.
+//! What time does to a platform: clocks that are set, code that gets old and is collected, a host that is upgraded.
 
 use jiff::SignedDuration;
 use shipway_domain::lifecycle::ReleaseStatus;
-use shipway_engine::Faults;
 use shipway_engine::ports::{Builder, World};
-use shipway_testkit::{Ground, Server};
+use shipway_engine::{Faults, Settings, Which};
+use shipway_testkit::{Ground, Server, settings};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -101,4 +102,53 @@ async fn back(server: &Server, dice: u64) -> Result<(), String> {
     eligible.retain(|r| server.platform.eligible_for_rollback(r));
     let to = &eligible[dice as usize % eligible.len()];
     server.platform.rollback(&server.caller, &app, to).await.map(drop).map_err(|e| e.to_string())
+}
+
+/// The warnings in an app's log, since the last time they were asked for.
+fn warnings(server: &Server, app: &shipway_store::App, told: &mut usize) -> Vec<String> {
+    let directory = server.ground.home.path().join("logs").join(app.id.to_string());
+    let (entries, _) = shipway_logs::Reader::last(&directory, shipway_logs::Filter::default(), 1_000).unwrap();
+    let lines = entries.iter().map(|entry| String::from_utf8_lossy(&entry.message).into_owned());
+    let all: Vec<String> = lines.filter(|line| line.starts_with("Warning: ")).collect();
+    all[std::mem::replace(told, all.len())..].to_vec()
+}
+
+/// A slug knows the host that it was built on; every release that starts it on another one says so, and a new build ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_was_built_on_another_host_is_released_with_a_warning() {
+    let ground = Ground::new();
+    let mut told = 0;
+    let server = ground.server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen").await.unwrap();
+    let second = server.platform.release(&app, "v2").unwrap();
+    server.platform.restart(&server.caller, &app, Which::All).await.unwrap();
+    server.quiet().await;
+    assert_eq!(warnings(&server, &app, &mut told), [] as [&str; 0], "it runs where it was built");
+    server.platform.stop().await;
+    drop(server);
+
+    let upgraded = "debian-13-x86_64 python-3.13.5";
+    let settings = Settings { stack_fingerprint: upgraded.into(), ..settings(ground.home.path()) };
+    let server = ground.server_as(settings, None).await;
+    let slug = server.platform.store().read(|c| c.slug(second.slug.unwrap())).unwrap().unwrap();
+    assert_eq!(slug.stack_fingerprint, "debian-12-x86_64");
+    let expected = format!(
+        "Warning: Commit {} was built on debian-12-x86_64, and this host is {upgraded}: push a new commit to build it here",
+        slug.commit.as_ref().unwrap().short()
+    );
+    let config = BTreeMap::from([("COLOUR".to_string(), Some("red".to_string()))]);
+    server.platform.set_config_vars(&server.caller, &app, config).await.unwrap();
+    server.quiet().await;
+    assert_eq!(warnings(&server, &app, &mut told), [expected.as_str()], "a config change");
+    server.platform.restart(&server.caller, &app, Which::All).await.unwrap();
+    server.quiet().await;
+    assert_eq!(warnings(&server, &app, &mut told), [expected.as_str()], "a restart");
+    server.push(&app, "web: listen-after 1ms").await.unwrap();
+    server.quiet().await;
+    assert_eq!(warnings(&server, &app, &mut told), [] as [&str; 0], "it was built here");
+    server.platform.rollback(&server.caller, &app, &second).await.unwrap();
+    server.quiet().await;
+    assert_eq!(warnings(&server, &app, &mut told), [expected.as_str()], "a rollback");
+    server.whole("rolled back").await;
 }

@@ -118,6 +118,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/operation_apps.sql"),
     include_str!("schema/promotions.sql"),
     include_str!("schema/upstreams.sql"),
+    include_str!("schema/slug_fingerprints.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

@@ -27,6 +27,8 @@ pub struct Slug {
     pub size_bytes: u64,
     /// The stack it was built on.
     pub stack: String,
+    /// What the host was then (distribution, versions of languages); empty where that is not known.
+    pub stack_fingerprint: String,
     /// What the buildpacks said they found.
     pub language: Option<String>,
     /// Digest of everything that went into it; equal inputs need no second build.
@@ -76,6 +78,7 @@ fn slug(row: &Row<'_>) -> rusqlite::Result<Slug> {
         commit_description: row.get("commit_description")?,
         size_bytes: row.get("size_bytes")?,
         stack: row.get("stack")?,
+        stack_fingerprint: row.get("stack_fingerprint")?,
         language: row.get("language")?,
         inputs: row.get("inputs")?,
         created_at: time(row, "created_at")?,
@@ -110,12 +113,12 @@ impl Conn<'_> {
         self.sql
             .prepare_cached(
                 "INSERT OR IGNORE INTO slugs (id, app_id, digest, manifest, commit_id, commit_description, size_bytes, stack,
-                 language, inputs, created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                 stack_fingerprint, language, inputs, created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
             )?
             .execute(params![
                 s.id.to_string(), s.app.to_string(), s.digest.as_str(), to_json(&s.manifest)?,
-                s.commit.as_ref().map(|c| c.as_str()), s.commit_description, s.size_bytes, s.stack, s.language,
-                s.inputs, micros(s.created_at)
+                s.commit.as_ref().map(|c| c.as_str()), s.commit_description, s.size_bytes, s.stack, s.stack_fingerprint,
+                s.language, s.inputs, micros(s.created_at)
             ])?;
         Ok(())
     }

@@ -27,6 +27,7 @@ pub fn settings(home: &Path) -> Settings {
         build_size: sizes.default_size().clone(),
         sizes,
         stack: "heroku-24".into(),
+        stack_fingerprint: "debian-12-x86_64".into(),
         boot_seconds: 2,
         drain_seconds: 2,
         grace_seconds: 1,
@@ -90,8 +91,13 @@ impl Ground {
 
     /// Starts a server on this ground, with the faults that a test wants.
     pub async fn server(&self, faults: Option<Faults>) -> Server {
+        self.server_as(settings(self.home.path()), faults).await
+    }
+
+    /// The same with settings of the test's own.
+    pub async fn server_as(&self, settings: Settings, faults: Option<Faults>) -> Server {
         let parts = Parts { faults, ..self.parts() };
-        let platform = Platform::open(settings(self.home.path()), parts).unwrap();
+        let platform = Platform::open(settings, parts).unwrap();
         let email = Email::parse(OWNER).unwrap();
         let _ = platform.first_admin(&email).await.unwrap();
         platform.start().await.unwrap();

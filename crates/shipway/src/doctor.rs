@@ -3,7 +3,7 @@
 use crate::options::{self, Options};
 use crate::problem::Problem;
 use crate::up::Lock;
-use crate::{home, ports, preflight};
+use crate::{home, ports, preflight, stack};
 use clap::Parser;
 use shipway_client::{Finding, Level, Place};
 use shipway_sandbox::doctor::{self, ISOLATION};
@@ -27,6 +27,7 @@ pub fn findings(place: &Place) -> Vec<Finding> {
         }
         Err(problem) => findings.push(bad(&problem)),
     }
+    findings.push(Finding::new(Level::Good, format!("stack: builds find {}", stack::fingerprint())));
     findings.push(databases());
     findings.push(isolation());
     findings

@@ -20,6 +20,7 @@ mod preflight;
 mod problem;
 mod process;
 mod roles;
+mod stack;
 mod up;
 
 use clap::{Parser, Subcommand};

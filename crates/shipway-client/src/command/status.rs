@@ -51,6 +51,7 @@ fn of_app(answer: &Value, context: &Context) -> Result<()> {
         ("release", release),
         ("commit", format!("{commit} {}", text(answer, &["commit_description"]))),
         ("upstream", upstream),
+        ("warning", text(answer, &["host_change"])),
     ];
     let rows = rows.iter().filter(|(_, told)| !told.trim().is_empty());
     let rows: Vec<_> = rows.map(|(label, told)| vec![Cell::new(label, Tone::Quiet), Cell::from(told.trim())]).collect();

@@ -30,6 +30,7 @@ pub async fn show(call: Call) -> Result<Answer> {
         "version": env!("CARGO_PKG_VERSION"),
         "tier": platform.runtime().capabilities().tier,
         "stack": settings.stack,
+        "stack_fingerprint": settings.stack_fingerprint,
         "domain": settings.domain,
         "route_epoch": epoch,
         "apps": apps.len(),

@@ -104,6 +104,7 @@ async fn status(call: &Call, app: &App) -> Result<Value> {
         "release": { "version": release.version, "description": release.description },
         "commit": slug.as_ref().and_then(|slug| slug.commit.as_ref()),
         "commit_description": slug.as_ref().and_then(|slug| slug.commit_description.as_ref()),
+        "host_change": slug.as_ref().and_then(|slug| platform.host_change(slug)),
         "released_at": app.released_at.map(time),
         "beside": stands.as_ref().map(beside),
     }))

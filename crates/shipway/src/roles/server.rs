@@ -5,6 +5,7 @@ use crate::home;
 use crate::options::{self, Options};
 use crate::problem::{Doing, Problem};
 use crate::roles::spawner::databases_address;
+use crate::stack;
 use shipway_blobs::{Blobs, Layers};
 use shipway_build::{Builder, BuilderConfig};
 use shipway_client::Place;
@@ -105,7 +106,8 @@ async fn open(home: &Path, options: &Options, git: Git, ca: Arc<Ca>) -> Result<P
     let embedded = Embedded::connect(home).await.doing("finding what runs dynos")?;
     let databases_address = databases_address(home, embedded.tier());
     let runtime: Arc<dyn Runtime> = Arc::new(embedded);
-    let config = builder_config(options, &keys);
+    let stack_fingerprint = stack::fingerprint();
+    let config = builder_config(options, &keys, stack_fingerprint.clone());
     let buildpacks = Builder::new(home, blobs.clone(), runtime.clone(), config).doing(&opening)?;
     forget_builds(&*runtime, &buildpacks).await?;
 
@@ -123,12 +125,12 @@ async fn open(home: &Path, options: &Options, git: Git, ca: Arc<Ca>) -> Result<P
         world: Arc::new(RealWorld),
         faults: super::faults::faults(home),
     };
-    Platform::open(settings(home, options), parts).map_err(for_the_operator).doing(&opening).map_err(|problem| {
-        match problem.what().contains("database") {
+    Platform::open(settings(home, options, stack_fingerprint), parts).map_err(for_the_operator).doing(&opening).map_err(
+        |problem| match problem.what().contains("database") {
             true => problem.hint("if the file is damaged, put the last backup back: docs/operating.md, \"Restore\""),
             false => problem,
-        }
-    })
+        },
+    )
 }
 
 /// What an error of the engine keeps from users, who are elsewhere: here is the operator.
@@ -145,7 +147,7 @@ async fn forget_builds(runtime: &dyn Runtime, buildpacks: &Builder) -> Result<()
     buildpacks.sweep().doing("removing what was left of builds")
 }
 
-fn settings(home: &Path, options: &Options) -> Settings {
+fn settings(home: &Path, options: &Options, stack_fingerprint: String) -> Settings {
     let router_scheme = if options.certificate.cert.is_some() { "https" } else { "http" };
     let usual = if router_scheme == "https" { 443 } else { 80 };
     Settings {
@@ -155,6 +157,7 @@ fn settings(home: &Path, options: &Options) -> Settings {
         router_scheme,
         sizes: DynoSizes::default(),
         stack: STACK.into(),
+        stack_fingerprint,
         // A quarter of an app's share of the processor: visitors come first.
         build_size: DynoSize { name: "build".into(), memory_mib: 1024, cpu_weight: 25, pids: 1024, disk_mib: 4096 },
         boot_seconds: 60,
@@ -164,13 +167,13 @@ fn settings(home: &Path, options: &Options) -> Settings {
     }
 }
 
-fn builder_config(options: &Options, keys: &Keys) -> BuilderConfig {
+fn builder_config(options: &Options, keys: &Keys, stack_fingerprint: String) -> BuilderConfig {
     let key = sha256(keys.keyed_hash(b"build inputs").as_bytes());
     let mut inputs_key = [0; 32];
     inputs_key.copy_from_slice(&key);
     BuilderConfig {
         stack: STACK.into(),
-        stack_fingerprint: fingerprint(&std::fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        stack_fingerprint,
         buildpack_roots: options.buildpack_directory.clone(),
         client_settings: BuilderConfig::client_settings(std::env::vars()),
         static_server: "/proc/self/exe".into(),
@@ -178,15 +181,6 @@ fn builder_config(options: &Options, keys: &Keys) -> BuilderConfig {
         inputs_key,
         output_limit_bytes: BUILD_OUTPUT_BYTES,
     }
-}
-
-/// What dependencies are compiled against, such as `debian-12-x86_64`. Source: os-release(5).
-fn fingerprint(os_release: &str) -> String {
-    let field = |name: &str| {
-        let line = os_release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        line.map_or("unknown", |value| value.trim_matches(['"', '\'']))
-    };
-    format!("{}-{}-{}", field("ID"), field("VERSION_ID"), std::env::consts::ARCH)
 }
 
 fn certificates(ca: Arc<Ca>, options: &Options) -> Result<Arc<CertResolver>, Problem> {
@@ -233,16 +227,6 @@ fn base_urls(listen: SocketAddr) -> BaseUrls {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_stack_is_what_os_release_says() {
-        let check = |text: &str, expected: &str| {
-            assert_eq!(fingerprint(text), format!("{expected}-{}", std::env::consts::ARCH), "{text}");
-        };
-        check("ID=debian\nVERSION_ID=\"12\"\n", "debian-12");
-        check("NAME=x\nVERSION_ID=24.04\nID=ubuntu\n", "ubuntu-24.04");
-        check("", "unknown-unknown");
-    }
 
     #[test]
     fn a_server_that_listens_everywhere_is_reached_at_the_loopback() {
