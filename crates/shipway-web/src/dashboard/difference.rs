@@ -1,15 +1,16 @@
 //! A comparison as the lines of a page: what comes, what goes, what becomes other.
 
 use shipway_dashboard::model::{Change, ChangeKind, Changes};
-use shipway_domain::compare::{self, Comparison, KeyChanges, Verdict};
+use shipway_domain::compare::{self, Commits, Comparison, KeyChanges, Verdict};
 use shipway_domain::migrations::Migrations;
 
 /// Commits that a page names of each side.
 const COMMITS: usize = 20;
 
-/// Everything that differs, the code first. Code, config and migrations are said also when they do not.
+/// Everything that differs, the code first. Code, config and migrations are said also when they do not; without a commit
+/// on either side nothing is said of code, and a warning says why.
 pub(super) fn changes(it: &Comparison) -> Vec<Changes> {
-    let mut all = vec![code(it)];
+    let mut all: Vec<Changes> = it.commits.as_ref().map(|commits| code(it, commits)).into_iter().collect();
     all.extend(it.migrations.as_ref().map(migrations));
     all.extend(it.config.as_ref().map(config));
     let tables = [
@@ -59,8 +60,7 @@ pub(super) fn warnings(it: &Comparison) -> Vec<String> {
     all
 }
 
-fn code(it: &Comparison) -> Changes {
-    let Some(commits) = &it.commits else { return Changes { title: "Code".into(), lines: Vec::new() } };
+fn code(it: &Comparison, commits: &Commits) -> Changes {
     let mut parts = vec![counted(commits.ahead_count, "commit")];
     if !commits.authors.is_empty() {
         parts.push(match commits.authors.len() {
