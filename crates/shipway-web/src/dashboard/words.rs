@@ -125,7 +125,7 @@ pub(super) fn event(entry: &LedgerEntry, with_app: bool) -> Event {
         "domain-removed" => format!("removed the domain {}", text("hostname")),
         "buildpacks-set" => format!("set the buildpacks: {}", list("buildpacks")),
         "pipeline-app-added" => format!("put it into {} of the pipeline {}", text("stage"), text("pipeline")),
-        "pipeline-app-moved" => format!("moved it to {} of the pipeline {}", text("stage"), text("pipeline")),
+        "pipeline-app-moved" => format!("moved it to {} of the pipeline {}", text("to"), text("pipeline")),
         "pipeline-app-removed" => format!("took it out of the pipeline {}", text("pipeline")),
         "build-cache-purged" => "purged the build cache".into(),
         "account-added" | "invited" => format!("added the user {}", text("email")),
