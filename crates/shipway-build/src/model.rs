@@ -183,6 +183,8 @@ impl From<shipway_blobs::PackError> for BuildError {
 pub enum Limit {
     /// Memory.
     Memory,
+    /// Processes and threads at the same time.
+    Processes,
     /// Wall-clock time.
     Time,
     /// Bytes of output.
@@ -195,6 +197,7 @@ impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Memory => "memory",
+            Self::Processes => "processes",
             Self::Time => "time",
             Self::Output => "output",
             Self::Disk => "disk",

@@ -163,6 +163,7 @@ impl Session<'_> {
         match exit.cause {
             ExitCause::Exited | ExitCause::Stopped | ExitCause::Killed => Ok(Finished { status: exit.status, output }),
             ExitCause::Memory => Err(self.broken(Limit::Memory)),
+            ExitCause::Processes => Err(self.broken(Limit::Processes)),
             ExitCause::Time => Err(self.broken(Limit::Time)),
             ExitCause::Lost => Err(BuildError::Platform("the build's process was lost: its shim is gone".into())),
         }
@@ -219,6 +220,10 @@ impl Session<'_> {
             Limit::Memory => (
                 format!("{} MiB", size.memory_mib * 2),
                 "Build with less at once (fewer parallel jobs), or ask the operator for larger builds.",
+            ),
+            Limit::Processes => (
+                format!("{} at once", size.pids),
+                "Build with fewer parallel jobs (such as `make -j 2`), or ask the operator for larger builds.",
             ),
             Limit::Time => (
                 seconds(self.request.time_limit),

@@ -3,6 +3,7 @@
 mod support;
 
 use shipway_build::{BuildError, LayerKind, Limit};
+use shipway_runtime::ExitCause;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -239,6 +240,12 @@ async fn attack_44_a_build_that_breaks_a_limit_is_killed_and_the_limit_named() {
         assert!(matches!(&error, BuildError::Limit { which: w, .. } if *w == which), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     };
+    compile(&mut platform, "exit 1");
+    *platform.runtime.cause.lock().unwrap() = ExitCause::Memory;
+    check(&mut platform, Limit::Memory, "it broke its limit of 2048 MiB (memory)").await;
+    *platform.runtime.cause.lock().unwrap() = ExitCause::Processes;
+    check(&mut platform, Limit::Processes, "it broke its limit of 512 at once (processes). Build with fewer").await;
+    *platform.runtime.cause.lock().unwrap() = ExitCause::Exited;
     compile(&mut platform, "yes");
     check(&mut platform, Limit::Output, "it broke its limit of 1 MiB (output)").await;
     compile(&mut platform, "head -c 64M /dev/zero > \"$1/big\"; sleep 60");

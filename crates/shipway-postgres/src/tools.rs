@@ -168,6 +168,7 @@ async fn follow(runtime: &dyn Runtime, dyno: DynoId, out: &Arc<dyn Lines>) -> Re
     let exit = runtime.wait(dyno).await.map_err(platform)?;
     match exit.cause {
         ExitCause::Memory => Err(AddonFailure::User("It needed more than 1024 MiB of memory.".into())),
+        ExitCause::Processes => Err(AddonFailure::User("It needed more processes than it may have.".into())),
         ExitCause::Time => Err(AddonFailure::User(format!("It took more than {} hours.", TIME_LIMIT / 3600))),
         ExitCause::Lost => Err(AddonFailure::Platform("the sandbox was lost: its shim is gone".into())),
         ExitCause::Exited | ExitCause::Stopped | ExitCause::Killed => Ok(Ended { status: exit.status, said }),

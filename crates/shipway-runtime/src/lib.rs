@@ -150,6 +150,8 @@ pub enum ExitCause {
     Killed,
     /// It broke its memory limit (R15).
     Memory,
+    /// It is a build, and was refused a process for it had as many as it may. A dyno is only refused.
+    Processes,
     /// It ran into its time limit.
     Time,
     /// Its shim is gone without leaving a record (the machine was restarted, or somebody killed it).

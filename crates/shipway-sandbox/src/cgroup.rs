@@ -247,6 +247,12 @@ impl Group {
         text.and_then(|text| field(&text, "oom_kill")).unwrap_or(0)
     }
 
+    /// How often the kernel refused a process of this group another one for there were as many as there may be.
+    pub(crate) fn refused_processes(&self) -> u64 {
+        let text = self.get(self.controllers.pids.as_ref(), "pids.events", "pids.events");
+        text.and_then(|text| field(&text, "max")).unwrap_or(0)
+    }
+
     /// What the group uses now. Memory is what cannot be given back: without the page cache of files.
     pub(crate) fn usage(&self) -> Usage {
         let number = |text: Option<String>| text.and_then(|t| t.trim().parse::<u64>().ok()).unwrap_or(0);

@@ -55,7 +55,8 @@ pub const ISOLATION: &[(&str, &str, &str)] = &[
 pub fn doctor() -> Vec<Finding> {
     let mut findings = vec![kernel(), controllers()];
     if nix::unistd::geteuid().is_root() {
-        findings.extend([idmapped_mounts(), overlay(), disks(), nftables(), forwarding()]);
+        findings.extend([idmapped_mounts(), overlay(), disks(), nftables()]);
+        findings.extend(firewalls());
     } else {
         findings.push(finding(
             "root",
@@ -142,34 +143,96 @@ fn nftables() -> Finding {
     }
 }
 
-/// Looks for somebody else's rule that drops what is forwarded: ours cannot overrule it.
-fn forwarding() -> Finding {
+/// What a firewall's base chain on a hook takes from dynos, and the words that let them through it again.
+struct Hook {
+    /// As `nft` names it.
+    name: &'static str,
+    about: &'static str,
+    fine: &'static str,
+    harm: &'static str,
+    /// Rules to insert, of which the first tells whether it was done before.
+    rules: &'static [&'static str],
+}
+
+/// Safe to accept: our own chains on the same hooks come first, and have dropped what dynos may not reach.
+const FORWARD: Hook = Hook {
+    name: "forward",
+    about: "forwarding",
+    fine: "nobody's firewall is in the way of dynos' connections out.",
+    harm: "drops what is forwarded: dynos cannot reach the outside, and builds fetch nothing.",
+    rules: &["iifname \"sw*\" accept", "oifname \"sw*\" ct state established,related accept"],
+};
+const INPUT: Hook = Hook {
+    name: "input",
+    about: "input",
+    fine: "nobody's firewall is in the way of dynos' connections to their databases.",
+    harm: "drops what comes in: dynos cannot reach their databases, nor, unless it accepts answers, the router dynos.",
+    rules: &["iifname \"sw*\" accept"],
+};
+
+/// Looks for somebody else's rules that drop what goes from and to dynos: ours cannot overrule them.
+fn firewalls() -> [Finding; 2] {
     let mut list = Command::new("nft");
     list.args(["list", "ruleset"]);
     let rules = run(list).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
-    let drops = foreign_drops(&rules, "hook forward");
-    let Some((family, table, chain)) = drops.first() else {
-        return finding("forwarding", Level::Ok, "nobody's firewall is in the way of dynos' connections out.", None);
-    };
-    let says = format!(
-        "the firewall table \"{family} {table}\" drops what is forwarded: dynos cannot reach the outside, and builds fetch nothing."
-    );
-    let way_out = format!(
-        "nft insert rule {family} {table} {chain} iifname \"sw*\" accept; nft insert rule {family} {table} {chain} oifname \"sw*\" ct state established,related accept"
-    );
-    Finding { about: "forwarding", level: Level::Warn, says, way_out: Some(way_out) }
+    [FORWARD, INPUT].map(|hook| firewall(&rules, &hook))
 }
 
-/// Family, table and chain of base chains on `hook` with policy drop, in the text of `nft list ruleset`.
-fn foreign_drops(rules: &str, hook: &str) -> Vec<(String, String, String)> {
-    let (mut table, mut chain, mut found) = (None, "", Vec::new());
+fn firewall(rules: &str, hook: &Hook) -> Finding {
+    let drops = foreign_drops(rules, hook);
+    let Some(first) = drops.first() else { return finding(hook.about, Level::Ok, hook.fine, None) };
+    let says = format!("the firewall table \"{} {}\" {}", first.family, first.table, hook.harm);
+    let commands = drops.iter().flat_map(|Chain { family, table, name, .. }| {
+        hook.rules.iter().map(move |rule| format!("nft insert rule {family} {table} {name} '{rule}'"))
+    });
+    finding(hook.about, Level::Warn, says, Some(&commands.collect::<Vec<_>>().join("; ")))
+}
+
+/// A chain in the text of `nft list ruleset`, which has those of `iptables` (Docker, ufw) in it too.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Chain<'a> {
+    family: &'a str,
+    table: &'a str,
+    name: &'a str,
+    /// It lies on the hook.
+    hooked: bool,
+    /// Whoever comes to its end is dropped or refused.
+    drops: bool,
+    /// Dynos were let through.
+    open: bool,
+}
+
+impl Chain<'_> {
+    /// Of a platform of ours, of whatever data directory.
+    fn is_ours(&self) -> bool {
+        let tag = self.table.strip_prefix("shipway_");
+        tag.is_some_and(|tag| tag.len() == 4 && tag.bytes().all(|b| b.is_ascii_hexdigit()))
+    }
+}
+
+/// The base chains on the hook that drop or refuse what nothing in them accepted, dynos' packets among it.
+fn foreign_drops<'a>(rules: &'a str, hook: &Hook) -> Vec<Chain<'a>> {
+    let (mut found, mut table, mut chain) = (Vec::new(), ("", ""), None::<Chain<'a>>);
     for line in rules.lines().map(str::trim) {
         let words: Vec<&str> = line.split_whitespace().collect();
-        match words[..] {
-            ["table", family, name, "{"] => table = Some((family, name)),
-            ["chain", name, "{"] => chain = name,
-            _ if line.contains(hook) && line.contains("policy drop") => {
-                found.extend(table.map(|(family, name)| (family.to_owned(), name.to_owned(), chain.to_owned())));
+        match (&words[..], &mut chain) {
+            (["table", family, name, "{"], _) => table = (family, name),
+            (["chain", name, "{"], _) => {
+                chain = Some(Chain { family: table.0, table: table.1, name, ..Chain::default() })
+            }
+            (["}"], Some(_)) => found.extend(chain.take().filter(|c| c.hooked && c.drops && !c.open && !c.is_ours())),
+            (["type", "filter", "hook", name, ..], Some(chain)) => {
+                chain.hooked = *name == hook.name;
+                chain.drops = line.contains("policy drop");
+            }
+            (_, Some(chain)) => {
+                // A counter stands between a rule's conditions and its verdict.
+                let verdict = match words[..] {
+                    ["counter", "packets", _, "bytes", _, ref verdict @ ..] => verdict,
+                    ref verdict => verdict,
+                };
+                chain.drops |= matches!(verdict, ["drop"] | ["reject", ..]);
+                chain.open |= line == hook.rules[0];
             }
             _ => {}
         }
@@ -203,11 +266,98 @@ mod tests {
         assert!(!is_at_least("5.4.0", (5, 19)) && !is_at_least("garbage", (5, 19)));
     }
 
+    /// As Docker's `iptables` leaves the machine, ufw after `ufw enable`, firewalld-like tables, and ours.
+    const DOCKER: &str = r#"
+table ip filter {
+	chain DOCKER {
+		iifname != "docker0" oifname "docker0" counter packets 0 bytes 0 drop
+	}
+
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+		counter packets 12 bytes 720 jump DOCKER-USER
+		oifname "docker0" ct state related,established counter packets 0 bytes 0 accept
+	}
+
+	chain INPUT {
+		type filter hook input priority filter; policy accept;
+	}
+}
+"#;
+    const UFW: &str = r#"
+table ip filter {
+	chain INPUT {
+		type filter hook input priority filter; policy drop;
+		counter packets 9 bytes 812 jump ufw-before-input
+	}
+
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+		counter packets 0 bytes 0 jump ufw-before-forward
+	}
+
+	chain OUTPUT {
+		type filter hook output priority filter; policy accept;
+	}
+}
+"#;
+    const REFUSING: &str = r#"
+table inet fence {
+	chain input {
+		type filter hook input priority filter + 10; policy accept;
+		ct state established,related accept
+		tcp dport 22 accept
+		tcp dport 23 drop
+		counter packets 3 bytes 180 reject with icmpx admin-prohibited
+	}
+}
+"#;
+    const OURS: &str = r#"
+table inet shipway_c77d {
+	set services {
+		type inet_service
+		elements = { 5432 }
+	}
+
+	chain to_host {
+		type filter hook input priority filter - 5; policy accept;
+		iifname != "swc77d*" accept
+		drop
+	}
+
+	chain through {
+		type filter hook forward priority filter - 5; policy accept;
+		oifname "swc77d*" drop
+	}
+}
+"#;
+
     #[test]
-    fn a_dropping_chain_is_found_with_its_table() {
-        let rules = "table ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n";
-        let expected = ("ip".to_owned(), "filter".to_owned(), "FORWARD".to_owned());
-        assert_eq!(foreign_drops(rules, "hook forward"), [expected]);
-        assert!(foreign_drops("table inet x {\n}", "hook forward").is_empty());
+    fn somebody_elses_firewall_is_named_with_the_rule_that_lets_dynos_through() {
+        let check = |rules: &str, hook: &Hook, expected: Option<&str>| {
+            let found = firewall(rules, hook);
+            assert_eq!(found.way_out.as_deref(), expected, "{rules}");
+            assert_eq!(found.level, if expected.is_some() { Level::Warn } else { Level::Ok }, "{rules}");
+        };
+        let forward = "nft insert rule ip filter FORWARD 'iifname \"sw*\" accept'; \
+                       nft insert rule ip filter FORWARD 'oifname \"sw*\" ct state established,related accept'";
+        check("", &FORWARD, None);
+        check(DOCKER, &FORWARD, Some(forward));
+        check(DOCKER, &INPUT, None);
+        check(UFW, &FORWARD, Some(forward));
+        check(UFW, &INPUT, Some("nft insert rule ip filter INPUT 'iifname \"sw*\" accept'"));
+        check(REFUSING, &FORWARD, None);
+        check(REFUSING, &INPUT, Some("nft insert rule inet fence input 'iifname \"sw*\" accept'"));
+        check(OURS, &FORWARD, None);
+        check(OURS, &INPUT, None);
+        assert!(firewall(UFW, &INPUT).says.starts_with("the firewall table \"ip filter\" drops what comes in"));
+    }
+
+    #[test]
+    fn a_firewall_that_lets_dynos_through_is_not_named_again() {
+        let open = |rules: &str, policy: &str| rules.replace(policy, &format!("{policy}\n\t\tiifname \"sw*\" accept"));
+        let rules = open(UFW, "hook input priority filter; policy drop;");
+        assert_eq!(firewall(&rules, &INPUT).level, Level::Ok);
+        assert_eq!(firewall(&rules, &FORWARD).level, Level::Warn, "the other hook is another matter");
     }
 }

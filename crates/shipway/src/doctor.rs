@@ -93,3 +93,31 @@ fn isolation() -> Finding {
     let head = Finding::new(Level::Note, "what parts an app from the rest, by tier").next(row("", "root", "bwrap"));
     ISOLATION.iter().fold(head, |f, (what, root, bwrap)| f.next(row(what, root, bwrap)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cells of a line, without the stars that mark what is missing.
+    fn cells(line: &str) -> Vec<String> {
+        line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('*').to_owned()).collect()
+    }
+
+    #[test]
+    fn the_readme_has_the_table_that_doctor_prints() {
+        let readme = include_str!("../../../README.md");
+        let table = readme.lines().skip_while(|line| !line.starts_with("| protection | root tier"));
+        let rows: Vec<Vec<String>> = table.take_while(|line| line.starts_with('|')).skip(2).map(cells).collect();
+        let known: Vec<Vec<String>> = ISOLATION
+            .iter()
+            .map(|(what, root, bwrap)| [what, root, bwrap].map(|cell| cell.to_string()).into())
+            .collect();
+        assert_eq!(rows, known);
+        let printed = isolation();
+        for (row, line) in rows.iter().zip(printed.next.iter().skip(1)) {
+            let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(words(line), words(&row.join(" ")));
+        }
+        assert_eq!(printed.next.len(), rows.len() + 1, "a head and every row");
+    }
+}

@@ -26,6 +26,8 @@ pub struct Bubblewrap {
     /// How many steps were started.
     pub started: AtomicUsize,
     running: Mutex<HashMap<DynoId, Running>>,
+    /// What ends the steps that end: tests of limits that only a real sandbox keeps say which was broken.
+    pub cause: Mutex<ExitCause>,
 }
 
 struct Running {
@@ -118,7 +120,7 @@ impl Runtime for Bubblewrap {
         let status = child.lock().await.wait().await.map_err(io)?;
         let status =
             status.code().unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap());
-        Ok(Exit { status, cause: ExitCause::Exited })
+        Ok(Exit { status, cause: *self.cause.lock().unwrap() })
     }
 
     async fn stop(&self, dyno: DynoId) -> Result<(), RuntimeError> {
@@ -198,8 +200,12 @@ pub fn fixture(name: &str) -> PathBuf {
 pub fn platform() -> Platform {
     let home = tempfile::tempdir().unwrap();
     let blobs = Blobs::open(home.path()).unwrap();
-    let runtime =
-        Arc::new(Bubblewrap { home: home.path().into(), started: AtomicUsize::new(0), running: Mutex::default() });
+    let runtime = Arc::new(Bubblewrap {
+        home: home.path().into(),
+        started: AtomicUsize::new(0),
+        running: Mutex::default(),
+        cause: Mutex::new(ExitCause::Exited),
+    });
     let server = home.path().join("server");
     fs::write(&server, "the executable that serves static sites").unwrap();
     let config = BuilderConfig {

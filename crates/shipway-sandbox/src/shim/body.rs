@@ -13,7 +13,7 @@ pub(super) enum Body {
     /// The dyno's init and its control group.
     Root { init: u32, group: Group },
     /// `bwrap`, whose child is process 1 inside.
-    Bwrap { bwrap: u32, memory_limit_bytes: u64 },
+    Bwrap { bwrap: u32, memory_limit_bytes: u64, process_limit: u32 },
 }
 
 impl Body {
@@ -62,6 +62,15 @@ impl Body {
         match self {
             Self::Root { group, .. } => group.memory_kills() > 0,
             Self::Bwrap { memory_limit_bytes, .. } => self.usage().memory_bytes > *memory_limit_bytes,
+        }
+    }
+
+    /// Whether it wanted more processes than it may have. Without a control group nobody counts refusals: there it is
+    /// being at the limit, of which process 1 takes one.
+    pub(super) fn broke_process_limit(&self) -> bool {
+        match self {
+            Self::Root { group, .. } => group.refused_processes() > 0,
+            Self::Bwrap { process_limit, .. } => self.usage().pids + 1 >= *process_limit,
         }
     }
 

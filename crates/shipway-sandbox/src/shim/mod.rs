@@ -16,7 +16,7 @@ use lines::{Log, Splitter};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitStatus, waitpid};
 use serve::Connection;
-use shipway_runtime::{DynoPlan, Exit, ExitCause};
+use shipway_runtime::{DynoPlan, Exit, ExitCause, Root};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -54,6 +54,9 @@ enum Output {
     Log { log: Box<Log>, sources: Vec<(Option<File>, Splitter)> },
     Stream(Stream),
 }
+
+/// The status of what SIGKILL ended.
+const KILLED: i32 = 137;
 
 /// How the dyno's end comes about, when it is our doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,14 +218,16 @@ impl Shim {
         let status = match waitpid(pid, None) {
             Ok(WaitStatus::Exited(_, code)) => code,
             Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
-            _ => 137,
+            _ => KILLED,
         };
         self.drain(chunk);
         let cause = match self.ending {
             Some(Ending::Kill(cause)) => cause,
-            _ if status == 137 && self.body.broke_memory_limit() => ExitCause::Memory,
-            Some(Ending::Grace(_)) => ExitCause::Stopped,
-            None => ExitCause::Exited,
+            ending => match (self.broken_limit(status), ending) {
+                (Some(limit), _) => limit,
+                (None, Some(_)) => ExitCause::Stopped,
+                (None, None) => ExitCause::Exited,
+            },
         };
         let exit = Exit { status, cause };
         // A full disk must not keep anybody waiting: those who wait now get the answer from memory.
@@ -277,10 +282,22 @@ impl Shim {
         }
         if now >= self.next_look {
             self.next_look = now + self.body.look_every();
-            if self.body.broke_memory_limit() {
-                self.kill(ExitCause::Memory);
+            if let Some(limit) = self.broken_limit(KILLED) {
+                self.kill(limit);
             }
         }
+    }
+
+    /// The limit that the processes broke, of which the first one ended with `status`, or is about to be killed.
+    ///
+    /// A compiler that is killed makes its build fail in words of its own, with a status of its own: a build's status is
+    /// not asked.
+    fn broken_limit(&self, status: i32) -> Option<ExitCause> {
+        let build = matches!(self.plan.root, Root::Build { .. });
+        if (build || status == KILLED) && self.body.broke_memory_limit() {
+            return Some(ExitCause::Memory);
+        }
+        (build && self.body.broke_process_limit()).then_some(ExitCause::Processes)
     }
 
     fn stop(&mut self) {

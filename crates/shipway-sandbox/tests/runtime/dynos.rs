@@ -21,6 +21,7 @@ pub fn bwrap() -> Vec<Case> {
         ("bwrap_conforms", || on(conforms(TIERS[0]))),
         ("bwrap_slug_is_a_stack_of_layers", || on(a_slug_is_a_stack_of_layers(TIERS[0]))),
         ("bwrap_build_writes_what_the_server_owns", || on(a_build_writes_what_the_server_owns(TIERS[0]))),
+        ("bwrap_attack_44_build_that_breaks_a_limit_is_named", || on(a_build_that_breaks_a_limit_is_named(TIERS[0]))),
         ("bwrap_lost_dyno_is_named", || on(a_lost_dyno_is_named(TIERS[0]))),
         ("bwrap_forgets_who_stopped_waiting", || on(who_stopped_waiting_is_forgotten(TIERS[0]))),
     ]
@@ -31,6 +32,7 @@ pub fn root() -> Vec<Case> {
         ("root_conforms", || on(conforms(Tier::Root))),
         ("root_slug_is_a_stack_of_layers", || on(a_slug_is_a_stack_of_layers(Tier::Root))),
         ("root_build_writes_what_the_server_owns", || on(a_build_writes_what_the_server_owns(Tier::Root))),
+        ("root_attack_44_build_that_breaks_a_limit_is_named", || on(a_build_that_breaks_a_limit_is_named(Tier::Root))),
         ("root_lost_dyno_is_named", || on(a_lost_dyno_is_named(Tier::Root))),
         ("root_forgets_who_stopped_waiting", || on(who_stopped_waiting_is_forgotten(Tier::Root))),
         ("root_leaves_nothing_behind", || on(nothing_is_left_behind())),
@@ -146,6 +148,37 @@ async fn a_build_writes_what_the_server_owns(tier: Tier) {
         };
         assert!(rig.embedded().start(&plan).await.is_err(), "{bad}");
     }
+}
+
+/// The command that breaks the limit is not the build's first process, which ends in words of its own, or goes on.
+async fn a_build_that_breaks_a_limit_is_named(tier: Tier) {
+    const HOG: &str = r#"perl -e 'push @a, "x" x 1000000 while 1'; "#;
+    const FORKS: &str = r#"perl -e 'for (1..200) { my $p = fork // last; if (!$p) { sleep 60; exit } }'; "#;
+    let rig = Rig::new(tier).await;
+    let build = BuildId(uuid::Uuid::new_v4());
+    std::fs::create_dir_all(rig.config.home.join(format!("work/{build}/app"))).expect("a directory");
+    own(&rig, "work");
+    let check = async |command: String, expected: ExitCause| {
+        let mut plan = rig.shell(&command);
+        plan.name = "build.1".into();
+        plan.io = Io::Pipe;
+        if expected == ExitCause::Processes {
+            // Where memory is counted per process, many small ones are a hog.
+            plan.size.memory_mib = 512;
+        }
+        let app = BuildMount { source: BuildSource::Work("app".into()), target: "/app".into(), writable: true };
+        plan.root = Root::Build { build, mounts: vec![app], working_directory: "/app".into() };
+        let (exit, _) = rig.outcome(&plan).await;
+        assert_eq!(exit.cause, expected, "{command}: {exit:?}");
+    };
+    check(format!("{HOG} sleep 60"), ExitCause::Memory).await;
+    check(format!("{FORKS} sleep 60"), ExitCause::Processes).await;
+    if tier == Tier::Root {
+        // The kernel counts, so that nothing that is over before anybody looks is missed.
+        check(format!("{HOG} echo failed; exit 1"), ExitCause::Memory).await;
+        check(format!("{FORKS} echo failed; exit 1"), ExitCause::Processes).await;
+    }
+    check("exit 1".into(), ExitCause::Exited).await;
 }
 
 async fn a_lost_dyno_is_named(tier: Tier) {
