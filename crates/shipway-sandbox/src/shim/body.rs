@@ -13,7 +13,7 @@ pub(super) enum Body {
     /// The dyno's init and its control group.
     Root { init: u32, group: Group },
     /// `bwrap`, whose child is process 1 inside.
-    Bwrap { bwrap: u32, memory_limit_bytes: u64, process_limit: u32 },
+    Bwrap { bwrap: u32, memory_limit_bytes: u64 },
 }
 
 impl Body {
@@ -65,12 +65,11 @@ impl Body {
         }
     }
 
-    /// Whether it wanted more processes than it may have. Without a control group nobody counts refusals: there it is
-    /// being at the limit, of which process 1 takes one.
+    /// Whether it wanted more processes than it may have. Without a control group nobody counts refusals.
     pub(super) fn broke_process_limit(&self) -> bool {
         match self {
             Self::Root { group, .. } => group.refused_processes() > 0,
-            Self::Bwrap { process_limit, .. } => self.usage().pids + 1 >= *process_limit,
+            Self::Bwrap { .. } => false,
         }
     }
 

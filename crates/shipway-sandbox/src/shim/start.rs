@@ -139,8 +139,7 @@ fn launch_dyno(launch: Launch, config: Config, group: Option<Group>, fds: &[Owne
         }
         Tier::Bwrap => {
             let (bwrap, terminal) = bwrap::start(&plan, &config, &directory.0, environment, ends)?;
-            let (memory_limit_bytes, process_limit) = (plan.size.memory_limit_bytes(), plan.size.pids);
-            (Body::Bwrap { bwrap, memory_limit_bytes, process_limit }, terminal)
+            (Body::Bwrap { bwrap, memory_limit_bytes: plan.size.memory_limit_bytes() }, terminal)
         }
     };
     let output = match (near, log, terminal) {
