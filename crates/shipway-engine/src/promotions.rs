@@ -13,7 +13,7 @@ use shipway_domain::lifecycle::{OperationStatus, ReleaseStatus};
 use shipway_domain::{
     NameOrId, OperationId, PromotionId, PromotionStatus, PromotionTargetId, SlugId, Stage, TargetStatus,
 };
-use shipway_store::{App, Pipeline, Promotion, PromotionTarget, Release, Slug};
+use shipway_store::{App, Coupling, Pipeline, Promotion, PromotionTarget, Release, Slug};
 use std::time::Duration;
 
 /// What is asked for by `POST /pipeline-promotions`.
@@ -93,15 +93,14 @@ pub struct Outlook {
     pub source: Promotable,
     /// The next stage.
     pub to: Stage,
-    /// Its apps that the caller may see, each with the reason why nothing would happen to it, where there is one.
+    /// Its apps, each with the reason why nothing would happen to it, where there is one.
     pub targets: Vec<(App, Option<String>)>,
 }
 
 impl Platform {
-    /// Looks at a promotion of an app to all apps of the next stage. None from the last stage, from review apps, without
-    /// code, or when the caller sees no app in the next stage.
-    pub fn outlook(&self, caller: &Caller, pipeline: &Pipeline, app: &App) -> Result<Option<Outlook>> {
-        let apps = self.pipeline_apps(caller, pipeline)?;
+    /// Looks at a promotion of one of a pipeline's `apps` ([`Self::pipeline_apps`]) to all of them in the next stage. None
+    /// from the last stage, from review apps, without code, or without an app in the next stage.
+    pub fn outlook(&self, apps: &[(Coupling, App)], app: &App) -> Result<Option<Outlook>> {
         let Some((place, _)) = apps.iter().find(|(_, there)| there.id == app.id) else {
             return Err(Error::missing("pipeline coupling"));
         };
@@ -115,10 +114,10 @@ impl Platform {
         }
         let source = self.promotable(app, None)?;
         let mut targets = Vec::new();
-        for (coupling, target) in apps.into_iter().filter(|(coupling, _)| coupling.stage == to) {
-            let there = self.runs_the_same(&target, &source)?;
-            let verdict = there.map(|there| self.nothing_to_promote(&target, coupling.stage, &there, &source));
-            targets.push((target, verdict.transpose()?));
+        for (_, target) in apps.iter().filter(|(coupling, _)| coupling.stage == to) {
+            let there = self.runs_the_same(target, &source)?;
+            let verdict = there.map(|there| self.nothing_to_promote(target, to, &there, &source));
+            targets.push((target.clone(), verdict.transpose()?));
         }
         Ok((!targets.is_empty()).then_some(Outlook { source, to, targets }))
     }

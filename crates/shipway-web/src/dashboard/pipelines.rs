@@ -36,7 +36,7 @@ pub(super) async fn list(viewer: Viewer) -> Page {
             name: pipeline.name.to_string(),
             owner: pipeline.owner_email.to_string(),
             stages: stages.map(|(stage, count)| format!("{count} {stage}")).collect(),
-            says: waiting(&viewer, &pipeline, &apps)?.join(" "),
+            says: waiting(&viewer, &apps)?.join(" "),
         });
     }
     let products = platform.products(&viewer.caller)?;
@@ -49,10 +49,10 @@ pub(super) async fn list(viewer: Viewer) -> Page {
 }
 
 /// What has not been carried on yet, a sentence per app that has a next stage.
-fn waiting(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> Result<Vec<String>> {
+fn waiting(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<String>> {
     let mut says = Vec::new();
     for (_, app) in apps.iter().rev() {
-        let Some(outlook) = viewer.platform().outlook(&viewer.caller, pipeline, app)? else { continue };
+        let Some(outlook) = viewer.platform().outlook(apps, app)? else { continue };
         let waits = outlook.targets.iter().any(|(_, done)| done.is_none());
         let (to, version) = (outlook.to, outlook.source.release.version);
         says.push(match waits {
@@ -75,7 +75,7 @@ pub(super) async fn board(viewer: Viewer) -> Page {
         shell: viewer.shell(),
         name: pipeline.name.to_string(),
         is_product: false,
-        says: waiting(&viewer, &pipeline, &apps)?,
+        says: waiting(&viewer, &apps)?,
         filter: filter(&viewer),
         rows: vec![row(&viewer, &pipeline, &apps).await?],
         activity: activity(&viewer, &apps)?,
@@ -128,15 +128,15 @@ fn activity(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<Event>> {
 async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> Result<BoardRow> {
     let mut columns = Vec::new();
     for stage in Stage::ALL {
-        let (cards, count) = match stage {
+        let (cards, count, hidden) = match stage {
             Stage::Review => review_cards(viewer, pipeline, apps).await?,
             _ => {
                 let mut cards = Vec::new();
                 for (coupling, app) in apps.iter().filter(|(coupling, _)| coupling.stage == stage) {
-                    cards.push(card(viewer, pipeline, coupling, app).await?);
+                    cards.push(card(viewer, pipeline, apps, coupling, app).await?);
                 }
                 let count = cards.len();
-                (cards, count)
+                (cards, count, 0)
             }
         };
         if count == 0 && !matches!(stage, Stage::Staging | Stage::Production) {
@@ -144,7 +144,7 @@ async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> 
         }
         columns.push(Column {
             stage: stage.to_string(),
-            hidden: count - cards.len(),
+            hidden,
             empty: match count {
                 0 => format!("No app here. heroku pipelines:add {} -a APP -s {stage}", pipeline.name),
                 _ => "No review app has that in its title, branch or number.".into(),
@@ -156,8 +156,13 @@ async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> 
     Ok(BoardRow { name: pipeline.name.to_string(), columns })
 }
 
-/// The cards of review apps, what needs somebody first, and how many there are in all.
-async fn review_cards(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> Result<(Vec<Card>, usize)> {
+/// The cards of review apps, what needs somebody first; how many there are in all; how many fit the filter and are not
+/// shown.
+async fn review_cards(
+    viewer: &Viewer,
+    pipeline: &Pipeline,
+    apps: &[(Coupling, App)],
+) -> Result<(Vec<Card>, usize, usize)> {
     let platform = viewer.platform();
     let requests = platform.store().read(|c| c.pull_requests(pipeline.id))?;
     let request = |review: &ReviewApp| requests.iter().find(|r| Some(r.number) == review.pr_number);
@@ -175,20 +180,22 @@ async fn review_cards(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, A
         let runs = matches!(review.status, ReviewAppStatus::Pending | ReviewAppStatus::Creating);
         (!failed, !runs, review.creator != me, std::cmp::Reverse(review.created_at))
     });
+    let fitting = shown.len();
     if viewer.query("all").is_none() {
         shown.truncate(REVIEW_APPS);
     }
+    let hidden = fitting - shown.len();
     let mut cards = Vec::with_capacity(shown.len());
     for (review, request) in shown {
         let place = apps.iter().find(|(_, app)| Some(app.id) == review.app);
         let mut card = match place {
-            Some((coupling, app)) => card(viewer, pipeline, coupling, app).await?,
+            Some((coupling, app)) => card(viewer, pipeline, apps, coupling, app).await?,
             None => nothing_yet(review),
         };
         dress(&mut card, review, request);
         cards.push(card);
     }
-    Ok((cards, count))
+    Ok((cards, count, hidden))
 }
 
 /// A review app whose app is not there.
@@ -242,7 +249,13 @@ fn dress(card: &mut Card, review: &ReviewApp, request: Option<&PullRequest>) {
     card.previous_version = None;
 }
 
-async fn card(viewer: &Viewer, pipeline: &Pipeline, coupling: &Coupling, app: &App) -> Result<Card> {
+async fn card(
+    viewer: &Viewer,
+    pipeline: &Pipeline,
+    apps: &[(Coupling, App)],
+    coupling: &Coupling,
+    app: &App,
+) -> Result<Card> {
     let platform = viewer.platform();
     let facts = Facts::of(platform, app.clone())?;
     let slug = facts.release.as_ref().and_then(|release| release.slug);
@@ -275,7 +288,7 @@ async fn card(viewer: &Viewer, pipeline: &Pipeline, coupling: &Coupling, app: &A
         at: release.map(|release| release.created_at),
         pills,
         failure: if running.is_some() { None } else { facts.failed(platform)? },
-        promote: platform.outlook(&viewer.caller, pipeline, app)?.map(|it| way_on(viewer, pipeline, app, &it)),
+        promote: platform.outlook(apps, app)?.map(|it| way_on(viewer, pipeline, app, &it)),
         previous_version: if may_go_back { facts.previous(platform)? } else { None },
         url: release.map(|_| platform.web_url(app.name.as_str())),
         running,
@@ -303,7 +316,8 @@ fn refused(viewer: &Viewer, outlook: &Outlook) -> Option<String> {
 }
 
 fn outlook(viewer: &Viewer, pipeline: &Pipeline, app: &App) -> Result<Outlook> {
-    let found = viewer.platform().outlook(&viewer.caller, pipeline, app)?;
+    let apps = viewer.platform().pipeline_apps(&viewer.caller, pipeline)?;
+    let found = viewer.platform().outlook(&apps, app)?;
     found.ok_or_else(|| {
         ApiError::invalid(format!(
             "{} has nothing to promote: no code yet, or no app that you can see in the stage after its own.",
