@@ -6,7 +6,7 @@
 use crate::ports::{Caller, Spot};
 use crate::sides::Point;
 use crate::{Platform, Result};
-use shipway_domain::address::HttpsAddress;
+use shipway_domain::address::RemoteAddress;
 use shipway_domain::app_json::{AppJson, Environment};
 use shipway_domain::compare::{self, Comparison, Extent, KeyChanges, Parity, Side, Size};
 use shipway_domain::lifecycle::ReleaseStatus;
@@ -53,7 +53,7 @@ impl Platform {
             false => compare::tables(pick(&base_apps), pick(&head_apps)),
         };
         let upstream = self.upstream_of(&base.app)?.or(self.upstream_of(&head.app)?);
-        let url = upstream.and_then(|upstream| HttpsAddress::parse(upstream.url.as_deref()?).ok());
+        let url = upstream.and_then(|upstream| RemoteAddress::parse(upstream.url.as_deref()?).ok());
         let url = spots.and_then(|(base, head)| compare::compare_url(&url?.shown(), &base.commit, &head.commit));
         Ok(Comparison {
             base: Side { beside: self.beside_of(base).await?, ..base.side() },

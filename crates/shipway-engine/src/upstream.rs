@@ -9,7 +9,7 @@ use crate::pipelines::Access;
 use crate::ports::{Caller, Place, Spot};
 use crate::sides::Point;
 use crate::{Event, Platform, Result};
-use shipway_domain::address::HttpsAddress;
+use shipway_domain::address::RemoteAddress;
 use shipway_domain::admission::{Behind, Trigger};
 use shipway_domain::compare::Beside;
 use shipway_domain::{BranchName, CommitId};
@@ -51,7 +51,7 @@ impl Platform {
         let now = self.now();
         let (mut tip, mut shown) = (None, None);
         if let Some(url) = url {
-            let address = HttpsAddress::parse(url)
+            let address = RemoteAddress::parse(url)
                 .map_err(|problem| Error::invalid(format!("This upstream cannot be fetched: {problem}.")))?;
             shown = Some(address.shown());
             let fetched = self.inner.parts.histories.fetch_upstream(pipeline.id, url, branch.as_str()).await?;

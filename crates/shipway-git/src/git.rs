@@ -86,6 +86,18 @@ pub struct Git {
     pub(crate) config: std::sync::Arc<GitConfig>,
     /// Directories of objects of other repositories that are seen too, as git's environment has them; empty for none.
     alternates: OsString,
+    /// The value of the header `Authorization`, where the other side wants one. Secret.
+    authorization: Option<Authorization>,
+}
+
+/// A secret that is not printed.
+#[derive(Clone)]
+struct Authorization(String);
+
+impl std::fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authorization(…)")
+    }
 }
 
 /// Settings that hold for every git that we start. They are given by environment, which git trusts like its command
@@ -143,7 +155,12 @@ const ALLOCATION_LIMIT: &str = "1g";
 impl Git {
     /// Keeps the configuration; starts nothing.
     pub fn new(config: GitConfig) -> Self {
-        Self { config: std::sync::Arc::new(config), alternates: OsString::new() }
+        Self { config: std::sync::Arc::new(config), alternates: OsString::new(), authorization: None }
+    }
+
+    /// The same git, which shows this to the servers that it asks.
+    pub(crate) fn authorized(&self, authorization: Option<&str>) -> Self {
+        Self { authorization: authorization.map(|value| Authorization(value.to_owned())), ..self.clone() }
     }
 
     /// The same git, which sees the objects of these repositories too and writes nothing to them.
@@ -155,7 +172,7 @@ impl Git {
             }
             alternates.push(repository.join("objects"));
         }
-        Self { config: self.config.clone(), alternates }
+        Self { alternates, ..self.clone() }
     }
 
     /// A git command on `repository`, with nothing of our own environment.
@@ -186,6 +203,8 @@ impl Git {
             ("receive.maxInputSize", self.config.max_push_bytes.to_string().into()),
         ];
         let settings = SETTINGS.iter().map(|(key, value)| (*key, OsString::from(value))).chain(own);
+        let header = self.authorization.as_ref().map(|Authorization(value)| format!("Authorization: {value}"));
+        let settings = settings.chain(header.map(|header| ("http.extraHeader", header.into())));
         let mut count = 0;
         for (key, value) in settings {
             command.env(format!("GIT_CONFIG_KEY_{count}"), key);

@@ -7,8 +7,8 @@
 
 use crate::git::{GitError, stderr_text};
 use crate::repo::Repo;
-use shipway_domain::address::HttpsAddress;
-use std::net::{IpAddr, Ipv4Addr};
+use shipway_domain::address::RemoteAddress;
+use shipway_net::outward;
 use std::time::Duration;
 
 /// What one fetch may take.
@@ -23,32 +23,26 @@ pub enum Fetched {
     Refused(String),
 }
 
-/// An address of a host, when all of them are on the public internet or the host is one of `private_hosts`. Errors: a
-/// sentence.
-async fn resolve(to: &HttpsAddress, private_hosts: &[String]) -> Result<IpAddr, String> {
-    let found = tokio::net::lookup_host((to.host(), to.port())).await;
-    let found: Vec<IpAddr> = found.map_err(|error| format!("{}: {error}", to.host()))?.map(|a| a.ip()).collect();
-    let named = private_hosts.iter().any(|host| host == to.host());
-    match found.iter().find(|ip| !named && !is_public(**ip)) {
-        Some(_) => Err(format!(
-            "{} is in a private network, which is not fetched from unless the operator names it (--private-host)",
-            to.host()
-        )),
-        None => found.first().copied().ok_or_else(|| format!("{} has no address", to.host())),
-    }
-}
-
 impl Repo {
-    /// Fetches `refspec` from a server elsewhere. `flags`: more of `git fetch`.
-    pub async fn fetch_https(&self, from: &HttpsAddress, flags: &[&str], refspec: &str) -> Result<Fetched, GitError> {
-        let pin = match resolve(from, &self.git.config.private_hosts).await {
-            Ok(pin) => pin,
+    /// Fetches `refspec` from a server elsewhere. `authorization`: the value of the header of that name, which git gets
+    /// by its environment, where other users of the machine do not see it. `flags`: more of `git fetch`.
+    pub async fn fetch_remote(
+        &self,
+        from: &RemoteAddress,
+        authorization: Option<&str>,
+        flags: &[&str],
+        refspec: &str,
+    ) -> Result<Fetched, GitError> {
+        let pin = match outward::resolve(from.host(), from.port(), &self.git.config.private_hosts).await {
+            Ok(pin) => pin.ip(),
             Err(problem) => return Ok(Fetched::Refused(problem)),
         };
         let resolve = format!("http.curloptResolve={}:{}:{pin}", from.host(), from.port());
+        let scheme = if from.is_secure() { "https" } else { "http" };
+        let allow = format!("protocol.{scheme}.allow=always");
         let mut arguments = vec![
             "-c",
-            "protocol.https.allow=always",
+            &allow,
             "-c",
             "http.followRedirects=false",
             "-c",
@@ -65,7 +59,9 @@ impl Repo {
         ];
         arguments.extend(flags);
         arguments.extend(["--end-of-options", from.secret(), refspec]);
-        match tokio::time::timeout(FETCH_TIME, self.git.output(&self.path, &arguments, b"")).await {
+        match tokio::time::timeout(FETCH_TIME, self.git.authorized(authorization).output(&self.path, &arguments, b""))
+            .await
+        {
             Err(_) => {
                 Ok(Fetched::Refused(format!("{} did not send it within {} s", from.host(), FETCH_TIME.as_secs())))
             }
@@ -79,69 +75,5 @@ impl Repo {
                 Ok(Fetched::Refused(said))
             }
         }
-    }
-}
-
-/// Whether an address is on the public internet. Source: IANA special-purpose address registries.
-fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => {
-            let s = v6.segments();
-            // Only 2000::/3 is routed; in it, what carries an IPv4 address and what is for documents is left out.
-            (s[0] & 0xe000) == 0x2000 && s[0] != 0x2002 && !(s[0] == 0x2001 && (s[1] < 0x200 || s[1] == 0xdb8))
-        }
-    }
-}
-
-fn is_public_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    let shared = a == 100 && (64..128).contains(&b);
-    let protocol = a == 192 && b == 0 && c == 0;
-    let benchmark = a == 198 && (b == 18 || b == 19);
-    !(a == 0 || a >= 224 || ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_documentation())
-        && !(shared || protocol || benchmark)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attack_23_private_networks() {
-        for (ip, public) in [
-            ("8.8.8.8", true),
-            ("2606:4700::1111", true),
-            ("127.0.0.1", false),
-            ("10.1.2.3", false),
-            ("169.254.169.254", false),
-            ("100.64.0.1", false),
-            ("0.0.0.0", false),
-            ("255.255.255.255", false),
-            ("::1", false),
-            ("::ffff:8.8.8.8", false),
-            ("fe80::1", false),
-            ("fd00::1", false),
-            ("2002:7f00:1::", false),
-            ("64:ff9b::7f00:1", false),
-        ] {
-            assert_eq!(is_public(ip.parse().unwrap()), public, "{ip}");
-        }
-    }
-
-    #[tokio::test]
-    async fn attack_23_a_private_host_is_fetched_from_only_when_the_operator_named_it() {
-        let check = async |named: &[&str], expected: Result<&str, &str>| {
-            let named: Vec<String> = named.iter().map(|host| (*host).to_owned()).collect();
-            let resolved = resolve(&HttpsAddress::parse("https://127.0.0.1:8443/a").unwrap(), &named).await;
-            match (resolved, expected) {
-                (Ok(ip), Ok(expected)) => assert_eq!(ip.to_string(), expected),
-                (Err(problem), Err(expected)) => assert!(problem.contains(expected), "{problem}"),
-                (resolved, expected) => panic!("{named:?}: {resolved:?}, not {expected:?}"),
-            }
-        };
-        check(&["127.0.0.1"], Ok("127.0.0.1")).await;
-        check(&["127.0.0.2", "0.0.1"], Err("--private-host")).await;
-        check(&[], Err("in a private network")).await;
     }
 }

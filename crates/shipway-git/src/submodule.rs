@@ -8,7 +8,7 @@ use crate::git::GitError;
 use crate::remote::Fetched;
 use crate::repo::Repo;
 use shipway_domain::CommitId;
-use shipway_domain::address::HttpsAddress;
+use shipway_domain::address::RemoteAddress;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -59,10 +59,10 @@ impl Repo {
             return Ok(());
         }
         let advice = "use the https:// address, or commit the files themselves";
-        let https = HttpsAddress::parse(address)
+        let https = RemoteAddress::parse(address)
             .map_err(|problem| refuse(format!("its url in .gitmodules cannot be used: {problem}; {advice}")))?;
         let refspec = format!("+{}:{refname}", link.commit);
-        match self.fetch_https(&https, &["--depth=1"], &refspec).await? {
+        match self.fetch_remote(&https, None, &["--depth=1"], &refspec).await? {
             Fetched::Done => Ok(()),
             Fetched::Refused(said) => {
                 Err(refuse(format!("{} did not give commit {}: {said}", https.host(), link.commit.short())))

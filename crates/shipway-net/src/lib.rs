@@ -8,12 +8,13 @@
 //! 4. the caller's handler answers one request.
 //!
 //! [`ca`] and [`resolver`] decide which certificate a client gets; [`handover`] passes listening sockets from one process
-//! to the next, so that no connection is ever refused.
+//! to the next, so that no connection is ever refused. [`outward`] is the other way: requests of ours to servers elsewhere.
 
 pub mod body;
 pub mod ca;
 pub mod handover;
 pub mod lifecycle;
+pub mod outward;
 pub mod resolver;
 pub mod rewind;
 pub mod serve;

@@ -3,7 +3,7 @@
 use crate::GitRepositories;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use shipway_domain::address::HttpsAddress;
+use shipway_domain::address::RemoteAddress;
 use shipway_domain::compare::{self, Commit, Commits, Extent, Standing};
 use shipway_domain::migrations::{self, Migrations, Scan, TreeFile};
 use shipway_domain::{CommitId, PipelineId};
@@ -165,14 +165,15 @@ impl Histories for GitRepositories {
         branch: &str,
     ) -> Result<Result<CommitId, FetchRefused>, PortError> {
         let doing = "fetching an upstream";
-        let address = match HttpsAddress::parse(address) {
+        let address = match RemoteAddress::parse(address) {
             Ok(address) => address,
             Err(problem) => return Ok(Err(FetchRefused(problem))),
         };
         let repo = self.upstream(pipeline);
         let repo = Repo::create(self.git(), repo.path()).await.map_err(failed(doing))?;
         let refname = line(branch);
-        let fetched = repo.fetch_https(&address, &[], &format!("+{refname}:{refname}")).await.map_err(failed(doing))?;
+        let fetched =
+            repo.fetch_remote(&address, None, &[], &format!("+{refname}:{refname}")).await.map_err(failed(doing))?;
         if let Fetched::Refused(said) = fetched {
             return Ok(Err(FetchRefused(said)));
         }

@@ -3,7 +3,7 @@
 use crate::present::time;
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
-use shipway_domain::address::HttpsAddress;
+use shipway_domain::address::RemoteAddress;
 use shipway_domain::compare::Beside;
 use shipway_domain::{NameOrId, Stage};
 use shipway_store::{App, Pipeline, PipelineSettings, Upstream};
@@ -26,7 +26,7 @@ async fn show(call: &Call, pipeline: &Pipeline, upstream: Option<&Upstream>) -> 
         let stands = call.platform().beside(&app).await?;
         apps.push(json!({ "name": app.name, "stage": coupling.stage, "beside": stands.as_ref().map(beside) }));
     }
-    let url = upstream.and_then(|upstream| HttpsAddress::parse(upstream.url.as_deref()?).ok());
+    let url = upstream.and_then(|upstream| RemoteAddress::parse(upstream.url.as_deref()?).ok());
     Ok(json!({
         "pipeline": { "id": pipeline.id, "name": pipeline.name },
         "url": url.map(|url| url.shown()),
