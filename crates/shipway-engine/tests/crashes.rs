@@ -202,5 +202,5 @@ async fn attack_40_what_is_written_down_comes_about_without_the_server_that_wrot
         assert!(screen.contains(&format!("maintenance={maintenance}")), "{screen}");
         assert!(screen.contains(&format!("www{web}.example.com")), "{screen}");
     }
-    server.takes_a_push("acorn", "scaled").await;
+    server.takes_pushes(&["acorn".into()], "scaled").await;
 }

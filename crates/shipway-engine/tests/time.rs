@@ -46,7 +46,7 @@ async fn attack_40_a_clock_that_jumps_changes_nothing() {
     let server = ground.server(None).await;
     server.quiet().await;
     server.whole("in another year").await;
-    server.takes_a_push("acorn", "in another year").await;
+    server.takes_pushes(&["acorn".into()], "in another year").await;
 }
 
 /// Pushes of new and old code, rollbacks, config changes and collections, in a random order, some of them at once. What

@@ -35,6 +35,12 @@ pub fn settings(home: &Path) -> Settings {
     }
 }
 
+/// An empty directory in memory, where the system has one for that: the store waits for the disk at each commit, and a
+/// trial has thousands of them. No test of a platform in one process cuts the power.
+fn quick_directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// What outlives a "server" in a test: the data directory, the dynos, the repositories, the router.
 #[derive(Clone)]
 pub struct Ground {
@@ -64,7 +70,7 @@ impl Ground {
     /// An empty data directory, and nothing running.
     pub fn new() -> Self {
         Self {
-            home: Arc::new(tempfile::tempdir().unwrap()),
+            home: Arc::new(quick_directory()),
             runtime: Fake::default(),
             router: Arc::default(),
             repositories: Arc::default(),

@@ -88,16 +88,20 @@ impl Server {
         panic!("{what}: the router has {:?}, the store {wanted:?}", self.ground.router.table());
     }
 
-    /// The next push to an app works, and is what serves then. An app that is gone is made again under its name.
-    pub async fn takes_a_push(&self, name: &str, what: &str) {
-        let there = self.apps().into_iter().find(|a| a.name.as_str() == name);
-        let app = match there {
-            Some(app) => app,
-            None => self.create(name).await,
+    /// The next pushes to these apps, at the same time, work, and are what serves then. An app that is gone is made
+    /// again under its name.
+    pub async fn takes_pushes(&self, names: &[String], what: &str) {
+        let there = self.apps();
+        let push = async |name: &String| {
+            let app = match there.iter().find(|a| a.name.as_str() == name) {
+                Some(app) => app.clone(),
+                None => self.create(name).await,
+            };
+            let pushed = self.push(&app, "web: listen-after 1ms").await;
+            assert!(pushed.is_ok(), "{what}: the next push to {name}: {pushed:?}");
         };
-        let pushed = self.push(&app, "web: listen-after 1ms").await;
-        assert!(pushed.is_ok(), "{what}: the next push to {name}: {pushed:?}");
+        futures::future::join_all(names.iter().map(push)).await;
         self.quiet().await;
-        self.whole(&format!("{what}, after the next push to {name}")).await;
+        self.whole(&format!("{what}, after the next pushes")).await;
     }
 }

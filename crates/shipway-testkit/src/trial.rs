@@ -104,7 +104,12 @@ impl Trial {
     /// The server is killed at each moment of each step and undo, and the next one brings the operation to the same
     /// end. (A step that was killed after it worked runs twice.)
     pub async fn survives_death(&self, expected: &Undisturbed) {
-        for (n, (step, moment)) in expected.points.iter().enumerate() {
+        self.survives_death_at(expected, |_| true).await;
+    }
+
+    /// The same at some of the moments alone: for operations on several apps, whose steps are many and alike.
+    pub async fn survives_death_at(&self, expected: &Undisturbed, chosen: fn(Moment) -> bool) {
+        for (n, (step, moment)) in expected.points.iter().enumerate().filter(|(_, point)| chosen(point.1)) {
             let count = Mutex::new(0..);
             let what = format!("killed at {step} {moment:?}");
             let (_, after, died) =
@@ -129,24 +134,24 @@ impl Trial {
         for (n, (step, _)) in worked {
             let undone = switch.is_some_and(|switch| n <= switch);
             let what = format!("{step} fails");
-            let (failing, repeating) = (fail_once(step.clone()), repeat_once());
+            let (failing, repeating) = (fail_at(n), repeat_once());
             let undos =
                 move |step: &str, moment| (moment == Moment::TakenBack).then(|| repeating(step, moment)).flatten();
             let both = move |step: &str, moment| failing(step, moment).or_else(|| undos(step, moment));
             let (before, after, _) = self.run(&what, both).await;
             assert_eq!(after, if undone { before } else { expected.after.clone() }, "{what}, each undo twice");
             if undone {
-                longest = Some(step.clone());
+                longest = Some((n, step));
             }
         }
-        if let Some(step) = longest {
-            self.survives_death_in_undo(step).await;
+        if let Some((failing, step)) = longest {
+            self.survives_death_in_undo(failing, step).await;
         }
     }
 
-    async fn survives_death_in_undo(&self, step: String) {
+    async fn survives_death_in_undo(&self, failing: usize, step: &str) {
         for n in 0.. {
-            let failing = fail_once(step.clone());
+            let failing = fail_at(failing);
             let count = Mutex::new(0..);
             let what = format!("{step} fails and the server is killed at moment {n} of its undo");
             let dying = move |_: &str, moment| {
@@ -201,9 +206,7 @@ impl Trial {
         server.quiet().await;
         let after = self.screen(&server).await;
         server.whole(what).await;
-        for name in names {
-            server.takes_a_push(&name, what).await;
-        }
+        server.takes_pushes(&names, what).await;
         end(server).await;
         (before, after, died)
     }
@@ -218,13 +221,10 @@ async fn end(server: Arc<Server>) {
     server.platform.stop().await;
 }
 
-/// Lets a step fail after it worked, the first time.
-fn fail_once(step: String) -> impl Fn(&str, Moment) -> Option<Fault> + Send + Sync {
-    let failed = Mutex::new(false);
-    move |name, moment| {
-        let now = name == step && moment == Moment::Worked && !std::mem::replace(&mut *failed.lock().unwrap(), true);
-        now.then_some(Fault::Fail)
-    }
+/// Lets the step fail whose moment comes as the n-th of all: the apps in its name are others in each run.
+fn fail_at(n: usize) -> impl Fn(&str, Moment) -> Option<Fault> + Send + Sync {
+    let count = Mutex::new(0..);
+    move |_, _| (count.lock().unwrap().next() == Some(n)).then_some(Fault::Fail)
 }
 
 /// Lets each step and each undo run a second time.
