@@ -267,6 +267,36 @@ impl Beside {
 const BAKED: [&str; 8] =
     ["VITE_", "NEXT_PUBLIC_", "REACT_APP_", "NUXT_PUBLIC_", "VUE_APP_", "GATSBY_", "EXPO_PUBLIC_", "ASSET_HOST"];
 
+/// Beginnings of the names of config vars that buildpacks and their tools read.
+const READ_BY_BUILDS: [&str; 16] = [
+    "BUNDLE_",
+    "COMPOSER_",
+    "DISABLE_COLLECTSTATIC",
+    "DJANGO_SETTINGS_MODULE",
+    "NODE_",
+    "NPM_",
+    "PIP_",
+    "PNPM_",
+    "PYTHON",
+    "RACK_ENV",
+    "RAILS_ENV",
+    "SKIP_",
+    "STATIC_URL",
+    "USE_",
+    "UV_",
+    "YARN_",
+];
+
+fn begins_with_one(name: &str, beginnings: &[&str]) -> bool {
+    beginnings.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// Whether builds are known to read a config var: where such ones differ, two apps do not share a build. (A build script
+/// may read any other too; as with a promotion, what it makes of that is what the first app had.)
+pub fn read_by_builds(name: &str) -> bool {
+    begins_with_one(name, &BAKED) || begins_with_one(name, &READ_BY_BUILDS)
+}
+
 /// What differs between two sets of config vars.
 pub fn config(base: &BTreeMap<ConfigKey, String>, head: &BTreeMap<ConfigKey, String>) -> KeyChanges {
     let only = |one: &BTreeMap<ConfigKey, String>, other: &BTreeMap<ConfigKey, String>| -> Vec<ConfigKey> {
@@ -281,7 +311,7 @@ pub fn config(base: &BTreeMap<ConfigKey, String>, head: &BTreeMap<ConfigKey, Str
         baked: Vec::new(),
     };
     let all = changes.added.iter().chain(&changes.removed).chain(&changes.changed);
-    changes.baked = all.filter(|key| BAKED.iter().any(|name| key.as_str().starts_with(name))).cloned().collect();
+    changes.baked = all.filter(|key| begins_with_one(key.as_str(), &BAKED)).cloned().collect();
     changes
 }
 

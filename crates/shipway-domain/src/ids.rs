@@ -78,6 +78,10 @@ ids! {
     SourceId;
     /// An authorization: one token with its scope and expiry.
     TokenId;
+    /// A deploy that a trigger asked for.
+    TriggeredDeployId;
+    /// A trigger of an app: which refs deploy it.
+    TriggerId;
     /// A backup, restore or copy of a database.
     TransferId;
 }

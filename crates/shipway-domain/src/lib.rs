@@ -20,6 +20,7 @@ pub mod quantity;
 pub mod review;
 pub mod route;
 pub mod size;
+pub mod triggers;
 
 pub use addon::{AddonName, AttachmentName};
 pub use ids::*;

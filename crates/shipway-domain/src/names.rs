@@ -208,15 +208,29 @@ name! {
 }
 
 name! {
-    /// A branch's name without `refs/heads/`, as git allows it; at most 200 characters.
+    /// The name of a git branch, without `refs/heads/`: 1 to 200 characters that git allows.
     /// Source: git, `Documentation/git-check-ref-format`.
-    BranchName, |s| {
-        let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
-        let bad_byte = |b: u8| b <= b' ' || b == 0x7f || b"~^:?*[\\".contains(&b);
-        let bad = s.is_empty() || s.len() > 200 || s.starts_with('-') || s == "@" || s.ends_with('.')
-            || s.bytes().any(bad_byte) || s.split('/').any(bad_part) || s.contains("..") || s.contains("@{");
-        if bad { Err(NameError::new("branch", s, "is not a name that git allows")) } else { Ok(s.to_string()) }
+    BranchName, |s| check_ref_name("branch", s)
+}
+
+name! {
+    /// The name of a git tag, without `refs/tags/`: 1 to 200 characters that git allows.
+    /// Source: git, `Documentation/git-check-ref-format`.
+    TagName, |s| check_ref_name("tag", s)
+}
+
+/// Checks the name of a branch or tag (`what`): 1 to 200 characters that git allows.
+pub(crate) fn check_ref_name(what: &'static str, s: &str) -> Result<String, NameError> {
+    let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
+    let bad_byte = |b: u8| b <= b' ' || b == 0x7f || b"~^:?*[\\".contains(&b);
+    if s.is_empty() || s.len() > 200 {
+        return Err(NameError::new(what, s, "must have between 1 and 200 characters"));
     }
+    let bad = s.starts_with('-') || s == "@" || s.ends_with('.') || s.contains("..") || s.contains("@{");
+    if bad || s.bytes().any(bad_byte) || s.split('/').any(bad_part) {
+        return Err(NameError::new(what, s, format!("is not a {what} name that git allows")));
+    }
+    Ok(s.to_string())
 }
 
 name! {

@@ -5,7 +5,8 @@
 
 use crate::ids::ReviewAppId;
 use crate::lifecycle::states;
-use crate::names::{AppName, CommitId, NameError, name};
+pub use crate::names::BranchName;
+use crate::names::{AppName, CommitId, NameError};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
@@ -52,24 +53,6 @@ states! {
         Succeeded = "succeeded",
         /// There is no app; or there is, and its postdeploy script failed.
         Failed = "failed",
-    }
-}
-
-name! {
-    /// The name of a git branch, without `refs/heads/`: 1 to 200 characters that git allows.
-    /// Source: git, `Documentation/git-check-ref-format`.
-    BranchName, |s| {
-        let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
-        let bad_byte = |b: u8| b <= b' ' || b == 0x7f || b"~^:?*[\\".contains(&b);
-        if s.is_empty() || s.len() > 200 {
-            return Err(NameError::new("branch", s, "must have between 1 and 200 characters"));
-        }
-        if s.starts_with('-') || s.bytes().any(bad_byte) || s.split('/').any(bad_part) || s.contains("..")
-            || s.contains("@{") || s.ends_with('.')
-        {
-            return Err(NameError::new("branch", s, "is not a branch name that git allows"));
-        }
-        Ok(s.to_string())
     }
 }
 

@@ -7,9 +7,30 @@ use crate::plan::{BuildPlan, Part};
 use crate::ports::{BuildFailure, BuildOrder, Caller};
 use crate::setups::APP_JSON;
 use crate::{Platform, Result};
-use shipway_domain::OperationId;
 use shipway_domain::lifecycle::BuildStatus;
+use shipway_domain::{AppId, OperationId, PipelineId, compare};
 use shipway_store::{App, Build, Slug};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
+
+/// The builds that apps of a pipeline share: of the same inputs one is made at a time, so that the second finds the first's.
+#[derive(Default)]
+pub(crate) struct Sharing {
+    turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Sharing {
+    fn of(&self, inputs: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().expect("nobody panics while they hold it");
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(inputs).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        turns.insert(inputs.to_string(), Arc::downgrade(&turn));
+        turn
+    }
+}
 
 impl Platform {
     pub(crate) async fn step_pin(&self, ctx: &Context, part: &Part) -> Result<Effect> {
@@ -84,6 +105,29 @@ impl Platform {
             build.slug = Some(slug.id);
             return Ok(Box::new(move |c| c.put_build(&build)));
         }
+        let shared_inputs = match plan.shared {
+            Some(pipeline) => builder.inputs(&shared(&order, pipeline)).await.map_err(build_error)?,
+            None => String::new(),
+        };
+        // Held until the slug is written: the effect takes it along.
+        let turn = match plan.shared {
+            Some(_) => Some(self.turn_of(ctx, &shared_inputs).await?),
+            None => None,
+        };
+        if plan.shared.is_some()
+            && let Some((slug, of)) = self.built_beside(&shared_inputs).await?
+        {
+            ctx.line(&format!("-----> Commit {} was built for {of}: using that build", plan.commit.short()));
+            let _ = tokio::fs::remove_dir_all(order.source.parent().unwrap_or(&order.source)).await;
+            build.slug = Some(plan.slug);
+            let slug = Slug { id: plan.slug, app: app.id, inputs, created_at: now, ..slug };
+            return Ok(Box::new(move |c| {
+                c.insert_slug(&slug)?;
+                c.put_build(&build)?;
+                drop(turn);
+                Ok(())
+            }));
+        }
         let out = ctx.output.clone().ok_or_else(|| Error::platform("a build without a transcript"))?;
         let built = builder.build(&order, out, ctx.cancel.clone()).await;
         let built = built.map_err(|e| {
@@ -103,6 +147,7 @@ impl Platform {
             stack_fingerprint: self.settings().stack_fingerprint.clone(),
             language: built.language,
             inputs,
+            shared_inputs,
             created_at: now,
         };
         build.slug = Some(slug.id);
@@ -114,8 +159,40 @@ impl Platform {
             let mut app = c.app_by_id(slug.app)?;
             app.repo_size = repo_size.or(app.repo_size);
             app.slug_size = Some(slug.size_bytes);
-            c.update_app(&app)
+            c.update_app(&app)?;
+            drop(turn);
+            Ok(())
         }))
+    }
+
+    /// Waits for the same build of another app. Errors: somebody asked for an end.
+    async fn turn_of(&self, ctx: &Context, shared_inputs: &str) -> Result<tokio::sync::OwnedMutexGuard<()>> {
+        let turn = self.inner.sharing.of(shared_inputs);
+        if let Ok(free) = turn.clone().try_lock_owned() {
+            return Ok(free);
+        }
+        ctx.line("-----> Waiting for the same build of another app of the pipeline");
+        tokio::select! {
+            turn = turn.lock_owned() => Ok(turn),
+            () = ctx.cancel.cancelled() => Err(cancelled()),
+        }
+    }
+
+    /// A slug that an app of the pipeline made from these inputs, if it can run, and the app's name.
+    async fn built_beside(&self, shared_inputs: &str) -> Result<Option<(Slug, String)>> {
+        let inputs = shared_inputs.to_string();
+        // Asked of the writer: whoever had the turn before may not be committed yet.
+        let found = self.store().write(move |c| match c.slug_by_shared_inputs(&inputs)? {
+            Some(slug) => {
+                let name = c.app_by_id(slug.app)?.name.to_string();
+                Ok(Some((slug, name)))
+            }
+            None => Ok(None),
+        });
+        let found = found.await?;
+        let Some((slug, name)) = found else { return Ok(None) };
+        let whole = self.inner.parts.builder.ensure(&slug.manifest).await.is_ok();
+        Ok(whole.then_some((slug, name)))
     }
 
     pub(crate) fn undo_build(&self, part: &Part, error: &str) -> Result<Effect> {
@@ -165,6 +242,13 @@ impl Platform {
             updated_at: now,
         }
     }
+}
+
+/// What of a build is the same for all apps of a pipeline: only those config vars count that builds are known to read.
+fn shared(order: &BuildOrder, pipeline: PipelineId) -> BuildOrder {
+    let mut shared = BuildOrder { app: AppId(pipeline.0), ..order.clone() };
+    shared.env.retain(|key, _| compare::read_by_builds(key));
+    shared
 }
 
 fn build_error(e: BuildFailure) -> Error {

@@ -3,10 +3,10 @@
 use crate::error::Error;
 use crate::operation::{Effect, nothing};
 use crate::plan::{BuildPlan, Code, Part};
-use crate::ports::Caller;
+use crate::ports::{Caller, Place, Spot};
 use crate::{Platform, Result};
 use shipway_domain::admission::{Scope, Trigger};
-use shipway_domain::{AppId, BuildId, CommitId, OperationId, SlugId, SourceId};
+use shipway_domain::{AppId, BuildId, CommitId, OperationId, PipelineId, SlugId, SourceId};
 use shipway_store::{App, Build, Source};
 use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -26,8 +26,12 @@ pub struct SourceOrder {
 
 /// What else belongs to a deploy.
 pub(crate) struct Extra {
+    /// The operation's id.
+    pub(crate) operation: OperationId,
     /// What happens to the app besides the build and the release.
     pub(crate) part: Part,
+    /// The pipeline whose apps share the build.
+    pub(crate) shared: Option<PipelineId>,
     /// What is written down with it.
     pub(crate) also: Effect,
 }
@@ -50,8 +54,12 @@ impl Platform {
         trigger: Trigger,
         also: impl FnOnce(&mut Build),
     ) -> Result<(Build, OperationId)> {
-        let extra = Extra { part: Part::new(app.id), also: nothing() };
-        self.deploy_with(caller, app, commit, trigger, extra, also).await
+        self.deploy_with(caller, app, commit, trigger, self.nothing_else(app), also).await
+    }
+
+    /// Nothing but a build of the app's own and its release.
+    pub(crate) fn nothing_else(&self, app: &App) -> Extra {
+        Extra { operation: self.id(OperationId), part: Part::new(app.id), shared: None, also: nothing() }
     }
 
     /// The same, with what else happens to the app before the build and in the transaction that writes it down.
@@ -64,10 +72,19 @@ impl Platform {
         extra: Extra,
         also: impl FnOnce(&mut Build),
     ) -> Result<(Build, OperationId)> {
-        self.admit_code(caller, trigger, app, &commit).await?;
-        let build = BuildPlan { build: self.id(BuildId), slug: self.id(SlugId), commit: commit.clone() };
+        let place = match (&extra.part.carry, &extra.part.fetch) {
+            (Some(carry), _) => Some(carry.from),
+            (None, None) => Some(Place::App(app.id)),
+            // A commit that is at a forge is looked at when it is here.
+            (None, Some(_)) => None,
+        };
+        if let Some(place) = place {
+            self.admit_code(caller, trigger, app, &Spot { place, commit: commit.clone() }).await?;
+        }
+        let shared = extra.shared;
+        let build = BuildPlan { build: self.id(BuildId), slug: self.id(SlugId), commit: commit.clone(), shared };
         let release = self.release_plan(app, format!("Deploy {}", commit.short()), Code::Built);
-        let operation = self.id(OperationId);
+        let operation = extra.operation;
         let mut row = self.build_row(caller, app, &build, operation);
         also(&mut row);
         let part = Part { build: Some(build), release: Some(release), ..extra.part };

@@ -14,6 +14,8 @@ const MAINTAINED: Duration = Duration::from_secs(24 * 60 * 60);
 const SOURCES: SignedDuration = SignedDuration::from_hours(24);
 /// What is said of review apps and setups whose apps are gone is kept this long.
 const REPORTS: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// What triggers asked for, and what checks said, is kept this long.
+const TRIGGERED: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// A slug younger than this is never collected: its release may be about to be written.
 const YOUNG: SignedDuration = SignedDuration::from_hours(1);
 
@@ -94,6 +96,7 @@ impl Platform {
             .store()
             .write(move |c| {
                 c.forget_review_apps_before(now - REPORTS)?;
+                c.forget_triggered_before(now - TRIGGERED)?;
                 c.delete_app_setups_before(now - REPORTS)
             })
             .await?;

@@ -40,6 +40,7 @@ mod setup_addons;
 mod setups;
 mod sides;
 mod transfers;
+mod triggers;
 mod upstream;
 
 pub use accounts::{Login, NewToken, UpdateAccount};
@@ -63,6 +64,7 @@ pub use run::{Attached, RunOrder};
 pub use setups::SetupOrder;
 pub use sides::Point;
 pub use transfers::TransferLine;
+pub use triggers::{RefNews, RefOrigin, TriggeredView};
 
 use locks::Locks;
 use ports::{AddonProvider, Builder, Caller, Forge, Histories, Repositories, Router, World};
@@ -195,6 +197,10 @@ struct Inner {
     review_wanted: Notify,
     /// One look at review apps at a time.
     reviewing: tokio::sync::Mutex<()>,
+    triggers_wanted: Notify,
+    /// One look at triggered deploys at a time.
+    triggering: tokio::sync::Mutex<()>,
+    sharing: artifact::Sharing,
     acknowledged: watch::Sender<u64>,
     promoting: tokio::sync::Mutex<()>,
 }
@@ -222,6 +228,9 @@ impl Platform {
             routes_wanted: Notify::new(),
             review_wanted: Notify::new(),
             reviewing: tokio::sync::Mutex::default(),
+            triggers_wanted: Notify::new(),
+            triggering: tokio::sync::Mutex::default(),
+            sharing: artifact::Sharing::default(),
             acknowledged: watch::channel(0).0,
             promoting: tokio::sync::Mutex::default(),
         };
@@ -239,6 +248,7 @@ impl Platform {
         self.resume_operations()?;
         self.spawn(Self::keep_tidy);
         self.spawn(Self::keep_review_apps);
+        self.spawn(Self::keep_triggers);
         self.spawn(Self::keep_upstreams);
         Ok(())
     }

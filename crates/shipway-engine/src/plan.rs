@@ -5,13 +5,13 @@
 
 use crate::Result;
 use crate::error::Error;
-use crate::ports::Caller;
+use crate::ports::{Caller, Place};
 use serde::{Deserialize, Serialize};
 use shipway_domain::admission::{Actor, Trigger};
 use shipway_domain::app_json::Environment;
 use shipway_domain::{
-    AddonId, AppId, AppSetupId, AttachmentId, BuildId, CommitId, ConfigKey, DynoId, OperationId, ProcessType,
-    ReleaseId, SlugId, TransferId,
+    AddonId, AppId, AppSetupId, AttachmentId, BuildId, CommitId, ConfigKey, DynoId, OperationId, PipelineId,
+    ProcessType, ReleaseId, SlugId, TransferId,
 };
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ pub struct Plan {
 pub struct Part {
     /// Which.
     pub app: AppId,
-    /// A commit of another app's repository that its code is made from.
+    /// A commit of another repository that its code is made from.
     #[serde(default)]
     pub carry: Option<CarryPlan>,
     /// A commit at a forge that its code is made from.
@@ -82,13 +82,28 @@ impl From<Stored> for Plan {
     }
 }
 
-/// A commit on its way from one app's repository to another's.
+/// A commit on its way from another repository of ours.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CarryPlan {
-    /// Whose repository has it.
-    pub from: AppId,
+    /// The repository that has it.
+    #[serde(deserialize_with = "place")]
+    pub from: Place,
     /// Which.
     pub commit: CommitId,
+}
+
+/// Reads a repository; a bare id is an app's, as it was stored before there were others.
+fn place<'de, D: serde::Deserializer<'de>>(stored: D) -> Result<Place, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        App(AppId),
+        Place(Place),
+    }
+    Ok(match Stored::deserialize(stored)? {
+        Stored::App(app) => Place::App(app),
+        Stored::Place(place) => place,
+    })
 }
 
 /// A commit on its way from a forge.
@@ -184,6 +199,9 @@ pub struct BuildPlan {
     pub slug: SlugId,
     /// What is built.
     pub commit: CommitId,
+    /// The pipeline whose apps share one build of a commit; none: the app builds for itself.
+    #[serde(default)]
+    pub shared: Option<PipelineId>,
 }
 
 /// The release of a plan.

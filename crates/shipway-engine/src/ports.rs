@@ -59,9 +59,9 @@ pub trait Repositories: Send + Sync {
     async fn pin(&self, app: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError>;
     /// Ends [`Self::pin`]; a second time does nothing.
     async fn unpin(&self, app: AppId, operation: OperationId) -> Result<(), PortError>;
-    /// Brings a commit with all that it is made of from one app's repository into another's, and keeps it there as
+    /// Brings a commit with all that it is made of from another repository into an app's, and keeps it there as
     /// [`Self::pin`] does; a second time does nothing.
-    async fn carry(&self, from: AppId, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError>;
+    async fn carry(&self, from: Place, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError>;
     /// The head of a branch; none: there is no such branch.
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError>;
     /// Points main and master at the commit that runs.

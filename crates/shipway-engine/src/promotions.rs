@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::plan::{CarryPlan, Code, Part, Plan};
-use crate::ports::Caller;
+use crate::ports::{Caller, Place};
 use crate::{Event, Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::admission::Trigger;
@@ -346,7 +346,7 @@ impl Platform {
 
     pub(crate) fn promotion_part(&self, app: &App, source: &Promotable) -> Part {
         let code = Code::Promoted { of: source.slug.id, slug: self.id(SlugId) };
-        let carry = source.slug.commit.clone().map(|commit| CarryPlan { from: source.app.id, commit });
+        let carry = source.slug.commit.clone().map(|commit| CarryPlan { from: Place::App(source.app.id), commit });
         Part { carry, release: Some(self.release_plan(app, source.description(), code)), ..Part::new(app.id) }
     }
 

@@ -7,7 +7,7 @@
 use crate::builds::Extra;
 use crate::error::Error;
 use crate::plan::{CarryPlan, FetchPlan, Part};
-use crate::ports::Caller;
+use crate::ports::{Caller, Place};
 use crate::setups::{Beginning, Origin};
 use crate::{Event, NewApp, Platform, Result, SourceOrder};
 use jiff::{SignedDuration, Timestamp};
@@ -86,8 +86,10 @@ impl Platform {
 
     /// Writes down what checks say of a commit.
     pub async fn checks_changed(&self, pipeline: PipelineId, commit: CommitId, checks: Checks) -> Result<()> {
+        let now = self.now();
         self.store()
             .write(move |c| {
+                c.put_commit_checks(pipeline, &commit, checks, now)?;
                 for mut request in c.pull_requests(pipeline)?.into_iter().filter(|r| r.commit == commit) {
                     request.checks = checks;
                     c.put_pull_request(&request)?;
@@ -96,6 +98,7 @@ impl Platform {
             })
             .await?;
         self.review_soon();
+        self.inner.triggers_wanted.notify_one();
         Ok(())
     }
 
@@ -266,7 +269,7 @@ impl Platform {
     }
 
     /// Whom review apps belong to and who acts when nobody does: the pipeline's owner.
-    fn as_owner(&self, pipeline: &Pipeline) -> Result<Caller> {
+    pub(crate) fn as_owner(&self, pipeline: &Pipeline) -> Result<Caller> {
         let owner = self.store().read(|c| c.account_by_id(pipeline.owner))?;
         let actor = Actor { account: owner.id, email: owner.email.to_string(), admin: false, scope: Scope::Global };
         Ok(Caller { actor, via: "platform" })
@@ -423,7 +426,7 @@ impl Platform {
         let parent = self.review_parent(pipeline)?;
         let (carry, fetch) = match self.review_origin(&row, parent.as_ref(), &settings) {
             Origin::Here => (None, None),
-            Origin::App(from) => (Some(CarryPlan { from, commit: commit.clone() }), None),
+            Origin::App(from) => (Some(CarryPlan { from: Place::App(from), commit: commit.clone() }), None),
             Origin::Forge(repository) => (None, Some(FetchPlan { repository, commit: commit.clone() })),
         };
         row.commit = commit.clone();
@@ -433,8 +436,11 @@ impl Platform {
         row.updated_at = row.deployed_at;
         let owner = self.as_owner(pipeline)?;
         self.admit(&owner, Trigger::Build, &app).await?;
-        let extra =
-            Extra { part: Part { carry, fetch, ..Part::new(app.id) }, also: Box::new(move |c| c.put_review_app(&row)) };
+        let extra = Extra {
+            part: Part { carry, fetch, ..Part::new(app.id) },
+            also: Box::new(move |c| c.put_review_app(&row)),
+            ..self.nothing_else(&app)
+        };
         self.deploy_with(&owner, &app, commit, Trigger::Build, extra, |_| ()).await?;
         self.tell(Event::Pipeline(pipeline.id));
         Ok(())
@@ -497,12 +503,10 @@ fn note(c: &Conn<'_>, pipeline: PipelineId, news: PullRequestNews) -> shipway_st
     if known.as_ref().is_some_and(|k| k.changed_at > news.changed_at) {
         return Ok(());
     }
-    let same = known.as_ref().is_some_and(|k| k.commit == news.commit);
+    // Checks may have been heard of before the pull request was.
+    let checks = c.commit_checks(pipeline, &news.commit)?;
     let reopened = known.as_ref().is_some_and(|k| !k.open) && news.open;
-    let (checks, allowed, parked) = match known {
-        Some(k) => (k.checks, k.allowed, k.parked),
-        None => (Checks::Unknown, None, None),
-    };
+    let (allowed, parked) = known.map_or((None, None), |k| (k.allowed, k.parked));
     c.put_pull_request(&PullRequest {
         pipeline,
         number: news.number,
@@ -511,7 +515,7 @@ fn note(c: &Conn<'_>, pipeline: PipelineId, news: PullRequestNews) -> shipway_st
         commit: news.commit,
         fork: news.fork,
         open: news.open,
-        checks: if same { checks } else { Checks::Unknown },
+        checks,
         allowed,
         parked: parked.filter(|_| !reopened),
         changed_at: news.changed_at,

@@ -118,7 +118,7 @@ impl Platform {
         let Beginning { app, config, inherited, commit, origin, environment, coupling, collaborators, without_addons } =
             new;
         let now = self.now();
-        let build = BuildPlan { build: self.id(BuildId), slug: self.id(SlugId), commit: commit.clone() };
+        let build = BuildPlan { build: self.id(BuildId), slug: self.id(SlugId), commit: commit.clone(), shared: None };
         let setup = AppSetup {
             id: self.id(AppSetupId),
             app: app.id,
@@ -136,7 +136,11 @@ impl Platform {
         };
         let row = self.build_row(caller, &app, &build, setup.operation);
         let part = Part {
-            carry: if let Origin::App(from) = origin { Some(CarryPlan { from, commit: commit.clone() }) } else { None },
+            carry: if let Origin::App(from) = origin {
+                Some(CarryPlan { from: Place::App(from), commit: commit.clone() })
+            } else {
+                None
+            },
             fetch: match origin {
                 Origin::Forge(repository) => Some(FetchPlan { repository, commit: commit.clone() }),
                 _ => None,

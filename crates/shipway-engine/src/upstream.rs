@@ -1,17 +1,18 @@
 //! Upstreams: the line that a pipeline's team works on, and where code stands beside it.
 //!
-//! It is told (`set`), fetched every few minutes, or pushed to us by CI; what nobody told is not guessed. Nothing runs
-//! because of it. Code that lacks commits of it is told so before it deploys, and refused where its stage says so. That
+//! It is told (`set`), fetched every few minutes, or pushed to us by CI; what nobody told is not guessed. Where it moves,
+//! triggers for its branch are set off; nothing else runs because of it. Code that lacks commits of it is told so before it deploys, and refused where its stage says so. That
 //! rule is for code that is pushed or built: a promotion carries what an earlier stage has taken, a way back must be open.
 
 use crate::error::Error;
 use crate::pipelines::Access;
 use crate::ports::{Caller, Place, Spot};
 use crate::sides::Point;
-use crate::{Event, Platform, Result};
+use crate::{Event, Platform, RefNews, RefOrigin, Result};
 use shipway_domain::address::RemoteAddress;
 use shipway_domain::admission::{Behind, Trigger};
 use shipway_domain::compare::Beside;
+use shipway_domain::triggers::RefName;
 use shipway_domain::{BranchName, CommitId};
 use shipway_store::{App, Pipeline, Upstream};
 use std::time::Duration;
@@ -139,7 +140,7 @@ impl Platform {
         self.inner.parts.histories.take_upstream(coupling.pipeline, branch.as_str(), &from).await?;
         let upstream = Upstream {
             pipeline: coupling.pipeline,
-            branch,
+            branch: branch.clone(),
             url: known.as_ref().and_then(|known| known.url.clone()),
             tip: Some(commit.clone()),
             heard_at: Some(now),
@@ -157,7 +158,10 @@ impl Platform {
             })
             .await?;
         self.tell(Event::Pipeline(coupling.pipeline));
-        Ok(())
+        let origin = RefOrigin::Upstream { pipeline: coupling.pipeline, actor: Some(caller.actor.clone()) };
+        let reference = RefName::Branch(branch);
+        let (commit, by) = (commit.clone(), caller.actor.email.clone());
+        self.ref_moved(RefNews { origin, reference, commit, by }).await.map(drop)
     }
 
     /// Where the code that an app runs stands beside its pipeline's upstream. None without code, pipeline, or an upstream
@@ -189,20 +193,14 @@ impl Platform {
     }
 
     /// Asks admission for code that is to be built, where the app's stage wants all of the upstream in it.
-    pub(crate) async fn admit_code(
-        &self,
-        caller: &Caller,
-        trigger: Trigger,
-        app: &App,
-        commit: &CommitId,
-    ) -> Result<()> {
+    pub(crate) async fn admit_code(&self, caller: &Caller, trigger: Trigger, app: &App, spot: &Spot) -> Result<()> {
         let ruled = self.store().read(|c| {
             let Some(coupling) = c.coupling_of(app.id)? else { return Ok(None) };
             let pipeline = c.pipeline_by_id(coupling.pipeline)?;
             Ok(pipeline.settings.refuse_behind.contains(&coupling.stage).then_some((coupling.stage, pipeline)))
         })?;
         let Some((stage, pipeline)) = ruled else { return Ok(()) };
-        let Some(beside) = self.beside_commit(app, commit).await? else { return Ok(()) };
+        let Some(beside) = self.beside_at(app, spot).await? else { return Ok(()) };
         let mut subject = self.subject(caller, app)?;
         subject.behind = (beside.standing.behind_count > 0).then(|| Behind {
             branch: beside.branch.to_string(),
@@ -256,8 +254,11 @@ impl Platform {
                 }
             })
             .await?;
-        if upstream.tip != known.tip {
+        if let Some(tip) = upstream.tip.clone().filter(|tip| Some(tip) != known.tip.as_ref()) {
             self.tell(Event::Pipeline(upstream.pipeline));
+            let origin = RefOrigin::Upstream { pipeline: upstream.pipeline, actor: None };
+            let reference = RefName::Branch(upstream.branch.clone());
+            self.ref_moved(RefNews { origin, reference, commit: tip, by: "the upstream".into() }).await?;
         }
         Ok(upstream)
     }

@@ -45,7 +45,7 @@ async fn remembered<K: std::hash::Hash + Eq, V: Clone>(
 }
 
 impl GitRepositories {
-    fn at(&self, place: Place) -> Repo {
+    pub(crate) fn at(&self, place: Place) -> Repo {
         match place {
             Place::App(app) => self.repo(app),
             Place::Upstream(pipeline) => self.upstream(pipeline),

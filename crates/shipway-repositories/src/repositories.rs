@@ -6,7 +6,7 @@ use flate2::read::MultiGzDecoder;
 use shipway_blobs::archive;
 use shipway_domain::review::BranchName;
 use shipway_domain::{AppId, CommitId, OperationId};
-use shipway_engine::ports::{CommitInfo, PortError, Repositories};
+use shipway_engine::ports::{CommitInfo, Place, PortError, Repositories};
 use shipway_git::{CheckoutLimits, Git, Repo};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -70,9 +70,9 @@ impl Repositories for GitRepositories {
         self.repo(app).unpin(operation).await.map_err(|e| PortError::new("letting go of the commit", e))
     }
 
-    async fn carry(&self, from: AppId, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
+    async fn carry(&self, from: Place, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
         let kept = format!("refs/shipway/op/{operation}");
-        let taken = self.repo(to).take(&self.repo(from), commit, &kept).await;
+        let taken = self.repo(to).take(&self.at(from), commit, &kept).await;
         taken.map_err(|e| PortError::new("bringing the commit", e))
     }
 

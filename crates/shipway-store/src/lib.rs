@@ -19,6 +19,7 @@ mod releases;
 mod review_apps;
 mod seal;
 mod transfers;
+mod triggers;
 mod upstreams;
 
 pub use accounts::*;
@@ -35,7 +36,7 @@ pub use releases::*;
 pub use review_apps::*;
 pub use seal::{Keys, hex, sha256, token_hash};
 pub use transfers::*;
-
+pub use triggers::*;
 pub use upstreams::*;
 
 use jiff::Timestamp;
@@ -119,6 +120,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/promotions.sql"),
     include_str!("schema/upstreams.sql"),
     include_str!("schema/slug_fingerprints.sql"),
+    include_str!("schema/triggers.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

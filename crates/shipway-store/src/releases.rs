@@ -33,6 +33,8 @@ pub struct Slug {
     pub language: Option<String>,
     /// Digest of everything that went into it; equal inputs need no second build.
     pub inputs: String,
+    /// The same but for what every app has for itself; empty where the build is not shared.
+    pub shared_inputs: String,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -81,6 +83,7 @@ fn slug(row: &Row<'_>) -> rusqlite::Result<Slug> {
         stack_fingerprint: row.get("stack_fingerprint")?,
         language: row.get("language")?,
         inputs: row.get("inputs")?,
+        shared_inputs: row.get("shared_inputs")?,
         created_at: time(row, "created_at")?,
     })
 }
@@ -113,12 +116,12 @@ impl Conn<'_> {
         self.sql
             .prepare_cached(
                 "INSERT OR IGNORE INTO slugs (id, app_id, digest, manifest, commit_id, commit_description, size_bytes, stack,
-                 stack_fingerprint, language, inputs, created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                 stack_fingerprint, language, inputs, shared_inputs, created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
             )?
             .execute(params![
                 s.id.to_string(), s.app.to_string(), s.digest.as_str(), to_json(&s.manifest)?,
                 s.commit.as_ref().map(|c| c.as_str()), s.commit_description, s.size_bytes, s.stack, s.stack_fingerprint,
-                s.language, s.inputs, micros(s.created_at)
+                s.language, s.inputs, s.shared_inputs, micros(s.created_at)
             ])?;
         Ok(())
     }
@@ -135,6 +138,14 @@ impl Conn<'_> {
             .sql
             .prepare_cached("SELECT * FROM slugs WHERE app_id = ? AND inputs = ? ORDER BY created_at DESC LIMIT 1")?;
         Ok(q.query_row([app.to_string(), inputs.to_string()], slug).optional()?)
+    }
+
+    /// The newest slug of any app that was built from these shared inputs.
+    pub fn slug_by_shared_inputs(&self, inputs: &str) -> Result<Option<Slug>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT * FROM slugs WHERE shared_inputs = ? AND shared_inputs <> '' ORDER BY created_at DESC LIMIT 1",
+        )?;
+        Ok(q.query_row([inputs], slug).optional()?)
     }
 
     /// The newest slug of an app with this digest.

@@ -32,7 +32,8 @@ impl ProcfileBuilder {
 #[async_trait]
 impl Builder for ProcfileBuilder {
     async fn inputs(&self, order: &BuildOrder) -> Result<String, BuildFailure> {
-        Ok(order.commit.to_string())
+        let baked: Vec<_> = order.env.iter().filter(|(key, _)| key.starts_with("VITE_")).collect();
+        Ok(format!("{} {} {baked:?}", order.commit, order.app))
     }
     async fn build(
         &self,

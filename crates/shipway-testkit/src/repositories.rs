@@ -80,7 +80,7 @@ impl Repositories for ProcfileRepositories {
         self.pins.lock().unwrap().remove(&operation);
         Ok(())
     }
-    async fn carry(&self, _: AppId, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
+    async fn carry(&self, _: Place, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
         self.pin(to, operation, commit).await
     }
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError> {

@@ -2,7 +2,8 @@
 //!
 //! `main` and `master` are one branch under two names: what runs. A push to either is built and released, and its
 //! transcript is what the pusher's git shows as `remote:`; the ref is accepted when the new code serves, and refused
-//! with the reason when it does not. Tags are kept; other branches are kept or refused as the app's settings say.
+//! with the reason when it does not. A tag or another branch that a trigger of the app names deploys like it. Other tags
+//! are kept; other branches are kept or refused as the app's settings say.
 
 use crate::Web;
 use crate::auth::authenticate;
@@ -13,11 +14,12 @@ use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode, header};
 use axum::routing::{get, post};
 use shipway_domain::admission::Trigger;
+use shipway_domain::triggers::RefName;
 use shipway_domain::{CommitId, NameOrId};
 use shipway_engine::ports::Caller;
-use shipway_engine::{Outcome, OutputReader, Platform};
+use shipway_engine::{Outcome, OutputReader, Platform, RefNews, RefOrigin};
 use shipway_git::{Access, Call, GitHttp, Push, PushHandler, PushOutput, RefResult, RefUpdate, Repo, unauthorized};
-use shipway_store::App;
+use shipway_store::{App, RefTrigger};
 use std::sync::Arc;
 
 /// A line of a transcript that is longer than this is shown in pieces.
@@ -103,26 +105,53 @@ struct Deployer {
 impl PushHandler for Deployer {
     async fn push(&self, push: Push, output: PushOutput) -> Vec<RefResult> {
         let mut results = Vec::with_capacity(push.commands.len());
-        for update in &push.commands {
-            results.push(if update.is_running_branch() { None } else { Some(self.keep(&push.repo, update).await) });
+        let mut running = Vec::new();
+        for (at, update) in push.commands.iter().enumerate() {
+            match self.runs(update) {
+                true => running.push((at, update)),
+                false => results.push((at, self.keep(&push.repo, update, &output).await)),
+            }
         }
-        if results.contains(&None) {
-            // One deploy, however many of its two names were pushed.
-            let deployed = match self.wanted(&push).await {
-                Ok(commit) => self.deploy(commit, &output).await,
+        if !running.is_empty() {
+            // One deploy, however many refs were pushed that ask for it.
+            let updates: Vec<&RefUpdate> = running.iter().map(|(_, update)| *update).collect();
+            let deployed = match self.wanted(&push.repo, &updates).await {
+                Ok(commit) => self.deploy(commit, &updates, &output).await,
                 Err(reason) => Err(reason),
             };
-            let deployed = deployed.map_or_else(RefResult::rejected, |()| RefResult::Accepted);
-            results.iter_mut().filter(|result| result.is_none()).for_each(|result| *result = Some(deployed.clone()));
+            for (at, update) in running {
+                let result = match &deployed {
+                    Ok(()) if update.is_running_branch() => RefResult::Accepted,
+                    Ok(()) => self.keep(&push.repo, update, &output).await,
+                    Err(reason) => RefResult::rejected(reason),
+                };
+                results.push((at, result));
+            }
         }
-        results.into_iter().flatten().collect()
+        results.sort_by_key(|(at, _)| *at);
+        results.into_iter().map(|(_, result)| result).collect()
     }
 }
 
 impl Deployer {
-    /// Stores a tag or another branch, or hears of an upstream. Nothing runs because of it but the review app of the
-    /// branch, if it has one.
-    async fn keep(&self, repo: &Repo, update: &RefUpdate) -> RefResult {
+    /// Whether this app runs what a ref is to point at, now.
+    fn runs(&self, update: &RefUpdate) -> bool {
+        update.is_running_branch() || self.trigger(update).is_some_and(|(trigger, _)| !trigger.wait_for_ci)
+    }
+
+    /// The trigger of this app that a ref sets off.
+    fn trigger(&self, update: &RefUpdate) -> Option<(RefTrigger, RefName)> {
+        let reference = moved(update)?;
+        let found = self.platform.trigger_for(&self.app, &reference).unwrap_or_else(|error| {
+            tracing::error!(app.name = %self.app.name, %error, cause = ?error.cause, "triggers could not be read");
+            None
+        });
+        Some((found?, reference))
+    }
+
+    /// Stores a tag or another branch, or hears of an upstream. What runs because of it is the review app of the branch,
+    /// if it has one, and the apps whose triggers it sets off.
+    async fn keep(&self, repo: &Repo, update: &RefUpdate, output: &PushOutput) -> RefResult {
         if let Some(branch) = update.upstream() {
             return self.hear(repo, branch, update).await.map_or_else(RefResult::rejected, |()| RefResult::Accepted);
         }
@@ -130,6 +159,7 @@ impl Deployer {
             && update.new.is_some()
             && !self.app.settings.store_other_branches
             && !self.platform.reviews_branches_of(&self.app).unwrap_or(false)
+            && !moved(update).is_some_and(|r| self.platform.sets_off_something(&self.app, &r).unwrap_or(false))
         {
             return RefResult::rejected(format!(
                 "pushed to {branch}, which does not deploy; push it to main: git push heroku {branch}:main"
@@ -139,11 +169,28 @@ impl Deployer {
             Ok(()) => {
                 // A branch of a review app may have moved.
                 self.platform.review_soon();
-                RefResult::Accepted
+                self.set_off(repo, update, output).await.map_or_else(RefResult::rejected, |()| RefResult::Accepted)
             }
             Err(shipway_git::GitError::Moved { .. }) => RefResult::rejected("it has moved meanwhile; fetch first"),
             Err(error) => RefResult::rejected(error.to_string()),
         }
+    }
+
+    /// Sets off the triggers of the app's pipeline, and says which. Errors: the reason in one line.
+    async fn set_off(&self, repo: &Repo, update: &RefUpdate, output: &PushOutput) -> Result<(), String> {
+        let (Some(reference), Some(object)) = (moved(update), &update.new) else { return Ok(()) };
+        // A tag may be of something else.
+        let Some(commit) = repo.peel(object).await.map_err(|e| e.to_string())? else { return Ok(()) };
+        let actor = self.caller.actor.clone();
+        let (origin, by) = (RefOrigin::App { app: self.app.id, actor }, self.caller.actor.email.clone());
+        let told = self.platform.ref_moved(RefNews { origin, reference: reference.clone(), commit, by }).await;
+        for name in told.map_err(|e| first_line(&e.message))? {
+            let deployed = name == self.app.name && self.runs(update);
+            if !deployed {
+                output.line(&format!("-----> {reference} deploys {name}: shipway triggers -a {name}"));
+            }
+        }
+        Ok(())
     }
 
     /// Takes the end of the line that the team works on. Errors: the reason in one line.
@@ -177,31 +224,45 @@ impl Deployer {
     }
 
     /// The one commit that is to run. Errors: why there is none.
-    async fn wanted(&self, push: &Push) -> Result<CommitId, String> {
+    async fn wanted(&self, repo: &Repo, updates: &[&RefUpdate]) -> Result<CommitId, String> {
         let mut wanted: Option<CommitId> = None;
-        for update in push.commands.iter().filter(|update| update.is_running_branch()) {
+        for update in updates {
             let Some(object) = &update.new else {
                 return Err("what runs cannot be deleted".into());
             };
-            let running = push.repo.resolve(&update.refname).await.map_err(|e| e.to_string())?;
+            let running = repo.resolve(&update.refname).await.map_err(|e| e.to_string())?;
             if running != update.old {
-                return Err("another deploy was faster; look at it with `git fetch`, then push again".into());
+                return Err("another push was faster; look at it with `git fetch`, then push again".into());
             }
-            let commit = push.repo.peel(object).await.map_err(|e| e.to_string())?;
+            let commit = repo.peel(object).await.map_err(|e| e.to_string())?;
             let commit = commit.ok_or_else(|| format!("{object} is not a commit, so it cannot run"))?;
             if wanted.replace(commit.clone()).is_some_and(|other| other != commit) {
-                return Err("main and master are one branch here, and different commits were pushed to them; \
-                            push one of them: git push heroku main"
-                    .into());
+                return Err(match updates.iter().all(|update| update.is_running_branch()) {
+                    true => {
+                        "main and master are one branch here, and different commits were pushed to them; push one of \
+                             them: git push heroku main"
+                            .into()
+                    }
+                    false => {
+                        format!("different commits were pushed that {} would run; push one of them", self.app.name)
+                    }
+                });
             }
         }
         wanted.ok_or_else(|| "nothing to deploy".into())
     }
 
     /// Deploys and shows the transcript. Errors: the reason in one line.
-    async fn deploy(&self, commit: CommitId, output: &PushOutput) -> Result<(), String> {
+    async fn deploy(&self, commit: CommitId, updates: &[&RefUpdate], output: &PushOutput) -> Result<(), String> {
         self.say_what_it_lacks(&commit, output).await;
-        let (build, operation) = self.platform.deploy(&self.caller, &self.app, commit).await.map_err(|e| e.message)?;
+        let triggered = updates.iter().find_map(|update| self.trigger(update));
+        let begun = match triggered.filter(|_| !updates.iter().any(|update| update.is_running_branch())) {
+            Some((trigger, reference)) => {
+                self.platform.deploy_ref(&self.caller, &self.app, &trigger, reference, commit).await
+            }
+            None => self.platform.deploy(&self.caller, &self.app, commit).await,
+        };
+        let (build, operation) = begun.map_err(|e| e.message)?;
         output.line(&format!("Ctrl-C leaves it running; this ends it: shipway ops {operation} --cancel"));
         show(self.platform.read_output(build.id.0), output).await;
         match self.platform.live(operation).await {
@@ -210,6 +271,12 @@ impl Deployer {
             Err(error) => Err(error.message),
         }
     }
+}
+
+/// The branch or tag that an update moves; none for one that is deleted, and for the branch that runs.
+fn moved(update: &RefUpdate) -> Option<RefName> {
+    let there = update.new.is_some() && !update.is_running_branch();
+    there.then(|| RefName::from_full(&update.refname)).flatten()?.ok()
 }
 
 /// Copies a transcript line by line until it ends.

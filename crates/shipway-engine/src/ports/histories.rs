@@ -2,12 +2,14 @@
 
 use super::PortError;
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use shipway_domain::compare::{Commits, Extent, Standing};
 use shipway_domain::migrations::Migrations;
 use shipway_domain::{AppId, CommitId, PipelineId};
 
 /// A repository of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Place {
     /// An app's.
     App(AppId),

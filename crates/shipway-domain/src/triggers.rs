@@ -1,0 +1,274 @@
+//! Triggers: which branches and tags deploy an app by themselves, and what becomes of the deploys that they ask for.
+//!
+//! A ref that moves only writes down what is wanted; [`plan`] says what is to be done about all that waits. So a server
+//! that was killed in between, or news that come twice, cost nothing.
+
+use crate::ids::TriggeredDeployId;
+use crate::lifecycle::states;
+use crate::names::{BranchName, CommitId, NameError, TagName, check_ref_name};
+use crate::review::Checks;
+use serde::{Deserialize, Serialize};
+
+/// A branch or a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefName {
+    /// `refs/heads/…`
+    Branch(BranchName),
+    /// `refs/tags/…`
+    Tag(TagName),
+}
+
+impl RefName {
+    /// Reads a full name, `refs/heads/main` or `refs/tags/v1`. None for other refs; an error for a name git does not allow.
+    pub fn from_full(full: &str) -> Option<Result<Self, NameError>> {
+        match (full.strip_prefix("refs/heads/"), full.strip_prefix("refs/tags/")) {
+            (Some(branch), _) => Some(BranchName::parse(branch).map(Self::Branch)),
+            (_, Some(tag)) => Some(TagName::parse(tag).map(Self::Tag)),
+            _ => None,
+        }
+    }
+
+    /// Its sort.
+    pub fn kind(&self) -> RefKind {
+        match self {
+            Self::Branch(_) => RefKind::Branch,
+            Self::Tag(_) => RefKind::Tag,
+        }
+    }
+
+    /// Its name alone.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Branch(name) => name.as_str(),
+            Self::Tag(name) => name.as_str(),
+        }
+    }
+
+    /// Puts the two together again. Errors: a name that git does not allow.
+    pub fn new(kind: RefKind, name: &str) -> Result<Self, NameError> {
+        Ok(match kind {
+            RefKind::Branch => Self::Branch(BranchName::parse(name)?),
+            RefKind::Tag => Self::Tag(TagName::parse(name)?),
+        })
+    }
+}
+
+impl std::fmt::Display for RefName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind(), self.name())
+    }
+}
+
+states! {
+    /// What sort of ref.
+    RefKind {
+        /// A branch.
+        Branch = "branch",
+        /// A tag.
+        Tag = "tag",
+    }
+}
+
+/// Which refs: those of one sort whose name is the pattern, where `*` stands for any characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RefPattern {
+    kind: RefKind,
+    glob: String,
+}
+
+impl RefPattern {
+    /// Checks a pattern. Errors: what could not be the name of a ref with something in the place of each `*`.
+    pub fn parse(kind: RefKind, glob: &str) -> Result<Self, NameError> {
+        let filled = glob.replace('*', "x");
+        check_ref_name(kind.as_str(), &filled)
+            .map_err(|e| NameError { given: glob.chars().take(80).collect(), ..e })?;
+        if glob.matches('*').count() > 8 {
+            return Err(NameError::new(kind.as_str(), glob, "may have at most eight `*`"));
+        }
+        Ok(Self { kind, glob: glob.to_string() })
+    }
+
+    /// Its sort of ref.
+    pub fn kind(&self) -> RefKind {
+        self.kind
+    }
+
+    /// The pattern as it was given.
+    pub fn glob(&self) -> &str {
+        &self.glob
+    }
+
+    /// Whether a ref is one of them.
+    pub fn matches(&self, reference: &RefName) -> bool {
+        reference.kind() == self.kind && glob_matches(&self.glob, reference.name())
+    }
+}
+
+impl std::fmt::Display for RefPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, self.glob)
+    }
+}
+
+/// The pieces between the stars, found one after the other: the first at the beginning, the last at the end.
+fn glob_matches(glob: &str, name: &str) -> bool {
+    let Some((first, rest)) = glob.split_once('*') else { return glob == name };
+    let Some(mut left) = name.strip_prefix(first) else { return false };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for piece in middle.split('*') {
+        match left.find(piece) {
+            Some(at) => left = &left[at + piece.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(last)
+}
+
+states! {
+    /// What became of a deploy that a trigger asked for.
+    TriggeredStatus {
+        /// It waits, for CI.
+        Waiting = "waiting",
+        /// It is an operation, which says the rest.
+        Begun = "begun",
+        /// A newer one took its place while it waited.
+        Superseded = "superseded",
+        /// It was refused.
+        Refused = "refused",
+    }
+}
+
+/// A deploy that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub id: TriggeredDeployId,
+    /// What it would run.
+    pub commit: CommitId,
+    /// Whether its trigger waits for CI.
+    pub wait_for_ci: bool,
+    /// What checks say of the commit.
+    pub checks: Checks,
+    /// What the app was asked to run since then, if anything.
+    pub overtaken_by: Option<CommitId>,
+    /// Why it waits, as it says now.
+    pub message: Option<String>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Deploy.
+    Deploy(TriggeredDeployId),
+    /// Say why it waits.
+    Say(TriggeredDeployId, String),
+    /// Give up in favour of what came later, and say so.
+    Supersede(TriggeredDeployId, String),
+}
+
+/// What is to be done about the deploys of one app that wait, oldest first: the newest counts, the others have had their
+/// time. Nothing where everything is as it says.
+pub fn plan(waiting: &[Waiting]) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let Some((newest, older)) = waiting.split_last() else { return actions };
+    actions.extend(older.iter().map(|old| Action::Supersede(old.id, superseded(&newest.commit))));
+    if let Some(later) = &newest.overtaken_by {
+        actions.push(Action::Supersede(newest.id, superseded(later)));
+        return actions;
+    }
+    let short = newest.commit.short();
+    let reason = match newest.checks {
+        _ if !newest.wait_for_ci => None,
+        Checks::Succeeded => None,
+        Checks::Failed => Some(format!("CI failed for {short}: it deploys when a run of it passes")),
+        Checks::Pending => Some(format!("waits for CI: checks of {short} run")),
+        Checks::Unknown => Some(format!("waits for CI: nothing was heard of {short} yet")),
+    };
+    match reason {
+        None => actions.push(Action::Deploy(newest.id)),
+        Some(reason) if newest.message.as_ref() != Some(&reason) => actions.push(Action::Say(newest.id, reason)),
+        Some(_) => {}
+    }
+    actions
+}
+
+fn superseded(by: &CommitId) -> String {
+    format!("{} took its place", by.short())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_and_the_refs_that_they_mean() {
+        let check = |kind, glob: &str, full: &str, expected: bool| {
+            let reference = RefName::from_full(full).unwrap().unwrap();
+            let pattern = RefPattern::parse(kind, glob).unwrap();
+            assert_eq!(pattern.matches(&reference), expected, "{pattern} and {reference}");
+        };
+        use RefKind::{Branch, Tag};
+        check(Tag, "v*", "refs/tags/v0.3.1", true);
+        check(Tag, "v*", "refs/tags/v", true);
+        check(Tag, "v*", "refs/tags/dev", false);
+        check(Tag, "v*", "refs/heads/v1", false);
+        check(Branch, "main", "refs/heads/main", true);
+        check(Branch, "main", "refs/heads/main2", false);
+        check(Branch, "release/*", "refs/heads/release/2/hot", true);
+        check(Branch, "*-rc*", "refs/heads/v1-rc2", true);
+        check(Branch, "*-rc*", "refs/heads/v1", false);
+        check(Branch, "a*a", "refs/heads/a", false);
+        check(Branch, "a*b*a", "refs/heads/a-b-a", true);
+        check(Branch, "a*b*a", "refs/heads/ab", false);
+        check(Branch, "*", "refs/heads/anything/at/all", true);
+    }
+
+    #[test]
+    fn what_is_no_pattern_of_a_ref_is_refused() {
+        for bad in ["", "a b", "../x", "x..y", "-v*", "v*.lock", "a\nb", "*********"] {
+            assert!(RefPattern::parse(RefKind::Tag, bad).is_err(), "{bad:?}");
+        }
+        let refused = RefPattern::parse(RefKind::Branch, "a b*").unwrap_err().to_string();
+        assert_eq!(refused, "branch \"a b*\" is not a branch name that git allows");
+    }
+
+    fn waiting(n: u128, checks: Checks) -> Waiting {
+        Waiting {
+            id: TriggeredDeployId(uuid::Uuid::from_u128(n)),
+            commit: CommitId::parse(&format!("{n:02x}").repeat(20)).unwrap(),
+            wait_for_ci: true,
+            checks,
+            overtaken_by: None,
+            message: None,
+        }
+    }
+
+    fn check(waiting: &[Waiting], expected: &str) {
+        let line = |action: &Action| match action {
+            Action::Deploy(id) => format!("{} deploys", id.0.as_u128()),
+            Action::Say(id, why) => format!("{} {why}", id.0.as_u128()),
+            Action::Supersede(id, why) => format!("{} ends: {why}", id.0.as_u128()),
+        };
+        assert_eq!(plan(waiting).iter().map(line).collect::<Vec<_>>().join(", "), expected);
+    }
+
+    #[test]
+    fn the_newest_commit_wins_and_waits_for_ci() {
+        check(&[], "");
+        check(&[Waiting { wait_for_ci: false, ..waiting(1, Checks::Failed) }], "1 deploys");
+        check(&[waiting(1, Checks::Succeeded)], "1 deploys");
+        check(
+            &[waiting(1, Checks::Succeeded), waiting(2, Checks::Succeeded)],
+            "1 ends: 0202020 took its place, 2 deploys",
+        );
+        check(&[waiting(1, Checks::Unknown)], "1 waits for CI: nothing was heard of 0101010 yet");
+        check(&[waiting(1, Checks::Pending)], "1 waits for CI: checks of 0101010 run");
+        let failed = "CI failed for 0101010: it deploys when a run of it passes";
+        check(&[waiting(1, Checks::Failed)], &format!("1 {failed}"));
+        check(&[Waiting { message: Some(failed.into()), ..waiting(1, Checks::Failed) }], "");
+        let overtaken =
+            Waiting { overtaken_by: Some(waiting(9, Checks::Unknown).commit), ..waiting(1, Checks::Succeeded) };
+        check(&[overtaken], "1 ends: 0909090 took its place");
+    }
+}

@@ -1,0 +1,410 @@
+//! Triggers: refs that deploy apps by themselves.
+//!
+//! A ref that moved (`ref_moved`: at a forge, at an app's remote, on the upstream) becomes a row for each app that has a
+//! trigger for it. Rows that wait are looked at together (`shipway_domain::triggers::plan`); one whose time has come
+//! becomes an operation, in the name of who pushed, or of the pipeline's owner where a forge has told us. The operation
+//! says the rest, so nothing of it is kept here.
+
+use crate::builds::Extra;
+use crate::error::Error;
+use crate::plan::{CarryPlan, FetchPlan, Part};
+use crate::ports::{Caller, Place};
+use crate::{Event, Kind, Platform, Result};
+use shipway_domain::admission::{Actor, Trigger};
+use shipway_domain::lifecycle::OperationStatus;
+use shipway_domain::review::Checks;
+use shipway_domain::triggers::{Action, RefKind, RefName, RefPattern, TriggeredStatus, Waiting, plan};
+use shipway_domain::{AppId, AppName, CommitId, NameOrId, OperationId, PipelineId, TriggerId, TriggeredDeployId};
+use shipway_store::{App, Build, CommitSource, Conn, RefTrigger, TriggeredDeploy};
+use std::time::Duration;
+
+/// How often is looked without a reason.
+const EVERY: Duration = Duration::from_secs(60);
+/// Triggers of one app.
+const MOST: usize = 50;
+
+/// Where a ref moved.
+#[derive(Debug, Clone)]
+pub enum RefOrigin {
+    /// At a forge, in a repository (`owner/name`) that a pipeline is connected to.
+    Forge {
+        /// The pipeline.
+        pipeline: PipelineId,
+        /// The repository.
+        repository: String,
+    },
+    /// At an app's own remote.
+    App {
+        /// The app.
+        app: AppId,
+        /// Who pushed.
+        actor: Actor,
+    },
+    /// On the line that a pipeline's team works on.
+    Upstream {
+        /// The pipeline.
+        pipeline: PipelineId,
+        /// Who pushed it; nobody when it was fetched.
+        actor: Option<Actor>,
+    },
+}
+
+/// A branch or tag that points at another commit now. One that was deleted is no news.
+#[derive(Debug, Clone)]
+pub struct RefNews {
+    /// Where.
+    pub origin: RefOrigin,
+    /// Which.
+    pub reference: RefName,
+    /// Where it points.
+    pub commit: CommitId,
+    /// Who moved it, for people to read. Nothing is allowed because of it.
+    pub by: String,
+}
+
+/// A deploy that a trigger asked for, as it stands.
+#[derive(Debug, Clone)]
+pub struct TriggeredView {
+    /// The row.
+    pub deploy: TriggeredDeploy,
+    /// `waiting`, `deploying`, `succeeded`, `failed`, `superseded`, `refused`.
+    pub state: &'static str,
+    /// Why it waits or failed.
+    pub message: Option<String>,
+}
+
+impl Platform {
+    /// An app's triggers, oldest first.
+    pub fn triggers(&self, app: &App) -> Result<Vec<RefTrigger>> {
+        Ok(self.store().read(|c| c.triggers(app.id))?)
+    }
+
+    /// Has refs deploy an app by themselves. Errors: an illegal pattern, one that is there, more than 50.
+    pub async fn add_trigger(
+        &self,
+        caller: &Caller,
+        app: &App,
+        kind: RefKind,
+        glob: &str,
+        wait_for_ci: bool,
+    ) -> Result<RefTrigger> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        let pattern = RefPattern::parse(kind, glob)?;
+        if self.triggers(app)?.len() >= MOST {
+            return Err(Error::invalid(format!("{} has {MOST} triggers, and may not have more.", app.name)));
+        }
+        let trigger = RefTrigger {
+            id: self.id(TriggerId),
+            app: app.id,
+            pattern,
+            wait_for_ci,
+            account: caller.actor.account,
+            created_at: self.now(),
+        };
+        let detail = serde_json::json!({ "pattern": trigger.pattern.to_string(), "wait_for_ci": wait_for_ci });
+        let entry = self.entry(caller, Some(app), "trigger-added", detail);
+        let row = trigger.clone();
+        self.store()
+            .write(move |c| {
+                c.insert_trigger(&row)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::App(app.id));
+        Ok(trigger)
+    }
+
+    /// Ends a trigger. What it asked for before goes on. Errors: the app has no such trigger.
+    pub async fn remove_trigger(&self, caller: &Caller, app: &App, id: TriggerId) -> Result<RefTrigger> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        let found = self.triggers(app)?.into_iter().find(|trigger| trigger.id == id);
+        let trigger = found.ok_or_else(|| Error::missing("trigger"))?;
+        let detail = serde_json::json!({ "pattern": trigger.pattern.to_string() });
+        let entry = self.entry(caller, Some(app), "trigger-removed", detail);
+        self.store()
+            .write(move |c| {
+                c.delete_trigger(id)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::App(app.id));
+        Ok(trigger)
+    }
+
+    /// The newest deploys that an app's triggers asked for, newest first.
+    pub fn triggered(&self, app: &App, limit: u32) -> Result<Vec<TriggeredView>> {
+        let views = self.store().read(|c| {
+            let rows = c.triggered_deploys(app.id, limit)?;
+            rows.into_iter().map(|row| view(c, row)).collect::<shipway_store::Result<Vec<_>>>()
+        })?;
+        Ok(views)
+    }
+
+    /// The trigger of an app that a ref sets off.
+    pub fn trigger_for(&self, app: &App, reference: &RefName) -> Result<Option<RefTrigger>> {
+        Ok(self.triggers(app)?.into_iter().find(|trigger| trigger.pattern.matches(reference)))
+    }
+
+    /// Whether a ref that is pushed to an app deploys it or another app of its pipeline.
+    pub fn sets_off_something(&self, app: &App, reference: &RefName) -> Result<bool> {
+        let all = self.store().read(|c| set_off(c, &apps_beside(c, app.id)?, reference))?;
+        Ok(!all.is_empty())
+    }
+
+    /// Carries out a ref that was pushed to an app and sets off its trigger, as a push to main is.
+    pub async fn deploy_ref(
+        &self,
+        caller: &Caller,
+        app: &App,
+        trigger: &RefTrigger,
+        reference: RefName,
+        commit: CommitId,
+    ) -> Result<(Build, OperationId)> {
+        let now = self.now();
+        let row = TriggeredDeploy {
+            id: self.id(TriggeredDeployId),
+            app: app.id,
+            pipeline: self.store().read(|c| c.coupling_of(app.id))?.map(|c| c.pipeline),
+            glob: trigger.pattern.glob().into(),
+            reference,
+            commit,
+            source: CommitSource::App(app.id),
+            actor: caller.actor.clone(),
+            by: caller.actor.email.clone(),
+            wait_for_ci: false,
+            status: TriggeredStatus::Waiting,
+            message: None,
+            operation: None,
+            created_at: now,
+            updated_at: now,
+        };
+        self.begin_triggered(caller, app, row).await
+    }
+
+    /// Writes down what a ref that moved asks for, and has it looked at. News that come twice count once.
+    ///
+    /// Returns the apps that it sets off.
+    pub async fn ref_moved(&self, news: RefNews) -> Result<Vec<AppName>> {
+        let (pipeline, source, actor) = match news.origin {
+            RefOrigin::Forge { pipeline, repository } => (Some(pipeline), CommitSource::Forge(repository), None),
+            RefOrigin::App { app, actor } => (None, CommitSource::App(app), Some(actor)),
+            RefOrigin::Upstream { pipeline, actor } => (Some(pipeline), CommitSource::Upstream(pipeline), actor),
+        };
+        let (apps, pipeline) = self.store().read(|c| match (pipeline, &source) {
+            (Some(pipeline), _) => Ok((apps_of(c, pipeline)?, Some(pipeline))),
+            (None, CommitSource::App(app)) => {
+                Ok((apps_beside(c, *app)?, c.coupling_of(*app)?.map(|coupling| coupling.pipeline)))
+            }
+            _ => Ok((Vec::new(), None)),
+        })?;
+        let actor = match (actor, pipeline) {
+            (Some(actor), _) => actor,
+            (None, Some(pipeline)) => {
+                let pipeline = self.store().read(|c| c.pipeline_by_id(pipeline))?;
+                self.as_owner(&pipeline)?.actor
+            }
+            (None, None) => return Ok(Vec::new()),
+        };
+        let set_off = self.store().read(|c| set_off(c, &apps, &news.reference))?;
+        let (mut rows, mut names) = (Vec::new(), Vec::new());
+        let now = self.now();
+        for (app, trigger) in set_off {
+            names.push(app.name);
+            rows.push(TriggeredDeploy {
+                id: self.id(TriggeredDeployId),
+                app: app.id,
+                pipeline,
+                glob: trigger.pattern.glob().into(),
+                reference: news.reference.clone(),
+                commit: news.commit.clone(),
+                source: source.clone(),
+                actor: actor.clone(),
+                by: news.by.chars().filter(|c| !c.is_control()).take(200).collect(),
+                wait_for_ci: trigger.wait_for_ci,
+                status: TriggeredStatus::Waiting,
+                message: None,
+                operation: None,
+                created_at: now,
+                updated_at: now,
+            });
+        }
+        self.store()
+            .write(move |c| {
+                for row in rows {
+                    if !told_before(c, &row)? {
+                        c.put_triggered_deploy(&row)?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        self.inner.triggers_wanted.notify_one();
+        Ok(names)
+    }
+
+    /// Looks at all deploys that wait, and carries out those whose time has come.
+    pub async fn deploy_triggered(&self) -> Result<()> {
+        let _turn = self.inner.triggering.lock().await;
+        let rows = self.store().read(|c| c.waiting_deploys())?;
+        for of_app in rows.chunk_by(|a, b| a.app == b.app) {
+            let waiting =
+                self.store().read(|c| of_app.iter().map(|row| waiting(c, row)).collect::<Result<Vec<_>, _>>())?;
+            for action in plan(&waiting) {
+                let (Action::Deploy(id) | Action::Say(id, _) | Action::Supersede(id, _)) = &action;
+                let Some(row) = of_app.iter().find(|row| row.id == *id).cloned() else { continue };
+                match action {
+                    Action::Deploy(_) => self.take_turn(row).await?,
+                    Action::Say(_, why) => self.put_triggered(row, TriggeredStatus::Waiting, Some(why)).await?,
+                    Action::Supersede(_, why) => {
+                        self.put_triggered(row, TriggeredStatus::Superseded, Some(why)).await?
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn keep_triggers(self) {
+        loop {
+            if let Err(e) = self.deploy_triggered().await {
+                tracing::error!(error = %e, cause = ?e.cause, "triggered deploys could not be looked at");
+            }
+            tokio::select! {
+                () = self.inner.triggers_wanted.notified() => {}
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        }
+    }
+
+    /// Begins a deploy that has waited, or writes down why not.
+    async fn take_turn(&self, row: TriggeredDeploy) -> Result<()> {
+        let app = self.store().read(|c| c.app_by_id(row.app))?;
+        let caller = Caller { actor: row.actor.clone(), via: "platform" };
+        match self.begin_triggered(&caller, &app, row.clone()).await {
+            Ok(_) => Ok(()),
+            // It may pass: the next look tries again.
+            Err(e) if matches!(e.kind, Kind::Platform | Kind::Unavailable) => {
+                tracing::error!(app.name = %app.name, error = %e, cause = ?e.cause, "a triggered deploy could not begin");
+                self.put_triggered(row, TriggeredStatus::Waiting, Some(e.to_string())).await
+            }
+            Err(e) => self.put_triggered(row, TriggeredStatus::Refused, Some(e.to_string())).await,
+        }
+    }
+
+    async fn begin_triggered(
+        &self,
+        caller: &Caller,
+        app: &App,
+        mut row: TriggeredDeploy,
+    ) -> Result<(Build, OperationId)> {
+        self.admit(caller, Trigger::Push, app).await?;
+        let operation = self.id(OperationId);
+        (row.status, row.message, row.operation) = (TriggeredStatus::Begun, None, Some(operation));
+        row.updated_at = self.now();
+        let detail = serde_json::json!({
+            "reference": row.reference.to_string(), "pattern": row.glob, "commit": row.commit, "by": row.by,
+            "operation": operation,
+        });
+        let entry = self.entry(caller, Some(app), "deploy-triggered", detail);
+        let commit = row.commit.clone();
+        let carry = |from| Some(CarryPlan { from, commit: commit.clone() });
+        let (carry, fetch) = match &row.source {
+            CommitSource::App(here) if *here == app.id => (None, None),
+            CommitSource::App(there) => (carry(Place::App(*there)), None),
+            CommitSource::Upstream(pipeline) => (carry(Place::Upstream(*pipeline)), None),
+            CommitSource::Forge(repository) => {
+                (None, Some(FetchPlan { repository: repository.clone(), commit: commit.clone() }))
+            }
+        };
+        let extra = Extra {
+            operation,
+            part: Part { carry, fetch, ..Part::new(app.id) },
+            shared: row.pipeline,
+            also: Box::new(move |c| {
+                c.put_triggered_deploy(&row)?;
+                c.record(&entry)
+            }),
+        };
+        self.deploy_with(caller, app, commit, Trigger::Push, extra, |_| ()).await
+    }
+
+    async fn put_triggered(
+        &self,
+        mut row: TriggeredDeploy,
+        status: TriggeredStatus,
+        message: Option<String>,
+    ) -> Result<()> {
+        (row.status, row.message, row.updated_at) = (status, message, self.now());
+        let app = row.app;
+        self.store().write(move |c| c.put_triggered_deploy(&row)).await?;
+        self.tell(Event::App(app));
+        Ok(())
+    }
+}
+
+/// A pipeline's apps.
+fn apps_of(c: &Conn<'_>, pipeline: PipelineId) -> shipway_store::Result<Vec<AppId>> {
+    Ok(c.couplings(pipeline)?.into_iter().map(|coupling| coupling.app).collect())
+}
+
+/// An app and those in its pipeline.
+fn apps_beside(c: &Conn<'_>, app: AppId) -> shipway_store::Result<Vec<AppId>> {
+    match c.coupling_of(app)? {
+        Some(coupling) => apps_of(c, coupling.pipeline),
+        None => Ok(vec![app]),
+    }
+}
+
+/// Those of these apps that a ref sets off, each with its trigger.
+fn set_off(c: &Conn<'_>, apps: &[AppId], reference: &RefName) -> shipway_store::Result<Vec<(App, RefTrigger)>> {
+    let mut all = Vec::new();
+    for app in apps {
+        let found = c.triggers(*app)?.into_iter().find(|trigger| trigger.pattern.matches(reference));
+        let app = c.app(&NameOrId::Id(app.0))?.filter(|app| !app.ending);
+        all.extend(app.zip(found));
+    }
+    Ok(all)
+}
+
+/// Whether the app's last triggered deploy is of the same commit, and has not failed.
+fn told_before(c: &Conn<'_>, news: &TriggeredDeploy) -> shipway_store::Result<bool> {
+    let Some(last) = c.triggered_deploys(news.app, 1)?.pop().filter(|last| last.commit == news.commit) else {
+        return Ok(false);
+    };
+    Ok(match (last.status, last.operation) {
+        (TriggeredStatus::Waiting, _) => true,
+        (TriggeredStatus::Begun, Some(operation)) => c.operation(operation)?.status != OperationStatus::Failed,
+        _ => false,
+    })
+}
+
+fn waiting(c: &Conn<'_>, row: &TriggeredDeploy) -> shipway_store::Result<Waiting> {
+    let checks = match row.pipeline {
+        Some(pipeline) => c.commit_checks(pipeline, &row.commit)?,
+        None => Checks::Unknown,
+    };
+    let later = c.builds(row.app)?.pop().filter(|build| build.created_at > row.created_at);
+    Ok(Waiting {
+        id: row.id,
+        commit: row.commit.clone(),
+        wait_for_ci: row.wait_for_ci,
+        checks,
+        overtaken_by: later.and_then(|build| build.commit),
+        message: row.message.clone(),
+    })
+}
+
+fn view(c: &Conn<'_>, deploy: TriggeredDeploy) -> shipway_store::Result<TriggeredView> {
+    let (state, message) = match (deploy.status, deploy.operation) {
+        (TriggeredStatus::Begun, Some(operation)) => {
+            let operation = c.operation(operation)?;
+            match operation.status {
+                OperationStatus::Succeeded => ("succeeded", None),
+                OperationStatus::Failed => ("failed", operation.error),
+                _ => ("deploying", None),
+            }
+        }
+        (status, _) => (status.as_str(), deploy.message.clone()),
+    };
+    Ok(TriggeredView { deploy, state, message })
+}

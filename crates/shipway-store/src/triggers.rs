@@ -1,0 +1,220 @@
+//! Triggers, the deploys that they asked for, and what checks say of commits.
+
+use crate::{Conn, Result, json, micros, optional, parsed, time, to_json, unique, word};
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+use shipway_domain::admission::Actor;
+use shipway_domain::review::Checks;
+use shipway_domain::triggers::{RefKind, RefName, RefPattern, TriggeredStatus};
+use shipway_domain::{AccountId, AppId, CommitId, OperationId, PipelineId, TriggerId, TriggeredDeployId};
+
+/// Refs that deploy an app by themselves.
+#[derive(Debug, Clone)]
+pub struct RefTrigger {
+    /// Its id.
+    pub id: TriggerId,
+    /// Whose.
+    pub app: AppId,
+    /// Which refs.
+    pub pattern: RefPattern,
+    /// Whether a commit waits until its checks have passed.
+    pub wait_for_ci: bool,
+    /// Who made it.
+    pub account: AccountId,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// Which repository has a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommitSource {
+    /// An app's.
+    App(AppId),
+    /// That of the line which a pipeline's team works on.
+    Upstream(PipelineId),
+    /// One at a forge: `owner/name`.
+    Forge(String),
+}
+
+/// A deploy that a trigger asked for.
+#[derive(Debug, Clone)]
+pub struct TriggeredDeploy {
+    /// Its id.
+    pub id: TriggeredDeployId,
+    /// Of which app.
+    pub app: AppId,
+    /// The pipeline whose checks are waited for.
+    pub pipeline: Option<PipelineId>,
+    /// The trigger's pattern.
+    pub glob: String,
+    /// The ref that moved.
+    pub reference: RefName,
+    /// Where to.
+    pub commit: CommitId,
+    /// Where the commit is.
+    pub source: CommitSource,
+    /// In whose name it deploys.
+    pub actor: Actor,
+    /// Who moved the ref, as the one who told us says.
+    pub by: String,
+    /// Whether it waits until its checks have passed.
+    pub wait_for_ci: bool,
+    /// What became of it.
+    pub status: TriggeredStatus,
+    /// Why it waits, or was not carried out.
+    pub message: Option<String>,
+    /// The operation that it became.
+    pub operation: Option<OperationId>,
+    /// When the ref moved.
+    pub created_at: Timestamp,
+    /// When this row last changed.
+    pub updated_at: Timestamp,
+}
+
+fn trigger(row: &Row<'_>) -> rusqlite::Result<RefTrigger> {
+    let glob: String = row.get("glob")?;
+    let pattern = word(row, "kind", |kind| RefPattern::parse(RefKind::from_text(kind)?, &glob).ok())?;
+    Ok(RefTrigger {
+        id: parsed(row, "id")?,
+        app: parsed(row, "app_id")?,
+        pattern,
+        wait_for_ci: row.get("wait_for_ci")?,
+        account: parsed(row, "account_id")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+fn triggered_deploy(row: &Row<'_>) -> rusqlite::Result<TriggeredDeploy> {
+    let kind = word(row, "ref_kind", RefKind::from_text)?;
+    Ok(TriggeredDeploy {
+        id: parsed(row, "id")?,
+        app: parsed(row, "app_id")?,
+        pipeline: optional(row, "pipeline_id")?,
+        glob: row.get("glob")?,
+        reference: word(row, "ref_name", |name| RefName::new(kind, name).ok())?,
+        commit: parsed(row, "commit_id")?,
+        source: json(row, "source")?,
+        actor: json(row, "actor")?,
+        by: row.get("moved_by")?,
+        wait_for_ci: row.get("wait_for_ci")?,
+        status: word(row, "status", TriggeredStatus::from_text)?,
+        message: row.get("message")?,
+        operation: optional(row, "operation_id")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+impl Conn<'_> {
+    /// Adds a trigger. Errors: [`crate::StoreError::Taken`] when the app has one of the same pattern.
+    pub fn insert_trigger(&self, t: &RefTrigger) -> Result<()> {
+        self.sql
+            .prepare_cached(
+                "INSERT INTO triggers (id, app_id, kind, glob, wait_for_ci, account_id, created_at) VALUES (?,?,?,?,?,?,?)",
+            )?
+            .execute(params![
+                t.id.to_string(),
+                t.app.to_string(),
+                t.pattern.kind().as_str(),
+                t.pattern.glob(),
+                t.wait_for_ci,
+                t.account.to_string(),
+                micros(t.created_at)
+            ])
+            .map_err(unique("trigger"))?;
+        Ok(())
+    }
+
+    /// The triggers of an app, oldest first.
+    pub fn triggers(&self, app: AppId) -> Result<Vec<RefTrigger>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM triggers WHERE app_id = ? ORDER BY created_at, id")?;
+        Ok(q.query_map([app.to_string()], trigger)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Removes a trigger; a second time does nothing.
+    pub fn delete_trigger(&self, id: TriggerId) -> Result<()> {
+        self.sql.prepare_cached("DELETE FROM triggers WHERE id = ?")?.execute([id.to_string()])?;
+        Ok(())
+    }
+
+    /// Adds a triggered deploy, or writes what of it can change.
+    pub fn put_triggered_deploy(&self, d: &TriggeredDeploy) -> Result<()> {
+        self.sql
+            .prepare_cached(
+                "INSERT INTO triggered_deploys (id, app_id, pipeline_id, glob, ref_kind, ref_name, commit_id, source, actor,
+                 moved_by, wait_for_ci, status, message, operation_id, created_at, updated_at)
+                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)
+                 ON CONFLICT (id) DO UPDATE SET status = ?12, message = ?13, operation_id = ?14, updated_at = ?16",
+            )?
+            .execute(params![
+                d.id.to_string(),
+                d.app.to_string(),
+                d.pipeline.map(|p| p.to_string()),
+                d.glob,
+                d.reference.kind().as_str(),
+                d.reference.name(),
+                d.commit.as_str(),
+                to_json(&d.source)?,
+                to_json(&d.actor)?,
+                d.by,
+                d.wait_for_ci,
+                d.status.as_str(),
+                d.message,
+                d.operation.map(|o| o.to_string()),
+                micros(d.created_at),
+                micros(d.updated_at)
+            ])?;
+        Ok(())
+    }
+
+    /// The newest triggered deploys of an app, newest first.
+    pub fn triggered_deploys(&self, app: AppId, limit: u32) -> Result<Vec<TriggeredDeploy>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT * FROM triggered_deploys WHERE app_id = ? ORDER BY created_at DESC, rowid DESC LIMIT ?",
+        )?;
+        Ok(q.query_map(params![app.to_string(), limit], triggered_deploy)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Those of all apps that wait, by app, oldest first.
+    pub fn waiting_deploys(&self) -> Result<Vec<TriggeredDeploy>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT * FROM triggered_deploys WHERE status = 'waiting' ORDER BY app_id, created_at, rowid",
+        )?;
+        Ok(q.query_map([], triggered_deploy)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Writes down what checks say of a commit.
+    pub fn put_commit_checks(
+        &self,
+        pipeline: PipelineId,
+        commit: &CommitId,
+        checks: Checks,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.sql
+            .prepare_cached(
+                "INSERT OR REPLACE INTO commit_checks (pipeline_id, commit_id, checks, updated_at) VALUES (?,?,?,?)",
+            )?
+            .execute(params![pipeline.to_string(), commit.as_str(), checks.as_str(), micros(now)])?;
+        Ok(())
+    }
+
+    /// What checks say of a commit.
+    pub fn commit_checks(&self, pipeline: PipelineId, commit: &CommitId) -> Result<Checks> {
+        let mut q =
+            self.sql.prepare_cached("SELECT checks FROM commit_checks WHERE pipeline_id = ? AND commit_id = ?")?;
+        let found =
+            q.query_row(params![pipeline.to_string(), commit.as_str()], |row| word(row, "checks", Checks::from_text));
+        Ok(found.optional()?.unwrap_or(Checks::Unknown))
+    }
+
+    /// Forgets triggered deploys that are over, and what checks said, before `then`.
+    pub fn forget_triggered_before(&self, then: Timestamp) -> Result<()> {
+        let then = micros(then);
+        self.sql.execute("DELETE FROM triggered_deploys WHERE status <> 'waiting' AND updated_at < ?", [then])?;
+        self.sql.execute("DELETE FROM commit_checks WHERE updated_at < ?", [then])?;
+        Ok(())
+    }
+}
