@@ -6,7 +6,7 @@ use shipway_domain::size::DynoSize;
 use shipway_domain::{AppId, Digest, procfile};
 use shipway_engine::ports::{BuildFailure, BuildOrder, Builder, Built, Lines, PortError, Runnable};
 use shipway_store::{hex, sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
@@ -19,7 +19,8 @@ pub struct ProcfileBuilder {
     pub builds: AtomicU32,
     /// Lets one slow build go on.
     pub go: Notify,
-    artifacts: Mutex<BTreeSet<String>>,
+    /// With whether a collection has seen it: what was made since the list of what to keep was drawn up is not collected.
+    artifacts: Mutex<BTreeMap<String, bool>>,
 }
 
 impl ProcfileBuilder {
@@ -54,7 +55,7 @@ impl Builder for ProcfileBuilder {
         let types = procfile::parse(&text).map_err(|e| BuildFailure::User(e.to_string()))?;
         let manifest = serde_json::json!({ "process_types": types });
         let digest = Digest::parse(&format!("sha256:{}", hex(&sha256(text.as_bytes())))).unwrap();
-        self.artifacts.lock().unwrap().insert(manifest.to_string());
+        self.artifacts.lock().unwrap().insert(manifest.to_string(), false);
         let language = Some("Procfile".into());
         Ok(Built { digest, manifest, size_bytes: 1024, language, buildpacks: vec!["heroku/procfile".into()] })
     }
@@ -64,7 +65,7 @@ impl Builder for ProcfileBuilder {
         Ok(Runnable { process_types: types, ..Runnable::default() })
     }
     async fn ensure(&self, manifest: &Value) -> Result<(), PortError> {
-        match self.artifacts.lock().unwrap().contains(&manifest.to_string()) {
+        match self.artifacts.lock().unwrap().contains_key(&manifest.to_string()) {
             true => Ok(()),
             false => Err(PortError(format!("it was collected: {manifest}"))),
         }
@@ -73,7 +74,7 @@ impl Builder for ProcfileBuilder {
         let keep: BTreeSet<String> = keep.iter().map(Value::to_string).collect();
         let mut artifacts = self.artifacts.lock().unwrap();
         let before = artifacts.len();
-        artifacts.retain(|artifact| keep.contains(artifact));
+        artifacts.retain(|artifact, seen| !std::mem::replace(seen, true) || keep.contains(artifact));
         Ok((before - artifacts.len()) as u64)
     }
     async fn purge_cache(&self, _: AppId) -> Result<(), PortError> {
