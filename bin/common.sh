@@ -46,17 +46,30 @@ missing_packages() {
 
 installed_packages() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | sort -u; }
 
+# Says to the packages' own scripts that no service may be started, while they are installed (invoke-rc.d(8)).
+POLICY=/usr/sbin/policy-rc.d
+start_nothing() {
+  [ ! -e "$POLICY" ] || return 0
+  printf '#!/bin/sh\nexit 101 # shipway\n' | as_root tee "$POLICY" >/dev/null
+  as_root chmod 755 "$POLICY"
+}
+start_again() { ! grep -qs '^exit 101 # shipway$' "$POLICY" || as_root rm -f "$POLICY"; }
+
 # Installs Debian packages and prints every name that came with them.
 install_packages() {
   local before after
   before=$(mktemp) after=$(mktemp)
   installed_packages >"$before"
+  start_nothing
+  trap start_again EXIT
   if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >"$after.log" 2>&1; then
     note "Refreshing the package lists."
     as_root apt-get update -q >"$after.log" 2>&1 || { cat "$after.log" >&2; fail "the package lists could not be refreshed"; }
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >"$after.log" 2>&1 ||
       { cat "$after.log" >&2; fail "these packages could not be installed: $*"; }
   fi
+  start_again
+  trap - EXIT
   installed_packages >"$after"
   comm -13 "$before" "$after"
   rm -f "$before" "$after" "$after.log"
@@ -68,6 +81,46 @@ NO_CLUSTER=/etc/postgresql-common/createcluster.d/shipway.conf
 no_cluster_of_the_packages() {
   as_root mkdir -p "$(dirname "$NO_CLUSTER")"
   say 'create_main_cluster = false' | as_root tee "$NO_CLUSTER" >/dev/null
+}
+
+# What builds and dynos of PHP apps need, as `test|package` lines: the extensions are those that frameworks ask for.
+# Of Apache only the program: its package `apache2` would bring a server that runs.
+php_packages() {
+  local extension
+  cat <<'LIST'
+php|php-cli
+!ls /usr/sbin/php-fpm*|php-fpm
+composer|composer
+nginx|nginx-light
+!test -x /usr/sbin/apache2|apache2-bin
+unzip|unzip
+LIST
+  for extension in bcmath curl intl mbstring pdo_mysql:mysql pdo_pgsql:pgsql pdo_sqlite:sqlite3 xml zip; do
+    say "!php -m | grep -qx ${extension%:*}|php-${extension#*:}"
+  done
+}
+
+# The services of packages that are to be installed: we want the programs alone.
+services_of() {
+  local package
+  for package in "$@"; do
+    case $package in
+      nginx-light) say nginx.service ;;
+      php-fpm) apt-cache depends php-fpm | sed -n 's/^ *Depends: \(php[0-9.]*-fpm\)$/\1.service/p' ;;
+    esac
+  done
+}
+
+# Keeps the services of these packages from being started, now and at boot. Prints every file that it wrote for that.
+no_services_of_the_packages() {
+  local service mask
+  for service in $(services_of "$@"); do
+    mask=/etc/systemd/system/$service
+    [ ! -e "$mask" ] || continue
+    as_root mkdir -p /etc/systemd/system
+    as_root ln -s /dev/null "$mask"
+    say "$mask"
+  done
 }
 
 # Where what was changed is written down, and the log and process id of the server that bin/up started.

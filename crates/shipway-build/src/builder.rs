@@ -4,10 +4,10 @@ use crate::classic::{self, Classic};
 use crate::languages::{self, Dependencies, Language, Plan};
 use crate::model::{BuildError, BuildOutcome, BuildRequest, BuilderConfig, LayerKind, LayerRef, Pins, SlugManifest};
 use crate::output::{BuildOutput, Report};
-use crate::session::{DEFAULT_PATH, Session, used_bytes};
+use crate::session::{DEFAULT_PATH, Earlier, Session, used_bytes};
 use crate::slug::{self, Packing};
 use crate::sources::{self, Source};
-use crate::toolchains::Toolchains;
+use crate::toolchains::{Toolchains, toolchain_mount};
 use crate::tree::{SlugIgnore, Tree};
 use shipway_blobs::{Blobs, Layers};
 use shipway_domain::{AppId, ProcessType, procfile};
@@ -136,6 +136,7 @@ impl Builder {
             started: Instant::now(),
             work: work.clone(),
             home: &self.home,
+            earlier: Earlier::default(),
         };
         let result = self.run(&mut session).await;
         let removed = tokio::task::spawn_blocking(move || remove_directory(&work)).await;
@@ -166,15 +167,10 @@ impl Builder {
         // Read now, so that a bad line does not cost a whole build.
         let before = read_procfile(&tree)?;
         let mut built = Built::default();
-        if sources.is_empty() {
-            let Some(language) = languages::all().into_iter().find(|l| l.detect(&tree)) else {
-                return Err(BuildError::User(
-                    "No buildpack knows this app. Add a Procfile (`web: <command>`), requirements.txt, package.json or index.html at the top of the tree, or name a buildpack with `heroku buildpacks:set`.".into(),
-                ));
-            };
-            self.language(language, &tree, session, &mut built).await?;
-        } else {
-            self.several(&request.buildpacks, &sources, &tree, session, &mut built).await?;
+        if let Err(error) = self.buildpacks(&sources, &tree, session, &mut built).await {
+            // What took long to install is there for the next try.
+            keep(built.keep, &self.kept(request.app))?;
+            return Err(error);
         }
         session.cancelled()?;
         let procfile = read_procfile(&tree)?.or(before);
@@ -213,6 +209,24 @@ impl Builder {
         })
     }
 
+    async fn buildpacks(
+        &self,
+        sources: &[Source],
+        tree: &Tree,
+        session: &mut Session<'_>,
+        built: &mut Built,
+    ) -> Result<(), BuildError> {
+        if !sources.is_empty() {
+            return self.several(&session.request.buildpacks, sources, tree, session, built).await;
+        }
+        let Some(language) = languages::all().into_iter().find(|l| l.detect(tree)) else {
+            return Err(BuildError::User(
+                "No buildpack knows this app. Add a Procfile (`web: <command>`), requirements.txt, composer.json, package.json or index.html at the top of the tree, or name a buildpack with `heroku buildpacks:set`.".into(),
+            ));
+        };
+        self.language(language, true, tree, session, built).await
+    }
+
     async fn several(
         &self,
         names: &[String],
@@ -222,7 +236,7 @@ impl Builder {
         built: &mut Built,
     ) -> Result<(), BuildError> {
         let mut classics = 0;
-        for (name, source) in names.iter().zip(sources) {
+        for (at, (name, source)) in names.iter().zip(sources).enumerate() {
             session.cancelled()?;
             if let Source::BuiltIn(language) = source {
                 if !language.detect(tree) {
@@ -231,7 +245,7 @@ impl Builder {
                         session.request.app_name
                     )));
                 }
-                self.language(*language, tree, session, built).await?;
+                self.language(*language, at + 1 == names.len(), tree, session, built).await?;
                 continue;
             }
             classic::write_env_directory(session)?;
@@ -247,6 +261,15 @@ impl Builder {
             };
             session.report.header(&format!("{title} app detected"));
             classic.compile(session).await?;
+            let mut exported = classic.exports(session).await?;
+            if let Some(path) = exported.remove("PATH") {
+                session.earlier.path = path
+                    .split(':')
+                    .filter(|p| !DEFAULT_PATH.split(':').any(|own| own == *p))
+                    .map(String::from)
+                    .collect();
+            }
+            session.earlier.env.extend(exported);
             let released = classic.release(session).await?;
             for addon in released.addons {
                 session.report.warning(&format!(
@@ -264,12 +287,17 @@ impl Builder {
     async fn language(
         &self,
         language: &'static dyn Language,
+        last: bool,
         tree: &Tree,
         session: &mut Session<'_>,
         built: &mut Built,
     ) -> Result<(), BuildError> {
         session.report.header(&format!("{} app detected", language.title()));
-        let plan = language.plan(tree, session, &self.toolchains).await?;
+        let mut plan = language.plan(tree, session, &self.toolchains).await?;
+        if let Some(dependencies) = plan.dependencies.as_mut().filter(|_| !last) {
+            // Those after it may use them, and must find the same whether or not they were installed just now.
+            dependencies.needed_to_build = true;
+        }
         for note in &plan.notes {
             session.report.detail(note);
         }
@@ -281,6 +309,7 @@ impl Builder {
             Some(dependencies) => self.with_dependencies(language, &plan, &dependencies, tree, session, built).await?,
             None => language.build(&plan, tree, session).await?,
         }
+        self.leave_to_the_next(&plan, session);
         built.names.push(language.name().into());
         built.titles.push(language.title().into());
         built.versions.extend(plan.versions);
@@ -288,6 +317,18 @@ impl Builder {
         built.env.extend(plan.env);
         built.process_types.extend(plan.process_types.into_iter().map(|(k, v)| (k.to_string(), v)));
         Ok(())
+    }
+
+    /// The programs of a built-in buildpack, for the steps of those after it.
+    fn leave_to_the_next(&self, plan: &Plan, session: &mut Session<'_>) {
+        let Some(name) = &plan.toolchain else { return session.earlier.path.extend(plan.path.clone()) };
+        let target = format!("/toolchains/{name}");
+        for path in &plan.path {
+            let below = path.trim_start_matches("/app/");
+            let brought = self.toolchains.path(name).join(below).is_dir();
+            session.earlier.path.push(if brought { format!("{target}/{below}") } else { path.clone() });
+        }
+        session.earlier.mounts.push(toolchain_mount(name, &target));
     }
 
     /// A fetched language version as a layer of its own; packed once, then known by its name.
@@ -366,9 +407,8 @@ impl Builder {
             let work = session.work.clone();
             let mark = slug::blocking(move || slug::mark(&work)).await?;
             if let Err(error) = language.build(plan, tree, session).await {
-                // What took long to install is there for the next try.
                 if slug::is_plain_directory(&app, Path::new(dependencies.path)) {
-                    keep(&place, &self.kept(session.request.app), &dependencies.inputs)?;
+                    built.keep.push((place, dependencies.inputs.clone()));
                 }
                 return Err(error);
             }
@@ -457,9 +497,10 @@ impl Builder {
         layers.push(app);
         let size_bytes = layers.iter().map(|l| l.size_bytes).sum::<u64>();
         session.report.detail(&format!("Done: {}", megabytes(size_bytes)));
-        for (from, name) in built.keep {
-            keep(&from, &self.kept(session.request.app), &name)?;
-        }
+        // In place of those of earlier inputs.
+        let kept = self.kept(session.request.app);
+        remove_directory(&kept).map_err(BuildError::platform("making room in the build cache"))?;
+        keep(built.keep, &kept)?;
         let mut env = built.env;
         let mut path = built.path;
         path.extend(env.remove("PATH"));
@@ -503,12 +544,16 @@ fn restore(kept: &Path, app: &Path, path: &str) -> Result<bool, BuildError> {
     Ok(true)
 }
 
-/// Moves a dependency tree into the cache, in place of those of earlier inputs.
-fn keep(from: &Path, directory: &Path, name: &str) -> Result<(), BuildError> {
+/// Moves dependency trees, each with its name, into the cache.
+fn keep(trees: Vec<(PathBuf, String)>, directory: &Path) -> Result<(), BuildError> {
     let keeping = || BuildError::platform("keeping dependencies in the build cache");
-    remove_directory(directory).map_err(keeping())?;
-    fs::create_dir_all(directory).map_err(keeping())?;
-    fs::rename(from, directory.join(name)).map_err(keeping())
+    for (from, name) in trees {
+        let to = directory.join(name);
+        fs::create_dir_all(directory).map_err(keeping())?;
+        remove_directory(&to).map_err(keeping())?;
+        fs::rename(from, to).map_err(keeping())?;
+    }
+    Ok(())
 }
 
 fn remove_directory(path: &Path) -> std::io::Result<()> {

@@ -4,7 +4,7 @@
 
 use crate::languages::tail;
 use crate::model::BuildError;
-use crate::session::{DEFAULT_PATH, Session, Show, Step, work_mount};
+use crate::session::{Session, Show, Step, work_mount};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,6 +52,20 @@ exec "/buildpacks/$BUILDPACK/bin/compile" /app /cache /env"#;
         )))
     }
 
+    /// What its `export` sets for the buildpacks after it. A newline in a value is read as a blank.
+    pub(crate) async fn exports(&self, session: &mut Session<'_>) -> Result<BTreeMap<String, String>, BuildError> {
+        const EXPORTS: &str = r#"env -0 | sort -z > /tmp/before
+. "/buildpacks/$BUILDPACK/export" > /dev/null 2>&1
+env -0 | sort -z | comm -z -13 /tmp/before - | tr '\n\0' ' \n'"#;
+        if !session.work.join(format!("buildpack-{}/export", self.index)).is_file() {
+            return Ok(BTreeMap::new());
+        }
+        let finished = self.run(session, EXPORTS, Show::Hidden).await?;
+        let set = finished.output.lines().filter_map(|line| line.split_once('='));
+        let named = set.filter(|(name, _)| *name != "_" && shipway_domain::ConfigKey::parse(name).is_ok());
+        Ok(named.map(|(name, value)| (name.to_string(), value.to_string())).collect())
+    }
+
     /// `bin/release`; a buildpack without one releases nothing.
     pub(crate) async fn release(&self, session: &mut Session<'_>) -> Result<Released, BuildError> {
         const RELEASE: &str = r#"if [ -e "/buildpacks/$BUILDPACK/bin/release" ]; then exec "/buildpacks/$BUILDPACK/bin/release" /app 2> /dev/null; fi"#;
@@ -77,8 +91,8 @@ exec "/buildpacks/$BUILDPACK/bin/compile" /app /cache /env"#;
         show: Show,
     ) -> Result<crate::session::Finished, BuildError> {
         let index = self.index.to_string();
-        let mut env =
-            session.base_env(&[("BUILDPACK", &index), ("PATH", DEFAULT_PATH), ("CURL_CONNECT_TIMEOUT", "30")]);
+        let path = session.path();
+        let mut env = session.base_env(&[("BUILDPACK", &index), ("PATH", &path), ("CURL_CONNECT_TIMEOUT", "30")]);
         env.insert("BUILDPACK_LOG_FILE".into(), "/dev/null".into());
         let mut mounts = Session::app_mounts();
         mounts.push(work_mount("env", "/env"));

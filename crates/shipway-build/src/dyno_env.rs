@@ -9,17 +9,23 @@ use std::collections::BTreeMap;
 /// `cores` is how many processors the machine has. Source: Heroku's Python and Node.js buildpacks, `WEB_CONCURRENCY.sh`.
 pub fn dyno_env(slug: &SlugManifest, size: &DynoSize, cores: u64) -> BTreeMap<String, String> {
     let mut env = slug.env.clone();
-    let uses = |name: &str| slug.buildpacks.iter().any(|b| b == name);
+    // With several buildpacks the last one is the app's main language.
+    let known = ["heroku/python", "heroku/nodejs", "heroku/php"];
+    let main = slug.buildpacks.iter().rev().find(|name| known.contains(&name.as_str()));
     let mut set = |name: &str, value: u64| {
         env.entry(name.into()).or_insert_with(|| value.to_string());
     };
-    if uses("heroku/python") {
+    match main.map_or("", String::as_str) {
         // 256 MiB for each worker, and no more than keep the processors busy.
-        set("WEB_CONCURRENCY", (size.memory_mib / 256).min(cores * 2 + 1).max(1));
-    } else if uses("heroku/nodejs") {
-        set("MEMORY_AVAILABLE", size.memory_mib);
-        set("WEB_MEMORY", 512);
-        set("WEB_CONCURRENCY", (size.memory_mib / 512).clamp(1, 200));
+        "heroku/python" => set("WEB_CONCURRENCY", (size.memory_mib / 256).min(cores * 2 + 1).max(1)),
+        "heroku/nodejs" => {
+            set("MEMORY_AVAILABLE", size.memory_mib);
+            set("WEB_MEMORY", 512);
+            set("WEB_CONCURRENCY", (size.memory_mib / 512).clamp(1, 200));
+        }
+        // The rest depends on the app's memory_limit; what starts PHP works it out.
+        "heroku/php" => set("MEMORY_AVAILABLE", size.memory_mib),
+        _ => {}
     }
     env
 }
@@ -48,6 +54,7 @@ mod tests {
         check("heroku/python", "standard-2x", 1, Some("3"));
         check("heroku/nodejs", "basic", 2, Some("1"));
         check("heroku/nodejs", "standard-2x", 2, Some("2"));
+        check("heroku/php", "basic", 2, None);
         check("heroku/procfile", "basic", 2, None);
     }
 }

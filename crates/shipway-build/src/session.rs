@@ -57,6 +57,18 @@ pub(crate) struct Session<'a> {
     /// `work/<build-id>`
     pub(crate) work: PathBuf,
     pub(crate) home: &'a Path,
+    /// What the buildpacks before this one give to its steps.
+    pub(crate) earlier: Earlier,
+}
+
+/// What a buildpack leaves to those after it: the programs that it brought, and what it exports.
+#[derive(Default)]
+pub(crate) struct Earlier {
+    /// Before the stack's own in `PATH`.
+    pub(crate) path: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    /// Toolchains, which lie in `/app` only in dynos.
+    pub(crate) mounts: Vec<BuildMount>,
 }
 
 impl Session<'_> {
@@ -88,9 +100,16 @@ impl Session<'_> {
         env
     }
 
+    /// The search path after what a step has of its own.
+    pub(crate) fn path(&self) -> String {
+        let earlier = self.earlier.path.iter().map(String::as_str);
+        earlier.chain([DEFAULT_PATH]).collect::<Vec<_>>().join(":")
+    }
+
     /// The base environment with the app's config vars, for build steps of the app's own. What the step needs wins.
     pub(crate) fn app_env(&self, own: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let mut env = self.base_env(&[]);
+        let mut env = self.base_env(&[("PATH", &self.path())]);
+        env.extend(self.earlier.env.clone());
         // As Heroku's buildpacks: these would break the tools of the build itself.
         const KEPT_OUT: &[&str] = &[
             "PATH",
@@ -131,18 +150,18 @@ impl Session<'_> {
             return Err(self.broken(Limit::Time));
         }
         let dyno = DynoId(uuid::Uuid::new_v4());
-        let mut env = step.env;
+        let (mut env, mut mounts) = (step.env, step.mounts);
         env.insert("DYNO".into(), "build.1".into());
+        // Steps that see no app are the platform's own: no buildpack has a say in them.
+        if mounts.iter().any(|mount| mount.target == "/app") {
+            mounts.extend(self.earlier.mounts.iter().cloned());
+        }
         let plan = DynoPlan {
             dyno,
             app: self.request.app,
             uid_block: self.request.uid_block,
             name: "build.1".into(),
-            root: Root::Build {
-                build: self.request.build,
-                mounts: step.mounts,
-                working_directory: step.directory.into(),
-            },
+            root: Root::Build { build: self.request.build, mounts, working_directory: step.directory.into() },
             command: step.command.into(),
             profile: false,
             env,

@@ -77,7 +77,7 @@ pub(crate) async fn unpack_into(blobs: &Blobs, layer: &LayerRef, target: &Path) 
 pub(crate) async fn duplicate(from: &Path, subtree: &Path, to: &Path) -> Result<(), BuildError> {
     let (from, subtree, to) = (from.to_owned(), subtree.to_owned(), to.to_owned());
     blocking(move || {
-        fs::create_dir(&to).map_err(BuildError::platform("making a copy of the dependencies"))?;
+        fs::create_dir_all(&to).map_err(BuildError::platform("making a copy of the dependencies"))?;
         let (reader, writer) = std::io::pipe().map_err(BuildError::platform("making a pipe"))?;
         std::thread::scope(|scope| {
             let packing = scope.spawn(|| {

@@ -64,7 +64,7 @@ pub(crate) fn read(name: &str, config: &BuilderConfig) -> Result<Source, BuildEr
     let path = place.strip_prefix("file://").unwrap_or(place);
     if !path.starts_with('/') {
         return refuse(
-            "is not known here. Built in are heroku/python, heroku/nodejs, heroku/static and heroku/procfile; others go by their https git URL. Change it with `heroku buildpacks:set`.",
+            "is not known here. Built in are heroku/python, heroku/nodejs, heroku/php, heroku/static and heroku/procfile; others go by their https git URL. Change it with `heroku buildpacks:set`.",
         );
     }
     let Ok(resolved) = fs::canonicalize(path) else { return refuse("does not exist on the platform's machine.") };

@@ -11,6 +11,7 @@ use crate::versions::{Range, Version};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::sync::{Mutex, OnceCell};
@@ -188,6 +189,54 @@ made/.heroku/python/bin/python3 -c 'import platform; print("version", platform.p
         Ok((version, Place::Toolchain(name)))
     }
 
+    /// Every PHP of the stack, newest first. Asked anew each time, because it takes a moment to install one more.
+    pub(crate) async fn phps(&self) -> Vec<Version> {
+        let mut found = Vec::new();
+        for name in names(&self.host_bin) {
+            if name.strip_prefix("php").is_some_and(|minor| minor.contains('.') && minor.starts_with(['7', '8', '9'])) {
+                found.extend(ask_version(&self.host_bin.join(name)).await);
+            }
+        }
+        found.sort_by(|a, b| b.cmp(a));
+        found
+    }
+
+    /// The extensions of one of [`Toolchains::phps`], as `php -m` writes them, in small letters.
+    pub(crate) async fn php_extensions(&self, version: &Version) -> Vec<String> {
+        let said = ask(&self.host_bin.join(format!("php{}", version.minor())), "-m").await.unwrap_or_default();
+        said.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('[')).map(str::to_lowercase).collect()
+    }
+
+    /// Whether the stack has a program: by name, in the directory of administrators' programs or in the other.
+    pub(crate) fn has_program(&self, name: &str) -> bool {
+        [self.host_bin.with_file_name("sbin"), self.host_bin.clone()].iter().any(|bin| bin.join(name).exists())
+    }
+
+    /// The layer that makes a PHP of the stack the app's, with what starts it behind a web server. Returns the
+    /// toolchain's name, which holds the starter's digest.
+    pub(crate) async fn php(&self, version: &Version) -> Result<String, BuildError> {
+        const STARTER: &str = include_str!("languages/php/heroku-php");
+        const COMPOSER: &str = "#!/bin/sh\nexec \"${0%/*}/php\" /usr/bin/composer \"$@\"\n";
+        let minor = version.minor();
+        let digest = ring::digest::digest(&ring::digest::SHA256, [STARTER, COMPOSER].concat().as_bytes());
+        let name = format!("php-{minor}-{}", &hex(digest.as_ref())[..16]);
+        self.make(&name, ".heroku/php/bin", |bin| {
+            write_program(&bin.join("heroku-php"), STARTER.as_bytes())?;
+            write_program(&bin.join("composer"), COMPOSER.as_bytes())?;
+            for (link, to) in [
+                ("heroku-php-apache2", "heroku-php"),
+                ("heroku-php-nginx", "heroku-php"),
+                ("php", &format!("/usr/bin/php{minor}")),
+                ("php-fpm", &format!("/usr/sbin/php-fpm{minor}")),
+            ] {
+                symlink(to, bin.join(link))?;
+            }
+            Ok(())
+        })
+        .map_err(BuildError::platform("making what starts PHP"))?;
+        Ok(name)
+    }
+
     /// The layer with the server of static sites. Returns the toolchain's name, which holds the executable's digest.
     pub(crate) async fn static_server(&self) -> Result<String, BuildError> {
         let mut known = self.server.lock().await;
@@ -198,15 +247,7 @@ made/.heroku/python/bin/python3 -c 'import platform; print("version", platform.p
         let bytes = fs::read(&self.static_server).map_err(copying())?;
         let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
         let name = format!("static-{}", &hex(digest.as_ref())[..16]);
-        if !self.path(&name).is_dir() {
-            let made = self.directory.join(format!(".new-{}", uuid::Uuid::new_v4()));
-            let bin = made.join(".heroku/bin");
-            fs::create_dir_all(&bin).map_err(copying())?;
-            fs::write(bin.join("shipway"), &bytes).map_err(copying())?;
-            let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            fs::set_permissions(bin.join("shipway"), executable).map_err(copying())?;
-            self.keep(&made, &name).map_err(copying())?;
-        }
+        self.make(&name, ".heroku/bin", |bin| write_program(&bin.join("shipway"), &bytes)).map_err(copying())?;
         *known = Some(name.clone());
         Ok(name)
     }
@@ -236,6 +277,17 @@ made/.heroku/python/bin/python3 -c 'import platform; print("version", platform.p
             return Err(tail(&finished.output, 3));
         }
         Ok((work, finished.output))
+    }
+
+    /// Makes a toolchain of our own, unless it is there: `fill` is given its directory `below`.
+    fn make(&self, name: &str, below: &str, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+        if self.path(name).is_dir() {
+            return Ok(());
+        }
+        let made = self.directory.join(format!(".new-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(made.join(below))?;
+        fill(&made.join(below))?;
+        self.keep(&made, name)
     }
 
     /// Moves a made toolchain to its name; one that is there already is as good.
@@ -271,10 +323,19 @@ fn names(directory: &Path) -> Vec<String> {
     entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()
 }
 
-/// What `<program> --version` says, with nothing of our environment.
+fn write_program(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    fs::write(path, bytes)?;
+    fs::set_permissions(path, PermissionsExt::from_mode(0o755))
+}
+
 async fn ask_version(program: &Path) -> Option<Version> {
+    ask(program, "--version").await?.split_whitespace().find_map(Version::parse)
+}
+
+/// What a program of the host says when it is asked so, with nothing of our environment.
+async fn ask(program: &Path, option: &str) -> Option<String> {
     let run = tokio::process::Command::new(program)
-        .arg("--version")
+        .arg(option)
         .env_clear()
         .envs(BTreeMap::from([("PATH", crate::session::DEFAULT_PATH)]))
         .stdin(Stdio::null())
@@ -282,5 +343,5 @@ async fn ask_version(program: &Path) -> Option<Version> {
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(std::time::Duration::from_secs(5), run).await.ok()?.ok()?;
-    String::from_utf8(output.stdout).ok()?.split_whitespace().find_map(Version::parse)
+    String::from_utf8(output.stdout).ok()
 }

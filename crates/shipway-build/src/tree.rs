@@ -130,12 +130,25 @@ impl Inputs {
         })
     }
 
+    /// Every file below a directory of the tree; all of the tree when that is no plain directory.
+    pub(crate) fn with_directory(self, tree: &Tree, path: &str) -> Result<Self, BuildError> {
+        let relative = Path::new(path);
+        if !crate::slug::is_plain_directory(&tree.path, relative) {
+            return self.with_tree(tree);
+        }
+        self.with_subtree(tree, relative)
+    }
+
     /// Every file of the tree, for installers that read whatever they like.
     pub(crate) fn with_tree(self, tree: &Tree) -> Result<Self, BuildError> {
+        self.with_subtree(tree, Path::new(""))
+    }
+
+    fn with_subtree(self, tree: &Tree, subtree: &Path) -> Result<Self, BuildError> {
         let mut hash = HashWriter(Context::new(&SHA256));
         let spec = shipway_blobs::PackSpec {
             root: &tree.path,
-            subtree: Path::new(""),
+            subtree,
             exclude: &|path, _| path == Path::new(".git"),
             limits: shipway_blobs::PackLimits::default(),
         };

@@ -84,8 +84,37 @@ impl Range {
         s.split("||").map(alternative).collect::<Option<Vec<_>>>().map(Self)
     }
 
+    /// Reads `^8.1`, `~8.1`, `>=7.4,<9`, `8.2.* | 8.3.*` as Composer does: there `~8.1` goes up to below 9, and `8.2` is
+    /// 8.2.0 alone. Source: getcomposer.org, "Versions and constraints".
+    pub(crate) fn composer(s: &str) -> Option<Self> {
+        let alternatives: Vec<String> = s.replace("||", "|").split('|').map(composer_alternative).collect();
+        Self::parse(&alternatives.join("||"))
+    }
+
     pub(crate) fn contains(&self, version: &Version) -> bool {
         self.0.iter().any(|(low, high)| version >= low && high.as_ref().is_none_or(|high| version < high))
+    }
+}
+
+/// One of Composer's alternatives in the words of npm. What it excludes by `!=` is let through.
+fn composer_alternative(s: &str) -> String {
+    let part = |part: &str| {
+        let part = part.split(['@', '-']).next().unwrap_or_default().replace("==", "=");
+        let operator: String = part.chars().take_while(|c| "<>=^~!".contains(*c)).collect();
+        let version = part[operator.len()..].trim_start_matches('v');
+        let numbers = version.split('.').count();
+        let open = version.is_empty() || version.ends_with(['*', 'x', 'X']);
+        match operator.as_str() {
+            "!=" | "<>" => String::new(),
+            "~" if numbers == 2 => format!("^{version}"),
+            "^" | "~" => part,
+            _ if open => part,
+            _ => format!("{operator}{version}{}", ".0".repeat(3_usize.saturating_sub(numbers))),
+        }
+    };
+    match s.split_once(" - ") {
+        Some((from, to)) => format!("{} - {}", from.trim(), to.trim()),
+        None => s.replace(',', " ").split_whitespace().map(part).collect::<Vec<_>>().join(" "),
     }
 }
 
@@ -162,6 +191,24 @@ mod tests {
         check("^0.3.1", &["0.3.9"], &["0.4.0"]);
         check("~20", &["20.9.0"], &["21.0.0"]);
         check("18 - 20", &["18.0.0", "20.9.9"], &["21.0.0"]);
+        let composer = |range: &str, inside: &[&str], outside: &[&str]| {
+            let parsed = Range::composer(range).unwrap_or_else(|| panic!("{range} should be a range"));
+            for (versions, expected) in [(inside, true), (outside, false)] {
+                for v in versions {
+                    assert_eq!(parsed.contains(&Version::parse(v).unwrap()), expected, "{v} in {range}");
+                }
+            }
+        };
+        composer("^8.1", &["8.1.0", "8.4.2"], &["8.0.9", "9.0.0"]);
+        composer("~8.1", &["8.1.0", "8.4.2"], &["9.0.0"]);
+        composer("~8.1.3", &["8.1.9"], &["8.2.0"]);
+        composer("^7.4|^8.0", &["7.4.33", "8.2.0"], &["7.3.0"]);
+        composer(">=7.2.5, <8.2 || 8.3.*", &["8.1.9", "8.3.1"], &["8.2.0", "8.4.0"]);
+        composer(">= 8.1 <=8.2", &["8.1.0", "8.2.0"], &["8.2.1"]);
+        composer("8.2", &["8.2.0"], &["8.2.1"]);
+        composer("*", &["8.2.1"], &[]);
+        composer(">=8.0.0-dev !=8.1.0", &["8.0.0", "8.2.1"], &["7.4.0"]);
+        assert_eq!(Range::composer("self.version"), None);
         for bad in ["lts/*", "latest", "1.2.3.4", ">=a", "1..2", "$(id)", "99999999999", "--help"] {
             assert_eq!(Range::parse(bad), None, "{bad}");
         }

@@ -1,9 +1,10 @@
 //! What buildpacks are called.
 
 /// What is built in: name and what it does.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 5] = [
     ("heroku/python", "Python with pip or uv; Django's static files are collected."),
     ("heroku/nodejs", "Node.js with npm or yarn; build scripts run, development dependencies are pruned."),
+    ("heroku/php", "PHP with Composer, behind Apache or nginx."),
     ("heroku/static", "Static sites: static.json or index.html."),
     ("heroku/procfile", "A Procfile and nothing else: what is pushed is what runs."),
 ];

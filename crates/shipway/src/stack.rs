@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The languages of the host that builds use: the program that is asked for its version, and its name for people.
-const LANGUAGES: &[(&str, &str)] = &[("/usr/bin/python3", "python"), ("/usr/bin/node", "node")];
+const LANGUAGES: &[(&str, &str)] =
+    &[("/usr/bin/python3", "python"), ("/usr/bin/node", "node"), ("/usr/bin/php", "php")];
 
 /// This host's fingerprint, such as `debian-12-x86_64 python-3.11.2 node-18.20.4`; a language that is not there is left out.
 pub fn fingerprint() -> String {

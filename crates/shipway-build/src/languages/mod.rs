@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 
 pub(crate) mod node;
+pub(crate) mod php;
 pub(crate) mod procfile;
 pub(crate) mod python;
 pub(crate) mod static_files;
@@ -89,10 +90,10 @@ pub(crate) struct Dependencies {
 }
 
 /// Every built-in buildpack, in the order in which they are tried.
-pub(crate) fn all() -> [&'static dyn Language; 4] {
-    // A Python app often has a package.json for its assets; with both, Heroku's order decides for Node.js only if it is
-    // asked for, and so do we.
-    [&python::Python, &node::Node, &static_files::StaticFiles, &procfile::Procfile]
+pub(crate) fn all() -> [&'static dyn Language; 5] {
+    // A Python or PHP app often has a package.json for its assets; with both, Heroku's order decides for Node.js only if
+    // it is asked for, and so do we.
+    [&python::Python, &php::Php, &node::Node, &static_files::StaticFiles, &procfile::Procfile]
 }
 
 /// The built-in buildpack that goes by this name, in any of the forms in which Heroku writes it.

@@ -5,7 +5,7 @@
 
 use super::{Dependencies, Language, Plan, run_own, tail};
 use crate::model::BuildError;
-use crate::session::{DEFAULT_PATH, Session, Show, Step};
+use crate::session::{Session, Show, Step};
 use crate::toolchains::{Place, Toolchains, present, toolchain_mount};
 use crate::tree::{Inputs, Tree};
 use crate::versions::{Range, Version};
@@ -312,7 +312,7 @@ fn step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str,
         path.push_str("/yarn/.heroku/yarn/node_modules/.bin:");
     }
     path.push_str("/app/node_modules/.bin:");
-    path.push_str(DEFAULT_PATH);
+    path.push_str(&session.path());
     let mut env = session.app_env(own);
     for (name, value) in [
         ("PATH", path.as_str()),

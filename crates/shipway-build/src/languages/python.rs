@@ -6,7 +6,7 @@
 
 use super::{Dependencies, Language, Plan, run_own, tail};
 use crate::model::BuildError;
-use crate::session::{DEFAULT_PATH, Session, Show, Step};
+use crate::session::{Session, Show, Step};
 use crate::toolchains::{Place, Toolchains, present, toolchain_mount};
 use crate::tree::{Inputs, Tree};
 use crate::versions::Version;
@@ -203,7 +203,7 @@ impl Python {
 }
 
 fn app_step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str, &str)]) -> Step {
-    let path = format!("{BIN}:{DEFAULT_PATH}");
+    let path = format!("{BIN}:{}", session.path());
     let mut env = session.app_env(own);
     for (name, value) in [
         ("PATH", path.as_str()),

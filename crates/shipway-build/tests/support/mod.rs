@@ -79,8 +79,16 @@ impl Runtime for Bubblewrap {
         let Root::Build { mounts, working_directory, .. } = &plan.root else { panic!("not a build") };
         let mut command = tokio::process::Command::new("bwrap");
         command.args(["--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-session", "--clearenv"]);
-        for path in ["/usr", "/etc/ssl", "/etc/resolv.conf", "/etc/alternatives", "/etc/passwd", "/etc/ca-certificates"]
-        {
+        const SHOWN: &[&str] = &[
+            "/usr",
+            "/etc/ssl",
+            "/etc/resolv.conf",
+            "/etc/alternatives",
+            "/etc/passwd",
+            "/etc/ca-certificates",
+            "/etc/php",
+        ];
+        for path in SHOWN {
             command.args(["--ro-bind-try", path, path]);
         }
         for (link, target) in [("/bin", "usr/bin"), ("/lib", "usr/lib"), ("/lib64", "usr/lib64"), ("/sbin", "usr/sbin")]
@@ -299,7 +307,11 @@ impl Platform {
         let mut bwrap = Command::new("bwrap");
         bwrap.args(["--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib"]);
         bwrap.args(["--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]);
-        bwrap.args(["--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--unshare-pid", "--clearenv"]);
+        for path in ["/etc/alternatives", "/etc/php", "/etc/mime.types"] {
+            bwrap.args(["--ro-bind-try", path, path]);
+        }
+        // As in a dyno, where nothing runs as root.
+        bwrap.args(["--unshare-pid", "--unshare-user", "--uid", "1000", "--clearenv"]);
         bwrap.arg("--bind").arg(app.path()).args(["/app", "--chdir", "/app", "--setenv", "HOME", "/app"]);
         for (name, value) in outcome.slug.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).chain(env.iter().copied()) {
             bwrap.args(["--setenv", name, value]);

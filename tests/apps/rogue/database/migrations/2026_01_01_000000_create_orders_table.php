@@ -1,0 +1,3 @@
+<?php
+
+return 'CREATE TABLE orders (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL)';
