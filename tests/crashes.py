@@ -7,8 +7,11 @@ killed too and started again, and the app must be all old or all new: the releas
 git fetch shows. The next round's push is "the next command works". A visitor asks all the time and never tries again:
 nothing may fail but nothing either may wait for the server.
 
-Usage: tests/crashes.py [deploy|failing|config|rollback|destroy...]
-Needs: root, git and a development build: SHIPWAY_DEBUG_BIN or target/debug/shipway; else exits with 77.
+Promotions are killed likewise, of one app and of a product of two; and the server is killed while pg_dump and while
+pg_restore run.
+
+Usage: tests/crashes.py [deploy|failing|config|rollback|promotion|product|transfers|destroy...]
+Needs: root, git, PostgreSQL and a development build: SHIPWAY_DEBUG_BIN or target/debug/shipway; else exits with 77.
 """
 
 import contextlib
@@ -127,7 +130,8 @@ class Session(Team):
         current = max(r["version"] for r in self.api("GET", f"/apps/{APP}/releases") if r["status"] == "succeeded")
         assert {d["release"]["version"] for d in dynos} == {current}, f"{what}: {dynos}"
         records = sorted(p.name for p in (self.platform.home / "run/dynos").iterdir())
-        assert records == sorted(d["id"] for d in dynos), f"{what}: the runtime has {records}"
+        everybodys = [d["id"] for app in self.api("GET", "/apps") for d in self.api("GET", f"/apps/{app['name']}/dynos")]
+        assert records == sorted(everybodys), f"{what}: the runtime has {records}"
         served = {visitor.ask() for _ in range(10)}
         assert served == {(200, expected)}, f"{what}: {served}, not {expected}"
         self.git("fetch", "-q", "heroku")
@@ -139,16 +143,44 @@ class Session(Team):
         trap = self.platform.home / "run/die-at"
         trap.write_text(point)
         os.chown(trap, *os.stat(trap.parent)[4:6])
-        # Else it would start another server in the moment before it is killed too.
-        self.platform.process.send_signal(signal.SIGSTOP)
         acting = threading.Thread(target=act)
-        acting.start()
-        wait_until(f"{what}: the server dies", lambda: not trap.exists())
-        self.platform.process.kill()
-        self.platform.process.wait()
+        with self.another_platform():
+            acting.start()
+            wait_until(f"{what}: the server dies", lambda: not trap.exists())
         acting.join(60)
         assert not acting.is_alive(), f"{what}: the client hangs"
+
+    @contextlib.contextmanager
+    def another_platform(self):
+        """Ends `up` after something that kills the server, and starts it again."""
+        # Else it would start another server in the moment before it is killed too.
+        self.platform.process.send_signal(signal.SIGSTOP)
+        yield
+        self.platform.process.kill()
+        self.platform.process.wait()
         self.platform.up()
+
+    def staged(self, live, pipeline):
+        """An app in front of another, in a pipeline: it runs nothing, what counts is its release."""
+        staging = f"{live}-staging"
+        self.git("remote", "add", staging, self.api("POST", "/apps", {"name": staging})["git_url"])
+        self.api("PATCH", f"/apps/{staging}/formation", {"updates": [{"type": t, "quantity": 0} for t in ("web", "worker")]})
+        made = self.api("POST", "/pipelines", {"name": pipeline})["id"]
+        for app, stage in [(staging, "staging"), (live, "production")]:
+            self.api("POST", "/pipeline-couplings", {"app": app, "pipeline": made, "stage": stage})
+        return made
+
+    def stage(self, *lives):
+        """The next version, in front of each of them."""
+        self.commit()
+        for live in lives:
+            self.git("push", "-q", "--force", f"{live}-staging", "main")
+        self.quiet()
+
+    def end(self, *apps):
+        for app in apps:
+            self.api("DELETE", f"/apps/{app}")
+            self.git_says("remote", "remove", app)
 
     def tolerant(self, *request):
         """The API, by a client whose connection breaks."""
@@ -224,6 +256,92 @@ def rollback(session, visitor):
         yield point
 
 
+def promotion(session, visitor):
+    pipeline = session.staged(APP, "shop")
+    order = {"pipeline": pipeline, "source": {"app": f"{APP}-staging"}, "targets": [{"app": APP}]}
+    def promote():
+        session.tolerant("POST", "/pipeline-promotions", order)
+    yield from carried(session, visitor, promote, "a promotion", [APP])
+    session.end(f"{APP}-staging")
+
+
+def product(session, visitor):
+    other = "birch"
+    session.api("POST", "/apps", {"name": other})
+    for live in (APP, other):
+        session.staged(live, f"{live}-line")
+    subprocess.run(["shipway", "products", "create", "store", "--pipelines", f"{APP}-line,{other}-line"], env=session.env, check=True, capture_output=True)
+    def promote():
+        subprocess.run(["shipway", "promote", "staging", "production", "--product", "store"], env=session.env, capture_output=True)
+    yield from carried(session, visitor, promote, "a product's promotion", [APP, other])
+    session.end(f"{APP}-staging", f"{other}-staging", other)
+
+
+def carried(session, visitor, promote, what, lives):
+    """Promotes to all of these, once as it should be and then killed at each moment of that."""
+    def together(what):
+        session.version += 1
+        session.check(visitor, what)
+        versions = {session.digest(app) for app in lives}
+        assert len(versions) == 1, f"{what}: not all of {lives} were promoted"
+    session.stage(*lives)
+    promote()
+    together(what)
+    for point in moments(session):
+        session.stage(*lives)
+        session.killed_at(point, promote, point)
+        together(point)
+        yield point
+
+
+def transfers(session, visitor):
+    """The server is killed while the tools run: a backup and a restore end as if it had not been."""
+    addon = session.api("POST", f"/apps/{APP}/addons", {"plan": "heroku-postgresql"})["id"]
+    session.quiet()
+    url = session.api("GET", f"/apps/{APP}/config-vars")["DATABASE_URL"]
+    def sql(text):
+        done = subprocess.run(["psql", url, "-v", "ON_ERROR_STOP=1", "-Atc", text], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+    def ended(transfer):
+        def over():
+            now = session.api("GET", f"/client/v11/apps/{APP}/transfers/{transfer}")
+            return now if now["finished_at"] else None
+        over = wait_until("the transfer is over", over)
+        assert over["succeeded"], session.api("GET", f"/client/v11/apps/{APP}/transfers/{transfer}?verbose=true")
+        left = sorted(p.suffix for p in (session.platform.home / "backups").iterdir())
+        work = list((session.platform.home / "work").glob(f"{transfer}*"))
+        assert set(left) == {".sealed"} and not work, f"left behind: {left} {work}"
+        databases = sql("SELECT count(*) FROM pg_database WHERE datdba = current_user::regrole")
+        assert databases == "1", f"{databases} databases"
+        return over
+    def killed_while(path, body, query):
+        transfer = session.api("POST", path, body)["uuid"]
+        wait_until(query, lambda: sql(f"SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {query}") != "0")
+        with session.another_platform():
+            os.kill(session.server(), signal.SIGKILL)
+        return transfer
+    # The index is made anew by a restore, and takes its time.
+    sql("CREATE TABLE rows AS SELECT generate_series(1, 8) AS id")
+    sql("CREATE FUNCTION slow(i integer) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT pg_sleep(0.5); SELECT i'")
+    sql("CREATE INDEX ON rows (slow(id))")
+    holder = subprocess.Popen(["psql", url, "-q"], stdin=subprocess.PIPE)
+    holder.stdin.write(b"BEGIN; LOCK TABLE rows IN ACCESS EXCLUSIVE MODE;\n")
+    holder.stdin.flush()
+    wait_until("the table is locked", lambda: sql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted") != "0")
+    backup = killed_while(f"/client/v11/databases/{addon}/backups", None, "wait_event_type = 'Lock'")
+    holder.stdin.close()
+    holder.wait()
+    backup = ended(backup)
+    yield "pg_dump waits for a table"
+    sql("INSERT INTO rows VALUES (9)")
+    restore = killed_while(f"/client/v11/databases/{addon}/restores", {"backup_url": backup["to_url"]}, "query ILIKE 'CREATE INDEX%'")
+    ended(restore)
+    assert sql("SELECT count(*) FROM rows") == "8", "the rows of the backup"
+    yield "pg_restore makes an index"
+    session.api("DELETE", f"/apps/{APP}/addons/{addon}")
+
+
 def destroy(session, visitor):
     def end():
         session.tolerant("DELETE", f"/apps/{APP}")
@@ -257,7 +375,7 @@ def main():
         session.begin()
         visitor = Visitor(platform)
         visitor.start()
-        for operation in [deploy, failing, config, rollback, destroy]:
+        for operation in [deploy, failing, config, rollback, promotion, product, transfers, destroy]:
             if sys.argv[1:] and operation.__name__ not in sys.argv[1:]:
                 continue
             begun, points = time.monotonic(), 0

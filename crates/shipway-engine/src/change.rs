@@ -7,7 +7,7 @@
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
 use crate::plan::{Code, Part, Plan, ReleasePlan, RestartPlan, Step, StepAt};
-use crate::ports::Caller;
+use crate::ports::{Caller, Place, Spot};
 use crate::{Platform, Result, Which, formation};
 use shipway_domain::admission::{Trigger, admit};
 use shipway_domain::lifecycle::{DynoState, ReleaseStatus};
@@ -31,7 +31,7 @@ impl Platform {
             Step::ReleasePhase => self.step_release_phase(ctx, part).await,
             Step::Start => self.step_start(ctx, part).await,
             Step::Healthy => self.step_healthy(ctx, part).await,
-            Step::Switch => self.step_switch(ctx),
+            Step::Switch => self.step_switch(ctx).await,
             Step::Route => self.step_route().await,
             Step::Settle => self.step_settle(ctx, part).await,
             Step::Postdeploy => self.step_postdeploy(ctx, part).await,
@@ -185,13 +185,19 @@ impl Platform {
     }
 
     /// The switch: one transaction and one epoch for the releases, the formations and the dynos of all apps.
-    fn step_switch(&self, ctx: &Context) -> Result<Effect> {
+    /// Admission is asked here for the second time, and this answer decides: the upstream, too, may have moved on meanwhile.
+    async fn step_switch(&self, ctx: &Context) -> Result<Effect> {
         let caller = ctx.plan.caller();
         let mut switches = Vec::new();
         for part in &ctx.plan.parts {
             let app = self.store().read(|c| c.app_by_id(part.app))?;
-            admit(&caller.actor, ctx.plan.trigger, &self.subject(&caller, &app)?, self.now())?;
             let slug = self.slug_of(part)?;
+            let mut subject = self.subject(&caller, &app)?;
+            if let Some(build) = &part.build {
+                let spot = Spot { place: Place::App(app.id), commit: build.commit.clone() };
+                subject.behind = self.behind(&app, &spot).await?;
+            }
+            admit(&caller.actor, ctx.plan.trigger, &subject, self.now())?;
             let commands = slug.as_ref().map(|s| self.process_types(&s.manifest)).unwrap_or_default();
             switches.push(AppSwitch { part: part.clone(), commands, slug_size: slug.map(|s| s.size_bytes) });
         }

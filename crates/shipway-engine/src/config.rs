@@ -34,7 +34,8 @@ impl Platform {
     }
 
     /// Sets and (with `None`) removes config vars, and returns all of them. A release exists when it returns; it goes
-    /// live on its own. Errors: illegal names, values with NUL, too much, a var of an attachment.
+    /// live on its own. Errors: illegal names, values with NUL, too much, a var of an attachment, one
+    /// that the running code's app.json requires.
     pub async fn set_config_vars(
         &self,
         caller: &Caller,
@@ -67,6 +68,7 @@ impl Platform {
             )));
         }
         within_limit(&vars)?;
+        self.check_unset(app, &vars, &unset).await?;
         let noun = |n: usize| if n == 1 { "config var" } else { "config vars" };
         let mut parts = Vec::new();
         if !set.is_empty() {

@@ -26,6 +26,17 @@ pub struct TogetherOrder {
     pub only: Vec<String>,
     /// Why.
     pub reason: Option<String>,
+    /// What a look at the moves showed: nothing else is promoted then. None: what is there.
+    pub seen: Option<Vec<Seen>>,
+}
+
+/// A move as somebody looked at it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The app that would change.
+    pub app: String,
+    /// The digest of the code that would come.
+    pub digest: String,
 }
 
 /// One app that a promotion would change, or not.
@@ -255,9 +266,11 @@ impl Platform {
     }
 
     /// Promotes several apps in one operation: all of them switch in one epoch, or none does. Skips what runs the same
-    /// already. Errors: as [`Self::moves`]; nothing to promote; a refusal by admission for any of the apps.
+    /// already. Errors: as [`Self::moves`]; nothing to promote; something else than was looked at; a refusal by admission,
+    /// or for want of config vars that the code requires, for any of the apps.
     pub async fn promote_together(&self, caller: &Caller, order: &TogetherOrder) -> Result<PromotionView> {
         let (product, moves) = self.moves(caller, order)?;
+        as_seen(order, &moves)?;
         let _turn = self.inner.promoting.lock().await;
         let promotion = Promotion {
             id: self.id(PromotionId),
@@ -275,7 +288,7 @@ impl Platform {
                 target.release = Some(there.id);
                 unchanged.push(self.nothing_to_promote(&one.target, one.to, there, &one.source)?);
             } else {
-                self.admit(caller, Trigger::Promotion, &one.target).await?;
+                self.may_receive(caller, &one.target, &one.source).await?;
                 let mut part = self.promotion_part(&one.target, &one.source);
                 target.operation = Some(operation);
                 target.release = part.release.as_ref().map(|r| r.release);
@@ -303,6 +316,33 @@ impl Platform {
             dyno: self.id(DynoId),
             undo_dyno: self.id(DynoId),
         }
+    }
+}
+
+/// Errors: a move that is not what the order saw, or that it saw and is no more.
+fn as_seen(order: &TogetherOrder, moves: &[Move]) -> Result<()> {
+    let Some(seen) = &order.seen else { return Ok(()) };
+    let moved = |what: String| {
+        let from = &order.from;
+        Err(Error::conflict(format!(
+            "{from} moved since you looked: {what}. Nothing was promoted. Look again: shipway promote {from} {} --dry-run",
+            order.to
+        )))
+    };
+    for one in moves {
+        let (source, target) = (&one.source, &one.target.name);
+        match seen.iter().find(|seen| seen.app == target.as_str()) {
+            Some(seen) if seen.digest == source.slug.digest.to_string() => {}
+            Some(_) => {
+                let (name, version) = (&source.app.name, source.release.version);
+                return moved(format!("{name} runs v{version}, {} now", source.commit()));
+            }
+            None => return moved(format!("{target} would be promoted to as well")),
+        }
+    }
+    match seen.iter().find(|seen| !moves.iter().any(|one| one.target.name.as_str() == seen.app)) {
+        Some(gone) => moved(format!("{} is not promoted to any more", gone.app)),
+        None => Ok(()),
     }
 }
 

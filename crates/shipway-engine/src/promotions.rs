@@ -125,7 +125,8 @@ impl Platform {
     /// Promotes: an operation per target that does not run the same already.
     ///
     /// Asked again while the same is under way, it answers with that one. Errors: apps that are not in the pipeline, no
-    /// code, review apps, a stage left out, nothing to promote; a refusal by admission if no target is left.
+    /// code, review apps, a stage left out, nothing to promote; a refusal by admission, or for want of config
+    /// vars that the code requires, if no target is left.
     pub async fn promote(&self, caller: &Caller, order: PromotionOrder) -> Result<PromotionView> {
         let stages = self.stages(&order)?;
         let source = self.promotable(&order.source, order.release.as_deref())?;
@@ -152,7 +153,7 @@ impl Platform {
             if let Some(there) = self.runs_the_same(app, &source)? {
                 target.release = Some(there.id);
                 unchanged.push(self.nothing_to_promote(app, *stage, &there, &source)?);
-            } else if let Err(refused) = self.admit(caller, Trigger::Promotion, app).await {
+            } else if let Err(refused) = self.may_receive(caller, app, &source).await {
                 target.error = Some(refused.to_string());
                 refusals.push(refused);
             } else {
@@ -171,6 +172,12 @@ impl Platform {
             });
         }
         self.write_promotion(caller, promotion, targets, plans, &source.app, stages.0).await
+    }
+
+    /// Asks admission for a promotion to an app, and whether the app has what the code insists on.
+    pub(crate) async fn may_receive(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<()> {
+        self.admit(caller, Trigger::Promotion, app).await?;
+        self.check_promoted(app, source).await
     }
 
     /// Writes a promotion down and starts its operations.

@@ -6,6 +6,7 @@
 
 use crate::config::within_limit;
 use crate::error::Error;
+use crate::insisted::missing_vars;
 use crate::operation::{Context, Effect, nothing};
 use crate::phase::Phase;
 use crate::pipelines::Access;
@@ -14,7 +15,7 @@ use crate::ports::{Caller, Place, Spot};
 use crate::setup_addons::given_by;
 use crate::{Event, NewApp, Platform, Result, SourceOrder};
 use shipway_domain::admission::Trigger;
-use shipway_domain::app_json::{AppJson, EnvVar, Environment, Parts};
+use shipway_domain::app_json::{AppJson, Environment, Parts};
 use shipway_domain::review::{AppSetupStatus, ReviewAppStatus};
 use shipway_domain::{
     AppSetupId, BuildId, CommitId, ConfigKey, CouplingId, DynoId, FormationId, OperationId, ProcessType, SlugId,
@@ -312,7 +313,7 @@ impl Platform {
                     "Set them on the parent app or for the pipeline's stage, or give them a value in app.json."
                 }
             };
-            return Err(missing_vars(app, &missing, way_out));
+            return Err(missing_vars("lacks", app, &missing, way_out));
         }
         within_limit(&config)?;
         Ok(config)
@@ -462,46 +463,8 @@ impl Platform {
         self.inner.outputs.remove(dyno.0);
         Ok(nothing())
     }
-
-    /// Refuses a commit whose app.json insists on config vars that the app does not have; says what else is wrong with
-    /// the file. Asked before a build, with the file that was checked out, and before a promotion.
-    pub(crate) fn check_insisted(
-        &self,
-        app: &App,
-        config: &ConfigVars,
-        file: &str,
-        mut warn: impl FnMut(&str),
-    ) -> Result<()> {
-        match read_app_json(file) {
-            Err(problems) => problems.iter().for_each(|problem| warn(problem)),
-            Ok(app_json) => {
-                let parts = app_json.parts(Environment::Plain);
-                let missing = parts.insisted(|key| config.contains_key(key));
-                if !missing.is_empty() {
-                    let way_out = format!("Set them: heroku config:set {}=… -a {}", missing[0].0, app.name);
-                    return Err(missing_vars(app, &missing, &way_out));
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-fn read_app_json(text: &str) -> std::result::Result<AppJson, Vec<String>> {
+pub(crate) fn read_app_json(text: &str) -> std::result::Result<AppJson, Vec<String>> {
     AppJson::parse(text).map_err(|problems| problems.iter().map(ToString::to_string).collect())
-}
-
-/// Names every config var that is missing, with its line.
-fn missing_vars(app: &App, missing: &[(&ConfigKey, &EnvVar)], way_out: &str) -> Error {
-    let name = |(key, var): &(&ConfigKey, &EnvVar)| {
-        let what: String = var.description.iter().flat_map(|d| d.lines().next()).collect();
-        let what = if what.is_empty() {
-            what
-        } else {
-            format!(": {}", what.chars().filter(|c| !c.is_control()).collect::<String>())
-        };
-        format!("\n  {key} (app.json line {}){what}", var.line)
-    };
-    let all: String = missing.iter().map(name).collect();
-    Error::invalid(format!("{} lacks config vars that its app.json requires:{all}\n{way_out}", app.name))
 }

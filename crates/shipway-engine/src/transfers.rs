@@ -1,8 +1,7 @@
 //! Transfers: databases backed up, restored, copied. Each is an operation, so that a server that was killed goes on with
 //! it; its row is what people see.
 //!
-//! A backup is a file `backups/<transfer-id>.dump` of the data directory, 0600: PostgreSQL's custom format. It belongs to
-//! the app and outlives its database, but not the app.
+//! A backup is a sealed file (see [`crate::backups`]). It belongs to the app and outlives its database, but not the app.
 
 use crate::addons::failed;
 use crate::error::Error;
@@ -156,27 +155,6 @@ impl Platform {
         Ok(())
     }
 
-    /// A complete backup's data and its size in bytes.
-    pub async fn open_backup(&self, id: TransferId) -> Result<(tokio::fs::File, u64)> {
-        let transfer = self.store().read(|c| c.transfer(id))?;
-        let complete = transfer.filter(|t| t.kind == TransferKind::Backup && t.succeeded == Some(true));
-        complete.ok_or_else(|| Error::missing("backup"))?;
-        let file = tokio::fs::File::open(self.backup_file(id)).await.map_err(Error::platform)?;
-        let bytes = file.metadata().await.map_err(Error::platform)?.len();
-        Ok((file, bytes))
-    }
-
-    fn backup_file(&self, id: TransferId) -> PathBuf {
-        self.settings().home.join("backups").join(format!("{id}.dump"))
-    }
-
-    pub(crate) async fn remove_backup(&self, id: TransferId) -> Result<()> {
-        match tokio::fs::remove_file(self.backup_file(id)).await {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::platform(e)),
-            _ => Ok(()),
-        }
-    }
-
     /// A complete backup of an app that the caller may operate.
     async fn readable_backup(&self, caller: &Caller, id: &str) -> Result<Transfer> {
         let missing = || Error::missing("backup");
@@ -253,19 +231,14 @@ impl Platform {
         let begun = row.clone();
         self.store().write(move |c| c.update_transfer(&begun)).await?;
         let out: Arc<dyn Lines> = Arc::new(Timed { platform: self.clone(), output: ctx.output.clone() });
-        let scratch = self.settings().home.join("backups").join(format!("{}.part", row.id));
+        let scratch = self.open_dump(row.id);
         out.line(&format!("Starting {} of {} to {}", row.kind, row.from_name, row.to_name));
         let said = out.clone();
         let work = Work { row: &row, addon: &addon, app: &app, from: *from, out, scratch: scratch.clone() };
         let moved = self.move_data(ctx, work).await;
-        if row.kind != TransferKind::Backup || moved.is_err() {
-            let _ = tokio::fs::remove_file(&scratch).await;
-        }
+        let _ = tokio::fs::remove_file(&scratch).await;
         (row.processed_bytes, row.warnings) = moved?;
         said.line(&format!("Done: {} bytes, {} warnings", row.processed_bytes, row.warnings));
-        if row.kind == TransferKind::Backup {
-            tokio::fs::rename(&scratch, self.backup_file(row.id)).await.map_err(Error::platform)?;
-        }
         row.finished_at = Some(self.now());
         row.succeeded = Some(true);
         row.updated_at = self.now();
@@ -283,23 +256,22 @@ impl Platform {
         };
         let source = from.map(|from| self.store().read(|c| c.addon_by_id(from))).transpose()?;
         let read = if row.kind == TransferKind::Backup { Some(addon) } else { source.as_ref() };
-        let mut file = scratch.clone();
         if let Some(read) = read {
-            let dumped = provider.dump(&order(read, scratch)?, out.clone(), ctx.cancel.clone()).await;
+            let dumped = provider.dump(&order(read, scratch.clone())?, out.clone(), ctx.cancel.clone()).await;
             dumped.map_err(|e| failed(e, read))?;
         } else if let Some(backup) = row.backup {
-            file = self.backup_file(backup);
+            self.unseal_backup(backup, &scratch).await?;
         } else {
             let url = self.store().read(|c| c.transfer_source(row.id))?;
             let url = url.ok_or_else(|| Error::platform("a restore without a source"))?;
-            let fetched = provider.fetch(&order(addon, scratch)?, &url, out.clone(), ctx.cancel.clone()).await;
+            let fetched = provider.fetch(&order(addon, scratch.clone())?, &url, out.clone(), ctx.cancel.clone()).await;
             fetched.map_err(|e| failed(e, addon))?;
         }
-        let bytes = tokio::fs::metadata(&file).await.map_err(Error::platform)?.len();
         if row.kind == TransferKind::Backup {
-            return Ok((bytes, 0));
+            return Ok((self.seal_backup(row.id, &scratch).await?, 0));
         }
-        let restored = provider.restore(&order(addon, file)?, addon.plan, out, ctx.cancel.clone()).await;
+        let bytes = tokio::fs::metadata(&scratch).await.map_err(Error::platform)?.len();
+        let restored = provider.restore(&order(addon, scratch)?, addon.plan, out, ctx.cancel.clone()).await;
         Ok((bytes, restored.map_err(|e| failed(e, addon))?))
     }
 
@@ -308,10 +280,8 @@ impl Platform {
         let AddonPlan::Transfer { transfer, addon, .. } = part.addon()? else { return Ok(nothing()) };
         tracing::info!(transfer.id = %transfer, why = error, "a transfer failed");
         self.inner.parts.addons.abandon(*transfer, *addon).await?;
+        self.remove_backup(*transfer).await?;
         let Some(mut row) = self.store().read(|c| c.transfer(*transfer))? else { return Ok(nothing()) };
-        if row.kind == TransferKind::Backup {
-            self.remove_backup(row.id).await?;
-        }
         let cancelled = self.store().read(|c| c.operation(ctx.operation))?.cancel;
         let now = self.now();
         row.finished_at = Some(now);

@@ -10,7 +10,7 @@ use crate::ports::{Caller, Place, Spot};
 use crate::sides::Point;
 use crate::{Event, Platform, RefNews, RefOrigin, Result};
 use shipway_domain::address::RemoteAddress;
-use shipway_domain::admission::{Behind, Trigger};
+use shipway_domain::admission::{Behind, Subject, Trigger};
 use shipway_domain::compare::Beside;
 use shipway_domain::triggers::RefName;
 use shipway_domain::{BranchName, CommitId};
@@ -194,22 +194,27 @@ impl Platform {
 
     /// Asks admission for code that is to be built, where the app's stage wants all of the upstream in it.
     pub(crate) async fn admit_code(&self, caller: &Caller, trigger: Trigger, app: &App, spot: &Spot) -> Result<()> {
+        let Some(behind) = self.behind(app, spot).await? else { return Ok(()) };
+        let subject = Subject { behind: Some(behind), ..self.subject(caller, app)? };
+        self.admit_subject(caller, trigger, app, subject).await.map(drop)
+    }
+
+    /// What code for an app lacks of the upstream, where the app's stage wants all of it.
+    pub(crate) async fn behind(&self, app: &App, spot: &Spot) -> Result<Option<Behind>> {
         let ruled = self.store().read(|c| {
             let Some(coupling) = c.coupling_of(app.id)? else { return Ok(None) };
             let pipeline = c.pipeline_by_id(coupling.pipeline)?;
             Ok(pipeline.settings.refuse_behind.contains(&coupling.stage).then_some((coupling.stage, pipeline)))
         })?;
-        let Some((stage, pipeline)) = ruled else { return Ok(()) };
-        let Some(beside) = self.beside_at(app, spot).await? else { return Ok(()) };
-        let mut subject = self.subject(caller, app)?;
-        subject.behind = (beside.standing.behind_count > 0).then(|| Behind {
+        let Some((stage, pipeline)) = ruled else { return Ok(None) };
+        let Some(beside) = self.beside_at(app, spot).await? else { return Ok(None) };
+        Ok((beside.standing.behind_count > 0).then(|| Behind {
             branch: beside.branch.to_string(),
             commits: beside.standing.behind_count,
             stage,
             pipeline: pipeline.name.to_string(),
             owner_email: pipeline.owner_email.to_string(),
-        });
-        self.admit_subject(caller, trigger, app, subject).await.map(drop)
+        }))
     }
 
     pub(crate) async fn keep_upstreams(self) {

@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use shipway_domain::{NameOrId, PromotionStatus, Stage};
-use shipway_engine::{Fault, Faults, Moment, PromotionOrder, PromotionView, TogetherOrder};
+use shipway_engine::{Fault, Faults, Moment, Move, PromotionOrder, PromotionView, Seen, TogetherOrder};
 use shipway_store::{App, Pipeline, PipelineSettings, Release, Slug};
 use shipway_testkit::{Ground, Server, Trial, get};
 use std::collections::BTreeMap;
@@ -234,6 +234,69 @@ async fn a_product_switches_at_once_and_skips_what_has_not_changed() {
     assert_eq!(together(&server, &only).await.as_deref(), Ok("sso-eu succeeded v3"));
     let nobody = TogetherOrder { only: vec!["nobody".into()], ..to_production() };
     assert!(together(&server, &nobody).await.unwrap_err().starts_with("Nothing of what --only names"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_looked_at_is_what_is_promoted_or_nothing_is() {
+    let server = Ground::new().server(None).await;
+    product(&server, ["web: listen-after 1ms", "web: listen"]).await;
+    let look = || {
+        let (_, moves) = server.platform.moves(&server.caller, &to_production()).unwrap();
+        let seen = |m: &Move| Seen { app: m.target.name.to_string(), digest: m.source.slug.digest.to_string() };
+        TogetherOrder { seen: Some(moves.iter().map(seen).collect()), ..to_production() }
+    };
+    let before = look();
+    server.push(&server.app("odb-staging"), "web: listen-after 2ms").await.unwrap();
+    let refused = together(&server, &before).await.unwrap_err();
+    assert!(refused.starts_with("staging moved since you looked: odb-staging runs v4, "), "{refused}");
+    assert!(refused.ends_with("Look again: shipway promote staging prod --dry-run"), "{refused}");
+
+    // Another config is not other code.
+    let before = look();
+    let vars = BTreeMap::from([("COLOUR".to_string(), Some("green".to_string()))]);
+    server.platform.set_config_vars(&server.caller, &server.app("odb-staging"), vars).await.unwrap();
+    server.quiet().await;
+    let pipeline = server.platform.pipeline(&server.caller, &NameOrId::parse("odb")).unwrap();
+    let late = server.create("odb-late").await;
+    server.platform.couple(&server.caller, &pipeline, &late, Stage::Production).await.unwrap();
+    let refused = together(&server, &before).await.unwrap_err();
+    assert!(refused.contains("odb-late would be promoted to as well"), "{refused}");
+    server.platform.destroy_app(&server.caller, &late).await.unwrap();
+    let done = together(&server, &before).await.unwrap();
+    assert!(done.starts_with("odb-live succeeded v3"), "{done}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_is_not_promoted_to_an_app_that_lacks_what_it_requires() {
+    let server = Ground::new().server(None).await;
+    let shop = pipeline(&server, "shop", "shop-staging staging, shop-live production, shop-eu production").await;
+    let set = async |app: &str, value: Option<&str>| {
+        let vars = BTreeMap::from([("API_KEY".to_string(), value.map(String::from))]);
+        server.platform.set_config_vars(&server.caller, &server.app(app), vars).await.map_err(|e| e.to_string())
+    };
+    set("shop-staging", Some("a")).await.unwrap();
+    set("shop-eu", Some("b")).await.unwrap();
+    server.quiet().await;
+    let app_json = r#"{"env": {"API_KEY": {"description": "Of the bank", "required": true}}}"#;
+    let commit = server.ground.repositories.commit_of(&[("Procfile", "web: listen"), ("app.json", app_json)]);
+    let staging = server.app("shop-staging");
+    let (_, operation) = server.platform.deploy(&server.caller, &staging, commit).await.unwrap();
+    server.outcome(operation).await.unwrap();
+
+    let lacks = "shop-live lacks config vars that its app.json requires:\n  API_KEY (app.json line 1): Of the bank\n\
+                 Set them: heroku config:set API_KEY=… -a shop-live";
+    let refused = promote(&server, order(&server, &shop, "shop-staging", &["shop-live"])).await;
+    assert_eq!(refused.unwrap_err(), lacks);
+    let both = promote(&server, order(&server, &shop, "shop-staging", &["shop-live", "shop-eu"])).await.unwrap();
+    assert_eq!(both, format!("shop-live failed {lacks}\nshop-eu succeeded v3"));
+    let order = TogetherOrder { pipeline: Some("shop".into()), ..to_production() };
+    assert_eq!(together(&server, &order).await.unwrap_err(), lacks);
+
+    let refused = set("shop-eu", None).await.unwrap_err();
+    assert!(refused.starts_with("shop-eu would lack config vars that its app.json requires:\n  API_KEY"), "{refused}");
+    set("shop-eu", Some("c")).await.unwrap();
+    set("shop-live", Some("d")).await.unwrap();
+    set("shop-live", None).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

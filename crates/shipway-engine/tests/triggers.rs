@@ -104,7 +104,10 @@ async fn the_second_waits_for_the_build_of_the_first_and_makes_its_own_when_that
     server.platform.ref_moved(main_at(&server, &pipeline, &broken)).await.unwrap();
     for app in [&qa, &staging] {
         let shown = screen(&server, app).await;
-        assert!(shown.starts_with(&format!("main {} failed The build is broken on purpose.", broken.short())), "{shown}");
+        assert!(
+            shown.starts_with(&format!("main {} failed The build is broken on purpose.", broken.short())),
+            "{shown}"
+        );
         assert_eq!(server.served(app).await, "v2");
     }
 }
@@ -114,7 +117,8 @@ async fn a_commit_waits_for_ci_over_a_restart_and_the_newest_wins() {
     let ground = Ground::new();
     let server = ground.server(None).await;
     let (pipeline, qa, _) = two_apps(&server, true).await;
-    let commits: Vec<CommitId> = (1..4).map(|n| ground.repositories.commit(&format!("web: listen-after {n}ms"))).collect();
+    let commits: Vec<CommitId> =
+        (1..4).map(|n| ground.repositories.commit(&format!("web: listen-after {n}ms"))).collect();
     let [one, two, three] = commits.as_slice() else { panic!() };
     let short = |commit: &CommitId| commit.short().to_string();
     // What was heard before the push counts.
@@ -131,7 +135,8 @@ async fn a_commit_waits_for_ci_over_a_restart_and_the_newest_wins() {
 
     let server = ground.server(None).await;
     server.platform.checks_changed(pipeline.id, two.clone(), Checks::Failed).await.unwrap();
-    let failed = format!("main {0} waiting CI failed for {0}: it deploys when a run of it passes\n{superseded}", short(two));
+    let failed =
+        format!("main {0} waiting CI failed for {0}: it deploys when a run of it passes\n{superseded}", short(two));
     assert_eq!(screen(&server, &qa).await, failed);
     server.platform.checks_changed(pipeline.id, two.clone(), Checks::Succeeded).await.unwrap();
     assert_eq!(screen(&server, &qa).await, format!("main {} succeeded\n{superseded}", short(two)));

@@ -124,7 +124,8 @@ impl Provider {
         let env = tools::environment(&endpoint, &database, &role, &password);
         // The tools see it without being able to change it.
         tokio::fs::hard_link(&order.file, place.input("dump")).await.map_err(|e| platform("lending a dump", e))?;
-        let list = "exec pg_restore --list --file=/out/list /in/dump";
+        // No other format: a plain one would be for psql, whose `\!` runs programs.
+        let list = "exec pg_restore --format=custom --list --file=/out/list /in/dump";
         let tool = Tool { command: list, env: env.clone(), services: Vec::new(), order };
         let ended = tools::run(&*self.runtime, tool, out, cancel).await?;
         if ended.status != 0 {
@@ -133,8 +134,8 @@ impl Provider {
         let listed = tokio::fs::read(place.output("list")).await.map_err(|e| platform("reading a dump's list", e))?;
         let wanted = without_foreign_comments(&String::from_utf8_lossy(&listed));
         tokio::fs::write(place.input("list"), wanted).await.map_err(|e| platform("writing a dump's list", e))?;
-        let command =
-            "exec pg_restore --no-owner --no-acl --no-password --use-list=/in/list --dbname=\"$PGDATABASE\" /in/dump";
+        let command = "exec pg_restore --format=custom --no-owner --no-acl --no-password --use-list=/in/list \
+                       --dbname=\"$PGDATABASE\" /in/dump";
         let tool = Tool { command, env, services: vec![endpoint.address.port()], order };
         let ended = tools::run(&*self.runtime, tool, out, cancel).await?;
         let warnings = match (ended.status, ignored_errors(&ended.said)) {

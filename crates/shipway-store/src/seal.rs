@@ -16,6 +16,7 @@ pub struct Keys {
     seal: LessSafeKey,
     hash: hmac::Key,
     url: hmac::Key,
+    files: [u8; 32],
     random: SystemRandom,
 }
 
@@ -64,6 +65,7 @@ impl Keys {
             seal: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &derive(&master, b"seal")).expect("32 bytes")),
             hash: hmac::Key::new(hmac::HMAC_SHA256, &derive(&master, b"config hash")),
             url: hmac::Key::new(hmac::HMAC_SHA256, &derive(&master, b"urls")),
+            files: derive(&master, b"files"),
             random: SystemRandom::new(),
         })
     }
@@ -101,6 +103,11 @@ impl Keys {
     /// Whether `signature` is [`Self::sign_url`]'s of `path`, in constant time.
     pub fn url_is_ours(&self, path: &str, signature: &str) -> bool {
         unhex(signature).is_some_and(|tag| hmac::verify(&self.url, path.as_bytes(), &tag).is_ok())
+    }
+
+    /// What the keys of sealed files are derived from.
+    pub(crate) fn files(&self) -> &[u8; 32] {
+        &self.files
     }
 
     /// Random bytes from the system.

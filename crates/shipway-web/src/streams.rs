@@ -38,8 +38,12 @@ async fn backup(
 ) -> Result<Response> {
     let now = web.platform().now().as_second();
     let id = web.signed().read_backup(&id, &expires_at, &signature, now).ok_or_else(|| ApiError::missing("backup"))?;
-    let (file, bytes) = web.platform().open_backup(id).await?;
-    let body = axum::body::Body::from_stream(tokio_util::io::ReaderStream::with_capacity(file, 64 * 1024));
+    let (backup, bytes) = web.platform().open_backup(id).await?;
+    let pieces = futures::stream::try_unfold(backup, |mut backup| async {
+        let read = tokio::task::spawn_blocking(move || Ok(backup.piece()?.map(|piece| (piece, backup)))).await;
+        read.unwrap_or_else(|e| Err(std::io::Error::other(e)))
+    });
+    let body = axum::body::Body::from_stream(pieces);
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));

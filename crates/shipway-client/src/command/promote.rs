@@ -54,6 +54,8 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
         plan(&planned, context)?;
     }
     order["dry_run"] = false.into();
+    // What was said is what is done, or nothing is.
+    order["seen"] = planned["moves"].as_array().into_iter().flatten().map(seen).collect();
     let begun = client.post("/shipway/v1/promotions", &order).await?;
     let ended = follow(&client, begun, args.json).await?;
     if args.json {
@@ -82,6 +84,10 @@ fn plan(planned: &Value, context: &Context) -> Result<()> {
         ]
     });
     table(context.terminal, &["PIPELINE", "FROM", "COMMIT", "TO", "STAGE", ""], rows.collect(), "Nothing to promote.")
+}
+
+fn seen(one: &Value) -> Value {
+    json!({ "app": text(one, &["app", "name"]), "digest": text(one, &["digest"]) })
 }
 
 /// Waits for the end, and says each step that begins.

@@ -1,10 +1,11 @@
 //! Products, promotions that switch together, and what a pipeline allows.
 
+use crate::payload::Payload;
 use crate::present::{self, People};
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
 use shipway_domain::NameOrId;
-use shipway_engine::TogetherOrder;
+use shipway_engine::{Seen, TogetherOrder};
 use shipway_store::{ExternalStep, Pipeline, PipelineSettings, Product};
 
 /// The pipelines of a product that the caller may see.
@@ -67,8 +68,15 @@ pub async fn destroy_product(call: Call) -> Result<Answer> {
     Ok(Answer::ok(shown))
 }
 
-/// POST /shipway/v1/promotions `{from, to, product?, pipeline?, only?, reason?, dry_run?}`: stages or apps, together or not
-/// at all. With `dry_run` the answer is what would happen.
+fn seen(payload: &Payload) -> Result<Option<Vec<Seen>>> {
+    let Some(moves) = payload.objects("seen")? else { return Ok(None) };
+    let one = |it: &Payload| Ok(Seen { app: it.required("app")?, digest: it.required("digest")? });
+    moves.iter().map(one).collect::<Result<_>>().map(Some)
+}
+
+/// POST /shipway/v1/promotions `{from, to, product?, pipeline?, only?, reason?, dry_run?, seen?: [{app, digest}]}`: stages or
+/// apps, together or not at all. With `dry_run` the answer is what would happen; with `seen`, of such an answer, nothing
+/// else happens (409).
 pub async fn promote(call: Call) -> Result<Answer> {
     let payload = call.payload()?;
     let order = TogetherOrder {
@@ -78,6 +86,7 @@ pub async fn promote(call: Call) -> Result<Answer> {
         pipeline: payload.reference("pipeline")?,
         only: payload.texts("only")?.unwrap_or_default(),
         reason: payload.text("reason")?,
+        seen: seen(&payload)?,
     };
     if payload.flag("dry_run")? == Some(true) {
         let (product, moves) = call.platform().moves(&call.caller, &order)?;

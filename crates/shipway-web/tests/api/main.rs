@@ -3,6 +3,7 @@
 mod authorization;
 mod behaviour;
 mod conformance;
+mod databases;
 mod malformed;
 mod schema;
 mod support;

@@ -1,0 +1,43 @@
+//! The rule that a stage takes no code which lacks commits of the upstream.
+
+use shipway_domain::Stage;
+use shipway_store::PipelineSettings;
+use shipway_testkit::{Ground, Server};
+
+/// The app `acorn` in staging of a pipeline that refuses what lacks commits of its upstream.
+async fn ruled() -> Server {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen").await.unwrap();
+    let pipeline = server.platform.create_pipeline(&server.caller, "oak").await.unwrap();
+    server.platform.couple(&server.caller, &pipeline, &app, Stage::Staging).await.unwrap();
+    let settings = PipelineSettings { refuse_behind: [Stage::Staging].into(), ..PipelineSettings::default() };
+    server.platform.update_pipeline(&server.caller, &pipeline, None, Some(settings)).await.unwrap();
+    server
+}
+
+/// What was committed last becomes the end of the upstream.
+async fn upstream_moves(server: &Server) {
+    let pipeline = server.platform.pipelines(&server.caller).unwrap().remove(0);
+    let url = "https://forge.example.org/oak.git";
+    server.platform.set_upstream(&server.caller, &pipeline, Some(url), "main").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_upstream_gets_during_a_build_is_asked_for_before_the_switch() {
+    let server = ruled().await;
+    let app = server.app("acorn");
+    let commit = server.ground.repositories.commit("web: listen-after 1ms\n# slow-build");
+    upstream_moves(&server).await;
+    let (_, operation) = server.platform.deploy(&server.caller, &app, commit).await.unwrap();
+    server.ground.repositories.commit("web: listen-after 2ms");
+    upstream_moves(&server).await;
+    server.ground.builder.go.notify_one();
+    let refused = server.outcome(operation).await.unwrap_err();
+    let because = "This code lacks 1 commit of main, and staging of oak takes none that does";
+    assert!(refused.starts_with(because), "{refused}");
+    assert_eq!(server.served(&app).await, "v2");
+    server.quiet().await;
+    server.whole("after the refusal").await;
+    assert_eq!(server.push(&app, "web: listen-after 2ms").await.as_deref(), Ok("v4"));
+}
