@@ -106,6 +106,15 @@ impl Tree {
     }
 }
 
+/// The directory before the first pattern of a path: `packages` of `./packages/*/lib`. None when it is the top, or leads
+/// out of the app.
+pub(crate) fn literal_directory(url: &str) -> Option<String> {
+    let parts = url.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let literal: Vec<&str> = parts.take_while(|part| !part.contains(['*', '?', '[', '{'])).collect();
+    let leads_out = url.starts_with(['/', '~', '$']) || url.contains('\0') || literal.contains(&"..");
+    (!literal.is_empty() && !leads_out).then(|| literal.join("/"))
+}
+
 /// Collects what a layer is made from. The order counts; every part is fenced, so no two lists give one digest.
 pub(crate) struct Inputs(Context);
 
@@ -253,6 +262,23 @@ pub(crate) fn glob(pattern: &[u8], text: &[u8]) -> bool {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn where_packages_of_the_app_lie() {
+        for (url, expected) in [
+            ("packages/*", Some("packages")),
+            ("./packages/{a,b}/*", Some("packages")),
+            ("lib/acme", Some("lib/acme")),
+            ("*", None),
+            (".", None),
+            ("../elsewhere", None),
+            ("packages/../..", None),
+            ("/srv/packages", None),
+            ("~/packages", None),
+        ] {
+            assert_eq!(literal_directory(url).as_deref(), expected, "{url}");
+        }
+    }
 
     #[test]
     fn slugignore() {

@@ -148,8 +148,10 @@ async fn composer_installs_and_node_makes_the_assets() {
     let class = "<?php\nnamespace App;\nclass Late { const WORD = 'late'; }\n";
     let add = |app: &Path| fs::write(app.join("src/Late.php"), class).unwrap();
     let (second, output) = platform.build_changed(&fixture("rogue"), add).await.ok();
-    assert!(output.contains("composer.lock is unchanged: its layer is used again"), "{output}");
-    assert!(!output.contains("Installing dependencies with Composer"), "{output}");
+    for lock in ["package-lock.json", "composer.lock"] {
+        assert!(output.contains(&format!("{lock} is unchanged: its layer is used again")), "{output}");
+    }
+    assert!(!output.contains("-----> Installing"), "{output}");
     assert_eq!(second.slug.layers[2], first.slug.layers[2]);
     let word = "php -r 'require \"vendor/autoload.php\"; echo App\\Late::WORD, \" \", new Acme\\Money\\Money(5);'";
     assert_eq!(platform.run(&second, word, &[]), "late 0.05 EUR");
@@ -162,6 +164,16 @@ async fn composer_installs_and_node_makes_the_assets() {
     assert!(!output.contains("Installing dependencies with Composer"), "{output}");
     assert_eq!(third.slug.layers[2], first.slug.layers[2]);
     assert_eq!(platform.run(&third, word, &[]), "late 0.05 EUR");
+
+    // A package of the app's own is an input of npm's layer.
+    let (_, output) = platform
+        .build_changed(&fixture("rogue"), |app| {
+            let path = app.join("tools/asset/asset.js");
+            fs::write(&path, fs::read_to_string(&path).unwrap() + "// Changed\n").unwrap();
+        })
+        .await
+        .ok();
+    assert!(output.contains("-----> Installing node modules"), "{output}");
 
     // The package of a path repository is an input of its own.
     let (fourth, output) = platform

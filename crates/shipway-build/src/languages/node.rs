@@ -7,7 +7,7 @@ use super::{Dependencies, Language, Plan, run_own, tail};
 use crate::model::BuildError;
 use crate::session::{Session, Show, Step};
 use crate::toolchains::{Place, Toolchains, present, toolchain_mount};
-use crate::tree::{Inputs, Tree};
+use crate::tree::{Inputs, Tree, literal_directory};
 use crate::versions::{Range, Version};
 use async_trait::async_trait;
 use serde_json::Value;
@@ -263,8 +263,6 @@ fn inputs(
         "bin",
         "packageManager",
     ];
-    const HOOKS: &[&str] =
-        &["preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare"];
     let mut inputs = Inputs::new("nodejs 1")
         .with("version", version.to_string())
         .with("stack", &session.config.stack_fingerprint)
@@ -285,19 +283,43 @@ fn inputs(
     for (name, value) in settings.filter(|(k, _)| relevant(k)) {
         inputs = inputs.with(name, value);
     }
-    let hooks = HOOKS.iter().any(|hook| script(package, hook));
-    let local = ["dependencies", "devDependencies", "optionalDependencies"].iter().any(|field| {
-        package[*field].as_object().is_some_and(|o| {
-            o.values().filter_map(Value::as_str).any(|spec| {
-                ["file:", "link:", ".", "/", "~/", "workspace:"].iter().any(|prefix| spec.starts_with(prefix))
-            })
-        })
-    });
-    if hooks || local || !package["workspaces"].is_null() {
+    if hooks(package) || !package["workspaces"].is_null() {
         // What they read is not known, so everything counts.
-        inputs = inputs.with_tree(tree)?;
+        return Ok(inputs.with_tree(tree)?.hex());
+    }
+    for spec in local_packages(package) {
+        inputs = match local_directory(tree, spec)? {
+            Some(directory) => inputs.with_directory(tree, &directory)?,
+            None => inputs.with_tree(tree)?,
+        };
     }
     Ok(inputs.hex())
+}
+
+/// Whether npm runs something of the package when it is installed.
+fn hooks(package: &Value) -> bool {
+    const HOOKS: &[&str] =
+        &["preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare"];
+    HOOKS.iter().any(|hook| script(package, hook))
+}
+
+/// What a package asks for by a path.
+fn local_packages(package: &Value) -> impl Iterator<Item = &str> {
+    const PATHS: &[&str] = &["file:", "link:", ".", "/", "~/", "workspace:"];
+    ["dependencies", "devDependencies", "optionalDependencies"]
+        .into_iter()
+        .filter_map(|field| package[field].as_object())
+        .flat_map(|all| all.values().filter_map(Value::as_str))
+        .filter(|spec| PATHS.iter().any(|prefix| spec.starts_with(prefix)))
+}
+
+/// The directory of a package of the app's own; none when what is installed depends on more than that.
+fn local_directory(tree: &Tree, spec: &str) -> Result<Option<String>, BuildError> {
+    let path = ["file:", "link:"].iter().find_map(|prefix| spec.strip_prefix(prefix)).unwrap_or(spec);
+    let Some(directory) = literal_directory(path) else { return Ok(None) };
+    let text = tree.text(&format!("{directory}/package.json"))?.unwrap_or_default();
+    let plain = |package: &Value| !hooks(package) && local_packages(package).next().is_none();
+    Ok(serde_json::from_str(&text).ok().filter(plain).map(|_| directory))
 }
 
 fn step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str, &str)]) -> Step {

@@ -2,7 +2,7 @@
 
 use crate::model::BuildError;
 use crate::session::Session;
-use crate::tree::{Inputs, Tree};
+use crate::tree::{Inputs, Tree, literal_directory};
 use crate::versions::{Range, Version};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -177,15 +177,6 @@ impl Composer {
     }
 }
 
-/// The directory before the first pattern of a path: `packages` of `./packages/*/lib`. None when it is the top, or leads
-/// out of the app.
-fn literal_directory(url: &str) -> Option<String> {
-    let parts = url.split('/').filter(|part| !part.is_empty() && *part != ".");
-    let literal: Vec<&str> = parts.take_while(|part| !part.contains(['*', '?', '[', '{'])).collect();
-    let leads_out = url.starts_with(['/', '~', '$']) || url.contains('\0') || literal.contains(&"..");
-    (!literal.is_empty() && !leads_out).then(|| literal.join("/"))
-}
-
 fn filled(value: &Value) -> bool {
     value.as_object().is_some_and(|o| !o.is_empty()) || value.as_array().is_some_and(|a| !a.is_empty())
 }
@@ -197,27 +188,5 @@ fn object(tree: &Tree, path: &str) -> Result<Option<(Value, String)>, BuildError
         Ok(value) if value.is_object() => Ok(Some((value, text))),
         Ok(_) => Err(BuildError::User(format!("{path} is not a JSON object."))),
         Err(e) => Err(BuildError::User(format!("{path} is not JSON: {e}. Fix it, commit, and push again."))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn where_packages_of_the_app_lie() {
-        for (url, expected) in [
-            ("packages/*", Some("packages")),
-            ("./packages/{a,b}/*", Some("packages")),
-            ("lib/acme", Some("lib/acme")),
-            ("*", None),
-            (".", None),
-            ("../elsewhere", None),
-            ("packages/../..", None),
-            ("/srv/packages", None),
-            ("~/packages", None),
-        ] {
-            assert_eq!(literal_directory(url).as_deref(), expected, "{url}");
-        }
     }
 }
