@@ -40,6 +40,10 @@ ids! {
     AttachmentId;
     /// An app, for its whole life; its name can change.
     AppId;
+    /// A pipeline's connection to its repository at a forge; another one is another id.
+    ForgeConnectionId;
+    /// A delivery of a forge's webhook, as we keep it.
+    ForgeDeliveryId;
     /// The making of an app from a source and its app.json.
     AppSetupId;
     /// A build, from its first line of output on.

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod app_json;
 pub mod buildpack;
 pub mod compare;
+pub mod forge;
 pub mod formation;
 pub mod ids;
 pub mod lifecycle;

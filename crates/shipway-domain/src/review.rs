@@ -43,6 +43,19 @@ states! {
     }
 }
 
+impl Checks {
+    /// What all checks of a commit say together: one that failed counts most, then one that runs.
+    pub fn together(all: impl IntoIterator<Item = Self>) -> Self {
+        let rank = |checks: &Self| match checks {
+            Self::Unknown => 0,
+            Self::Succeeded => 1,
+            Self::Pending => 2,
+            Self::Failed => 3,
+        };
+        all.into_iter().max_by_key(rank).unwrap_or(Self::Unknown)
+    }
+}
+
 states! {
     /// The making of an app from a source.
     /// Source: Heroku Platform API, "App Setup".

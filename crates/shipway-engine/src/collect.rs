@@ -16,6 +16,8 @@ const SOURCES: SignedDuration = SignedDuration::from_hours(24);
 const REPORTS: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// What triggers asked for, and what checks said, is kept this long.
 const TRIGGERED: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// What a forge's webhook brought is known again this long, so that it is not carried out twice.
+const DELIVERIES: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// A slug younger than this is never collected: its release may be about to be written.
 const YOUNG: SignedDuration = SignedDuration::from_hours(1);
 
@@ -97,6 +99,7 @@ impl Platform {
             .write(move |c| {
                 c.forget_review_apps_before(now - REPORTS)?;
                 c.forget_triggered_before(now - TRIGGERED)?;
+                c.forget_forge_deliveries(now - REPORTS, now - DELIVERIES)?;
                 c.delete_app_setups_before(now - REPORTS)
             })
             .await?;

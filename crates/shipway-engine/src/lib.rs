@@ -20,6 +20,8 @@ mod config;
 mod destroy;
 mod dynos;
 mod error;
+mod forge_news;
+mod forges;
 mod formation;
 mod health;
 mod insisted;
@@ -41,6 +43,7 @@ mod run;
 mod setup_addons;
 mod setups;
 mod sides;
+mod telling;
 mod transfers;
 mod triggers;
 mod upstream;
@@ -52,6 +55,7 @@ pub use apps::{REGIONS, STACKS};
 pub use builds::SourceOrder;
 pub use dynos::Which;
 pub use error::{Error, Kind, Result};
+pub use forges::{Delivered, NewForge, Refusal};
 pub use formation::{ScaleTo, ScaleUpdate};
 pub use logs::LOG_LIMITS;
 pub use operation::{Outcome, StepView};
@@ -69,13 +73,13 @@ pub use transfers::TransferLine;
 pub use triggers::{RefNews, RefOrigin, TriggeredView};
 
 use locks::Locks;
-use ports::{AddonProvider, Builder, Caller, Forge, Histories, Repositories, Router, World};
+use ports::{AddonProvider, Builder, Caller, Forges, Histories, Repositories, Router, World};
 use shipway_domain::admission::{Admitted, Permission, Subject, Trigger, admit};
 use shipway_domain::size::DynoSizes;
 use shipway_domain::{AppId, DynoId, LedgerId, NameOrId, PipelineId};
 use shipway_runtime::Runtime;
 use shipway_store::{App, LedgerEntry, Store};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, broadcast, watch};
@@ -163,8 +167,8 @@ pub struct Parts {
     pub histories: Arc<dyn Histories>,
     /// The builder.
     pub builder: Arc<dyn Builder>,
-    /// Where pull requests are, when a forge is known.
-    pub forge: Option<Arc<dyn Forge>>,
+    /// Where teams' repositories and pull requests are.
+    pub forges: Arc<dyn Forges>,
     /// What makes add-ons.
     pub addons: Arc<dyn AddonProvider>,
     /// Time and chance.
@@ -197,6 +201,9 @@ struct Inner {
     outputs: output::Outputs,
     routes_wanted: Notify,
     review_wanted: Notify,
+    news_wanted: Notify,
+    upstream_wanted: Notify,
+    upstreams_wanted: Mutex<HashSet<PipelineId>>,
     /// One look at review apps at a time.
     reviewing: tokio::sync::Mutex<()>,
     triggers_wanted: Notify,
@@ -229,6 +236,9 @@ impl Platform {
             logins: accounts::Logins::default(),
             routes_wanted: Notify::new(),
             review_wanted: Notify::new(),
+            news_wanted: Notify::new(),
+            upstream_wanted: Notify::new(),
+            upstreams_wanted: Mutex::default(),
             reviewing: tokio::sync::Mutex::default(),
             triggers_wanted: Notify::new(),
             triggering: tokio::sync::Mutex::default(),
@@ -252,6 +262,8 @@ impl Platform {
         self.spawn(Self::keep_review_apps);
         self.spawn(Self::keep_triggers);
         self.spawn(Self::keep_upstreams);
+        self.spawn(Self::keep_forge_news);
+        self.spawn(Self::keep_forges_told);
         Ok(())
     }
 

@@ -1,10 +1,12 @@
 //! What the engine needs from the world, as traits that others implement. (The runtime's is `shipway-runtime`.)
 
 mod addons;
+mod forges;
 mod histories;
 
 pub use crate::reviewing::PullRequestNews;
 pub use addons::{AddonFailure, AddonInfo, AddonProvider, DatabaseOrder};
+pub use forges::{CheckNews, Envelope, Forges, News, PushNews, Received, Remote, WebhookRefused, WebhookRequest};
 pub use histories::{FetchRefused, Histories, Place, Spot};
 
 use async_trait::async_trait;
@@ -62,6 +64,15 @@ pub trait Repositories: Send + Sync {
     /// Brings a commit with all that it is made of from another repository into an app's, and keeps it there as
     /// [`Self::pin`] does; a second time does nothing.
     async fn carry(&self, from: Place, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError>;
+    /// Brings a commit with all that it is made of from a server elsewhere, and keeps it as [`Self::pin`] does; a second
+    /// time does nothing. Errors: inside, what the server or our guard said.
+    async fn fetch(
+        &self,
+        from: &Remote,
+        to: AppId,
+        operation: OperationId,
+        commit: &CommitId,
+    ) -> Result<Result<(), FetchRefused>, PortError>;
     /// The head of a branch; none: there is no such branch.
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError>;
     /// Points main and master at the commit that runs.
@@ -85,22 +96,6 @@ pub trait Repositories: Send + Sync {
     async fn maintain(&self, app: AppId) -> Result<(), PortError>;
     /// Bytes on disk.
     async fn size_bytes(&self, app: AppId) -> Result<u64, PortError>;
-}
-
-/// Where pull requests are.
-#[async_trait]
-pub trait Forge: Send + Sync {
-    /// The pull requests of a repository (`owner/name`) that are open now.
-    async fn open_pull_requests(&self, repository: &str) -> Result<Vec<PullRequestNews>, PortError>;
-    /// Brings a commit with all that it is made of from a repository into an app's, and keeps it there as
-    /// [`Repositories::pin`] does; a second time does nothing. The error is the user's to read.
-    async fn fetch(
-        &self,
-        repository: &str,
-        commit: &CommitId,
-        to: AppId,
-        operation: OperationId,
-    ) -> Result<(), PortError>;
 }
 
 /// What to build.

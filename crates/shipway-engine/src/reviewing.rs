@@ -129,14 +129,20 @@ impl Platform {
 
     /// Asks each pipeline's forge which pull requests are open.
     pub async fn sweep_pull_requests(&self) -> Result<()> {
-        let Some(forge) = self.inner.parts.forge.clone() else { return Ok(()) };
         for pipeline in self.store().read(|c| c.reviewing_pipelines())? {
-            let config = self.store().read(|c| c.review_app_config(pipeline))?;
-            let Some(repo) = config.map(|c| c.settings.repo).filter(|r| r.contains('/')) else { continue };
+            let Some(forge) = self.store().read(|c| c.forge_of(pipeline))? else { continue };
             let asked_at = self.now();
-            match forge.open_pull_requests(&repo).await {
+            let answer = self.inner.parts.forges.open_pull_requests(&forge).await;
+            let failure = answer.as_ref().err().map(ToString::to_string);
+            if failure != forge.failure {
+                let failure = failure.clone();
+                self.store().write(move |c| c.forge_failed(forge.id, failure.as_deref())).await?;
+            }
+            match answer {
                 Ok(open) => self.open_pull_requests_are(pipeline, open, asked_at).await?,
-                Err(e) => tracing::warn!(repo, error = %e, "a forge did not say which pull requests are open"),
+                Err(e) => {
+                    tracing::warn!(repository = %forge.repository, error = %e, "a forge did not say which pull requests are open")
+                }
             }
         }
         Ok(())
@@ -314,7 +320,7 @@ impl Platform {
             config,
             inherited,
             commit: row.commit.clone(),
-            origin: self.review_origin(&row, parent.as_ref(), &settings),
+            origin: self.review_origin(&row, parent.as_ref())?,
             environment: Environment::Review,
             coupling: Some((pipeline, Stage::Review)),
             without_addons: false,
@@ -331,13 +337,13 @@ impl Platform {
     }
 
     /// Where the code of a review app comes from.
-    fn review_origin(&self, row: &ReviewApp, parent: Option<&App>, settings: &ReviewAppSettings) -> Origin {
-        let at_forge = self.inner.parts.forge.is_some() && settings.repo.contains('/');
-        match (row.origin, parent) {
-            (ReviewOrigin::PullRequest, _) if at_forge => Origin::Forge(settings.repo.clone()),
-            (ReviewOrigin::PullRequest | ReviewOrigin::Branch, Some(parent)) => Origin::App(parent.id),
+    fn review_origin(&self, row: &ReviewApp, parent: Option<&App>) -> Result<Origin> {
+        let forge = self.store().read(|c| c.forge_of(row.pipeline))?;
+        Ok(match (row.origin, forge, parent) {
+            (ReviewOrigin::PullRequest, Some(forge), _) => Origin::Forge(forge.repository.to_string()),
+            (ReviewOrigin::PullRequest | ReviewOrigin::Branch, _, Some(parent)) => Origin::App(parent.id),
             _ => Origin::Here,
-        }
+        })
     }
 
     /// The name of a review app: the one that it had, else one that says what it is for.
@@ -422,9 +428,8 @@ impl Platform {
         let Some(app) = row.app.map(|a| self.store().read(|c| c.app(&NameOrId::Id(a.0)))).transpose()?.flatten() else {
             return Ok(());
         };
-        let settings = self.store().read(|c| c.review_app_config(pipeline.id))?.map(|c| c.settings).unwrap_or_default();
         let parent = self.review_parent(pipeline)?;
-        let (carry, fetch) = match self.review_origin(&row, parent.as_ref(), &settings) {
+        let (carry, fetch) = match self.review_origin(&row, parent.as_ref())? {
             Origin::Here => (None, None),
             Origin::App(from) => (Some(CarryPlan { from: Place::App(from), commit: commit.clone() }), None),
             Origin::Forge(repository) => (None, Some(FetchPlan { repository, commit: commit.clone() })),

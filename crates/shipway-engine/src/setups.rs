@@ -338,13 +338,26 @@ impl Platform {
         parts.formation.iter().filter(|(t, _)| !t.is_release()).map(row).collect()
     }
 
-    /// Brings the commit from the forge.
+    /// Brings the commit from the forge of the app's pipeline.
     pub(crate) async fn step_fetch(&self, ctx: &Context, part: &Part) -> Result<Effect> {
         let plan = part.fetch.as_ref().ok_or_else(|| Error::platform("a step without its commit"))?;
-        let forge = self.inner.parts.forge.as_ref().ok_or_else(|| Error::platform("no forge is known"))?;
+        let forge = self.store().read(|c| match c.coupling_of(part.app)? {
+            Some(coupling) => c.forge_of(coupling.pipeline),
+            None => Ok(None),
+        })?;
+        let forge = forge.ok_or_else(|| {
+            Error::invalid(format!(
+                "{} is not connected to the app's pipeline any more: shipway forges connect",
+                plan.repository
+            ))
+        })?;
         ctx.line(&format!("-----> Fetching {} from {}", plan.commit.short(), plan.repository));
-        let fetched = forge.fetch(&plan.repository, &plan.commit, part.app, ctx.operation).await;
-        fetched.map_err(|e| Error::invalid(e.0))?;
+        let parts = &self.inner.parts;
+        let remote = parts.forges.remote(&forge).await.map_err(|e| Error::invalid(e.0))?;
+        let fetched = parts.repositories.fetch(&remote, part.app, ctx.operation, &plan.commit).await?;
+        fetched.map_err(|refused| {
+            Error::invalid(format!("{} was not fetched from {}: {refused}", plan.commit.short(), plan.repository))
+        })?;
         Ok(nothing())
     }
 

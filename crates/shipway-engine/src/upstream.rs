@@ -6,15 +6,15 @@
 
 use crate::error::Error;
 use crate::pipelines::Access;
-use crate::ports::{Caller, Place, Spot};
+use crate::ports::{Caller, FetchRefused, Place, Remote, Spot};
 use crate::sides::Point;
 use crate::{Event, Platform, RefNews, RefOrigin, Result};
 use shipway_domain::address::RemoteAddress;
 use shipway_domain::admission::{Behind, Subject, Trigger};
 use shipway_domain::compare::Beside;
 use shipway_domain::triggers::RefName;
-use shipway_domain::{BranchName, CommitId};
-use shipway_store::{App, Pipeline, Upstream};
+use shipway_domain::{BranchName, CommitId, PipelineId};
+use shipway_store::{App, Conn, Pipeline, Upstream};
 use std::time::Duration;
 
 /// How often upstreams are fetched.
@@ -55,7 +55,8 @@ impl Platform {
             let address = RemoteAddress::parse(url)
                 .map_err(|problem| Error::invalid(format!("This upstream cannot be fetched: {problem}.")))?;
             shown = Some(address.shown());
-            let fetched = self.inner.parts.histories.fetch_upstream(pipeline.id, url, branch.as_str()).await?;
+            let from = Remote::open(url);
+            let fetched = self.inner.parts.histories.fetch_upstream(pipeline.id, &from, branch.as_str()).await?;
             tip = Some(
                 fetched.map_err(|refused| Error::invalid(format!("{} was not fetched: {refused}", address.shown())))?,
             );
@@ -102,7 +103,8 @@ impl Platform {
     /// Fetches a pipeline's upstream now. Errors: it has no address; the fetch fails, in the server's words.
     pub async fn fetch_upstream(&self, caller: &Caller, pipeline: &Pipeline) -> Result<Upstream> {
         self.may(caller, pipeline, Access::Operate)?;
-        let known = self.upstream(pipeline)?.filter(|upstream| upstream.url.is_some());
+        let forge = self.store().read(|c| c.forge_of(pipeline.id))?;
+        let known = self.upstream(pipeline)?.filter(|upstream| upstream.url.is_some() || forge.is_some());
         let upstream = known.ok_or_else(|| {
             Error::invalid(format!("{} has no upstream that is fetched: shipway upstream set URL", pipeline.name))
         })?;
@@ -217,10 +219,24 @@ impl Platform {
         }))
     }
 
+    /// Asks for a fetch of a pipeline's upstream. Any number of times, from anywhere.
+    pub(crate) fn fetch_upstream_soon(&self, pipeline: PipelineId) {
+        self.inner.upstreams_wanted.lock().expect("nobody panics while they hold it").insert(pipeline);
+        self.inner.upstream_wanted.notify_one();
+    }
+
     pub(crate) async fn keep_upstreams(self) {
+        let mut every = tokio::time::interval_at(tokio::time::Instant::now() + EVERY, EVERY);
         loop {
-            tokio::time::sleep(EVERY).await;
-            let all = self.store().read(|c| c.fetched_upstreams()).unwrap_or_else(|error| {
+            let all = tokio::select! {
+                _ = every.tick() => self.store().read(|c| c.fetched_upstreams()),
+                () = self.inner.upstream_wanted.notified() => {
+                    let wanted = std::mem::take(&mut *self.inner.upstreams_wanted.lock().expect("nobody panics while they hold it"));
+                    let found = |c: &Conn<'_>| wanted.into_iter().filter_map(|id| c.upstream(id).transpose()).collect();
+                    self.store().read(found)
+                }
+            };
+            let all: Vec<Upstream> = all.unwrap_or_else(|error| {
                 tracing::error!(%error, "upstreams could not be listed");
                 Vec::new()
             });
@@ -239,10 +255,23 @@ impl Platform {
         }
     }
 
+    /// Where an upstream is fetched from: its own address, else its pipeline's forge. The inner error is the user's.
+    async fn upstream_remote(&self, upstream: &Upstream) -> Result<Result<Remote, FetchRefused>> {
+        if let Some(url) = &upstream.url {
+            return Ok(Ok(Remote::open(url)));
+        }
+        match self.store().read(|c| c.forge_of(upstream.pipeline))? {
+            Some(forge) => Ok(self.inner.parts.forges.remote(&forge).await.map_err(|e| FetchRefused(e.0))),
+            None => Ok(Err(FetchRefused("it is only pushed to us".into()))),
+        }
+    }
+
     /// Fetches an upstream that has an address, and writes down what came of it.
     async fn fetch_one(&self, known: Upstream) -> Result<Upstream> {
-        let url = known.url.as_deref().unwrap_or_default();
-        let fetched = self.inner.parts.histories.fetch_upstream(known.pipeline, url, known.branch.as_str()).await?;
+        let fetched = match self.upstream_remote(&known).await? {
+            Ok(from) => self.inner.parts.histories.fetch_upstream(known.pipeline, &from, known.branch.as_str()).await?,
+            Err(refused) => Err(refused),
+        };
         let now = self.now();
         let mut upstream = Upstream { updated_at: now, ..known.clone() };
         match fetched {

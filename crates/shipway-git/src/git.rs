@@ -1,5 +1,6 @@
 //! How git is started.
 
+use shipway_domain::address::RemoteAddress;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -161,6 +162,11 @@ impl Git {
     /// The same git, which shows this to the servers that it asks.
     pub(crate) fn authorized(&self, authorization: Option<&str>) -> Self {
         Self { authorization: authorization.map(|value| Authorization(value.to_owned())), ..self.clone() }
+    }
+
+    /// Reads an address to fetch from: https, or http of a host that the operator named. Errors: the end of a sentence.
+    pub fn address(&self, text: &str) -> Result<RemoteAddress, String> {
+        RemoteAddress::parse_within(text, &self.config.private_hosts)
     }
 
     /// The same git, which sees the objects of these repositories too and writes nothing to them.

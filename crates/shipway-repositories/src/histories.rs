@@ -3,11 +3,10 @@
 use crate::GitRepositories;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use shipway_domain::address::RemoteAddress;
 use shipway_domain::compare::{self, Commit, Commits, Extent, Standing};
 use shipway_domain::migrations::{self, Migrations, Scan, TreeFile};
 use shipway_domain::{CommitId, PipelineId};
-use shipway_engine::ports::{FetchRefused, Histories, Place, PortError, Spot};
+use shipway_engine::ports::{FetchRefused, Histories, Place, PortError, Remote, Spot};
 use shipway_git::{CommitInfo, Fetched, GitError, Repo};
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -161,11 +160,11 @@ impl Histories for GitRepositories {
     async fn fetch_upstream(
         &self,
         pipeline: PipelineId,
-        address: &str,
+        from: &Remote,
         branch: &str,
     ) -> Result<Result<CommitId, FetchRefused>, PortError> {
         let doing = "fetching an upstream";
-        let address = match RemoteAddress::parse(address) {
+        let address = match self.git().address(&from.address) {
             Ok(address) => address,
             Err(problem) => return Ok(Err(FetchRefused(problem))),
         };

@@ -6,8 +6,8 @@ use flate2::read::MultiGzDecoder;
 use shipway_blobs::archive;
 use shipway_domain::review::BranchName;
 use shipway_domain::{AppId, CommitId, OperationId};
-use shipway_engine::ports::{CommitInfo, Place, PortError, Repositories};
-use shipway_git::{CheckoutLimits, Git, Repo};
+use shipway_engine::ports::{CommitInfo, FetchRefused, Place, PortError, Remote, Repositories};
+use shipway_git::{CheckoutLimits, Fetched, Git, GitError, Repo};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -74,6 +74,30 @@ impl Repositories for GitRepositories {
         let kept = format!("refs/shipway/op/{operation}");
         let taken = self.repo(to).take(&self.at(from), commit, &kept).await;
         taken.map_err(|e| PortError::new("bringing the commit", e))
+    }
+
+    async fn fetch(
+        &self,
+        from: &Remote,
+        to: AppId,
+        operation: OperationId,
+        commit: &CommitId,
+    ) -> Result<Result<(), FetchRefused>, PortError> {
+        let doing = |e: GitError| PortError::new("fetching a commit", e);
+        let address = match self.git.address(&from.address) {
+            Ok(address) => address,
+            Err(problem) => return Ok(Err(FetchRefused(problem))),
+        };
+        let (repo, kept) = (self.repo(to), format!("refs/shipway/op/{operation}"));
+        if repo.resolve(&kept).await.map_err(doing)?.as_ref() == Some(commit) {
+            return Ok(Ok(()));
+        }
+        let refspec = format!("+{commit}:{kept}");
+        let fetched = repo.fetch_remote(&address, from.authorization.as_deref(), &[], &refspec).await.map_err(doing)?;
+        Ok(match fetched {
+            Fetched::Done => Ok(()),
+            Fetched::Refused(said) => Err(FetchRefused(said)),
+        })
     }
 
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError> {

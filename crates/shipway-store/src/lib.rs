@@ -11,6 +11,7 @@ mod app_setups;
 mod apps;
 mod builds;
 mod dynos;
+mod forges;
 mod ledger;
 mod operations;
 mod pipelines;
@@ -29,6 +30,7 @@ pub use app_setups::*;
 pub use apps::*;
 pub use builds::*;
 pub use dynos::*;
+pub use forges::*;
 pub use ledger::*;
 pub use operations::*;
 pub use pipelines::*;
@@ -123,6 +125,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/upstreams.sql"),
     include_str!("schema/slug_fingerprints.sql"),
     include_str!("schema/triggers.sql"),
+    include_str!("schema/forges.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

@@ -12,7 +12,7 @@ pub struct Upstream {
     pub pipeline: PipelineId,
     /// Its branch.
     pub branch: BranchName,
-    /// Where it is fetched from; none when it is only pushed to us. Secret: there may be a token in it.
+    /// Where it is fetched from; none when its pipeline's forge is asked or it is only pushed to us. Secret: there may be a token in it.
     pub url: Option<String>,
     /// Where it ended when it was last heard of; none before the first time.
     pub tip: Option<CommitId>,
@@ -38,10 +38,12 @@ impl Conn<'_> {
         found.map(|found| self.open_upstream(found)).transpose()
     }
 
-    /// All of them that are fetched.
+    /// All of them that are fetched: from an address of their own, or from their pipeline's forge.
     pub fn fetched_upstreams(&self) -> Result<Vec<Upstream>> {
-        let mut q =
-            self.sql.prepare_cached("SELECT * FROM upstreams WHERE url_sealed IS NOT NULL ORDER BY pipeline_id")?;
+        let mut q = self.sql.prepare_cached(
+            "SELECT * FROM upstreams WHERE url_sealed IS NOT NULL
+             OR pipeline_id IN (SELECT pipeline_id FROM forge_connections) ORDER BY pipeline_id",
+        )?;
         let found = q.query_map([], row)?.collect::<rusqlite::Result<Vec<_>>>()?;
         found.into_iter().map(|found| self.open_upstream(found)).collect()
     }

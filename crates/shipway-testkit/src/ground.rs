@@ -7,6 +7,7 @@ use shipway_domain::size::DynoSizes;
 use shipway_domain::{Email, NameOrId, OperationId};
 use shipway_engine::ports::Caller;
 use shipway_engine::{Faults, NewApp, Outcome, Parts, Platform, Settings};
+use shipway_forges::HttpForges;
 use shipway_runtime::fake::Fake;
 use shipway_store::{App, Dyno, Release};
 use std::path::Path;
@@ -88,7 +89,7 @@ impl Ground {
             repositories: self.repositories.clone(),
             histories: self.repositories.clone(),
             builder: self.builder.clone(),
-            forge: None,
+            forges: Arc::new(HttpForges::new(&["127.0.0.1".to_string()])),
             addons: self.addons.clone(),
             world: self.world.clone(),
             faults: None,

@@ -7,6 +7,7 @@
 
 mod addons;
 mod builder;
+pub mod forge;
 mod ground;
 mod repositories;
 mod router;
@@ -16,6 +17,7 @@ mod world;
 
 pub use addons::TextDatabases;
 pub use builder::ProcfileBuilder;
+pub use forge::ForgeDouble;
 pub use ground::{Ground, OWNER, Server, get, settings};
 pub use repositories::ProcfileRepositories;
 pub use router::TableRouter;

@@ -6,7 +6,7 @@ use shipway_domain::compare::{self, Commit, Commits, Contained, Extent, Standing
 use shipway_domain::migrations::Migrations;
 use shipway_domain::review::BranchName;
 use shipway_domain::{AppId, CommitId, OperationId, PipelineId};
-use shipway_engine::ports::{CommitInfo, FetchRefused, Histories, Place, PortError, Repositories, Spot};
+use shipway_engine::ports::{CommitInfo, FetchRefused, Histories, Place, PortError, Remote, Repositories, Spot};
 use shipway_store::{hex, sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -82,6 +82,18 @@ impl Repositories for ProcfileRepositories {
     }
     async fn carry(&self, _: Place, to: AppId, operation: OperationId, commit: &CommitId) -> Result<(), PortError> {
         self.pin(to, operation, commit).await
+    }
+    async fn fetch(
+        &self,
+        _: &Remote,
+        to: AppId,
+        operation: OperationId,
+        commit: &CommitId,
+    ) -> Result<Result<(), FetchRefused>, PortError> {
+        if !self.commits.lock().unwrap().contains_key(commit) {
+            return Ok(Err(FetchRefused(format!("there is no {}", commit.short()))));
+        }
+        self.pin(to, operation, commit).await.map(Ok)
     }
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError> {
         Ok(self.branches.lock().unwrap().get(&(app, branch.clone())).cloned())
@@ -165,11 +177,11 @@ impl Histories for ProcfileRepositories {
     async fn fetch_upstream(
         &self,
         _: PipelineId,
-        address: &str,
+        from: &Remote,
         _: &str,
     ) -> Result<Result<CommitId, FetchRefused>, PortError> {
         let newest = self.line.lock().unwrap().last().cloned();
-        Ok(newest.ok_or_else(|| FetchRefused(format!("{address} is empty"))))
+        Ok(newest.ok_or_else(|| FetchRefused(format!("{} is empty", from.address))))
     }
     async fn take_upstream(&self, _: PipelineId, _: &str, _: &Spot) -> Result<(), PortError> {
         Ok(())

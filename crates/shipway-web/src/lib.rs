@@ -57,6 +57,7 @@ struct Inner {
     closing: CancellationToken,
     asked: own::login::Asked,
     repositories: api::github::Looked,
+    webhooks: own::forges::Gate,
 }
 
 impl Web {
@@ -72,6 +73,7 @@ impl Web {
             closing: CancellationToken::new(),
             asked: own::login::Asked::default(),
             repositories: api::github::Looked::default(),
+            webhooks: own::forges::Gate::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -89,6 +91,7 @@ impl Web {
             closing: CancellationToken::new(),
             asked: own::login::Asked::default(),
             repositories: api::github::Looked::default(),
+            webhooks: own::forges::Gate::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -121,6 +124,11 @@ impl Web {
     /// Repositories that somebody has just looked at.
     pub(crate) fn repositories(&self) -> &api::github::Looked {
         &self.inner.repositories
+    }
+
+    /// Who may send a webhook now.
+    pub(crate) fn webhooks(&self) -> &own::forges::Gate {
+        &self.inner.webhooks
     }
 
     /// Browser logins that were asked for.

@@ -6,6 +6,7 @@ mod credential;
 mod diff;
 mod doctor;
 mod env;
+mod forges;
 mod heroku;
 mod login;
 mod ops;
@@ -60,6 +61,8 @@ pub enum Command {
     Rollback(rollback::Args),
     /// Show or say where the team's line is, and which apps are ahead of it or behind
     Upstream(upstream::Args),
+    /// Connect pipelines to their repositories at GitHub, GitLab, Gitea or Forgejo; list what their webhooks brought
+    Forges(forges::Args),
     /// List review apps, remove one, allow a fork's, put them behind a password
     Reviewapps(reviewapps::Args),
     /// Release the running commit again
@@ -86,6 +89,7 @@ impl Command {
             Self::Pipelines(args) => pipelines::run(&args, context).await?,
             Self::Rollback(args) => rollback::run(&args, context).await?,
             Self::Upstream(args) => upstream::run(&args, context).await?,
+            Self::Forges(args) => forges::run(&args, context).await?,
             Self::Reviewapps(args) => reviewapps::run(&args, context).await?,
             Self::Redeploy(args) => redeploy::run(&args, context).await?,
             Self::Users(args) => users::run(&args, context).await?,

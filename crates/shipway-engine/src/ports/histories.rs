@@ -1,6 +1,6 @@
 //! What repositories know of commits and of what lies between them.
 
-use super::PortError;
+use super::{PortError, Remote};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use shipway_domain::compare::{Commits, Extent, Standing};
@@ -46,11 +46,11 @@ pub trait Histories: Send + Sync {
     async fn file(&self, at: &Spot, path: &str) -> Result<Option<String>, PortError>;
     /// Where a commit stands beside the line that ends in `tip`, at most `limit` commits listed of each side.
     async fn standing(&self, at: &Spot, tip: &Spot, limit: usize) -> Result<Standing, PortError>;
-    /// Fetches a branch of an upstream from its https address and says where it ends. The inner error is the user's.
+    /// Fetches a branch of an upstream and says where it ends. The inner error is the user's.
     async fn fetch_upstream(
         &self,
         pipeline: PipelineId,
-        address: &str,
+        from: &Remote,
         branch: &str,
     ) -> Result<Result<CommitId, FetchRefused>, PortError>;
     /// Takes the end of an upstream's branch from an app's repository, where somebody pushed it.

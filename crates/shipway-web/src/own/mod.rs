@@ -6,6 +6,7 @@
 mod apps;
 mod compare;
 mod events;
+pub(crate) mod forges;
 pub(crate) mod login;
 mod operations;
 mod promotions;
@@ -50,6 +51,12 @@ pub fn routes(_: &Web) -> Router<Web> {
         .route("/shipway/v1/pipelines/{pipeline}/pull-requests/{number}/actions/allow", post(review_apps::allow))
         .route("/shipway/v1/pipelines/{pipeline}/review-apps", get(review_apps::list))
         .route("/shipway/v1/pipelines/{pipeline}/review-apps/password", put(review_apps::password))
+        .route("/shipway/v1/forges", get(forges::list))
+        .route("/shipway/v1/forges/{connection}/webhook", post(forges::receive))
+        .route("/shipway/v1/forges/deliveries/{delivery}/actions/redeliver", post(forges::redeliver))
+        .route("/shipway/v1/pipelines/{pipeline}/forge",
+            get(forges::info).post(forges::connect).delete(forges::disconnect))
+        .route("/shipway/v1/pipelines/{pipeline}/forge/deliveries", get(forges::deliveries))
         .route("/auth", post(login::begin))
         .route("/auth/wait", get(login::wait))
 }

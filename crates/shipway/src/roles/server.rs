@@ -13,6 +13,7 @@ use shipway_domain::Email;
 use shipway_domain::size::{DynoSize, DynoSizes};
 use shipway_engine::ports::{PortError, RealWorld};
 use shipway_engine::{Parts, Platform, Settings};
+use shipway_forges::HttpForges;
 use shipway_git::{Git, GitConfig, GitHttp};
 use shipway_net::{Ca, CertResolver, Lifecycle, Phase, handover};
 use shipway_postgres::Provider;
@@ -120,7 +121,7 @@ async fn open(home: &Path, options: &Options, git: Git, ca: Arc<Ca>) -> Result<P
         histories: repositories.clone(),
         repositories,
         builder: Arc::new(SlugBuilder::new(buildpacks, blobs, layers, BUILD_TIME)),
-        forge: None,
+        forges: Arc::new(HttpForges::new(&options.private_host)),
         addons: Arc::new(databases),
         world: Arc::new(RealWorld),
         faults: super::faults::faults(home),

@@ -1,0 +1,158 @@
+//! Forges, seen from the control plane: what their webhooks say, what they are asked and told.
+
+use super::{PortError, PullRequestNews};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value;
+use shipway_domain::CommitId;
+use shipway_domain::forge::{ForgeCredentials, ForgeKind, Message, RepositoryName};
+use shipway_domain::review::{BranchName, Checks};
+use shipway_domain::triggers::RefName;
+use shipway_store::ForgeConnection;
+
+/// A branch or tag that moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushNews {
+    /// Which.
+    pub reference: RefName,
+    /// Where it was; none: it is new.
+    pub before: Option<CommitId>,
+    /// Where it is; none: it is gone.
+    pub after: Option<CommitId>,
+    /// Who moved it, printable. Nothing is allowed because of it.
+    pub by: String,
+    /// The repository's main branch, where the forge says it.
+    pub default_branch: Option<BranchName>,
+}
+
+/// What one check says of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckNews {
+    /// The commit.
+    pub commit: CommitId,
+    /// Which check.
+    pub context: String,
+    /// What it says.
+    pub state: Checks,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// What a webhook brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A branch or tag moved.
+    Push(PushNews),
+    /// A pull request changed.
+    PullRequest(PullRequestNews),
+    /// A check spoke.
+    Check(CheckNews),
+    /// The webhook was set up.
+    Ping,
+    /// Nothing that matters here.
+    Other,
+}
+
+/// A webhook's news, and the repository that they are of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The repository, where the payload names one.
+    pub repository: Option<RepositoryName>,
+    /// The news.
+    pub news: News,
+}
+
+/// A request to a webhook's address.
+#[derive(Debug, Clone, Copy)]
+pub struct WebhookRequest<'a> {
+    /// Headers, names in lower case.
+    pub headers: &'a [(String, String)],
+    /// The body as it came.
+    pub body: &'a [u8],
+}
+
+impl<'a> WebhookRequest<'a> {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A request that came from the forge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The forge's id of the delivery; of one that gives none, its digest.
+    pub given: String,
+    /// A digest of what the signature covers: of two deliveries with the same one the second is a replay, whatever it
+    /// calls itself.
+    pub digest: String,
+    /// The forge's word for what happened.
+    pub event: String,
+    /// The JSON in it.
+    pub payload: Vec<u8>,
+}
+
+/// Why a request is not from the forge, or not to be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WebhookRefused {
+    /// No signature, or a wrong one, or one of a time that is over: which, is nobody's to know.
+    #[error("the signature is missing or wrong")]
+    Unauthorized,
+    /// A content type that no forge sends.
+    #[error("the content type is none that a forge sends")]
+    MediaType,
+    /// No JSON, or one that means two things.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// Where code is fetched from, with what opens it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// The address.
+    pub address: String,
+    /// The value of the header `Authorization`. Secret.
+    pub authorization: Option<String>,
+}
+
+impl Remote {
+    /// An address that needs nothing, or has it in itself.
+    pub fn open(address: &str) -> Self {
+        Self { address: address.to_owned(), authorization: None }
+    }
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remote(…)")
+    }
+}
+
+/// Forges of all kinds.
+#[async_trait]
+pub trait Forges: Send + Sync {
+    /// Checks the address and the credentials of a new connection and returns the address as it is kept. Nothing is
+    /// asked. Errors: the user's to read.
+    fn check(&self, kind: ForgeKind, url: &str, credentials: &ForgeCredentials) -> Result<String, PortError>;
+    /// Whether a request to a connection's webhook comes from the forge, in constant time.
+    fn open(
+        &self,
+        connection: &ForgeConnection,
+        request: WebhookRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Envelope, WebhookRefused>;
+    /// Reads what [`Self::open`] let in. Errors: what is wrong with it.
+    fn read(&self, kind: ForgeKind, event: &str, payload: &[u8]) -> Result<Received, PortError>;
+    /// The pull requests of the connection's repository that are open now.
+    async fn open_pull_requests(&self, connection: &ForgeConnection) -> Result<Vec<PullRequestNews>, PortError>;
+    /// Where the connection's code is fetched from.
+    async fn remote(&self, connection: &ForgeConnection) -> Result<Remote, PortError>;
+    /// Tells a forge something. `remote` is what the last telling of the same subject returned. A second time does
+    /// nothing but say it again. Returns what names it there.
+    async fn tell(
+        &self,
+        connection: &ForgeConnection,
+        message: &Message,
+        remote: Option<&Value>,
+    ) -> Result<Option<Value>, PortError>;
+}

@@ -1,0 +1,102 @@
+//! What GitHub is asked and told. Source: "REST API endpoints" of GitHub's documentation.
+
+use crate::api::Api;
+use crate::json;
+use crate::webhook::github_pull_request;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use shipway_domain::forge::{DeploymentState, Message, Verdict};
+use shipway_engine::PullRequestNews;
+
+pub(crate) async fn open_pull_requests(api: &Api<'_>) -> Result<Vec<PullRequestNews>, String> {
+    let open = api.list(&format!("{}/pulls?state=open", api.repository())).await?;
+    open.iter().map(github_pull_request).collect()
+}
+
+pub(crate) async fn tell(api: &Api<'_>, message: &Message, remote: Option<&Value>) -> Result<Option<Value>, String> {
+    let repository = api.repository();
+    match message {
+        Message::Comment { number, body } => {
+            let comments = format!("{repository}/issues/{number}/comments");
+            let one = |id: u64| format!("{repository}/issues/comments/{id}");
+            api.comment(&comments, one, Method::PATCH, body, remote).await
+        }
+        Message::Status { .. } => status(api, message).await,
+        Message::Deployment { commit, state, .. } => {
+            let same = remote.filter(|r| r["commit"] == commit.as_str()).and_then(|r| r["id"].as_u64());
+            let before = remote.and_then(|r| r["id"].as_u64()).filter(|id| Some(*id) != same);
+            if let Some(before) = before {
+                deployment_status(api, before, DeploymentState::Inactive, message).await?;
+            }
+            let id = match same {
+                Some(id) => id,
+                None => deployment(api, message).await?,
+            };
+            deployment_status(api, id, *state, message).await?;
+            Ok(Some(json!({ "id": id, "commit": commit })))
+        }
+    }
+}
+
+/// A commit status; Gitea takes the same.
+pub(crate) async fn status(api: &Api<'_>, message: &Message) -> Result<Option<Value>, String> {
+    let Message::Status { commit, context, verdict, url, description, .. } = message else { return Ok(None) };
+    let mut body = json!({ "state": word(*verdict), "context": context, "description": description });
+    if let Some(url) = url {
+        body["target_url"] = url.as_str().into();
+    }
+    api.post(&format!("{}/statuses/{commit}", api.repository()), &body).await?;
+    Ok(None)
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pending => "pending",
+        Verdict::Success => "success",
+        Verdict::Failure => "failure",
+    }
+}
+
+/// The record of a commit in an environment: one that is there already, else a new one.
+async fn deployment(api: &Api<'_>, message: &Message) -> Result<u64, String> {
+    let Message::Deployment { environment, commit, transient, production, payload, .. } = message else {
+        return Err("no deployment".into());
+    };
+    let path = format!("{}/deployments", api.repository());
+    let there = format!("{path}?sha={commit}&environment={}&task=deploy", crate::api::encoded(environment));
+    if let Some(known) = api.list(&there).await?.first() {
+        return json::number(known, "id");
+    }
+    let made = api
+        .post(
+            &path,
+            &json!({
+                "ref": commit, "task": "deploy", "auto_merge": false, "required_contexts": [],
+                "environment": environment, "transient_environment": transient, "production_environment": production,
+                "payload": payload, "description": "Deployed by Shipway",
+            }),
+        )
+        .await?;
+    json::number(&made, "id")
+}
+
+async fn deployment_status(api: &Api<'_>, id: u64, state: DeploymentState, message: &Message) -> Result<(), String> {
+    let Message::Deployment { environment, url, log_url, .. } = message else { return Ok(()) };
+    let state = match state {
+        DeploymentState::Pending => "pending",
+        DeploymentState::Success => "success",
+        DeploymentState::Failure => "failure",
+        DeploymentState::Inactive => "inactive",
+    };
+    let mut body = json!({ "state": state, "environment": environment, "auto_inactive": false });
+    if state != "inactive" {
+        body["environment_url"] = url.as_str().into();
+    }
+    if let Some(log_url) = log_url {
+        body["log_url"] = log_url.as_str().into();
+    }
+    let path = format!("{}/deployments/{id}/statuses", api.repository());
+    // Somebody has deleted the record: there is nothing left to be wrong.
+    api.send(Method::POST, &path, Some(&body), &[StatusCode::NOT_FOUND]).await?;
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! Forges: a team's day with pull requests at a forge, by the real door, adapter and engine; the forge is a double.
+
+mod rights;
+mod storm;
+mod telling;
+mod webhooks;
+mod world;

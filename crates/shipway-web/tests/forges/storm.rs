@@ -1,0 +1,78 @@
+//! A hundred pull requests by a storm of webhooks: twice, out of order, not at all.
+
+use crate::world::{World, send_hook};
+use hyper::StatusCode;
+use shipway_domain::forge::ForgeKind;
+use shipway_domain::review::ReviewAppStatus;
+use std::collections::BTreeMap;
+
+/// A config var that is required and that only the app's own add-on gives.
+const WITH_DATABASE: &str =
+    r#"{ "env": { "DATABASE_URL": { "required": true } }, "addons": [{ "plan": "heroku-postgresql:essential-0" }] }"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_webhooks_ends_with_what_the_forge_says() {
+    let world = World::new(ForgeKind::Github).await;
+    let repositories = &world.server.ground.repositories;
+    let commit = |n: usize| {
+        let procfile = format!("web: listen-after {n}ms");
+        repositories.commit_of(&[("Procfile", &procfile), ("app.json", WITH_DATABASE)])
+    };
+    let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut chance = |n: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % n
+    };
+    let mut storm = Vec::new();
+    for number in 1..=100_u64 {
+        let last = chance(3) as usize;
+        let mut history: Vec<_> = (0..=last).map(|n| (commit(n), true)).collect();
+        // One in ten stays open.
+        if number % 10 != 0 {
+            history.push((commit(last), false));
+        }
+        for (commit, open) in history {
+            let pull = world.forge.set_pull(number, &format!("change-{number}"), commit.as_str(), open);
+            let id = format!("{number}-{}", pull.changed_at);
+            let hook = world.forge.pull_hook(&world.connection.secret, &id, &pull);
+            match chance(4) {
+                0 => {}
+                1 => storm.extend([hook.clone(), hook]),
+                _ => storm.push(hook),
+            }
+        }
+    }
+    for at in (1..storm.len()).rev() {
+        storm.swap(at, chance(at as u64 + 1) as usize);
+    }
+    let mut port = world.door.connect().await;
+    for hook in storm {
+        let reply = send_hook(&mut port, &world.connection.id.to_string(), hook).await;
+        assert!([StatusCode::ACCEPTED, StatusCode::OK].contains(&reply.status), "{}", reply.body);
+    }
+    let platform = &world.server.platform;
+    platform.carry_out_deliveries().await.unwrap();
+    world.screen().await;
+
+    // Some openings and closings were never heard of: the forge is asked.
+    platform.sweep_pull_requests().await.unwrap();
+    world.screen().await;
+    let rows = platform.review_apps(&world.pipeline).unwrap();
+    let there: BTreeMap<u64, String> = rows.iter().map(|r| (r.pr_number.unwrap(), r.commit.to_string())).collect();
+    assert_eq!(there, world.forge.open_pulls());
+    assert!(rows.iter().all(|r| r.status == ReviewAppStatus::Created));
+    assert_eq!(world.server.apps().len(), there.len() + 1, "no app but these and the parent");
+    assert_eq!(world.server.ground.addons.count(), there.len(), "one database each");
+
+    // All closed, and nobody heard of it.
+    for (number, commit) in world.forge.open_pulls() {
+        world.forge.set_pull(number, "gone", &commit, false);
+    }
+    platform.sweep_pull_requests().await.unwrap();
+    assert_eq!(world.screen().await, "");
+    assert_eq!(world.server.apps().len(), 1, "the parent");
+    assert_eq!(world.server.ground.addons.count(), 0, "no database is left");
+    world.end().await;
+}
