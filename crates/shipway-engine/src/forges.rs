@@ -176,11 +176,15 @@ impl Platform {
         Ok(again)
     }
 
-    /// Whether a webhook's address leads somewhere, before its body is read. A wrong one is refused as a wrong signature is.
+    /// Whether a webhook's address leads somewhere and there is room for a delivery, before its body is read. A wrong
+    /// address is refused as a wrong signature is.
     pub fn expects_webhook(&self, id: ForgeConnectionId) -> Result<(), Refusal> {
-        match self.store().read(|c| c.forge(id))? {
-            Some(_) => Ok(()),
-            None => Err(WebhookRefused::Unauthorized.into()),
+        let (known, waiting) =
+            self.store().read(|c| Ok((c.forge(id)?.is_some(), c.count_waiting_forge_deliveries()?)))?;
+        match (known, waiting >= WAITING) {
+            (false, _) => Err(WebhookRefused::Unauthorized.into()),
+            (true, true) => Err(Refusal::Full),
+            (true, false) => Ok(()),
         }
     }
 

@@ -114,12 +114,13 @@ impl<'a> Api<'a> {
         Ok(self.send(Method::POST, path, Some(body), &[]).await?.body)
     }
 
-    /// Reads all pages of a list; `path` has a query already.
+    /// Reads all pages of a list.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>, String> {
         let size = if self.forge.kind == ForgeKind::Gitea { "limit" } else { "per_page" };
+        let joint = if path.contains('?') { '&' } else { '?' };
         let mut all = Vec::new();
         for page in 1..=PAGES {
-            let answer = self.get(&format!("{path}&{size}={PAGE}&page={page}")).await?;
+            let answer = self.get(&format!("{path}{joint}{size}={PAGE}&page={page}")).await?;
             let Value::Array(items) = answer else { return Err(format!("GET {path} gave no list")) };
             let last = items.len() < PAGE;
             all.extend(items);
@@ -131,7 +132,7 @@ impl<'a> Api<'a> {
     }
 
     /// Keeps one comment as it should be: the one that `remote` names, else the one that carries our mark, else a new
-    /// one. `list` and `new` are paths of the request's comments, `one` makes that of a comment by its id. Returns its id.
+    /// one. `comments` is the path of the request's comments, `one` makes that of a comment by its id. Returns its id.
     pub(crate) async fn comment(
         &self,
         comments: &str,
@@ -158,7 +159,11 @@ impl<'a> Api<'a> {
     }
 
     async fn find_comment(&self, comments: &str, mark: &str) -> Result<Option<u64>, String> {
-        let all = self.list(&format!("{comments}?sort=created_at")).await?;
+        let all = match self.forge.kind {
+            // It gives all of them at once, whatever page is asked for.
+            ForgeKind::Gitea => self.get(comments).await?.as_array().cloned().unwrap_or_default(),
+            ForgeKind::Github | ForgeKind::Gitlab => self.list(comments).await?,
+        };
         let ours = all.iter().filter(|c| c["body"].as_str().is_some_and(|body| body.trim_end().ends_with(mark)));
         // The first that there is: a later one was copied from it.
         Ok(ours.filter_map(|c| c["id"].as_u64()).min())

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// A token or key that is longer is none.
 const SECRET_BYTES: u64 = 64 << 10;
 
+/// Prints an answer for people.
+type Show = fn(&Value, &Context) -> Result<()>;
+
 /// The flags of `forges`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -75,7 +78,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let path = |pipeline: &str, rest: &str| -> Result<String> {
         Ok(format!("/shipway/v1/pipelines/{}/forge{rest}", segment("pipeline", pipeline)?))
     };
-    let (answer, show): (Value, fn(&Value, &Context) -> Result<()>) = match &args.what {
+    let (answer, show): (Value, Show) = match &args.what {
         None => (client.get("/shipway/v1/forges").await?, list),
         Some(What::Connect(new)) => (client.post(&path(&new.pipeline, "")?, &body(new)?).await?, connected),
         Some(What::Info(one)) => (client.get(&path(&one.pipeline, "")?).await?, info),

@@ -1,6 +1,6 @@
 //! What the double answers, and what tests may change of it from outside (`/_double/…`).
 
-use super::{ForgeDouble, Pull, REPOSITORY, State, time};
+use super::{ForgeDouble, Pull, REPOSITORY, State, TOKEN, time};
 use serde_json::{Value, json};
 use shipway_domain::forge::ForgeKind;
 
@@ -28,6 +28,8 @@ impl ForgeDouble {
                 let pulls = state.pulls.values().filter(|p| p.open).map(pull).collect();
                 (200, page(pulls, query, kind))
             }
+            // As Gitea does it: all at once.
+            (ForgeKind::Gitea, "GET", ["issues", number, "comments"]) => (200, state.comments_of(number).into()),
             (kind, "GET", ["issues", number, "comments"]) => (200, page(state.comments_of(number), query, kind)),
             (_, "POST", ["issues", number, "comments"]) => (201, state.comment(number, body)),
             (_, "PATCH", ["issues", "comments", id]) => state.edit(id, body),
@@ -44,6 +46,17 @@ impl ForgeDouble {
                 (201, json!({ "id": id }))
             }
             (ForgeKind::Github, "POST", ["deployments", id, "statuses"]) => state.deployed(id, body["state"].clone()),
+            _ => missing(),
+        }
+    }
+
+    /// Answers an App that has no token yet.
+    pub(super) fn ask_as_app(&self, method: &str, path: &str) -> (u16, Value) {
+        match (method, path) {
+            ("GET", path) if path == format!("/repos/{REPOSITORY}/installation") => (200, json!({ "id": 99 })),
+            ("POST", "/app/installations/99/access_tokens") => {
+                (201, json!({ "token": TOKEN, "expires_at": "2999-01-01T00:00:00Z" }))
+            }
             _ => missing(),
         }
     }
@@ -95,7 +108,7 @@ impl State {
             }
             ("PUT", ["environments", id]) => (200, json!({ "id": id.parse::<u64>().unwrap_or_default() })),
             ("POST", ["environments", id, "stop"]) => {
-                let of = self.deployments.iter().find(|d| d["id"].to_string() == *id).map(|d| d["environment"].clone());
+                let of = self.deployments.iter().find(|d| is(&d["id"], id)).map(|d| d["environment"].clone());
                 let ids: Vec<String> = self
                     .deployments
                     .iter()
@@ -110,7 +123,7 @@ impl State {
     }
 
     fn comments_of(&self, number: &str) -> Vec<Value> {
-        let of = self.comments.iter().filter(|c| c["number"].to_string() == number);
+        let of = self.comments.iter().filter(|c| is(&c["number"], number));
         of.map(|c| json!({ "id": c["id"], "body": c["body"] })).collect()
     }
 
@@ -122,7 +135,7 @@ impl State {
     }
 
     fn edit(&mut self, id: &str, body: &Value) -> (u16, Value) {
-        match self.comments.iter_mut().find(|c| c["id"].to_string() == id) {
+        match self.comments.iter_mut().find(|c| is(&c["id"], id)) {
             Some(comment) => {
                 comment["body"] = body["body"].clone();
                 (200, json!({ "id": comment["id"], "body": comment["body"] }))
@@ -148,7 +161,7 @@ impl State {
     }
 
     fn deployed(&mut self, id: &str, word: Value) -> (u16, Value) {
-        match self.deployments.iter_mut().find(|d| d["id"].to_string() == id) {
+        match self.deployments.iter_mut().find(|d| is(&d["id"], id)) {
             Some(deployment) => {
                 deployment["states"].as_array_mut().unwrap().push(word.clone());
                 (201, json!({ "state": word }))
@@ -156,6 +169,11 @@ impl State {
             None => missing(),
         }
     }
+}
+
+/// Whether a number is the one that a path writes.
+fn is(value: &Value, written: &str) -> bool {
+    written.parse::<u64>().is_ok_and(|number| *value == number)
 }
 
 fn missing() -> (u16, Value) {
