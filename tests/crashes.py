@@ -14,6 +14,7 @@ Usage: tests/crashes.py [deploy|failing|config|rollback|promotion|product|transf
 Needs: root, git, PostgreSQL and a development build: SHIPWAY_DEBUG_BIN or target/debug/shipway; else exits with 77.
 """
 
+import concurrent.futures
 import contextlib
 import http.client
 import json
@@ -27,6 +28,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import urllib.error
 
 from load import Team, wait_until
@@ -360,42 +362,53 @@ def destroy(session, visitor):
         yield point
 
 
-def main():
-    binary = os.environ.get("SHIPWAY_DEBUG_BIN", str(HERE.parent / "target/debug/shipway"))
-    if os.geteuid() != 0 or not os.path.exists(binary):
-        print("root and a development build (cargo build, or SHIPWAY_DEBUG_BIN) are needed; skipped")
-        return 77
+def run(binary, operation):
+    """Kills one operation at all its moments, on a platform of its own; what it prints, and whether all was well."""
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="shipway-crashes-"))
     scratch.chmod(0o755)
-    platform = Platform(str(pathlib.Path(binary).resolve()), scratch)
-    good = False
+    platform = Platform(binary, scratch)
+    good, said = False, []
     try:
         platform.up()
         session = Session(platform, scratch)
         session.begin()
         visitor = Visitor(platform)
         visitor.start()
-        for operation in [deploy, failing, config, rollback, promotion, product, transfers, destroy]:
-            if sys.argv[1:] and operation.__name__ not in sys.argv[1:]:
-                continue
-            begun, points = time.monotonic(), 0
-            for point in operation(session, visitor):
-                session.check(visitor, f"{operation.__name__}, killed at {point}")
-                points += 1
-            print(f"{operation.__name__}: killed at {points} moments ({time.monotonic() - begun:.0f} s)", flush=True)
+        begun, points = time.monotonic(), 0
+        for point in operation(session, visitor):
+            session.check(visitor, f"{operation.__name__}, killed at {point}")
+            points += 1
         session.push()
         session.check(visitor, "the last push")
         visitor.going = False
-        print(f"{visitor.asked} requests, {len(visitor.failed)} failed")
         good = not visitor.failed
-        print(*visitor.failed[:20], sep="\n")
+        said = [f"{operation.__name__}: killed at {points} moments ({time.monotonic() - begun:.0f} s), "
+                f"{visitor.asked} requests, {len(visitor.failed)} failed", *visitor.failed[:20]]
+    except Exception:
+        said = [f"{operation.__name__}: {traceback.format_exc()}"]
     finally:
         platform.down()
         if good:
             shutil.rmtree(scratch, ignore_errors=True)
         else:
-            print(platform.tail(), f"everything is in {scratch}", sep="\n")
-    return 0 if good else 1
+            said += [platform.tail(), f"everything is in {scratch}"]
+    return "\n".join(said), good
+
+
+def main():
+    binary = os.environ.get("SHIPWAY_DEBUG_BIN", str(HERE.parent / "target/debug/shipway"))
+    if os.geteuid() != 0 or not os.path.exists(binary):
+        print("root and a development build (cargo build, or SHIPWAY_DEBUG_BIN) are needed; skipped")
+        return 77
+    binary = str(pathlib.Path(binary).resolve())
+    operations = [deploy, failing, config, rollback, promotion, product, transfers, destroy]
+    operations = [o for o in operations if not sys.argv[1:] or o.__name__ in sys.argv[1:]]
+    # Most of it is waiting: for processes to start, to become healthy, to drain.
+    with concurrent.futures.ThreadPoolExecutor(len(operations)) as pool:
+        results = list(pool.map(lambda operation: run(binary, operation), operations))
+    for said, _ in results:
+        print(said, flush=True)
+    return 0 if all(good for _, good in results) else 1
 
 
 if __name__ == "__main__":

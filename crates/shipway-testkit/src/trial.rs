@@ -13,6 +13,7 @@
 //! ```
 
 use crate::{Ground, Server};
+use futures::StreamExt;
 use shipway_engine::{Fault, Faults, Moment};
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -109,14 +110,16 @@ impl Trial {
 
     /// The same at some of the moments alone: for operations on several apps, whose steps are many and alike.
     pub async fn survives_death_at(&self, expected: &Undisturbed, chosen: fn(Moment) -> bool) {
-        for (n, (step, moment)) in expected.points.iter().enumerate().filter(|(_, point)| chosen(point.1)) {
+        let points = expected.points.iter().enumerate().filter(|(_, point)| chosen(point.1));
+        side_by_side(points.map(|(n, (step, moment))| async move {
             let count = Mutex::new(0..);
             let what = format!("killed at {step} {moment:?}");
             let (_, after, died) =
                 self.run(&what, move |_, _| (count.lock().unwrap().next() == Some(n)).then_some(Fault::Die)).await;
             assert!(died, "{what}: it was not reached");
             assert_eq!(after, expected.after, "{what}");
-        }
+        }))
+        .await;
     }
 
     /// Each step, and each undo, runs twice in a row: the same end.
@@ -129,22 +132,19 @@ impl Trial {
     /// the step is tried again. The server is killed at each moment of the longest undo too.
     pub async fn undoes(&self, expected: &Undisturbed) {
         let switch = expected.points.iter().position(|p| *p == ("switch".to_string(), Moment::Worked));
-        let worked = expected.points.iter().enumerate().filter(|(_, p)| p.1 == Moment::Worked);
-        let mut longest = None;
-        for (n, (step, _)) in worked {
-            let undone = switch.is_some_and(|switch| n <= switch);
+        let mut worked = expected.points.iter().enumerate().filter(|(_, p)| p.1 == Moment::Worked);
+        let undone = |n: usize| switch.is_some_and(|switch| n <= switch);
+        side_by_side(worked.clone().map(|(n, (step, _))| async move {
             let what = format!("{step} fails");
             let (failing, repeating) = (fail_at(n), repeat_once());
             let undos =
                 move |step: &str, moment| (moment == Moment::TakenBack).then(|| repeating(step, moment)).flatten();
             let both = move |step: &str, moment| failing(step, moment).or_else(|| undos(step, moment));
             let (before, after, _) = self.run(&what, both).await;
-            assert_eq!(after, if undone { before } else { expected.after.clone() }, "{what}, each undo twice");
-            if undone {
-                longest = Some((n, step));
-            }
-        }
-        if let Some((failing, step)) = longest {
+            assert_eq!(after, if undone(n) { before } else { expected.after.clone() }, "{what}, each undo twice");
+        }))
+        .await;
+        if let Some((failing, (step, _))) = worked.rfind(|(n, _)| undone(*n)) {
             self.survives_death_in_undo(failing, step).await;
         }
     }
@@ -214,6 +214,11 @@ impl Trial {
     async fn screen(&self, server: &Arc<Server>) -> String {
         server.screen().await + &(self.look)(server.clone()).await
     }
+}
+
+/// Runs of a trial share nothing and wait much: several go on at once.
+async fn side_by_side<F: Future<Output = ()>>(runs: impl Iterator<Item = F>) {
+    futures::stream::iter(runs).for_each_concurrent(8, |run| run).await;
 }
 
 /// Ends a server; its store is closed when this returns.

@@ -1,7 +1,7 @@
 //! Every route that we serve and the schema knows is called, its answer held against the schema, and what was written
 //! is read back. What is served, refused on purpose and not there yet is a table in the documents that may only grow.
 
-use crate::schema::{self, Link, Schema};
+use crate::schema::{self, Link, Schema, shape};
 use crate::support::{Person, SSH_KEY, World};
 use regex::Regex;
 use serde_json::{Value, json};
@@ -55,10 +55,6 @@ impl Client<'_> {
             let _ = tokio::time::timeout(std::time::Duration::from_millis(100), events.recv()).await;
         }
     }
-}
-
-fn shape(route: &str) -> String {
-    Regex::new(r"\{[^}]*\}").unwrap().replace_all(route, "{}").into_owned()
 }
 
 fn id(value: &Value) -> String {

@@ -2,7 +2,8 @@
 
 use regex::Regex;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{LazyLock, Mutex};
 
 /// The schema's file is not ours to copy in; `bin/test` says where one is.
 pub fn load() -> Option<Schema> {
@@ -34,7 +35,6 @@ const EXTRA: [&str; 4] = ["create_status", "locked", "joined", "extended"];
 impl Schema {
     /// All links, by noun.
     pub fn links(&self) -> Vec<Link> {
-        let parameter = Regex::new(r"\{[^}]*\}").unwrap();
         let mut links = Vec::new();
         for (noun, definition) in self.root["definitions"].as_object().unwrap() {
             for link in definition["links"].as_array().into_iter().flatten() {
@@ -42,7 +42,7 @@ impl Schema {
                     noun: noun.clone(),
                     title: link["title"].as_str().unwrap_or_default().into(),
                     method: link["method"].as_str().unwrap_or_default().to_uppercase(),
-                    shape: parameter.replace_all(link["href"].as_str().unwrap_or_default(), "{}").into_owned(),
+                    shape: shape(link["href"].as_str().unwrap_or_default()),
                     target: link.get("targetSchema").filter(|t| t.is_object()).cloned(),
                 });
             }
@@ -153,5 +153,15 @@ fn is_format(name: &str, text: &str) -> bool {
 
 /// Patterns with look-ahead are for names of spaces, which we never answer.
 fn pattern_matches(pattern: &str, text: &str) -> bool {
-    Regex::new(pattern).map_or(true, |r| r.is_match(text))
+    // The same few patterns stand in thousands of answers, and to compile one takes milliseconds.
+    static COMPILED: Mutex<BTreeMap<String, Option<Regex>>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap();
+    let regex = compiled.entry(pattern.into()).or_insert_with(|| Regex::new(pattern).ok());
+    regex.as_ref().is_none_or(|regex| regex.is_match(text))
+}
+
+/// A route or a link without the names of its parameters: `/apps/{}/builds`.
+pub fn shape(route: &str) -> String {
+    static PARAMETER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{[^}]*\}").unwrap());
+    PARAMETER.replace_all(route, "{}").into_owned()
 }
