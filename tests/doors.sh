@@ -47,7 +47,7 @@ expect() { # WHAT COMMAND...
   "$@" || { echo "not so: $what"; exit 1; }
 }
 page() { curl -fsS --max-time 10 --resolve hello.localhost:8080:127.0.0.1 http://hello.localhost:8080/; }
-up() { bin/up --home "$scratch/data" --detach </dev/null; }
+up() { bin/up --home "$scratch/data" --detach "$@" </dev/null; }
 nobody_refused() { [ ! -s "$scratch/refused" ] || { cat "$scratch/refused"; return 1; }; }
 gone() { [ ! -e "$1" ]; }
 # Every dyno has a directory of its own, and another one after a restart.
@@ -61,7 +61,7 @@ expect "the plan made no data" gone "$scratch/data"
 expect "the plan added nobody" [ -z "$(getent passwd shipway || true)" ]
 
 echo '$ bin/up'
-up | tee "$scratch/first"
+up --private-host git.example.internal --private-host ci.example.internal | tee "$scratch/first"
 expect "the page is there" grep -q 'hello is live' <(page)
 expect "the dashboard is there" curl -fsSL --max-time 10 -o /dev/null http://127.0.0.1:5000/
 expect "the admin's token is printed" grep -q 'admin token' "$scratch/first"
@@ -74,6 +74,9 @@ up | tee "$scratch/second"
 expect "it takes 5 s at most" [ $((SECONDS - start)) -le 5 ]
 expect "the token is printed once" [ "$(grep -c 'admin token' "$scratch/second")" = 0 ]
 expect "the app was not touched" [ "$before" = "$(dynos)" ]
+given=$(tr '\0' ' ' <"/proc/$(cat /var/lib/shipway-up/pid)/cmdline")
+expect "what was given is remembered, in its order" \
+  grep -q -- '--private-host git.example.internal --private-host ci.example.internal' <<<"$given"
 
 echo '$ bin/up   # after its server was stopped'
 kill -TERM "$(cat /var/lib/shipway-up/pid)"
