@@ -156,22 +156,10 @@ fn git_settings(before: &Environment, account: &Account, files: &Files, proxy: &
         }
     }
 
-    let https = account.url.https();
-    let mut add = |key: String, value: &str| entries.push((key, value.to_owned()));
-    add(BLOCK_BEGIN.to_owned(), &account.url.to_string());
-    if let Some(file) = &files.authority {
-        add(format!("http.{https}/.sslCAInfo"), file);
-    }
-    add(format!("http.{https}/.proxy"), proxy);
-    if let Some(helper) = &files.helper {
-        // Helpers run in order; the empty one forgets those before it.
-        add(format!("credential.{https}.helper"), "");
-        add(format!("credential.{https}.helper"), helper);
-    }
-    for real in ["https://git.heroku.com/", "git@heroku.com:", "ssh://git@heroku.com/"] {
-        add(format!("url.{REFUSED_TRANSPORT}{real}.insteadOf"), real);
-    }
-    add(BLOCK_END.to_owned(), "true");
+    entries.push((BLOCK_BEGIN.to_owned(), account.url.to_string()));
+    entries.extend(git_ways(account, files, proxy));
+    entries.extend(git_refusals());
+    entries.push((BLOCK_END.to_owned(), "true".to_owned()));
 
     let mut changes = vec![Change::set("GIT_CONFIG_COUNT", entries.len().to_string())];
     for (i, (key, value)) in entries.iter().enumerate() {
@@ -183,6 +171,26 @@ fn git_settings(before: &Environment, account: &Account, files: &Files, proxy: &
         changes.push(Change::unset(format!("GIT_CONFIG_VALUE_{i}")));
     }
     changes
+}
+
+/// Git's settings for the server's address: whom to believe, by which proxy, with which token.
+pub fn git_ways(account: &Account, files: &Files, proxy: &str) -> Vec<(String, String)> {
+    let https = account.url.https();
+    let mut entries = Vec::new();
+    entries.extend(files.authority.iter().map(|file| (format!("http.{https}/.sslCAInfo"), file.clone())));
+    entries.push((format!("http.{https}/.proxy"), proxy.to_owned()));
+    if let Some(helper) = &files.helper {
+        // Helpers run in order; the empty one forgets those before it.
+        entries.push((format!("credential.{https}.helper"), String::new()));
+        entries.push((format!("credential.{https}.helper"), helper.clone()));
+    }
+    entries
+}
+
+/// Git's settings with which a push or fetch that would go to the real Heroku stops.
+pub fn git_refusals() -> Vec<(String, String)> {
+    let real = ["https://git.heroku.com/", "git@heroku.com:", "ssh://git@heroku.com/"];
+    real.map(|real| (format!("url.{REFUSED_TRANSPORT}{real}.insteadOf"), real.to_owned())).into()
 }
 
 /// Keeps loopback out of the proxy that was set, if one was.

@@ -1,6 +1,6 @@
 //! `shipway doctor`.
 
-use super::env::{WRAPPER, wrapper_directory};
+use super::install::{self, WRAPPER, wrapper_directory};
 use super::items;
 use crate::Context;
 use crate::address::ServerUrl;
@@ -27,6 +27,7 @@ pub async fn run(context: &Context, machine: Vec<Finding>) -> Result<ExitCode> {
             findings.push(Finding::new(Level::Good, whose));
             findings.push(shell(&context.environment, &account.url));
             findings.push(wrapper(context));
+            findings.push(git_settings(context));
             findings.extend(git::remotes().iter().map(|remote| checkout(remote, &account.url)));
             findings.extend(hosts(&account).await);
         }
@@ -93,6 +94,14 @@ fn wrapper(context: &Context) -> Finding {
     }
     Finding::new(Level::Warning, "the `heroku` wrapper is installed, but another `heroku` comes first in PATH")
         .next("export PATH=\"$HOME/.shipway/bin:$PATH\"")
+}
+
+fn git_settings(context: &Context) -> Finding {
+    if install::git_is_held(context) {
+        return Finding::new(Level::Good, "git stops before the real Heroku in every shell");
+    }
+    let what = "git stops before the real Heroku only where `shipway env` was evaluated";
+    Finding::new(Level::Note, what).next("shipway env --install")
 }
 
 fn checkout(remote: &Remote, server: &ServerUrl) -> Finding {

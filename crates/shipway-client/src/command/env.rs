@@ -1,6 +1,7 @@
 //! `shipway env`.
 
 use super::executable;
+use super::install::{self, WRAPPER, wrapper_directory};
 use crate::error::{Error, Result};
 use crate::profile::{self, Files, SignIn};
 use crate::server::{Account, Server};
@@ -18,15 +19,21 @@ pub struct Args {
     /// Leave the token out, so that `heroku login` and `heroku logout` work
     #[arg(long)]
     login: bool,
-    /// Put a `heroku` command into ~/.shipway/bin that always goes to your server
+    /// Put a `heroku` command into ~/.shipway/bin that always goes to your server, and have git stop before the real Heroku
     #[arg(long)]
     install: bool,
+    /// Take back what --install did
+    #[arg(long, conflicts_with_all = ["install", "login", "shell"])]
+    uninstall: bool,
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let shell = args.shell.unwrap_or_else(|| Shell::of_path(context.environment.get("SHELL").unwrap_or_default()));
+    if args.uninstall {
+        return install::undo(context);
+    }
     if args.install {
-        install(context, shell)?;
+        install::run(context, shell).await?;
     }
     let server = context.server()?;
     let refused = |what: String| {
@@ -86,14 +93,6 @@ fn helper(account: &Account) -> Result<String> {
     Ok(format!("!env -u SHIPWAY_SERVER {} {place} credential", quote(&executable()?)))
 }
 
-/// The name of the wrapper's file.
-pub(super) const WRAPPER: &str = if cfg!(windows) { "heroku.cmd" } else { "heroku" };
-
-/// `~/.shipway/bin`.
-pub(super) fn wrapper_directory(context: &Context) -> Option<PathBuf> {
-    context.environment.home().map(|home| home.join(".shipway/bin"))
-}
-
 fn wrapper_on_path(context: &Context) -> Vec<crate::environment::Change> {
     let path = context.environment.get("PATH").unwrap_or_default();
     let directory = wrapper_directory(context).unwrap_or_default().to_string_lossy().into_owned();
@@ -101,37 +100,4 @@ fn wrapper_on_path(context: &Context) -> Vec<crate::environment::Change> {
         return Vec::new();
     }
     vec![crate::environment::Change::set("PATH", format!("{directory}:{path}"))]
-}
-
-fn install(context: &Context, shell: Shell) -> Result<()> {
-    let directory =
-        wrapper_directory(context).ok_or_else(|| Error::new("HOME is not set, so ~/.shipway/bin is nowhere"))?;
-    let executable = executable()?;
-    let place = match &context.place {
-        crate::Place { server: Some(url), .. } => format!(" --server {url}"),
-        crate::Place { home: Some(home), .. } => {
-            let home = std::path::absolute(home).unwrap_or_else(|_| home.clone());
-            format!(" --home {}", Shell::Sh.quote(&home.to_string_lossy()))
-        }
-        _ => String::new(),
-    };
-    let script = if cfg!(windows) {
-        format!("@echo off\r\n\"{executable}\"{place} heroku %*\r\n")
-    } else {
-        let quoted = Shell::Sh.quote(&executable);
-        format!("#!/bin/sh\n# Every heroku command goes to your Shipway server.\nexec {quoted}{place} heroku \"$@\"\n")
-    };
-    let path = directory.join(WRAPPER);
-    let written = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&path, script)).and_then(|()| {
-        #[cfg(unix)]
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        Ok(())
-    });
-    written.map_err(|e| Error::new(format!("could not write {}: {e}", path.display())))?;
-    eprintln!("Wrote {}. For every new shell, add to its start-up file:", path.display());
-    match shell {
-        Shell::Fish => eprintln!("  fish_add_path ~/.shipway/bin"),
-        _ => eprintln!("  export PATH=\"$HOME/.shipway/bin:$PATH\""),
-    }
-    Ok(())
 }

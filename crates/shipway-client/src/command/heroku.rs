@@ -1,6 +1,7 @@
 //! `shipway heroku ...`: the real Heroku CLI, on a lead.
 
-use super::env::{files, wrapper_directory};
+use super::env::files;
+use super::install::wrapper_directory;
 use crate::environment::{Change, Environment};
 use crate::error::{Error, Result};
 use crate::profile::{self, SignIn};

@@ -8,6 +8,7 @@ mod doctor;
 mod env;
 mod forges;
 mod heroku;
+mod install;
 mod login;
 mod ops;
 mod parity;

@@ -114,6 +114,14 @@ fn a_mover_with_the_same_names_there_reaches_us_or_stops() {
     }
     assert!(!seen.iter().any(|s| s.authorization.contains("the-real-one")), "a token of another account was sent");
 
+    // A new shell, and git by itself.
+    for line in ["git push heroku main", "git fetch heroku", "git push git@heroku.com:shop.git main"] {
+        let stopped = wrapped(line, &[]);
+        assert!(!stopped.status.success(), "{line}: {:?}", texts(&stopped));
+        assert!(texts(&stopped).1.contains("shipway-refuses-the-real-heroku"), "{line}: {:?}", texts(&stopped));
+    }
+    assert_done(wrapped(&format!("git push {}/shop.git main", stage.https()), &[]));
+
     // Hosts that no variable moves: they come to us by the bridge.
     for line in ["heroku notifications", "heroku apps:favorites", "heroku container:release web -a shop"] {
         wrapped(line, &[]);
@@ -129,4 +137,30 @@ fn a_mover_with_the_same_names_there_reaches_us_or_stops() {
         stage.shipway(&["--server", "https://paas.exampel.invalid", "heroku", "create", "shop"]).output().unwrap();
     assert!(!stopped.status.success(), "{:?}", texts(&stopped));
     assert_eq!(caught.load(Ordering::SeqCst), 0, "something reached the real Heroku");
+}
+
+/// What git is set to, by file and line.
+fn settings_of_git(stage: &Stage) -> String {
+    let listed =
+        stage.command("git", &["config", "--global", "--list", "--show-origin", "--includes"]).output().unwrap();
+    texts(&listed).0
+}
+
+#[test]
+fn what_was_installed_is_taken_back_whole() {
+    let stage = Stage::open();
+    assert_done(stage.command("git", &["config", "--global", "include.path", "~/mine"]).output().unwrap());
+    let before = settings_of_git(&stage);
+    for _ in 0..2 {
+        let (_, said) = assert_done(stage.shipway(&["env", "--install"]).output().unwrap());
+        assert!(said.contains("git.heroku.com") && said.contains("env --uninstall"), "{said}");
+    }
+    let (doctor, _) = texts(&stage.shipway(&["doctor"]).output().unwrap());
+    assert!(doctor.contains("git stops before the real Heroku in every shell"), "{doctor}");
+    assert_eq!(settings_of_git(&stage).matches("include.path").count(), 2, "{}", settings_of_git(&stage));
+    for _ in 0..2 {
+        assert_done(stage.shipway(&["env", "--uninstall"]).output().unwrap());
+    }
+    assert_eq!(settings_of_git(&stage), before);
+    assert!(!stage.path("home/.shipway/bin/heroku").exists());
 }
