@@ -217,6 +217,14 @@ def reviews(service, file, session, variables, number):
         session.until("the review app is gone", lambda: session.api("GET", f"/apps/{app}")[0] == 404)
 
 
+def attack_01_a_branchs_name_is_only_a_name(service, file, session, variables):
+    # A shell, or JSON, that took it for more would make the file or send something else.
+    branch = '$(touch${IFS}owned)";touch${IFS}owned;"'
+    status, said = session.run(service.review(file, variables, branch, 70))
+    assert status == 0 and not session.checkout.joinpath("owned").exists(), said
+    assert branch in [r["branch"] for r in session.made("/pipelines/shop/review-apps", None, method="GET")]
+
+
 def attack_20_what_the_tokens_may_not(service, file, session, variables):
     for change in ({"SHIPWAY_APP": "other"}, {"SHIPWAY_TOKEN": variables["SHIPWAY_TOKEN"][:-1] + "x"}):
         status, said = session.run(service.push(file, {**variables, **change}, "v2"))
@@ -249,6 +257,7 @@ def main():
             deploys(service, file, session, variables)
             reviews(service, file, session, variables, number)
             attack_20_what_the_tokens_may_not(service, file, session, variables)
+            attack_01_a_branchs_name_is_only_a_name(service, file, session, variables)
             print(f"ok   {service.name}", flush=True)
     finally:
         session.platform.down()

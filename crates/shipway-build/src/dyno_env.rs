@@ -43,7 +43,7 @@ mod tests {
                 process_types: BTreeMap::new(),
                 env: BTreeMap::new(),
                 language: String::new(),
-                buildpacks: vec![buildpack.into()],
+                buildpacks: buildpack.split(", ").map(String::from).collect(),
                 stack: "heroku-24".into(),
             };
             let env = dyno_env(&slug, DynoSizes::default().find(size).unwrap(), cores);
@@ -55,6 +55,8 @@ mod tests {
         check("heroku/nodejs", "basic", 2, Some("1"));
         check("heroku/nodejs", "standard-2x", 2, Some("2"));
         check("heroku/php", "basic", 2, None);
+        check("heroku/nodejs, heroku/php", "basic", 2, None);
+        check("heroku/php, heroku/nodejs, https://example.org/own.git", "standard-2x", 2, Some("2"));
         check("heroku/procfile", "basic", 2, None);
     }
 }

@@ -273,3 +273,21 @@ async fn a_classic_buildpack_gives_its_exports_to_a_built_in_one() {
     let (_, output) = platform.build_files(&files).await.ok();
     assert!(output.contains("a tool for two words"), "{output}");
 }
+
+#[tokio::test]
+async fn whichever_comes_first_its_programs_are_there_for_the_next() {
+    let mut platform = platform();
+    platform.request.buildpacks = vec!["heroku/php".into(), "heroku/nodejs".into()];
+    let package = r#"{"scripts":{"build":"php -r 'echo 40 + 2, PHP_EOL;'"}}"#;
+    let files = [("index.php", HELLO), ("package.json", package)];
+    let (outcome, output) = platform.build_files(&files).await.ok();
+    assert!(output.contains("       42\n"), "{output}");
+    // Node.js names no web process here, so PHP's stays; where both do, the later one's counts.
+    let types: Vec<_> = outcome.slug.process_types.values().map(String::as_str).collect();
+    assert_eq!(types, ["heroku-php-apache2"]);
+    let files = [files[0], ("package.json", r#"{"scripts":{"start":"node ."}}"#)];
+    let (outcome, _) = platform.build_files(&files).await.ok();
+    let types: Vec<_> = outcome.slug.process_types.values().map(String::as_str).collect();
+    assert_eq!(types, ["npm start"]);
+    assert!(serve(&platform, &outcome, "heroku-php-nginx", &["/"]).starts_with("hello from / me 200\n"));
+}
