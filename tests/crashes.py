@@ -166,6 +166,8 @@ class Session(Team):
         """An app in front of another, in a pipeline: it runs nothing, what counts is its release."""
         staging = f"{live}-staging"
         self.git("remote", "add", staging, self.api("POST", "/apps", {"name": staging})["git_url"])
+        self.commit()
+        self.git("push", "-q", "--force", staging, "main")
         self.api("PATCH", f"/apps/{staging}/formation", {"updates": [{"type": t, "quantity": 0} for t in ("web", "worker")]})
         made = self.api("POST", "/pipelines", {"name": pipeline})["id"]
         for app, stage in [(staging, "staging"), (live, "production")]:

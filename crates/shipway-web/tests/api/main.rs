@@ -6,4 +6,5 @@ mod conformance;
 mod databases;
 mod malformed;
 mod schema;
+mod second_paths;
 mod support;

@@ -12,7 +12,8 @@ pub use shipway_testkit::OWNER;
 use shipway_testkit::{Ground, ProcfileBuilder, settings};
 use shipway_web::{BaseUrls, Listeners, Web, bind_socket, serve_api};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +30,27 @@ pub struct Stage {
     pub authority: String,
 }
 
+/// The machine's git, on a machine that trusts the authority of `home/ca.pem` and of nobody else.
+fn trusting_git(home: &Path) -> PathBuf {
+    let program = home.join("git");
+    let script = format!("#!/bin/sh\nGIT_SSL_CAINFO='{}' exec git \"$@\"\n", home.join("ca.pem").display());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
 impl Stage {
+    /// A server that may fetch from itself.
     pub async fn open() -> Self {
         let home = tempfile::tempdir().unwrap();
         let hook = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/push_hook");
         assert!(hook.exists(), "run `cargo test -p shipway-web`, which builds {hook:?}");
-        let git = GitHttp::start(GitConfig::new(hook, home.path().join("run"))).unwrap();
+        let config = GitConfig {
+            git: trusting_git(home.path()),
+            private_hosts: vec!["127.0.0.1".into()],
+            ..GitConfig::new(hook, home.path().join("run"))
+        };
+        let git = GitHttp::start(config).unwrap();
         let ground = Ground { home: Arc::new(home), ..Ground::new() };
         let (home, builder) = (ground.home.clone(), ground.builder.clone());
         let repositories = Arc::new(GitRepositories::new(git.git().clone(), home.path().into()));

@@ -77,7 +77,7 @@ async fn attack_23_upstreams_are_fetched_from_the_public_internet_alone() {
         ("file:///etc", "only https:// addresses are fetched"),
         ("ext::sh -c id", "only https:// addresses are fetched"),
         ("--upload-pack=id", "only https:// addresses are fetched"),
-        ("https://127.0.0.1/x.git", "127.0.0.1 is in a private network, which is not fetched from"),
+        ("https://127.0.0.2/x.git", "127.0.0.2 is in a private network, which is not fetched from"),
         (
             "https://user:s3cret@169.254.169.254/x",
             "https://169.254.169.254/x was not fetched: 169.254.169.254 is in a private",
@@ -113,5 +113,52 @@ async fn attack_23_upstreams_are_fetched_from_the_public_internet_alone() {
     // Forgotten, with its repository.
     assert_eq!(stage.call(&stage.token, "DELETE", UPSTREAM, &json!({})).await.status, 200);
     assert_eq!(std::fs::read_dir(stage.home.path().join("upstreams")).unwrap().count(), 0);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_is_fetched_by_git_over_tls() {
+    let stage = Stage::open().await;
+    stage.pipeline().await;
+    // The forge is a server of ours: an app's repository, read over https with a token.
+    let checkout = stage.checkout();
+    checkout.write(&[("Procfile", "web: listen\n")], "Begin");
+    checkout.deploy("shop").await;
+    stage.create("source").await;
+    checkout.deploy("source").await;
+    let (host, token) = (&checkout.host, &stage.token);
+    let set = async |url: String| {
+        let answer = stage.call(token, "POST", UPSTREAM, &json!({ "url": url, "branch": "main" })).await;
+        (answer.status, answer.body)
+    };
+    let (status, said) = set(format!("https://ada:{token}@{host}/source.git")).await;
+    assert!(status == 201 && !said.contains(token.as_str()), "attack 41: {said}");
+    let words = async || stage.ask("/shipway/v1/apps/shop/status").await["beside"]["words"].clone();
+    assert_eq!(words().await, "all of main, and nothing else");
+
+    checkout.write(&[("fix", "1\n")], "Fix it");
+    checkout.deploy("source").await;
+    let fetched = stage.call(token, "POST", &format!("{UPSTREAM}/actions/fetch"), &json!({})).await;
+    assert_eq!(fetched.status, 200, "{}", fetched.body);
+    assert_eq!(words().await, "behind main by 1");
+
+    for (url, reason) in [
+        (format!("https://ada:nobody-s-token@{host}/source.git"), "was not fetched"),
+        (format!("https://ada:{token}@{host}/missing.git"), "was not fetched"),
+        (format!("https://localhost:{}/source.git", stage.address.port()), "localhost is in a private network"),
+    ] {
+        let (status, said) = set(url).await;
+        assert!(status == 422 && said.contains(reason), "{status} {said}");
+        assert!(!said.contains(token.as_str()) && !said.contains("nobody-s-token"), "attack 41: {said}");
+    }
+    // A certificate that nobody vouches for ends it.
+    std::fs::write(
+        stage.home.path().join("ca.pem"),
+        shipway_net::Ca::load_or_create(&stage.home.path().join("other")).unwrap().ca_pem(),
+    )
+    .unwrap();
+    let refused = stage.call(token, "POST", &format!("{UPSTREAM}/actions/fetch"), &json!({})).await;
+    assert!(refused.status == 422 && refused.body.contains("certificate"), "{} {}", refused.status, refused.body);
+    assert_eq!(words().await, "behind main by 1", "what was heard last is kept");
     stage.end().await;
 }

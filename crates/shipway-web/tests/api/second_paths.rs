@@ -1,0 +1,89 @@
+//! Other ways to what was refused: somebody's code, data or place in a pipeline, from an app of one's own.
+
+use crate::support::{Person, World};
+use serde_json::{Value, json};
+use shipway_domain::NameOrId;
+use shipway_engine::Within;
+
+const NOTHING: Value = Value::Null;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_15_nobody_elses_code_or_data_comes_by_a_second_path() {
+    let world = World::new().await;
+    world.database("shop").await;
+    let owner = world.caller(Person::Owner);
+    let shop = world.platform.app(&owner, &NameOrId::parse("shop")).unwrap();
+    let addon = world.platform.addons(&owner, Within::App(&shop)).unwrap().remove(0);
+    let (release, slug, pipeline, url, backup) = world
+        .platform
+        .store()
+        .read(|c| {
+            let release = c.releases(shop.id)?.into_iter().find(|r| r.slug.is_some()).unwrap();
+            let pipeline = c.coupling_of(shop.id)?.unwrap().pipeline;
+            let url = c.addon_config(addon.id)?["URL"].clone();
+            Ok((release.id, release.slug.unwrap(), pipeline, url, c.transfers(shop.id)?.remove(0)))
+        })
+        .unwrap();
+
+    // The stranger knows every id and even the address of the database, and has an app with a database of their own.
+    let stranger = async |method: &str, path: &str, body: Value| {
+        let reply = world.call(Person::Stranger, method, path, &body).await;
+        (reply.status.as_u16(), reply.text)
+    };
+    assert_eq!(stranger("POST", "/apps", json!({ "name": "mine" })).await.0, 201);
+    let made = stranger("POST", "/apps/mine/addons", json!({ "plan": "heroku-postgresql" })).await;
+    assert_eq!(made.0, 201, "{}", made.1);
+    let mine = serde_json::from_str::<Value>(&made.1).unwrap()["id"].as_str().unwrap().to_string();
+    let own_url = stranger("GET", "/apps/mine/config-vars", NOTHING).await.1;
+    let own_url = serde_json::from_str::<Value>(&own_url).unwrap()["DATABASE_URL"].as_str().unwrap().to_string();
+    let own_line = stranger("POST", "/pipelines", json!({ "name": "mine" })).await.1;
+    let own_line = serde_json::from_str::<Value>(&own_line).unwrap()["id"].as_str().unwrap().to_string();
+    let backup = shipway_engine::Platform::backup_address(&backup);
+
+    let promotion =
+        |pipeline: &str| json!({ "pipeline": pipeline, "source": { "app": "shop" }, "targets": [{ "app": "mine" }] });
+    let tries = [
+        ("POST", "/apps/mine/releases".to_string(), json!({ "slug": slug })),
+        ("POST", "/apps/mine/releases".into(), json!({ "release": release })),
+        ("POST", "/pipeline-promotions".into(), promotion(&pipeline.to_string())),
+        ("POST", "/pipeline-promotions".into(), promotion(&own_line)),
+        ("POST", "/pipeline-couplings".into(), json!({ "app": "shop", "pipeline": own_line, "stage": "staging" })),
+        ("POST", "/pipeline-couplings".into(), json!({ "app": "mine", "pipeline": pipeline, "stage": "production" })),
+        ("POST", "/shipway/v1/promotions".into(), json!({ "from": "shop", "to": "mine" })),
+        ("POST", "/shipway/v1/products".into(), json!({ "name": "grab", "pipelines": ["shop", "mine"] })),
+        ("GET", "/shipway/v1/compare?base=mine&head=shop".into(), NOTHING),
+        ("POST", "/addon-attachments".into(), json!({ "app": "mine", "addon": addon.id })),
+        ("POST", format!("/client/v11/databases/{mine}/restores"), json!({ "backup_url": backup })),
+        ("POST", format!("/client/v11/databases/{mine}/transfers"), json!({ "from_url": url, "to_url": own_url })),
+        ("POST", format!("/client/v11/databases/{}/backups", addon.id), json!({})),
+        ("PUT", format!("/client/v11/databases/{}/reset", addon.id), json!({})),
+        ("POST", format!("/client/v11/databases/{}/connection_reset", addon.id), json!({})),
+    ];
+    for (method, path, body) in tries {
+        let (status, text) = stranger(method, &path, body.clone()).await;
+        assert!([403, 404, 422].contains(&status), "{method} {path} {body}: {status} {text}");
+        assert!(!text.contains("internal"), "{method} {path}: {text}");
+    }
+    let app = world.platform.app(&world.caller(Person::Stranger), &NameOrId::parse("mine")).unwrap();
+    let brought = world.platform.store().read(|c| Ok(c.releases(app.id)?.iter().any(|r| r.slug.is_some()))).unwrap();
+    assert!(!brought, "no code came");
+    assert!(world.ground.addons.read(addon.id).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_02_names_of_pipelines_and_products_are_plain_words() {
+    let world = World::new().await;
+    for bad in ["a;id", "$(id)", "`id`", "a b", "a\nb", "../x", "-h", "--all", "a'b", "a\"b", "a/b", "a&b", "É", ""] {
+        for (path, body) in [
+            ("/pipelines", json!({ "name": bad })),
+            ("/shipway/v1/products", json!({ "name": bad, "pipelines": ["shop"] })),
+        ] {
+            let refused = world.call(Person::Owner, "POST", path, &body).await;
+            assert_eq!(refused.status, 422, "{path} {bad:?}: {}", refused.text);
+        }
+        let renamed = world.call(Person::Owner, "PATCH", "/pipelines/shop", &json!({ "name": bad })).await;
+        assert_eq!(renamed.status, 422, "{bad:?}: {}", renamed.text);
+        let staged = json!({ "app": "shop", "pipeline": "shop", "stage": bad });
+        assert_eq!(world.call(Person::Owner, "POST", "/pipeline-couplings", &staged).await.status, 422, "{bad:?}");
+    }
+}
