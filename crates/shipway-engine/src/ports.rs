@@ -7,7 +7,7 @@ mod histories;
 pub use crate::reviewing::PullRequestNews;
 pub use addons::{AddonFailure, AddonInfo, AddonProvider, DatabaseOrder};
 pub use forges::{CheckNews, Envelope, Forges, News, PushNews, Received, Remote, WebhookRefused, WebhookRequest};
-pub use histories::{FetchRefused, Histories, Place, Spot};
+pub use histories::{Archive, FetchRefused, Histories, Place, Spot};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -90,6 +90,9 @@ pub trait Repositories: Send + Sync {
         checksum: Option<&str>,
         message: &str,
     ) -> Result<CommitId, PortError>;
+    /// Brings a commit with all that it is made of from a repository of ours, and keeps it from collection as
+    /// [`Self::import`] does what it makes; a second time does nothing.
+    async fn adopt(&self, app: AppId, from: &Spot) -> Result<(), PortError>;
     /// What a commit says of itself.
     async fn commit_info(&self, app: AppId, commit: &CommitId) -> Result<CommitInfo, PortError>;
     /// Packs what has gathered; may take long, and hurts no push or fetch.

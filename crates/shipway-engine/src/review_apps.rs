@@ -5,10 +5,10 @@
 use crate::error::Error;
 use crate::pipelines::Access;
 use crate::ports::Caller;
-use crate::{Event, Platform, Result, SourceOrder};
+use crate::{Event, Platform, Result, SourceBlob, SourceOrder};
 use shipway_domain::admission::Trigger;
 use shipway_domain::review::{BranchName, ReviewAppStatus};
-use shipway_domain::{AppName, CommitId, NameOrId, ReviewAppId, SourceId, Stage};
+use shipway_domain::{AppName, CommitId, NameOrId, ReviewAppId, Stage};
 use shipway_store::{
     App, ConfigVars, Pipeline, PullRequest, ReviewApp, ReviewAppConfig, ReviewAppSettings, ReviewOrigin,
 };
@@ -26,7 +26,7 @@ pub enum ReviewSource {
     /// The head of the branch in the parent's repository.
     Branch,
     /// An uploaded archive.
-    Upload(SourceId, SourceOrder),
+    Upload(SourceBlob, SourceOrder),
 }
 
 /// What a new review app is to be.

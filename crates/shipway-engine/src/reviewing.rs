@@ -9,16 +9,14 @@ use crate::error::Error;
 use crate::plan::{CarryPlan, FetchPlan, Part};
 use crate::ports::{Caller, Place};
 use crate::setups::{Beginning, Origin};
-use crate::{Event, NewApp, Platform, Result, SourceOrder};
+use crate::{Event, NewApp, Platform, Result, SourceBlob, SourceOrder};
 use jiff::{SignedDuration, Timestamp};
 use shipway_domain::admission::{Actor, Permission, Scope, Trigger};
 use shipway_domain::app_json::Environment;
 use shipway_domain::review::{
     Action, BranchName, Checks, Policy, ReviewAppStatus, Seen, Subject, Wanted, app_name, plan,
 };
-use shipway_domain::{
-    AppName, CollaboratorId, CommitId, ConfigKey, NameOrId, PipelineId, ReviewAppId, SourceId, Stage,
-};
+use shipway_domain::{AppName, CollaboratorId, CommitId, ConfigKey, NameOrId, PipelineId, ReviewAppId, Stage};
 use shipway_store::{
     App, Collaborator, ConfigVars, Conn, Pipeline, PullRequest, ReviewApp, ReviewAppSettings, ReviewOrigin,
 };
@@ -287,7 +285,7 @@ impl Platform {
         caller: &Caller,
         mut row: ReviewApp,
         environment: ConfigVars,
-        upload: Option<(SourceId, SourceOrder)>,
+        upload: Option<(SourceBlob, SourceOrder)>,
     ) -> Result<ReviewApp> {
         let (pipeline, settings) = self.store().read(|c| {
             let settings = c.review_app_config(row.pipeline)?.map(|c| c.settings).unwrap_or_default();
@@ -301,7 +299,7 @@ impl Platform {
         let (config, inherited) = self.review_config(&pipeline, parent.as_ref(), &settings, &row, environment)?;
         self.inner.parts.repositories.create(app.id).await?;
         if let Some((source, order)) = &upload {
-            match self.import_source(caller, app.id, *source, order).await {
+            match self.import_source(caller, app.id, source, order).await {
                 Ok(commit) => row.commit = commit,
                 Err(e) => {
                     self.inner.parts.repositories.remove(app.id).await?;

@@ -13,13 +13,12 @@ use crate::pipelines::Access;
 use crate::plan::{BuildPlan, CarryPlan, Code, FetchPlan, Part, SetupPlan};
 use crate::ports::{Caller, Place, Spot};
 use crate::setup_addons::given_by;
-use crate::{Event, NewApp, Platform, Result, SourceOrder};
+use crate::{Event, NewApp, Platform, Result, SourceBlob, SourceOrder};
 use shipway_domain::admission::Trigger;
 use shipway_domain::app_json::{AppJson, Environment, Parts};
 use shipway_domain::review::{AppSetupStatus, ReviewAppStatus};
 use shipway_domain::{
-    AppSetupId, BuildId, CommitId, ConfigKey, CouplingId, DynoId, FormationId, OperationId, ProcessType, SlugId,
-    SourceId, Stage,
+    AppSetupId, BuildId, CommitId, ConfigKey, CouplingId, DynoId, FormationId, OperationId, ProcessType, SlugId, Stage,
 };
 use shipway_store::{App, AppSetup, Collaborator, ConfigVars, Conn, Coupling, Formation, Pipeline};
 use std::collections::BTreeSet;
@@ -70,13 +69,13 @@ pub(crate) struct Beginning {
 }
 
 impl Platform {
-    /// Makes an app from an uploaded source. It returns at once; the setup's row says how it goes.
+    /// Makes an app from a source. It returns at once; the setup's row says how it goes.
     /// Errors: the source, the name, a region or stack that is not there, a pipeline that the caller may not change.
     pub async fn create_app_setup(
         &self,
         caller: &Caller,
         order: SetupOrder,
-        source: SourceId,
+        source: SourceBlob,
         blob: SourceOrder,
     ) -> Result<AppSetup> {
         if let Some((pipeline, _)) = &order.coupling {
@@ -89,7 +88,7 @@ impl Platform {
             app.buildpacks = buildpacks;
         }
         self.inner.parts.repositories.create(app.id).await?;
-        let commit = match self.import_source(caller, app.id, source, &blob).await {
+        let commit = match self.import_source(caller, app.id, &source, &blob).await {
             Ok(commit) => commit,
             Err(e) => {
                 self.inner.parts.repositories.remove(app.id).await?;

@@ -14,6 +14,7 @@
 mod checkout;
 mod compare;
 mod copy;
+mod export;
 mod git;
 mod history;
 mod hook;
@@ -31,6 +32,7 @@ mod text;
 
 pub use checkout::{CheckoutError, CheckoutLimits};
 pub use compare::{Between, Extent, Merge};
+pub use export::Export;
 pub use git::{Git, GitConfig, GitError};
 pub use history::CommitInfo;
 pub use hook::{HOOK_COMMAND, proc_receive_main};

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use shipway_domain::compare::{self, Commit, Commits, Extent, Standing};
 use shipway_domain::migrations::{self, Migrations, Scan, TreeFile};
 use shipway_domain::{CommitId, PipelineId};
-use shipway_engine::ports::{FetchRefused, Histories, Place, PortError, Remote, Spot};
+use shipway_engine::ports::{Archive, FetchRefused, Histories, Place, PortError, Remote, Spot};
 use shipway_git::{CommitInfo, Fetched, GitError, Repo};
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -140,6 +140,11 @@ impl Histories for GitRepositories {
         let blob = format!("{}:{path}", at.commit);
         let texts = self.at(at.place).texts(std::slice::from_ref(&blob), MAX_FILE).await;
         Ok(texts.map_err(failed("reading a file of a commit"))?.remove(&blob))
+    }
+
+    async fn archive(&self, at: &Spot) -> Result<Archive, PortError> {
+        let export = self.at(at.place).export(&at.commit).await.map_err(failed("making an archive"))?;
+        Ok(Box::new(export))
     }
 
     async fn standing(&self, at: &Spot, tip: &Spot, limit: usize) -> Result<Standing, PortError> {

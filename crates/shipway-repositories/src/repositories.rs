@@ -6,7 +6,7 @@ use flate2::read::MultiGzDecoder;
 use shipway_blobs::archive;
 use shipway_domain::review::BranchName;
 use shipway_domain::{AppId, CommitId, OperationId};
-use shipway_engine::ports::{CommitInfo, FetchRefused, Place, PortError, Remote, Repositories};
+use shipway_engine::ports::{CommitInfo, FetchRefused, Place, PortError, Remote, Repositories, Spot};
 use shipway_git::{CheckoutLimits, Fetched, Git, GitError, Repo};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -144,6 +144,12 @@ impl Repositories for GitRepositories {
             commit
         })
         .await
+    }
+
+    async fn adopt(&self, app: AppId, from: &Spot) -> Result<(), PortError> {
+        let kept = format!("refs/shipway/imports/{}", from.commit);
+        let taken = self.repo(app).take(&self.at(from.place), &from.commit, &kept).await;
+        taken.map_err(|e| PortError::new("bringing the source", e))
     }
 
     async fn commit_info(&self, app: AppId, commit: &CommitId) -> Result<CommitInfo, PortError> {

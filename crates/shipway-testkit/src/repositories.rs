@@ -6,7 +6,7 @@ use shipway_domain::compare::{self, Commit, Commits, Contained, Extent, Standing
 use shipway_domain::migrations::Migrations;
 use shipway_domain::review::BranchName;
 use shipway_domain::{AppId, CommitId, OperationId, PipelineId};
-use shipway_engine::ports::{CommitInfo, FetchRefused, Histories, Place, PortError, Remote, Repositories, Spot};
+use shipway_engine::ports::{Archive, CommitInfo, FetchRefused, Histories, Place, PortError, Remote, Repositories, Spot};
 use shipway_store::{hex, sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -116,6 +116,9 @@ impl Repositories for ProcfileRepositories {
         let text = std::fs::read_to_string(archive).map_err(|e| PortError::new("reading", e))?;
         Ok(self.commit(&text))
     }
+    async fn adopt(&self, _: AppId, _: &Spot) -> Result<(), PortError> {
+        Ok(())
+    }
     async fn commit_info(&self, _: AppId, _: &CommitId) -> Result<CommitInfo, PortError> {
         Ok(CommitInfo { subject: "A change".into(), author: "A. Person <person@example.org>".into() })
     }
@@ -167,6 +170,10 @@ impl Histories for ProcfileRepositories {
     }
     async fn file(&self, at: &Spot, path: &str) -> Result<Option<String>, PortError> {
         Ok(self.commits.lock().unwrap().get(&at.commit).and_then(|files| files.get(path)).cloned())
+    }
+    async fn archive(&self, at: &Spot) -> Result<Archive, PortError> {
+        let text = self.file(at, "Procfile").await?.unwrap_or_default();
+        Ok(Box::new(std::io::Cursor::new(text.into_bytes())))
     }
     async fn standing(&self, at: &Spot, tip: &Spot, limit: usize) -> Result<Standing, PortError> {
         let between = self.commits(tip, at, limit).await?;

@@ -237,8 +237,12 @@ routes! {
     // Other hosts of Heroku's that the CLI asks at our port
     GET    "/account/github/token"                      => github::token;
     GET    "/apps/{app}/github"                         => github::of_app;
+    PATCH  "/apps/{app}/github"                         => github::link;
+    GET    "/pipelines/{pipeline}/github"               => github::of_pipeline;
     GET    "/pipelines/{pipeline}/repository"           => github::of_pipeline;
     POST   "/pipelines/{pipeline}/repository"           => github::connect;
+    PATCH  "/pipelines/{pipeline}/repository"           => github::update;
+    GET    "/github/repos/{owner}/{repository}/tarball/{*reference}" => github::tarball;
     GET    "/repos/{owner}/{repository}"                => github::info;
     GET    "/repos/{owner}/{repository}/compare/{commits}" => github::compare;
     GET    "/favorites"                                 => absent::none;

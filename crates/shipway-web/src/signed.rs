@@ -1,12 +1,14 @@
 //! URLs that are opened without a token: what may be read is in the path, signed with the platform's key.
 //!
 //! Nothing is stored, so they outlive a restart of the server. Paths: `/streams/output/<uuid>/<signature>`,
-//! `/streams/logs/<session>/<signature>`, `/sources/<uuid>/<signature>`, `/backups/<uuid>/<expiry>/<signature>`.
+//! `/streams/logs/<session>/<signature>`, `/sources/<uuid>/<signature>`, `/backups/<uuid>/<expiry>/<signature>`,
+//! `/archives/<app or pipeline>/<uuid>/<commit>/<expiry>/<signature>`.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use shipway_domain::{AppId, SourceId, TransferId};
+use shipway_domain::{AppId, CommitId, PipelineId, SourceId, TransferId};
+use shipway_engine::ports::{Place, Spot};
 use shipway_store::Keys;
 use uuid::Uuid;
 
@@ -77,6 +79,26 @@ impl<'a> SignedUrls<'a> {
         (expires_at.parse::<i64>().ok()? > now).then(|| id.parse().ok()).flatten()
     }
 
+    /// The path of a commit's tree as an archive, until `expires_at` (seconds since 1970).
+    pub fn archive(&self, at: &Spot, expires_at: i64) -> String {
+        let (kind, id) = match at.place {
+            Place::App(app) => ("app", app.0),
+            Place::Upstream(pipeline) => ("pipeline", pipeline.0),
+        };
+        self.sign(&format!("/archives/{kind}/{id}/{}/{expires_at}", at.commit))
+    }
+
+    /// Reads the path of [`Self::archive`], at `now`.
+    pub fn read_archive(&self, path: &str, now: i64) -> Option<Spot> {
+        let (signed, signature) = path.rsplit_once('/')?;
+        self.check(signed, signature)?;
+        let mut parts = signed.strip_prefix("/archives/")?.split('/');
+        let (kind, id) = (parts.next()?, parts.next()?.parse().ok()?);
+        let place = if kind == "app" { Place::App(AppId(id)) } else { Place::Upstream(PipelineId(id)) };
+        let commit = CommitId::parse(parts.next()?).ok()?;
+        (parts.next()?.parse::<i64>().ok()? > now).then_some(Spot { place, commit })
+    }
+
     /// The path of a log session.
     pub fn logs(&self, session: &LogSession) -> String {
         let json = serde_json::to_vec(session).expect("ids, numbers and texts are JSON");
@@ -132,6 +154,12 @@ mod tests {
         assert!(urls.read_backup(&nil, "100", signature, 99).is_some());
         assert!(urls.read_backup(&nil, "100", signature, 100).is_none(), "its time is over");
         assert!(urls.read_backup(&nil, "999", signature, 99).is_none(), "its time is signed");
+        let app = shipway_domain::AppId(Uuid::from_u128(7));
+        let spot = Spot { place: Place::App(app), commit: CommitId::parse(&"a".repeat(40)).unwrap() };
+        let archive = urls.archive(&spot, 100);
+        assert_eq!(urls.read_archive(&archive, 99), Some(spot));
+        assert_eq!(urls.read_archive(&archive, 100), None, "its time is over");
+        assert_eq!(urls.read_archive(&archive.replace("/app/", "/pipeline/"), 99), None, "its place is signed");
         let signature = output.rsplit('/').next().unwrap();
         let other = Keys::load_or_create(tempfile::tempdir().unwrap().path()).unwrap();
         assert_eq!(SignedUrls::new(&other).read_output(&nil, signature), None);

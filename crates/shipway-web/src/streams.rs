@@ -29,6 +29,7 @@ pub fn routes(_: &Web) -> Router<Web> {
         .route("/streams/logs/{session}/{signature}", get(logs))
         .route("/streams/output/{id}/{signature}", get(output))
         .route("/backups/{id}/{expires_at}/{signature}", get(backup))
+        .route("/archives/{kind}/{id}/{commit}/{expires_at}/{signature}", get(archive))
 }
 
 /// A backup's data, as the CLI and `curl` download it. Nobody on the way may keep it.
@@ -50,6 +51,19 @@ async fn backup(
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"backup.dump\""));
+    Ok(response)
+}
+
+/// A commit's tree, as `curl` and CI download it.
+async fn archive(State(web): State<Web>, uri: axum::http::Uri) -> Result<Response> {
+    let now = web.platform().now().as_second();
+    let at = web.signed().read_archive(uri.path(), now).ok_or_else(|| ApiError::missing("archive"))?;
+    let archive = web.platform().archive(&at).await?;
+    let stream = tokio_util::io::ReaderStream::with_capacity(archive, 64 * 1024);
+    let mut response = Response::new(axum::body::Body::from_stream(stream));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use shipway_domain::compare::{Commits, Extent, Standing};
 use shipway_domain::migrations::Migrations;
 use shipway_domain::{AppId, CommitId, PipelineId};
+use tokio::io::AsyncRead;
 
 /// A repository of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Spot {
 #[error("{0}")]
 pub struct FetchRefused(pub String);
 
+/// An archive while it is made: a gzipped tar.
+pub type Archive = Box<dyn AsyncRead + Send + Unpin>;
+
 /// Reads histories. Two spots may be in different repositories; nothing is copied for that.
 #[async_trait]
 pub trait Histories: Send + Sync {
@@ -44,6 +48,8 @@ pub trait Histories: Send + Sync {
     async fn migrations(&self, base: Option<&Spot>, head: &Spot) -> Result<Migrations, PortError>;
     /// A file's text; none when it is not there, no text, or larger than 256 KiB.
     async fn file(&self, at: &Spot, path: &str) -> Result<Option<String>, PortError>;
+    /// A commit's tree as an archive, everything in one directory.
+    async fn archive(&self, at: &Spot) -> Result<Archive, PortError>;
     /// Where a commit stands beside the line that ends in `tip`, at most `limit` commits listed of each side.
     async fn standing(&self, at: &Spot, tip: &Spot, limit: usize) -> Result<Standing, PortError>;
     /// Fetches a branch of an upstream and says where it ends. The inner error is the user's.

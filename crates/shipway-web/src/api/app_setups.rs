@@ -1,6 +1,6 @@
 //! Apps made from a source with an app.json.
 
-use super::builds::own_source;
+use super::sources::source_blob;
 use crate::{Answer, ApiError, Call, Result, present};
 use shipway_domain::{AppSetupId, ConfigKey, NameOrId, Stage};
 use shipway_engine::{NewApp, SetupOrder, SourceOrder};
@@ -13,7 +13,7 @@ pub async fn create(call: Call) -> Result<Answer> {
         ApiError::invalid("`source_blob` is missing: give `source_blob.url`, the `get_url` of POST /sources.")
     })?;
     let url = blob.required("url")?;
-    let source = own_source(&call, &url)?;
+    let source = source_blob(&call, &url)?;
     let app = payload.object("app")?.unwrap_or_default();
     if app.text("organization")?.or(app.text("space")?).is_some() {
         return Err(ApiError::invalid(

@@ -1,10 +1,10 @@
 //! Builds by API, slugs, the build cache.
 
+use super::sources::source_blob;
 use crate::present::People;
 use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::json;
-use shipway_domain::SourceId;
 use shipway_engine::SourceOrder;
 use shipway_store::{App, Build};
 
@@ -41,7 +41,7 @@ pub async fn create(call: Call) -> Result<Answer> {
         None => None,
     };
     let url = blob.required("url")?;
-    let source = own_source(&call, &url)?;
+    let source = source_blob(&call, &url)?;
     let order = SourceOrder {
         url,
         version: blob.text("version")?,
@@ -75,23 +75,6 @@ pub async fn slug(call: Call) -> Result<Answer> {
     let id = call.parameter("slug").parse().map_err(|_| missing())?;
     let found = call.platform().store().read(|c| c.slug(id))?.filter(|s| s.app == app.id);
     Ok(Answer::ok(present::slug(&call.origin, &app, &found.ok_or_else(missing)?)))
-}
-
-/// The source that a URL of ours names. Other addresses are not fetched: who may name one could read what this machine
-/// can reach and they cannot.
-pub(super) fn own_source(call: &Call, url: &str) -> Result<SourceId> {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    let mut segments = path.rsplit('/');
-    let found = match (segments.next(), segments.next(), segments.next()) {
-        (Some(signature), Some(id), Some("sources")) => call.web.signed().read_source(id, signature),
-        _ => None,
-    };
-    found.ok_or_else(|| {
-        ApiError::invalid(
-            "`source_blob.url` must be the `get_url` of a source that was made here: POST /sources, PUT the tar archive \
-             to its `put_url`, then build its `get_url`.",
-        )
-    })
 }
 
 fn find(call: &Call, app: &App) -> Result<Build> {

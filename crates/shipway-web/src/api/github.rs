@@ -7,15 +7,11 @@
 use super::pipelines::named as pipeline;
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
-use shipway_domain::CommitId;
-use shipway_store::{Pipeline, PipelineSettings};
+use shipway_domain::{CommitId, NameOrId};
+use shipway_store::{App, Pipeline, PipelineSettings, ReviewAppSettings};
 
-/// The owner of repositories that nobody has connected.
-const OWN: &str = "shipway";
-
-fn repository(pipeline: &Pipeline) -> String {
-    pipeline.settings.repository.clone().unwrap_or_else(|| format!("{OWN}/{}", pipeline.name))
-}
+/// How long an archive's link can be opened, in seconds: the CLI uses it at once.
+const LINK: i64 = 3600;
 
 /// GET /account/github/token
 pub async fn token(call: Call) -> Result<Answer> {
@@ -26,13 +22,30 @@ pub async fn token(call: Call) -> Result<Answer> {
 /// GET /apps/{app}/github: in which repository its commits are found.
 pub async fn of_app(call: Call) -> Result<Answer> {
     let app = call.app()?;
-    let coupling = call.platform().coupling_of(&app)?;
-    let pipeline = call.platform().pipeline(&call.caller, &shipway_domain::NameOrId::Id(coupling.pipeline.0))?;
-    Ok(Answer::ok(json!({ "app_id": app.id, "repo": repository(&pipeline) })))
+    let pipeline = pipeline_of(&call, &app)?;
+    Ok(Answer::ok(link_of(&call, &app, &pipeline)?))
 }
 
-fn show(pipeline: &Pipeline) -> Value {
-    let name = repository(pipeline);
+fn pipeline_of(call: &Call, app: &App) -> Result<Pipeline> {
+    let coupling = call.platform().coupling_of(app)?;
+    Ok(call.platform().pipeline(&call.caller, &NameOrId::Id(coupling.pipeline.0))?)
+}
+
+fn link_of(call: &Call, app: &App, pipeline: &Pipeline) -> Result<Value> {
+    let review = call.platform().review_app_config(pipeline).ok().map(|config| config.settings);
+    Ok(json!({
+        "app_id": app.id,
+        "pull_requests": {
+            "enabled": review.is_some(),
+            "auto_deploy": review.as_ref().is_some_and(|r| r.automatic_review_apps),
+            "auto_destroy": review.as_ref().is_some_and(|r| r.destroy_stale_apps),
+        },
+        "repo": call.platform().repository_of(pipeline),
+    }))
+}
+
+fn show(call: &Call, pipeline: &Pipeline) -> Value {
+    let name = call.platform().repository_of(pipeline);
     json!({
         "organization": null,
         "pipeline": { "id": pipeline.id },
@@ -46,7 +59,7 @@ pub async fn of_pipeline(call: Call) -> Result<Answer> {
     if pipeline.settings.repository.is_none() {
         return Err(ApiError::missing("repository"));
     }
-    Ok(Answer::ok(show(&pipeline)))
+    Ok(Answer::ok(show(&call, &pipeline)))
 }
 
 /// POST /pipelines/{pipeline}/repository `{repository: ID}`, the id from [`info`].
@@ -56,7 +69,39 @@ pub async fn connect(call: Call) -> Result<Answer> {
     let name = call.web.repositories().name(id).ok_or_else(|| ApiError::missing("repository"))?;
     let settings = PipelineSettings { repository: Some(name), ..pipeline.settings.clone() };
     let changed = call.platform().update_pipeline(&call.caller, &pipeline, None, Some(settings)).await?;
-    Ok(Answer::created(show(&changed)))
+    Ok(Answer::created(show(&call, &changed)))
+}
+
+/// PATCH /pipelines/{pipeline}/repository: `pipelines:setup` asks for Heroku CI there, which is not here.
+pub async fn update(call: Call) -> Result<Answer> {
+    let pipeline = pipeline(&call)?;
+    let mut shown = show(&call, &pipeline);
+    shown["ci"] = json!(false);
+    Ok(Answer::ok(shown))
+}
+
+/// PATCH /apps/{app}/github `{auto_deploy, wait_for_ci, pull_requests: {enabled, auto_deploy, auto_destroy}}`: review
+/// apps of the app's pipeline.
+pub async fn link(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let pipeline = pipeline_of(&call, &app)?;
+    let payload = call.payload()?;
+    let wanted = payload.object("pull_requests")?.unwrap_or_default();
+    let known = call.platform().review_app_config(&pipeline).ok();
+    let (enabled, here) = (wanted.flag("enabled")?, known.is_some());
+    if enabled == Some(true) || (here && enabled.is_none()) {
+        let before = known.map(|config| config.settings).unwrap_or_default();
+        let settings = ReviewAppSettings {
+            repo: call.platform().repository_of(&pipeline),
+            automatic_review_apps: wanted.flag("auto_deploy")?.unwrap_or(before.automatic_review_apps),
+            destroy_stale_apps: wanted.flag("auto_destroy")?.unwrap_or(before.destroy_stale_apps),
+            ..before
+        };
+        call.platform().set_review_app_config(&call.caller, &pipeline, settings).await?;
+    } else if here {
+        call.platform().disable_review_apps(&call.caller, &pipeline).await?;
+    }
+    Ok(Answer::ok(link_of(&call, &app, &pipeline)?))
 }
 
 fn full_name(call: &Call) -> Result<String> {
@@ -77,12 +122,20 @@ fn repository_id(name: &str) -> u64 {
     digest.as_ref()[..6].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
 }
 
+/// GET /github/repos/{owner}/{repository}/tarball/{*reference}: a link to the archive, for a while.
+pub async fn tarball(call: Call) -> Result<Answer> {
+    let at = call.platform().find_source(&call.caller, &full_name(&call)?, call.parameter("reference")).await?;
+    let path = call.web.signed().archive(&at, call.platform().now().as_second() + LINK);
+    Ok(Answer::ok(json!({ "archive_link": call.origin.url(&path) })))
+}
+
 /// GET /repos/{owner}/{repository}. Whether a forge has it is not asked: the name is what is kept.
 pub async fn info(call: Call) -> Result<Answer> {
     let name = full_name(&call)?;
     let id = repository_id(&name);
     call.web.repositories().remember(id, &name);
-    Ok(Answer::ok(json!({ "id": id, "full_name": name, "default_branch": "main" })))
+    let branch = call.platform().default_branch(&call.caller, &name)?;
+    Ok(Answer::ok(json!({ "id": id, "full_name": name, "default_branch": branch })))
 }
 
 /// GET /repos/{owner}/{repository}/compare/{commits}: `BASE...HEAD`, commits that apps of the pipeline run. Oldest first.
@@ -91,7 +144,7 @@ pub async fn compare(call: Call) -> Result<Answer> {
     let (base, head) = call.parameter("commits").split_once("...").ok_or_else(missing)?;
     let (base, head) = (CommitId::parse(base).map_err(|_| missing())?, CommitId::parse(head).map_err(|_| missing())?);
     for pipeline in call.platform().pipelines(&call.caller)? {
-        if !repository(&pipeline).eq_ignore_ascii_case(&name) {
+        if !call.platform().repository_of(&pipeline).eq_ignore_ascii_case(&name) {
             continue;
         }
         let (Some(base), Some(head)) = (at(&call, &pipeline, &base)?, at(&call, &pipeline, &head)?) else { continue };

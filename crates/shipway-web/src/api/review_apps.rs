@@ -1,8 +1,8 @@
 //! Review apps, what a pipeline decided about them, and the repository that their branches are in.
 
 use super::app_setups::config_vars;
-use super::builds::own_source;
 use super::pipelines::named;
+use super::sources::source_blob;
 use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use shipway_domain::review::BranchName;
@@ -121,7 +121,7 @@ pub async fn create(call: Call) -> Result<Answer> {
     let source = match url.as_str() {
         "resolve" => ReviewSource::Branch,
         _ => {
-            let source = own_source(&call, &url)?;
+            let source = source_blob(&call, &url)?;
             ReviewSource::Upload(
                 source,
                 SourceOrder { url, version: blob.text("version")?, checksum: None, buildpacks: None },

@@ -5,6 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use futures::TryStreamExt;
 use serde_json::json;
+use shipway_engine::SourceBlob;
 use tokio_util::io::StreamReader;
 
 /// POST /sources
@@ -31,4 +32,25 @@ pub async fn upload(
     let stream = request.into_body().into_data_stream().map_err(std::io::Error::other);
     web.platform().put_source(id, StreamReader::new(stream)).await?;
     Ok(Answer::ok(json!({})))
+}
+
+/// What a URL of ours names: an upload, or a commit's archive. Other addresses are not fetched: who may name one could
+/// read what this machine can reach and they cannot.
+pub(super) fn source_blob(call: &Call, url: &str) -> Result<SourceBlob> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let path = path.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..])).unwrap_or(path);
+    if let Some(at) = call.web.signed().read_archive(path, call.platform().now().as_second()) {
+        return Ok(SourceBlob::Commit(at));
+    }
+    let mut segments = path.rsplit('/');
+    let found = match (segments.next(), segments.next(), segments.next()) {
+        (Some(signature), Some(id), Some("sources")) => call.web.signed().read_source(id, signature),
+        _ => None,
+    };
+    found.map(SourceBlob::Uploaded).ok_or_else(|| {
+        ApiError::invalid(
+            "`source_blob.url` must be the `get_url` of a source that was made here: POST /sources, PUT the tar archive \
+             to its `put_url`, then build its `get_url`; or an archive link of a repository here that has not expired.",
+        )
+    })
 }

@@ -234,6 +234,7 @@ impl World {
             ("{promotion}", uuid::Uuid::nil().to_string()),
             ("{owner}", "acme".into()),
             ("{repository}", "shop".into()),
+            ("{*reference}", "main".into()),
             ("{commits}", format!("{}...{}", "ab".repeat(20), "cd".repeat(20))),
             ("{signature}", "00".repeat(32)),
             ("{name}", "heroku%2Fpython".into()),
@@ -276,6 +277,7 @@ pub fn body_for(method: &str, path: &str) -> Value {
             json!({ "pipeline": "shop", "source": { "app": "shop" }, "targets": [{ "app": "shop" }] })
         }
         ("POST", "/pipelines/{pipeline}/repository") => json!({ "repository": 1 }),
+        ("PATCH", "/apps/{app}/github") => json!({ "pull_requests": { "enabled": true } }),
         ("POST", "/pipeline-transfers") => {
             json!({ "pipeline": "shop", "new_owner": { "id": "owner@example.org" } })
         }

@@ -6,6 +6,7 @@ mod heroku;
 mod own;
 mod pages;
 mod run;
+mod setup;
 mod stage;
 mod streams;
 mod upstream;

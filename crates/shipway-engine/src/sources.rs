@@ -1,0 +1,191 @@
+//! Where code comes from that nobody pushes: uploaded archives, and commits of repositories that are here already.
+
+use crate::error::Error;
+use crate::pipelines::Access;
+use crate::ports::{Archive, Caller, Place, Spot};
+use crate::{Platform, Result};
+use shipway_domain::admission::Scope;
+use shipway_domain::{AppId, CommitId, NameOrId, SourceId};
+use shipway_store::{Pipeline, Source};
+use std::path::PathBuf;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+/// What the URL of a source blob names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceBlob {
+    /// An archive that was uploaded here.
+    Uploaded(SourceId),
+    /// A commit of a repository of ours.
+    Commit(Spot),
+}
+
+/// A build by the API.
+#[derive(Debug, Clone)]
+pub struct SourceOrder {
+    /// What `source_blob.url` said: an address of ours.
+    pub url: String,
+    /// What the caller calls it: a commit, mostly.
+    pub version: Option<String>,
+    /// `SHA256:…` of the archive.
+    pub checksum: Option<String>,
+    /// Buildpacks of this build, instead of the app's.
+    pub buildpacks: Option<Vec<String>>,
+}
+
+/// Largest source archive, in bytes.
+const MAX_SOURCE: u64 = 2 * 1024 * 1024 * 1024;
+/// The owner of repositories that are here and at no forge: `shipway/<app>`, `shipway/<pipeline>`.
+const OWN: &str = "shipway";
+
+impl Platform {
+    /// A place for a source archive to be uploaded to. Nothing runs because of it: what builds it is asked then.
+    /// Errors: a token that changes nothing.
+    pub async fn create_source(&self, caller: &Caller) -> Result<Source> {
+        if matches!(caller.actor.scope, Scope::Identity | Scope::Read | Scope::ReadProtected) {
+            let scope = caller.actor.scope.text();
+            return Err(Error::forbidden(format!(
+                "The token that was used may not upload a source: its scope is {scope}. Use one with the scope \
+                 deploy:APP or global."
+            )));
+        }
+        let source = Source { id: self.id(SourceId), account: caller.actor.account, created_at: self.now() };
+        let row = source.clone();
+        self.store().write(move |c| c.insert_source(&row)).await?;
+        Ok(source)
+    }
+
+    /// Where an uploaded archive is.
+    fn source_path(&self, id: SourceId) -> PathBuf {
+        self.settings().home.join("sources").join(id.to_string())
+    }
+
+    /// Takes an uploaded archive. Errors: an unknown source, more than 2 GiB.
+    pub async fn put_source(&self, id: SourceId, mut body: impl AsyncRead + Unpin + Send) -> Result<()> {
+        self.store().read(|c| c.source(id))?.ok_or_else(|| Error::missing("source"))?;
+        let path = self.source_path(id);
+        let part = path.with_extension("part");
+        tokio::fs::create_dir_all(self.settings().home.join("sources")).await.map_err(Error::platform)?;
+        let mut file = tokio::fs::File::create(&part).await.map_err(Error::platform)?;
+        let copied = tokio::io::copy(&mut (&mut body).take(MAX_SOURCE + 1), &mut file).await;
+        let copied = match copied {
+            Ok(n) if n <= MAX_SOURCE => n,
+            Ok(_) => {
+                let _ = tokio::fs::remove_file(&part).await;
+                return Err(Error::invalid(
+                    "A source archive may have 2 GiB at most. Leave out what is not built, or push with git.",
+                ));
+            }
+            Err(e) => {
+                let _ = tokio::fs::remove_file(&part).await;
+                return Err(Error::unavailable("The upload broke off. Nothing was kept; send it again.", e));
+            }
+        };
+        file.flush().await.map_err(Error::platform)?;
+        file.sync_all().await.map_err(Error::platform)?;
+        tokio::fs::rename(&part, &path).await.map_err(Error::platform)?;
+        tracing::debug!(source.id = %id, bytes = copied, "a source was uploaded");
+        Ok(())
+    }
+
+    /// Turns a source into a commit of an app's repository. Errors: an upload of somebody else, nothing was uploaded, an
+    /// archive that is damaged or hostile.
+    pub(crate) async fn import_source(
+        &self,
+        caller: &Caller,
+        app: AppId,
+        source: &SourceBlob,
+        order: &SourceOrder,
+    ) -> Result<CommitId> {
+        match source {
+            SourceBlob::Uploaded(id) => self.import_upload(caller, app, *id, order).await,
+            SourceBlob::Commit(spot) => {
+                let there = self.inner.parts.histories.find(spot.place, spot.commit.as_str()).await?;
+                there.ok_or_else(|| Error::missing("source"))?;
+                self.inner.parts.repositories.adopt(app, spot).await?;
+                Ok(spot.commit.clone())
+            }
+        }
+    }
+
+    async fn import_upload(
+        &self,
+        caller: &Caller,
+        app: AppId,
+        source: SourceId,
+        order: &SourceOrder,
+    ) -> Result<CommitId> {
+        let known = self.store().read(|c| c.source(source))?.filter(|s| s.account == caller.actor.account);
+        known.ok_or_else(|| Error::missing("source"))?;
+        let path = self.source_path(source);
+        if !path.exists() {
+            return Err(Error::invalid(
+                "Nothing was uploaded to that source yet. PUT the archive to its put_url first.",
+            ));
+        }
+        let version = order.version.clone().unwrap_or_default();
+        let message = format!("Source {}", version.chars().filter(|c| !c.is_control()).take(100).collect::<String>());
+        let imported = self.inner.parts.repositories.import(app, &path, order.checksum.as_deref(), &message).await;
+        imported.map_err(|e| Error::invalid(e.0))
+    }
+
+    /// The repository that a pipeline's code is in, `owner/name`: the one that was connected, else `shipway/<pipeline>`.
+    pub fn repository_of(&self, pipeline: &Pipeline) -> String {
+        pipeline.settings.repository.clone().unwrap_or_else(|| format!("{OWN}/{}", pipeline.name))
+    }
+
+    /// Where the code of a repository is here: `owner/name` as a pipeline of the caller's has it, or `shipway/<app>`.
+    /// `reference`: a branch, tag or commit. Whoever may operate the pipeline may take the code of its upstream.
+    ///
+    /// Errors: there is no such repository, or nothing of that name in it.
+    pub async fn find_source(&self, caller: &Caller, repository: &str, reference: &str) -> Result<Spot> {
+        for place in self.places_of(caller, repository)? {
+            if let Some(commit) = self.inner.parts.histories.find(place, reference).await? {
+                return Ok(Spot { place, commit });
+            }
+        }
+        Err(Error {
+            message: format!(
+                "{repository} has no such branch, tag or commit here. Name the app whose code it is, {OWN}/APP, or bring it: \
+                 shipway upstream set https://… -p PIPELINE, for a pipeline that is connected to {repository}."
+            ),
+            ..Error::missing("repository")
+        })
+    }
+
+    /// The branch that a repository is known by: that of its upstream, else main.
+    pub fn default_branch(&self, caller: &Caller, repository: &str) -> Result<String> {
+        let upstreams = self.places_of(caller, repository)?.into_iter().filter_map(|place| match place {
+            Place::Upstream(pipeline) => self.store().read(|c| c.upstream(pipeline)).ok().flatten(),
+            Place::App(_) => None,
+        });
+        let branch = upstreams.map(|upstream| upstream.branch.to_string()).next();
+        Ok(branch.unwrap_or_else(|| "main".into()))
+    }
+
+    /// The repositories of ours that have the code of one by the name that people know: what a team works on before what
+    /// runs.
+    fn places_of(&self, caller: &Caller, repository: &str) -> Result<Vec<Place>> {
+        let (mut upstreams, mut apps) = (Vec::new(), Vec::new());
+        for pipeline in self.pipelines(caller)? {
+            if !self.repository_of(&pipeline).eq_ignore_ascii_case(repository) {
+                continue;
+            }
+            let has_upstream = self.upstream(&pipeline)?.is_some_and(|upstream| upstream.tip.is_some());
+            if has_upstream && self.may(caller, &pipeline, Access::Operate).is_ok() {
+                upstreams.push(Place::Upstream(pipeline.id));
+            }
+            apps.extend(self.pipeline_apps(caller, &pipeline)?.iter().map(|(at, _)| Place::App(at.app)));
+        }
+        let own = repository.split_once('/').filter(|(owner, _)| owner.eq_ignore_ascii_case(OWN));
+        if let Some(app) = own.and_then(|(_, name)| self.app(caller, &NameOrId::Name(name.into())).ok()) {
+            apps.push(Place::App(app.id));
+        }
+        upstreams.extend(apps);
+        Ok(upstreams)
+    }
+
+    /// A commit's tree as an archive. Whoever calls has asked who may see it.
+    pub async fn archive(&self, at: &Spot) -> Result<Archive> {
+        self.inner.parts.histories.archive(at).await.map_err(|_| Error::missing("archive"))
+    }
+}

@@ -1,0 +1,105 @@
+//! Apps and builds from repositories that are here already, as `pipelines:setup` makes them.
+
+use crate::stage::{Stage, until};
+use serde_json::{Value, json};
+use std::process::Command;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipeline_is_set_up_from_code_that_is_here() {
+    let stage = Stage::open().await;
+    stage.create("shop-src").await;
+    let checkout = stage.checkout();
+    let commit = checkout.write(&[("Procfile", "web: listen\n"), ("app.json", "{}")], "Sell things");
+    checkout.deploy("shop-src").await;
+
+    let call = async |method: &str, path: &str, body: Value| stage.call(&stage.token, method, path, &body).await;
+    let repository = call("GET", "/repos/shipway/shop-src", Value::Null).await.json();
+    assert_eq!(repository["default_branch"], "main");
+    let pipeline = call("POST", "/pipelines", json!({ "name": "shop" })).await.json();
+    let id = pipeline["id"].as_str().unwrap();
+    let at = format!("/pipelines/{id}/repository");
+    let connected = call("POST", &at, json!({ "repository": repository["id"] })).await;
+    assert_eq!((connected.status, &connected.json()["repository"]["name"]), (201, &json!("shipway/shop-src")));
+    let link = call("GET", "/github/repos/shipway/shop-src/tarball/main", Value::Null).await.json();
+    let link = link["archive_link"].as_str().unwrap();
+
+    // Anybody who has the link can read it, for an hour.
+    let unpacked = tempfile::tempdir().unwrap();
+    let mut tar = Command::new("sh");
+    tar.args(["-c", "curl -sSf \"$0\" | tar -xz -C \"$1\"", link, unpacked.path().to_str().unwrap()]);
+    assert!(crate::stage::run(tar).await.status.success());
+    let procfile = std::fs::read_to_string(unpacked.path().join(&commit).join("Procfile")).unwrap();
+    assert_eq!(procfile, "web: listen\n");
+
+    let mut setups = Vec::new();
+    for (name, place) in [("shop", "production"), ("shop-staging", "staging")] {
+        let order = json!({
+            "app": { "name": name, "personal": true },
+            "pipeline_coupling": { "pipeline": id, "stage": place },
+            "source_blob": { "url": link },
+        });
+        let setup = call("POST", "/app-setups", order).await;
+        assert_eq!(setup.status, 202, "{}", setup.body);
+        setups.push(setup.json()["id"].as_str().unwrap().to_string());
+    }
+    for setup in setups {
+        let ended = until("a setup that ended", async || {
+            let setup = call("GET", &format!("/app-setups/{setup}"), Value::Null).await.json();
+            (setup["status"] != "pending").then_some(setup)
+        });
+        assert_eq!(ended.await["status"], "succeeded");
+    }
+    let (found, screen) = checkout.run(&["ls-remote", &checkout.remote("shop"), "refs/heads/main"]).await;
+    assert!(found && screen.starts_with(&commit), "the same commit, with its history: {screen}");
+
+    let settings = json!({ "auto_deploy": true, "wait_for_ci": true,
+        "pull_requests": { "enabled": true, "auto_deploy": true, "auto_destroy": true } });
+    let linked = call("PATCH", "/apps/shop-staging/github", settings).await;
+    assert_eq!((linked.status, &linked.json()["pull_requests"]["auto_deploy"]), (200, &json!(true)), "{}", linked.body);
+    let repository = call("PATCH", &at, json!({ "ci": true })).await.json();
+    assert_eq!((&repository["ci"], &repository["organization"]), (&json!(false), &Value::Null));
+    let config = call("GET", &format!("/pipelines/{id}/review-app-config"), Value::Null).await.json();
+    assert!(!config["repo"]["id"].is_null(), "{config}");
+
+    // A build takes such a link as well; not after its app is gone.
+    let build = json!({ "source_blob": { "url": link } });
+    assert_eq!(call("POST", "/apps/shop/builds", build.clone()).await.status, 201);
+    call("DELETE", "/apps/shop-src", Value::Null).await;
+    let gone = until("an archive that is gone", async || {
+        let answer = stage.curl(&["-sS", "-i", link]).await;
+        (answer.status == 404).then_some(answer)
+    });
+    assert!(gone.await.body.contains("not_found"));
+    assert_eq!(call("POST", "/apps/shop/builds", build).await.status, 404);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_23_only_code_that_one_may_see_is_taken_and_nothing_is_fetched() {
+    let stage = Stage::open().await;
+    let (_, token) = stage.person("stranger@example.org").await;
+    stage.pipeline().await;
+    let checkout = stage.checkout();
+    checkout.write(&[("Procfile", "web: listen\n")], "Sell things");
+    checkout.deploy("shop").await;
+    for repository in ["shipway/shop", "acme/shop", "../shop", "shipway/.."] {
+        let path = format!("/github/repos/{repository}/tarball/main");
+        let answer = stage.call(&token, "GET", &path, &Value::Null).await;
+        assert_eq!(answer.status, 404, "{repository}: {}", answer.body);
+    }
+    for reference in ["nothing", "--output=/tmp/x", "HEAD@%7B1%7D", "main%0a", "refs/../../x"] {
+        let path = format!("/github/repos/shipway/shop/tarball/{reference}");
+        let answer = stage.call(&stage.token, "GET", &path, &Value::Null).await;
+        assert_eq!(answer.status, 404, "{reference}: {}", answer.body);
+    }
+    let link = stage.ask("/github/repos/shipway/shop/tarball/main").await;
+    let link = link["archive_link"].as_str().unwrap();
+    let forged = link.replace("/app/", "/pipeline/");
+    let shortened = &link[..link.len() - 1];
+    for url in ["http://169.254.169.254/latest", "https://[::ffff:127.0.0.1]/x.tgz", &forged, shortened] {
+        let body = json!({ "source_blob": { "url": url } });
+        let answer = stage.call(&stage.token, "POST", "/app-setups", &body).await;
+        assert_eq!(answer.status, 422, "{url}: {}", answer.body);
+    }
+    stage.end().await;
+}
