@@ -44,6 +44,10 @@ ids! {
     ForgeConnectionId;
     /// A delivery of a forge's webhook, as we keep it.
     ForgeDeliveryId;
+    /// An app on its way to another owner.
+    AppTransferId;
+    /// Somebody's place in a team.
+    TeamMemberId;
     /// The making of an app from a source and its app.json.
     AppSetupId;
     /// A build, from its first line of output on.

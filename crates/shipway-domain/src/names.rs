@@ -207,6 +207,18 @@ name! {
     }
 }
 
+impl Hostname {
+    /// Whether it is a wildcard that means `host`.
+    pub fn covers(&self, host: &str) -> bool {
+        self.0.strip_prefix('*').is_some_and(|suffix| host.len() > suffix.len() && host.ends_with(suffix))
+    }
+
+    /// Whether some name is meant by both: they are the same, or one is a wildcard around the other.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self == other || self.covers(&other.0) || other.covers(&self.0)
+    }
+}
+
 name! {
     /// The name of a git branch, without `refs/heads/`: 1 to 200 characters that git allows.
     /// Source: git, `Documentation/git-check-ref-format`.

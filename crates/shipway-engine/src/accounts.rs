@@ -123,7 +123,7 @@ impl Platform {
         Ok(made.then_some(shown))
     }
 
-    fn account_record(&self, email: &Email, name: Option<&str>, admin: bool) -> Account {
+    pub(crate) fn account_record(&self, email: &Email, name: Option<&str>, admin: bool) -> Account {
         let now = self.now();
         Account {
             id: self.id(AccountId),
@@ -196,6 +196,7 @@ impl Platform {
         if !caller.actor.admin || caller.actor.scope != Scope::Global {
             return Err(Error::forbidden("Only an administrator may add people. Ask one to run `shipway users add`."));
         }
+        of_a_person(email)?;
         let account = self.account_record(email, name, admin);
         let (token, secret) = self.new_token(account.id, "First token", Scope::Global, TokenKind::Authorization, None);
         let entry =
@@ -221,8 +222,23 @@ impl Platform {
         Ok((made, shown))
     }
 
-    /// Makes an account for somebody whom the caller gave access to an app.
-    pub(crate) async fn invite(&self, caller: &Caller, email: &Email) -> Result<(Account, String)> {
+    /// The account of an address. Where there is none, one is made, and its first token returned: the invitation.
+    /// Errors: the address is a team's.
+    pub(crate) async fn account_or_invitation(
+        &self,
+        caller: &Caller,
+        email: &Email,
+    ) -> Result<(Account, Option<String>)> {
+        of_a_person(email)?;
+        if let Some(account) = self.store().read(|c| c.account(&NameOrId::Name(email.to_string())))? {
+            return Ok((account, None));
+        }
+        let (account, secret) = self.invite(caller, email).await?;
+        Ok((account, Some(secret)))
+    }
+
+    /// Makes an account for somebody whom the caller gave access to something.
+    async fn invite(&self, caller: &Caller, email: &Email) -> Result<(Account, String)> {
         let account = self.account_record(email, None, false);
         let (token, secret) =
             self.new_token(account.id, "Invitation", Scope::Global, TokenKind::Session, Some(INVITATION));
@@ -498,6 +514,14 @@ impl Platform {
                 other.text()
             ))),
         }
+    }
+}
+
+/// Errors: the address is one by which a team owns.
+fn of_a_person(email: &Email) -> Result<()> {
+    match email.team() {
+        Some(team) => Err(Error::invalid(format!("{email} is the address of the team {team}, and no person's."))),
+        None => Ok(()),
     }
 }
 

@@ -6,10 +6,8 @@ use crate::ports::Caller;
 use crate::{Event, Platform, Result};
 use shipway_domain::admission::{Permission, Trigger};
 use shipway_domain::lifecycle::ReleaseStatus;
-use shipway_domain::{
-    AppId, AppName, CollaboratorId, DomainId, Email, Hostname, NameOrId, ReleaseId, generated_app_name,
-};
-use shipway_store::{Account, App, AppSettings, Collaborator, ConfigVars, Conn, Domain, Release};
+use shipway_domain::{AppId, AppName, CollaboratorId, Email, NameOrId, ReleaseId, generated_app_name};
+use shipway_store::{App, AppSettings, Collaborator, ConfigVars, Conn, Release};
 
 /// What a new app is to be.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +18,8 @@ pub struct NewApp {
     pub region: Option<String>,
     /// A stack's name.
     pub stack: Option<String>,
+    /// The team that owns it, by name or id; without one the caller does.
+    pub team: Option<String>,
 }
 
 /// What is to change of an app.
@@ -42,8 +42,6 @@ pub const REGIONS: [&str; 2] = ["us", "eu"];
 /// Most buildpacks of one app, and the longest name of one.
 const MAX_BUILDPACKS: usize = 10;
 const MAX_BUILDPACK_NAME: usize = 500;
-/// Most custom domains of one app.
-const MAX_DOMAINS: usize = 1000;
 
 impl Platform {
     /// The apps that the caller may see, by name; `all` is every one for administrators.
@@ -101,12 +99,19 @@ impl Platform {
             Some(name) => AppName::parse(name).map_err(|e| self.with_suggestion(&e.to_string()))?,
             None => generated_app_name(self.world().random()),
         };
+        let (owner, owner_email) = match &new.team {
+            Some(team) => {
+                let account = self.team_account(caller, &NameOrId::parse(team))?;
+                (account.id, account.email)
+            }
+            None => (caller.actor.account, Email::parse(&caller.actor.email)?),
+        };
         let now = self.now();
         Ok(App {
             id: self.id(AppId),
             name,
-            owner: caller.actor.account,
-            owner_email: Email::parse(&caller.actor.email)?,
+            owner,
+            owner_email,
             region: region.into(),
             stack: self.settings().stack.clone(),
             build_stack: self.settings().stack.clone(),
@@ -198,40 +203,49 @@ impl Platform {
         Ok(changed)
     }
 
-    /// Gives somebody access. For an unknown address an account is made, and its first token returned: the invitation.
+    /// Gives somebody access to code, config and dynos: [`Self::give_access`].
     pub async fn add_collaborator(
         &self,
         caller: &Caller,
         app: &App,
         email: &str,
     ) -> Result<(Collaborator, Option<String>)> {
-        self.admit(caller, Trigger::Access, app).await?;
+        self.give_access(caller, app, email, Permission::Operate).await
+    }
+
+    /// Gives somebody access, or changes what they may do. For an unknown address an account is made, and its first token returned: the invitation.
+    pub async fn give_access(
+        &self,
+        caller: &Caller,
+        app: &App,
+        email: &str,
+        permission: Permission,
+    ) -> Result<(Collaborator, Option<String>)> {
         let email = Email::parse(email)?;
+        // A member of the team that owns it joins an app that is not locked, with what members have.
+        let joins = email.as_str() == caller.actor.email
+            && self.subject(caller, app)?.permission >= Some(permission.max(Permission::Operate));
+        self.admit(caller, if joins { Trigger::Settings } else { Trigger::Access }, app).await?;
         if email == app.owner_email {
-            return Err(Error::invalid(format!("{email} owns {} already.", app.name)));
+            return Err(Error::invalid(format!("{} owns {} already.", email.to_ask(), app.name)));
         }
-        let known = self.store().read(|c| c.account(&NameOrId::Name(email.to_string())))?;
+        let (account, invitation) = self.account_or_invitation(caller, &email).await?;
         let now = self.now();
-        let (account, invitation): (Account, Option<String>) = match known {
-            Some(account) => (account, None),
-            None => {
-                let (account, secret) = self.invite(caller, &email).await?;
-                (account, Some(secret))
-            }
-        };
         let collaborator = Collaborator {
             id: self.id(CollaboratorId),
             account: account.id,
             email: email.clone(),
-            permission: Permission::Operate,
+            permission,
             created_at: now,
             updated_at: now,
         };
-        let entry = self.entry(caller, Some(app), "collaborator-added", serde_json::json!({ "email": email.as_str() }));
+        let detail = serde_json::json!({ "email": email.as_str(), "permission": permission });
+        let entry = self.entry(caller, Some(app), "collaborator-added", detail);
         let (id, row) = (app.id, collaborator.clone());
         self.store()
             .write(move |c| {
                 c.put_collaborator(id, &row)?;
+                c.delete_access_request(id, row.account)?;
                 c.record(&entry)
             })
             .await?;
@@ -265,69 +279,6 @@ impl Platform {
             })
             .await?;
         Ok(collaborator)
-    }
-
-    /// Adds a custom domain. Errors: illegal, below the platform's own domain, or another app's.
-    pub async fn add_domain(&self, caller: &Caller, app: &App, hostname: &str) -> Result<Domain> {
-        self.admit(caller, Trigger::Domain, app).await?;
-        let hostname = Hostname::parse(hostname)?;
-        let own = format!(".{}", self.settings().domain);
-        if hostname.as_str().ends_with(&own) || hostname.as_str() == self.settings().domain {
-            return Err(Error::invalid(format!(
-                "{hostname} belongs to the platform: every app has its own name below {}.",
-                self.settings().domain
-            )));
-        }
-        if self.store().read(|c| c.domains(app.id))?.len() >= MAX_DOMAINS {
-            return Err(Error::invalid(format!("{} has {MAX_DOMAINS} domains, which is the most.", app.name)));
-        }
-        let now = self.now();
-        let domain =
-            Domain { id: self.id(DomainId), app: app.id, hostname: hostname.clone(), created_at: now, updated_at: now };
-        let entry = self.entry(caller, Some(app), "domain-added", serde_json::json!({ "hostname": hostname.as_str() }));
-        let row = domain.clone();
-        self.store()
-            .write(move |c| {
-                c.insert_domain(&row)?;
-                c.next_epoch(None, now)?;
-                c.record(&entry)
-            })
-            .await
-            .map_err(|e| match e {
-                shipway_store::StoreError::Taken(_) => {
-                    Error::invalid(format!("{hostname} is already added to an app of this platform."))
-                }
-                other => other.into(),
-            })?;
-        self.log_api(app.id, &format!("Add {hostname} domain by user {}", caller.actor.email));
-        self.routes_changed();
-        Ok(domain)
-    }
-
-    /// Removes a custom domain, by name or id.
-    pub async fn remove_domain(&self, caller: &Caller, app: &App, which: &str) -> Result<Domain> {
-        self.admit(caller, Trigger::Domain, app).await?;
-        let all = self.store().read(|c| c.domains(app.id))?;
-        let found =
-            all.into_iter().find(|d| d.hostname.as_str() == which.to_ascii_lowercase() || d.id.to_string() == which);
-        let domain = found.ok_or_else(|| Error::missing("domain"))?;
-        let entry = self.entry(
-            caller,
-            Some(app),
-            "domain-removed",
-            serde_json::json!({ "hostname": domain.hostname.as_str() }),
-        );
-        let (id, now) = (domain.id, self.now());
-        self.store()
-            .write(move |c| {
-                c.delete_domain(id)?;
-                c.next_epoch(None, now)?;
-                c.record(&entry)
-            })
-            .await?;
-        self.log_api(app.id, &format!("Remove {} domain by user {}", domain.hostname, caller.actor.email));
-        self.routes_changed();
-        Ok(domain)
     }
 
     /// Sets the buildpacks of the next build, in order.

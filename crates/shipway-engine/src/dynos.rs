@@ -3,16 +3,12 @@
 //! The row in the store says what the dyno is to be; whoever changes a row pokes the task, which looks again. After a
 //! restart of the server the tasks begin from the rows and find the processes by their ids.
 
-use crate::error::Error;
-use crate::ports::Caller;
 use crate::{Event, Kind, Platform, Result};
 use jiff::SignedDuration;
-use shipway_domain::admission::Trigger;
+use shipway_domain::DynoId;
 use shipway_domain::lifecycle::DynoState;
-use shipway_domain::size::DynoSize;
-use shipway_domain::{AppId, DynoId, ProcessType};
-use shipway_runtime::{DynoPlan, Exit, ExitCause, Io, Observation, Root, RuntimeError};
-use shipway_store::{App, Dyno, Release, Slug};
+use shipway_runtime::{Exit, ExitCause, Io};
+use shipway_store::Dyno;
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,28 +16,6 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-
-/// Which dynos of an app.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
-    /// All of the formation.
-    All,
-    /// All of one process type.
-    Type(ProcessType),
-    /// One, by its name: `web.1`.
-    Dyno(String),
-}
-
-impl Which {
-    /// Whether it means this dyno.
-    pub fn means(&self, dyno: &Dyno) -> bool {
-        match self {
-            Self::All => dyno.one_off.is_none(),
-            Self::Type(t) => dyno.process_type == *t,
-            Self::Dyno(name) => dyno.name() == *name || dyno.id.to_string() == *name,
-        }
-    }
-}
 
 /// Why a dyno did not become ready, for the person who pushed it.
 #[derive(Debug, Clone)]
@@ -113,107 +87,6 @@ impl Platform {
                 tokio::time::sleep(SLOW_LOOK).await;
             }
         }
-    }
-
-    /// What a runtime needs to start a dyno.
-    pub(crate) fn dyno_plan(&self, dyno: &Dyno, io: Io, extra: &BTreeMap<String, String>) -> Result<DynoPlan> {
-        let size = self.size(&dyno.size);
-        let (app, release, config, slug) = self.store().read(|c| {
-            let release = c.release_by_id(dyno.release)?;
-            let slug = release.slug.map(|s| c.slug(s)).transpose()?.flatten();
-            Ok((c.app_by_id(dyno.app)?, release, c.release_config(dyno.release)?, slug))
-        })?;
-        let slug = slug
-            .ok_or_else(|| Error::invalid(format!("{} has no code yet. Push some: git push heroku main", app.name)))?;
-        let runnable = self.inner.parts.builder.runnable(&slug.manifest, &size)?;
-        let host = format!("{}.{}", app.name, self.settings().domain);
-        let mut env = runnable.env;
-        env.extend(config.into_iter().map(|(k, v)| (k.into(), v)));
-        env.extend(extra.clone());
-        let commit = slug.commit.as_ref().map_or("", |c| c.as_str());
-        for (key, value) in [
-            ("HOME", "/app".into()),
-            ("DYNO", dyno.name()),
-            ("HEROKU_APP_ID", app.id.to_string()),
-            ("HEROKU_APP_NAME", app.name.to_string()),
-            ("HEROKU_APP_DEFAULT_DOMAIN_NAME", host.clone()),
-            ("HEROKU_RELEASE_VERSION", format!("v{}", release.version)),
-            ("HEROKU_RELEASE_CREATED_AT", release.created_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
-            ("HEROKU_SLUG_COMMIT", commit.to_string()),
-            ("HEROKU_SLUG_DESCRIPTION", slug.commit_description.clone().unwrap_or_default()),
-            ("HEROKU_BUILD_COMMIT", commit.to_string()),
-        ] {
-            env.insert(key.into(), value);
-        }
-        let hosts = self.store().read(|c| c.domains(app.id))?.into_iter().map(|d| d.hostname.to_string());
-        Ok(DynoPlan {
-            dyno: dyno.id,
-            app: app.id,
-            uid_block: app.uid_block,
-            name: dyno.name(),
-            root: Root::Slug { layers: runnable.layers },
-            command: dyno.command.clone(),
-            profile: true,
-            env,
-            port: dyno.process_type.is_web() && dyno.one_off.is_none(),
-            size,
-            io,
-            grace_seconds: self.settings().grace_seconds,
-            time_limit_seconds: None,
-            hosts: [host].into_iter().chain(hosts.filter(|h| !h.starts_with('*'))).collect(),
-            services: self.services_of(&release)?,
-        })
-    }
-
-    /// Starts a dyno. Layers that are not unpacked are unpacked first: none
-    /// are kept over a start of the machine, and data that was put back from a backup has none.
-    pub(crate) async fn start_dyno(&self, dyno: &Dyno, plan: &DynoPlan) -> Result<Observation> {
-        match self.runtime().start(plan).await {
-            Err(RuntimeError::MissingLayer(layer)) => {
-                tracing::info!(dyno.id = %dyno.id, %layer, "unpacking the layers of the dyno's slug");
-                let release = dyno.release;
-                let slug = self.store().read(|c| c.release_by_id(release)?.slug.map(|s| c.slug(s)).transpose())?;
-                if let Some(slug) = slug.flatten() {
-                    self.ensure(&slug).await?;
-                }
-                Ok(self.runtime().start(plan).await?)
-            }
-            started => Ok(started?),
-        }
-    }
-
-    /// Ports of the add-ons that a release was made with.
-    fn services_of(&self, release: &Release) -> Result<Vec<u16>> {
-        let configs = self.store().read(|c| {
-            let there = release.attachments.iter().filter_map(|a| match c.addon_config(a.addon) {
-                Err(shipway_store::StoreError::Missing(_)) => None,
-                config => Some(config),
-            });
-            there.collect::<shipway_store::Result<Vec<_>>>()
-        })?;
-        let addons = &self.inner.parts.addons;
-        let mut ports: Vec<u16> = configs.iter().filter_map(|c| Some(addons.endpoint(c)?.port())).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        Ok(ports)
-    }
-
-    /// A size by name; one that the operator has removed since counts as the default.
-    pub(crate) fn size(&self, name: &str) -> DynoSize {
-        let sizes = &self.settings().sizes;
-        sizes.find(name).unwrap_or(sizes.default_size()).clone()
-    }
-
-    /// Makes sure that a slug can run. Errors: it is damaged, with the way to make it again.
-    pub(crate) async fn ensure(&self, slug: &Slug) -> Result<()> {
-        self.inner.parts.builder.ensure(&slug.manifest).await.map_err(|e| {
-            let what = slug.commit.as_ref().map_or("the code".into(), |c| format!("commit {}", c.short()));
-            let message = format!(
-                "What was built of {what} is damaged on the platform's disk; what runs was not touched. To build it again: \
-                 git commit --allow-empty -m \"Build again\" && git push heroku HEAD:main"
-            );
-            Error::unavailable(message, e)
-        })
     }
 
     async fn boot(&self, dyno: &Dyno, changed: &Notify) -> Result<()> {
@@ -508,54 +381,6 @@ impl Platform {
         Ok(())
     }
 
-    /// Restarts dynos: of types that overlap, new ones are up before the old ones go.
-    pub async fn restart(&self, caller: &Caller, app: &App, which: Which) -> Result<()> {
-        self.admit(caller, Trigger::Restart, app).await?;
-        let dynos = self.chosen(app.id, &which)?;
-        let entry = self.entry(caller, Some(app), "restart", serde_json::json!({ "which": format!("{which:?}") }));
-        self.store().write(move |c| c.record(&entry)).await?;
-        self.log_api(app.id, &format!("Restarting {} by user {}", which_text(&which), caller.actor.email));
-        for one_off in dynos.iter().filter(|d| d.one_off.is_some()) {
-            self.runtime().stop(one_off.id).await?;
-        }
-        if dynos.iter().any(|d| d.one_off.is_none()) {
-            self.restart_operation(caller, app, which).await?;
-        }
-        Ok(())
-    }
-
-    /// Stops dynos. Those of the formation are started anew, one-offs are over.
-    pub async fn stop_dynos(&self, caller: &Caller, app: &App, which: Which) -> Result<()> {
-        self.admit(caller, Trigger::Restart, app).await?;
-        let dynos = self.chosen(app.id, &which)?;
-        let entry = self.entry(caller, Some(app), "stop", serde_json::json!({ "which": format!("{which:?}") }));
-        self.store().write(move |c| c.record(&entry)).await?;
-        for dyno in &dynos {
-            if dyno.one_off.is_some() {
-                self.runtime().stop(dyno.id).await?;
-            } else {
-                self.let_go(dyno.id).await?;
-            }
-        }
-        self.reconcile(app.id);
-        Ok(())
-    }
-
-    fn chosen(&self, app: AppId, which: &Which) -> Result<Vec<Dyno>> {
-        let dynos: Vec<Dyno> = self.store().read(|c| c.dynos(app))?;
-        let chosen: Vec<Dyno> = dynos
-            .into_iter()
-            .filter(|d| which.means(d) && d.operation.is_none() && d.state != DynoState::Stopping)
-            .collect();
-        if chosen.is_empty() && *which != Which::All {
-            return Err(Error::missing(match which {
-                Which::Type(_) => "process type",
-                _ => "dyno",
-            }));
-        }
-        Ok(chosen)
-    }
-
     /// Marks a dyno as to go, out of the routes, and lets its task see it out.
     pub(crate) async fn let_go(&self, id: DynoId) -> Result<()> {
         let now = self.now();
@@ -577,14 +402,6 @@ impl Platform {
         self.routes_changed();
         self.poke(id);
         Ok(())
-    }
-}
-
-fn which_text(which: &Which) -> String {
-    match which {
-        Which::All => "all dynos".into(),
-        Which::Type(t) => format!("{t} dynos"),
-        Which::Dyno(name) => name.clone(),
     }
 }
 

@@ -18,6 +18,7 @@ mod collect;
 mod compare;
 mod config;
 mod destroy;
+mod domains;
 mod dynos;
 mod error;
 mod forge_news;
@@ -29,6 +30,7 @@ mod locks;
 mod logs;
 mod operation;
 mod output;
+mod owners;
 mod phase;
 mod pipelines;
 mod plan;
@@ -36,6 +38,7 @@ pub mod ports;
 mod products;
 mod promotions;
 mod releases;
+mod restarts;
 mod review_apps;
 mod reviewing;
 mod routes;
@@ -44,6 +47,8 @@ mod setup_addons;
 mod setups;
 mod sides;
 mod sources;
+mod starts;
+mod teams;
 mod telling;
 mod transfers;
 mod triggers;
@@ -53,7 +58,6 @@ pub use accounts::{Login, NewToken, UpdateAccount};
 pub use addons::{NewAddon, Within};
 pub use apps::{NewApp, UpdateApp};
 pub use apps::{REGIONS, STACKS};
-pub use dynos::Which;
 pub use error::{Error, Kind, Result};
 pub use forges::{Delivered, NewForge, Refusal};
 pub use formation::{ScaleTo, ScaleUpdate};
@@ -64,6 +68,7 @@ pub use pipelines::UpdateCoupling;
 pub use plan::{Part, Plan, Step, StepAt};
 pub use products::{Move, Seen, TogetherOrder};
 pub use promotions::{Outlook, Promotable, PromotionOrder, PromotionView, TargetView};
+pub use restarts::Which;
 pub use review_apps::{NewReviewApp, ReviewSource};
 pub use reviewing::PullRequestNews;
 pub use run::{Attached, RunOrder};
@@ -385,7 +390,7 @@ impl Platform {
         Ok(Subject {
             app: app.id,
             name: app.name.to_string(),
-            owner_email: app.owner_email.to_string(),
+            owner_email: app.owner_email.to_ask(),
             permission,
             ending: app.ending,
             behind: None,

@@ -62,14 +62,17 @@ impl Platform {
         if caller.actor.admin || pipeline.owner == caller.actor.account {
             return Ok(Some(Access::Own));
         }
-        let permissions = self.store().read(|c| {
+        let (role, permissions) = self.store().read(|c| {
             let mut all = Vec::new();
             for coupling in c.couplings(pipeline.id)? {
                 all.extend(c.permission(&c.app_by_id(coupling.app)?, caller.actor.account)?);
             }
-            Ok(all)
+            Ok((c.role(pipeline.owner, caller.actor.account)?, all))
         })?;
-        Ok(permissions.into_iter().map(|p| if p >= Permission::Operate { Access::Operate } else { Access::See }).max())
+        let by_role = role.and_then(|role| role.permission(false));
+        let access = |p: Permission| if p >= Permission::Operate { Access::Operate } else { Access::See };
+        let by_role = by_role.map(|p| if p == Permission::Manage { Access::Own } else { access(p) });
+        Ok(permissions.into_iter().map(access).max().max(by_role))
     }
 
     /// Errors: the caller or the token may not.
@@ -85,12 +88,20 @@ impl Platform {
         }
         Err(Error::forbidden(format!(
             "You ({}) may not change the pipeline {}. Ask {}, who owns it.",
-            caller.actor.email, pipeline.name, pipeline.owner_email
+            caller.actor.email,
+            pipeline.name,
+            pipeline.owner_email.to_ask()
         )))
     }
 
     /// Makes an empty pipeline of the caller's. Errors: an illegal or taken name.
     pub async fn create_pipeline(&self, caller: &Caller, name: &str) -> Result<Pipeline> {
+        let owner = self.store().read(|c| c.account_by_id(caller.actor.account))?;
+        self.create_pipeline_of(caller, &owner, name).await
+    }
+
+    /// Makes an empty pipeline of a team's, or of the caller's. Errors: an illegal or taken name.
+    pub async fn create_pipeline_of(&self, caller: &Caller, owner: &Account, name: &str) -> Result<Pipeline> {
         if !caller.actor.scope.writes() {
             return Err(Error::forbidden(format!(
                 "The token that was used may not create pipelines: its scope is {}.",
@@ -102,8 +113,8 @@ impl Platform {
         let pipeline = Pipeline {
             id: self.id(PipelineId),
             name,
-            owner: caller.actor.account,
-            owner_email: shipway_domain::Email::parse(&caller.actor.email)?,
+            owner: owner.id,
+            owner_email: owner.email.clone(),
             settings: PipelineSettings::default(),
             created_at: now,
             updated_at: now,
@@ -137,12 +148,31 @@ impl Platform {
         self.keep_pipeline(caller, changed, "pipeline-changed", detail).await
     }
 
-    /// Gives a pipeline to somebody else. Its apps keep their owners.
+    /// Gives a pipeline to somebody else, with those of its apps that its owner has.
     pub async fn transfer_pipeline(&self, caller: &Caller, pipeline: &Pipeline, to: &Account) -> Result<Pipeline> {
         self.may(caller, pipeline, Access::Own)?;
+        let apps = self.store().read(|c| {
+            let all = c.couplings(pipeline.id)?.into_iter().map(|at| c.app_by_id(at.app));
+            all.collect::<shipway_store::Result<Vec<_>>>()
+        })?;
+        let own = apps.iter().filter(|app| app.owner == pipeline.owner && app.owner != to.id);
+        let handovers: Vec<_> = own.map(|app| self.handover(app, to)).collect();
         let detail = serde_json::json!({ "pipeline": pipeline.name, "from": pipeline.owner_email, "to": to.email });
-        let changed = Pipeline { owner: to.id, owner_email: to.email.clone(), ..pipeline.clone() };
-        self.keep_pipeline(caller, changed, "pipeline-transferred", detail).await
+        let changed =
+            Pipeline { owner: to.id, owner_email: to.email.clone(), updated_at: self.now(), ..pipeline.clone() };
+        let entry = self.entry(caller, None, "pipeline-transferred", detail);
+        let row = changed.clone();
+        self.store()
+            .write(move |c| {
+                for handover in &handovers {
+                    handover.write(c)?;
+                }
+                c.update_pipeline(&row)?;
+                c.record(&entry)
+            })
+            .await?;
+        self.tell(Event::Pipeline(changed.id));
+        Ok(changed)
     }
 
     async fn keep_pipeline(
@@ -304,7 +334,9 @@ impl Platform {
         if self.access(caller, pipeline)? < Some(Access::Operate) {
             return Err(Error::forbidden(format!(
                 "You ({}) may not read config vars of the pipeline {}. Ask {}, who owns it.",
-                caller.actor.email, pipeline.name, pipeline.owner_email
+                caller.actor.email,
+                pipeline.name,
+                pipeline.owner_email.to_ask()
             )));
         }
         Ok(self.store().read(|c| c.stage_config(pipeline.id, stage))?)

@@ -300,7 +300,9 @@ impl Platform {
             return Err(Error::invalid(format!(
                 "From {from} to {to} leaves out {out}, which the pipeline {} does not allow. Promote to {out} first, or ask \
                  {}, who owns it, to allow it: shipway pipelines set {} --may-skip-stages yes",
-                pipeline.name, pipeline.owner_email, pipeline.name
+                pipeline.name,
+                pipeline.owner_email.to_ask(),
+                pipeline.name
             )));
         }
         if reason.is_none_or(|r| r.trim().is_empty()) {

@@ -294,7 +294,7 @@ impl Platform {
         let parent = self.review_parent(&pipeline)?;
         let owner = self.as_owner(&pipeline)?;
         let name = self.review_name(&pipeline, &settings, &row)?;
-        let new = NewApp { name: Some(name.to_string()), region: Some(settings.region.clone()), stack: None };
+        let new = NewApp { name: Some(name.to_string()), region: Some(settings.region.clone()), ..NewApp::default() };
         let app = self.new_app(&owner, &new)?;
         let (config, inherited) = self.review_config(&pipeline, parent.as_ref(), &settings, &row, environment)?;
         self.inner.parts.repositories.create(app.id).await?;

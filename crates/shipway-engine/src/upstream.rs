@@ -215,7 +215,7 @@ impl Platform {
             commits: beside.standing.behind_count,
             stage,
             pipeline: pipeline.name.to_string(),
-            owner_email: pipeline.owner_email.to_string(),
+            owner_email: pipeline.owner_email.to_ask(),
         }))
     }
 

@@ -156,12 +156,13 @@ impl Conn<'_> {
         Ok(self.sql.prepare_cached(sql)?.query_row([value], account).optional()?)
     }
 
-    /// Whether two accounts own or work on one app.
+    /// Whether two accounts own or work on one app, or are in one team.
     pub fn share_an_app(&self, a: AccountId, b: AccountId) -> Result<bool> {
         let mut q = self.sql.prepare_cached(
-            "WITH access AS (SELECT id AS app_id, owner_id AS account_id FROM apps
-                             UNION SELECT app_id, account_id FROM collaborators)
-             SELECT EXISTS (SELECT 1 FROM access x JOIN access y USING (app_id) WHERE x.account_id = ? AND y.account_id = ?)",
+            "WITH access AS (SELECT id AS place, owner_id AS account_id FROM apps
+                             UNION SELECT app_id, account_id FROM collaborators
+                             UNION SELECT team_id, account_id FROM team_members)
+             SELECT EXISTS (SELECT 1 FROM access x JOIN access y USING (place) WHERE x.account_id = ? AND y.account_id = ?)",
         )?;
         Ok(q.query_row([a.to_string(), b.to_string()], |r| r.get(0))?)
     }
@@ -171,9 +172,11 @@ impl Conn<'_> {
         self.account(&NameOrId::Id(id.0))?.ok_or(StoreError::Missing("account"))
     }
 
-    /// All accounts, oldest first.
+    /// All people, oldest first. Teams' accounts are left out.
     pub fn accounts(&self) -> Result<Vec<Account>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM accounts ORDER BY created_at, id")?;
+        let mut q = self
+            .sql
+            .prepare_cached("SELECT * FROM accounts WHERE id NOT IN (SELECT id FROM teams) ORDER BY created_at, id")?;
         Ok(q.query_map([], account)?.collect::<rusqlite::Result<_>>()?)
     }
 

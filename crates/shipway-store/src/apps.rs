@@ -1,5 +1,6 @@
 //! Apps with what hangs on them: config vars, collaborators, domains, formation, buildpacks, settings.
 
+use crate::teams::VISIBLE;
 use crate::{Conn, Result, StoreError, json, micros, optional, optional_time, parsed, time, to_json, unique, word};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
@@ -67,6 +68,8 @@ pub struct AppSettings {
     pub store_other_branches: bool,
     /// Whether the release phase runs after the new dynos are up instead of before.
     pub release_phase_last: bool,
+    /// Whether those members of the owning team who were not let in one by one may only look.
+    pub locked: bool,
 }
 
 /// A person with access to an app.
@@ -138,6 +141,16 @@ fn app(row: &Row<'_>) -> rusqlite::Result<App> {
         repo_size: row.get("repo_size")?,
         slug_size: row.get("slug_size")?,
         released_at: optional_time(row, "released_at")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+fn domain(row: &Row<'_>) -> rusqlite::Result<Domain> {
+    Ok(Domain {
+        id: parsed(row, "id")?,
+        app: parsed(row, "app_id")?,
+        hostname: parsed(row, "hostname")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
@@ -245,23 +258,22 @@ impl Conn<'_> {
         Ok(q.query_map([], app)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The apps that an account owns or collaborates on, by name.
+    /// The apps that an account may see: its own, its teams', and those that it was let into; by name.
     pub fn apps_of(&self, account: AccountId) -> Result<Vec<App>> {
-        let mut q = self.sql.prepare_cached(&format!(
-            "{APP} WHERE apps.owner_id = ?1 OR apps.id IN (SELECT app_id FROM collaborators WHERE account_id = ?1)
-             ORDER BY apps.name"
-        ))?;
+        let mut q = self.sql.prepare_cached(&format!("{APP} WHERE {VISIBLE} ORDER BY apps.name"))?;
         Ok(q.query_map([account.to_string()], app)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// What an account may do with an app.
+    /// What an account may do with an app: as its owner, as somebody who was let in, or in the team that owns it.
     pub fn permission(&self, a: &App, account: AccountId) -> Result<Option<Permission>> {
         if a.owner == account {
             return Ok(Some(Permission::Manage));
         }
         let mut q =
             self.sql.prepare_cached("SELECT permission FROM collaborators WHERE app_id = ? AND account_id = ?")?;
-        Ok(q.query_row(params![a.id.to_string(), account.to_string()], permission).optional()?)
+        let own = q.query_row(params![a.id.to_string(), account.to_string()], permission).optional()?;
+        let role = self.role(a.owner, account)?;
+        Ok(own.max(role.and_then(|role| role.permission(a.settings.locked))))
     }
 
     /// An app's config vars, opened: those that its people set and those of its attachments.
@@ -362,16 +374,13 @@ impl Conn<'_> {
     /// An app's custom domains, oldest first.
     pub fn domains(&self, app: AppId) -> Result<Vec<Domain>> {
         let mut q = self.sql.prepare_cached("SELECT * FROM domains WHERE app_id = ? ORDER BY created_at, id")?;
-        let rows = q.query_map([app.to_string()], |row| {
-            Ok(Domain {
-                id: parsed(row, "id")?,
-                app: parsed(row, "app_id")?,
-                hostname: parsed(row, "hostname")?,
-                created_at: time(row, "created_at")?,
-                updated_at: time(row, "updated_at")?,
-            })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        Ok(q.query_map([app.to_string()], domain)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The custom domains of all apps.
+    pub fn all_domains(&self) -> Result<Vec<Domain>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM domains ORDER BY hostname")?;
+        Ok(q.query_map([], domain)?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Which app has a host name.

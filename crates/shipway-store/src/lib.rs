@@ -20,6 +20,7 @@ mod releases;
 mod review_apps;
 mod seal;
 mod sealed_file;
+mod teams;
 mod transfers;
 mod triggers;
 mod upstreams;
@@ -39,6 +40,7 @@ pub use releases::*;
 pub use review_apps::*;
 pub use seal::{Keys, hex, sha256, token_hash};
 pub use sealed_file::{SealedFile, plain_bytes};
+pub use teams::*;
 pub use transfers::*;
 pub use triggers::*;
 pub use upstreams::*;
@@ -126,6 +128,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/slug_fingerprints.sql"),
     include_str!("schema/triggers.sql"),
     include_str!("schema/forges.sql"),
+    include_str!("schema/teams.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

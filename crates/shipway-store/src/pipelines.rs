@@ -1,5 +1,6 @@
 //! Pipelines, couplings, and the config vars of their stages.
 
+use crate::teams::VISIBLE;
 use crate::{ConfigVars, Conn, Result, StoreError, json, micros, optional, parsed, time, to_json, unique, word};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
@@ -152,12 +153,13 @@ impl Conn<'_> {
         Ok(q.query_map([], pipeline)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The pipelines that an account owns, or an app of which it owns or works on, by name.
+    /// The pipelines that an account may see: its own, its teams', and those with an app that it may see; by name.
     pub fn pipelines_of(&self, account: AccountId) -> Result<Vec<Pipeline>> {
         let mut q = self.sql.prepare_cached(&format!(
             "{PIPELINE} WHERE pipelines.owner_id = ?1 OR pipelines.id IN (
-               SELECT pipeline_id FROM couplings JOIN apps ON apps.id = couplings.app_id
-               WHERE apps.owner_id = ?1 OR apps.id IN (SELECT app_id FROM collaborators WHERE account_id = ?1))
+               SELECT pipeline_id FROM couplings JOIN apps ON apps.id = couplings.app_id WHERE {VISIBLE})
+             OR pipelines.owner_id IN (
+               SELECT team_id FROM team_members WHERE account_id = ?1 AND role <> 'collaborator')
              ORDER BY pipelines.name"
         ))?;
         Ok(q.query_map([account.to_string()], pipeline)?.collect::<rusqlite::Result<_>>()?)

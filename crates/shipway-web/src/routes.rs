@@ -2,9 +2,9 @@
 
 use crate::Web;
 use crate::api::{
-    absent, accounts, addons, app_setups, apps, attachments, authorizations, buildpacks, builds, catalog,
-    collaborators, config_vars, couplings, databases, domains, dynos, features, formation, github, keys, log_sessions,
-    meta, pipelines, promotions, releases, review_apps, sources, transfers,
+    absent, accounts, addons, app_setups, app_transfers, apps, attachments, authorizations, buildpacks, builds,
+    catalog, collaborators, config_vars, couplings, databases, domains, dynos, features, formation, github, keys,
+    log_sessions, meta, pipelines, promotions, releases, review_apps, sources, teams, transfers,
 };
 use axum::Router;
 use axum::routing;
@@ -99,6 +99,38 @@ routes! {
     GET    "/apps/{app}/domains/{domain}"               => domains::info;
     PATCH  "/apps/{app}/domains/{domain}"               => domains::update;
     DELETE "/apps/{app}/domains/{domain}"               => domains::remove;
+
+    // Teams, and apps that change hands
+    GET    "/teams"                                     => teams::list;
+    POST   "/teams"                                     => teams::create;
+    GET    "/teams/permissions"                         => teams::permissions;
+    GET    "/teams/{team}"                              => teams::info;
+    PATCH  "/teams/{team}"                              => teams::update;
+    DELETE "/teams/{team}"                              => teams::destroy;
+    GET    "/teams/{team}/members"                      => teams::members;
+    PUT    "/teams/{team}/members"                      => teams::put_member;
+    POST   "/teams/{team}/members"                      => teams::put_member;
+    PATCH  "/teams/{team}/members"                      => teams::update_member;
+    DELETE "/teams/{team}/members/{member}"             => teams::remove_member;
+    GET    "/teams/{team}/members/{member}/apps"        => teams::apps_of_member;
+    GET    "/teams/{team}/features"                     => teams::features;
+    GET    "/teams/{team}/features/{feature}"           => teams::feature;
+    GET    "/teams/{team}/apps"                         => teams::owned;
+    GET    "/teams/{team}/addons"                       => addons::list_of_team;
+    GET    "/teams/{team}/pipeline-couplings"           => teams::couplings;
+    POST   "/teams/apps"                                => teams::create_app;
+    GET    "/teams/apps/{app}"                          => teams::app;
+    PATCH  "/teams/apps/{app}"                          => teams::update_app;
+    GET    "/teams/apps/{app}/collaborators"            => collaborators::list;
+    POST   "/teams/apps/{app}/collaborators"            => collaborators::add;
+    GET    "/teams/apps/{app}/collaborators/{collaborator}" => collaborators::info;
+    PATCH  "/teams/apps/{app}/collaborators/{collaborator}" => collaborators::update;
+    DELETE "/teams/apps/{app}/collaborators/{collaborator}" => collaborators::remove;
+    GET    "/account/app-transfers"                     => app_transfers::list;
+    POST   "/account/app-transfers"                     => app_transfers::create;
+    GET    "/account/app-transfers/{app_transfer}"      => app_transfers::info;
+    PATCH  "/account/app-transfers/{app_transfer}"      => app_transfers::update;
+    DELETE "/account/app-transfers/{app_transfer}"      => app_transfers::withdraw;
 
     // Code, config, releases
     POST   "/sources"                                   => sources::create;
@@ -227,11 +259,9 @@ routes! {
     GET    "/apps/{app}/available-dyno-sizes"           => catalog::dyno_sizes_of_app;
 
     // What is asked for on the way and of which there is none
-    POST   "/teams/apps"                                => absent::create_in_team;
     GET    "/apps/{app}/log-drains"                     => absent::none_of_app;
     GET    "/apps/{app}/sni-endpoints"                  => absent::none_of_app;
     GET    "/apps/{app}/webhooks"                       => absent::none_of_app;
-    GET    "/teams"                                     => absent::none;
     GET    "/spaces"                                    => absent::none;
 
     // Other hosts of Heroku's that the CLI asks at our port

@@ -19,6 +19,7 @@ mod redeploy;
 mod reviewapps;
 mod rollback;
 mod status;
+mod teams;
 mod upstream;
 mod users;
 
@@ -66,6 +67,8 @@ pub enum Command {
     Forges(forges::Args),
     /// List review apps, remove one, allow a fork's, put them behind a password
     Reviewapps(reviewapps::Args),
+    /// List teams; make, rename and end them
+    Teams(teams::Args),
     /// Release the running commit again
     Redeploy(redeploy::Args),
     /// List users, or add one
@@ -92,6 +95,7 @@ impl Command {
             Self::Upstream(args) => upstream::run(&args, context).await?,
             Self::Forges(args) => forges::run(&args, context).await?,
             Self::Reviewapps(args) => reviewapps::run(&args, context).await?,
+            Self::Teams(args) => teams::run(&args, context).await?,
             Self::Redeploy(args) => redeploy::run(&args, context).await?,
             Self::Users(args) => users::run(&args, context).await?,
         }

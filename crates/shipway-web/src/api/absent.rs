@@ -1,6 +1,6 @@
 //! What is asked for on the way and of which there is none: lists are empty, and nothing is found by name.
 
-use crate::{Answer, ApiError, Call, Result};
+use crate::{Answer, Call, Result};
 use serde_json::json;
 
 /// Lists of an app that are empty.
@@ -12,11 +12,4 @@ pub async fn none_of_app(call: Call) -> Result<Answer> {
 /// Lists of an account that are empty.
 pub async fn none(_: Call) -> Result<Answer> {
     Ok(Answer::ok(json!([])))
-}
-
-/// POST /teams/apps
-pub async fn create_in_team(_: Call) -> Result<Answer> {
-    Err(ApiError::invalid(
-        "There are no teams here. Create the app without --team and give people access with `heroku access:add`.",
-    ))
 }

@@ -34,6 +34,14 @@ pub async fn list_of_user(call: Call) -> Result<Answer> {
     list(call).await
 }
 
+/// GET /teams/{team}/addons
+pub async fn list_of_team(call: Call) -> Result<Answer> {
+    let owned = call.platform().team_apps(&call.caller, &super::teams::named(&call)?.0)?;
+    let mut all = call.platform().addons(&call.caller, Within::Everything)?;
+    all.retain(|addon| owned.iter().any(|app| app.id == addon.app));
+    call.try_page(all, FIELDS, |a| show(&call, a))
+}
+
 /// GET /addons/{addon}
 pub async fn info(call: Call) -> Result<Answer> {
     let found = call.platform().addon(&call.caller, call.parameter("addon"), Within::Everything)?;

@@ -15,10 +15,8 @@ pub async fn create(call: Call) -> Result<Answer> {
     let url = blob.required("url")?;
     let source = source_blob(&call, &url)?;
     let app = payload.object("app")?.unwrap_or_default();
-    if app.text("organization")?.or(app.text("space")?).is_some() {
-        return Err(ApiError::invalid(
-            "There are no teams and spaces here: leave `app.organization` and `app.space` out.",
-        ));
+    if app.text("space")?.is_some() {
+        return Err(ApiError::invalid("There are no spaces here: leave `app.space` out."));
     }
     let overrides = payload.object("overrides")?.unwrap_or_default();
     let buildpacks = match overrides.objects("buildpacks")? {
@@ -37,7 +35,12 @@ pub async fn create(call: Call) -> Result<Answer> {
         None => None,
     };
     let order = SetupOrder {
-        app: NewApp { name: app.text("name")?, region: app.reference("region")?, stack: app.reference("stack")? },
+        app: NewApp {
+            name: app.text("name")?,
+            region: app.reference("region")?,
+            stack: app.reference("stack")?,
+            team: app.reference("organization")?.or(app.reference("team")?),
+        },
         env: config_vars(overrides.object("env")?.unwrap_or_default())?,
         buildpacks,
         coupling,

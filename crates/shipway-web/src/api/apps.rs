@@ -2,12 +2,13 @@
 
 use super::accounts;
 use crate::range::{Fields, Key};
-use crate::{Answer, ApiError, Call, Result, present};
+use crate::{Answer, ApiError, Call, Result, Web, present};
+use serde_json::Value;
 use shipway_domain::NameOrId;
 use shipway_engine::{NewApp, UpdateApp};
 use shipway_store::App;
 
-const FIELDS: &Fields<App> =
+pub(super) const FIELDS: &Fields<App> =
     &[("name", |a| Key::text(&a.name)), ("id", |a| Key::text(a.id)), ("updated_at", |a| Key::text(a.updated_at))];
 
 /// GET /apps
@@ -16,11 +17,11 @@ pub async fn list(call: Call) -> Result<Answer> {
     call.page(apps, FIELDS, |a| present::app(&call.web, a))
 }
 
-/// GET /users/{user}/apps: those that the user owns or works on.
+/// GET /users/{user}/apps: those that the user owns or was let into; teams' apps are listed by team.
 pub async fn of_user(call: Call) -> Result<Answer> {
     let user = accounts::named(&call)?;
     let mut apps = call.platform().store().read(|c| c.apps_of(user.id))?;
-    apps.retain(|a| call.caller.actor.scope.reads(a.id));
+    apps.retain(|a| call.caller.actor.scope.reads(a.id) && a.owner_email.team().is_none());
     call.page(apps, FIELDS, |a| present::app(&call.web, a))
 }
 
@@ -36,27 +37,34 @@ pub async fn info(call: Call) -> Result<Answer> {
 
 /// POST /apps
 pub async fn create(call: Call) -> Result<Answer> {
+    make(&call, present::app).await
+}
+
+/// What POST /apps and POST /teams/apps share. Without `team` the app is the caller's own.
+pub(super) async fn make(call: &Call, show: fn(&Web, &App) -> Value) -> Result<Answer> {
     let payload = call.payload()?;
+    if payload.reference("space")?.is_some() {
+        return Err(ApiError::invalid(
+            "There are no spaces here, so `space` cannot be set. Create the app without it.",
+        ));
+    }
     let new = NewApp {
         name: payload.text("name")?.filter(|n| !n.is_empty()),
         region: payload.reference("region")?,
         stack: payload.reference("stack")?,
+        team: payload.reference("team")?.or(payload.reference("organization")?),
     };
-    for unserved in ["team", "organization", "space"] {
-        if payload.reference(unserved)?.is_some() {
-            return Err(ApiError::invalid(format!(
-                "There are no teams and no spaces here, so `{unserved}` cannot be set. Create the app without it and \
-                 give people access with `heroku access:add`."
-            )));
-        }
+    let locked = payload.flag("locked")?.unwrap_or(false);
+    let mut app = call.platform().create_app(&call.caller, new).await?;
+    if locked {
+        app = call.platform().lock_app(&call.caller, &app, true).await?;
     }
-    let app = call.platform().create_app(&call.caller, new).await?;
     // In a checkout that came from Heroku the CLI leaves a remote of that name where it leads, and says nothing.
     let warning = format!(
         "If this checkout has a heroku remote already, it still leads where it did. To push here: heroku git:remote -a {}",
         app.name
     );
-    Ok(Answer::created(present::app(&call.web, &app)).warning(&warning))
+    Ok(Answer::created(show(&call.web, &app)).warning(&warning))
 }
 
 /// PATCH /apps/{app}
@@ -87,5 +95,5 @@ pub async fn filter(call: Call) -> Result<Answer> {
         None => Vec::new(),
     };
     let visible = ids.iter().filter_map(|id| call.platform().app(&call.caller, &NameOrId::parse(id)).ok());
-    Ok(Answer::ok(visible.map(|a| present::filtered_app(&call.web, &a)).collect()))
+    Ok(Answer::ok(visible.map(|a| present::team_app(&call.web, &a)).collect()))
 }

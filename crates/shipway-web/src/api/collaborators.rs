@@ -1,7 +1,10 @@
 //! Collaborators: the owner first, then whom he let in.
 
+use crate::payload::Payload;
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::Value;
+use shipway_domain::Email;
+use shipway_domain::admission::Permission;
 use shipway_store::App;
 
 /// GET /apps/{app}/collaborators
@@ -19,7 +22,8 @@ pub async fn info(call: Call) -> Result<Answer> {
     found.map(Answer::ok).ok_or_else(|| ApiError::missing("collaborator"))
 }
 
-/// POST /apps/{app}/collaborators. An address that nobody has gets an account; its invitation is in the warning.
+/// POST /apps/{app}/collaborators and /teams/apps/{app}/collaborators. An address that nobody has gets an account; its
+/// invitation is in the warning.
 pub async fn add(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let payload = call.payload()?;
@@ -28,17 +32,60 @@ pub async fn add(call: Call) -> Result<Answer> {
         _ => payload.text("user")?,
     };
     let user = user.ok_or_else(|| ApiError::invalid("`user` is missing: give an e-mail address."))?;
-    let (added, invitation) = call.platform().add_collaborator(&call.caller, &app, &user).await?;
-    let answer = Answer::created(present::collaborator(&app, &added));
-    Ok(match invitation {
+    let permission = permission(&payload)?.unwrap_or(Permission::Operate);
+    let (added, invitation) = call.platform().give_access(&call.caller, &app, &user, permission).await?;
+    Ok(invited(&call, &added.email, invitation, Answer::created(present::collaborator(&app, &added))))
+}
+
+/// PATCH /teams/apps/{app}/collaborators/{collaborator}
+pub async fn update(call: Call) -> Result<Answer> {
+    let app = call.app()?;
+    let wanted = call.parameter("collaborator").to_lowercase();
+    let all = call.platform().store().read(|c| c.collaborators(app.id))?;
+    let known = all.into_iter().find(|c| c.email.as_str() == wanted || c.id.to_string() == wanted);
+    let known = known.ok_or_else(|| ApiError::missing("collaborator"))?;
+    let permission = permission(&call.payload()?)?.ok_or_else(|| ApiError::invalid("`permissions` is missing."))?;
+    let (changed, _) = call.platform().give_access(&call.caller, &app, known.email.as_str(), permission).await?;
+    Ok(Answer::ok(present::collaborator(&app, &changed)))
+}
+
+/// The answer, with the first token of somebody who had no account.
+pub(super) fn invited(call: &Call, email: &Email, invitation: Option<String>, answer: Answer) -> Answer {
+    match invitation {
         None => answer,
         Some(token) => answer.warning(&format!(
-            "{} had no account, so one was made. Send them this invitation, which is shown only now: they sign in at \
+            "{email} had no account, so one was made. Send them this invitation, which is shown only now: they sign in at \
              {} with the token {token}",
-            added.email,
             call.origin.url("/dashboard/sign-in"),
         )),
-    })
+    }
+}
+
+/// The permission that `permissions` lists. Errors: one that is not known, or a list that leaves out what a listed one
+/// includes here.
+fn permission(payload: &Payload) -> Result<Option<Permission>> {
+    let Some(names) = payload.texts("permissions")? else { return Ok(None) };
+    let ladder = [
+        ("view", Permission::View),
+        ("deploy", Permission::Deploy),
+        ("operate", Permission::Operate),
+        ("manage", Permission::Manage),
+    ];
+    if let Some(unknown) = names.iter().find(|name| ladder.iter().all(|(known, _)| known != name)) {
+        let shown: String = unknown.chars().filter(|c| !c.is_control()).take(40).collect();
+        return Err(ApiError::invalid(format!(
+            "`permissions` holds {shown:?}, which is none of view, deploy, operate, manage."
+        )));
+    }
+    let listed = |name: &str| name == "view" || names.iter().any(|n| n == name);
+    let top = ladder.iter().rposition(|(name, _)| listed(name)).unwrap_or(0);
+    if let Some((left_out, _)) = ladder[..top].iter().find(|(name, _)| !listed(name)) {
+        return Err(ApiError::invalid(format!(
+            "Here {} includes {left_out}: list {left_out} too, or leave {} out.",
+            ladder[top].0, ladder[top].0
+        )));
+    }
+    Ok(Some(ladder[top].1))
 }
 
 /// DELETE /apps/{app}/collaborators/{collaborator}

@@ -7,7 +7,8 @@ use shipway_domain::{DisplayName, NameOrId, Stage};
 use shipway_engine::UpdateCoupling;
 use shipway_store::{App, Coupling};
 
-const FIELDS: &Fields<Coupling> = &[("id", |c| Key::text(c.id)), ("created_at", |c| Key::text(c.created_at))];
+pub(super) const FIELDS: &Fields<Coupling> =
+    &[("id", |c| Key::text(c.id)), ("created_at", |c| Key::text(c.created_at))];
 
 /// GET /pipeline-couplings and /users/~/pipeline-couplings: of all apps that the caller may see.
 pub async fn list(call: Call) -> Result<Answer> {

@@ -1,5 +1,6 @@
 //! Pipelines: the noun itself, what its apps run, what the apps of a stage begin with.
 
+use crate::payload::Payload;
 use crate::present::People;
 use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
@@ -28,26 +29,35 @@ pub async fn list(call: Call) -> Result<Answer> {
 pub async fn create(call: Call) -> Result<Answer> {
     let payload = call.payload()?;
     let name = payload.required("name")?;
-    if let Some(owner) = payload.object("owner")? {
-        let account = user(&call, owner.text("type")?, owner.text("id")?)?;
-        if account.is_some_and(|a| a.id != call.caller.actor.account) {
-            return Err(ApiError::invalid(
-                "`owner.id` must be your own account. To give a pipeline away: heroku pipelines:transfer.",
-            ));
+    let pipeline = match payload.object("owner")? {
+        None => call.platform().create_pipeline(&call.caller, &name).await?,
+        Some(owner) => {
+            let account = owner_of(&call, &owner)?;
+            if account.email.team().is_none() && account.id != call.caller.actor.account {
+                return Err(ApiError::invalid(
+                    "`owner.id` must be your own account or a team of yours. To give a pipeline away: heroku \
+                     pipelines:transfer.",
+                ));
+            }
+            call.platform().create_pipeline_of(&call.caller, &account, &name).await?
         }
-    }
-    let pipeline = call.platform().create_pipeline(&call.caller, &name).await?;
+    };
     Ok(Answer::created(present::pipeline(&pipeline)))
 }
 
-/// The account that an owner's `type` and `id` name. Errors: a team, of which there are none; a stranger.
-fn user(call: &Call, kind: Option<String>, id: Option<String>) -> Result<Option<Account>> {
-    if kind.is_some_and(|kind| kind != "user") {
-        return Err(ApiError::invalid("There are no teams here, so the owner's `type` must be `user`."));
+/// The account that an owner's `type` and `id` name; the caller's own without an id. Errors: a stranger, a team that the
+/// caller is not in.
+fn owner_of(call: &Call, owner: &Payload) -> Result<Account> {
+    let (kind, id) = (owner.text("type")?.unwrap_or_else(|| "user".into()), owner.text("id")?);
+    let which = match id {
+        Some(id) => NameOrId::parse(&id),
+        None => NameOrId::Id(call.caller.actor.account.0),
+    };
+    match kind.as_str() {
+        "user" => Ok(call.platform().acquaintance(&call.caller, &which)?),
+        "team" => Ok(call.platform().team_account(&call.caller, &which)?),
+        _ => Err(ApiError::invalid("The owner's `type` must be `user` or `team`.")),
     }
-    let Some(id) = id else { return Ok(None) };
-    let known = call.platform().acquaintance(&call.caller, &NameOrId::parse(&id))?;
-    Ok(Some(known))
 }
 
 /// GET /pipelines/{pipeline}
@@ -76,8 +86,8 @@ pub async fn transfer(call: Call) -> Result<Answer> {
     let which = payload.reference("pipeline")?.ok_or_else(|| ApiError::invalid("`pipeline` is missing."))?;
     let pipeline = call.platform().pipeline(&call.caller, &NameOrId::parse(&which))?;
     let owner = payload.object("new_owner")?.ok_or_else(|| ApiError::invalid("`new_owner` is missing."))?;
-    let to = user(&call, owner.text("type")?, Some(owner.required("id")?))?;
-    let to = to.ok_or_else(|| ApiError::missing("user"))?;
+    owner.required("id")?;
+    let to = owner_of(&call, &owner)?;
     let changed = call.platform().transfer_pipeline(&call.caller, &pipeline, &to).await?;
     Ok(Answer::created(json!({
         "pipeline": { "id": pipeline.id },

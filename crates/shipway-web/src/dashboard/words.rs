@@ -87,8 +87,8 @@ pub(super) fn rows(steps: &[StepView], over: bool) -> Vec<StepRow> {
     steps.iter().map(row).collect()
 }
 
-/// An entry of the ledger as a sentence; `with_app` where a page shows more than one app.
-pub(super) fn event(entry: &LedgerEntry, with_app: bool) -> Event {
+/// What was done, as the rest of a sentence that begins with who did it.
+fn what(entry: &LedgerEntry) -> String {
     let text = |key: &str| entry.detail.get(key).and_then(Value::as_str).unwrap_or_default();
     let number = |key: &str| entry.detail.get(key).and_then(Value::as_u64).unwrap_or_default();
     let list = |key: &str| match entry.detail.get(key) {
@@ -97,7 +97,7 @@ pub(super) fn event(entry: &LedgerEntry, with_app: bool) -> Event {
         _ => String::new(),
     };
     let commit: String = text("commit").chars().take(7).collect();
-    let what = match entry.action.as_str() {
+    match entry.action.as_str() {
         "deploy" => format!("deployed {commit} as v{}", number("release")),
         "release" => format!("released v{}: {}", number("release"), text("description")),
         "deploy-failed" => "failed to deploy".into(),
@@ -127,13 +127,77 @@ pub(super) fn event(entry: &LedgerEntry, with_app: bool) -> Event {
         "pipeline-app-added" => format!("put it into {} of the pipeline {}", text("stage"), text("pipeline")),
         "pipeline-app-moved" => format!("moved it to {} of the pipeline {}", text("to"), text("pipeline")),
         "pipeline-app-removed" => format!("took it out of the pipeline {}", text("pipeline")),
+        "pipeline-created" => format!("made the pipeline {}", text("pipeline")),
+        "pipeline-changed" => format!("changed the pipeline {}", text("pipeline")),
+        "pipeline-transferred" => format!("gave the pipeline {} to {}", text("pipeline"), text("to")),
+        "pipeline-destroyed" => format!("ended the pipeline {}", text("pipeline")),
+        "stage-config" => {
+            format!("set config vars of {} in the pipeline {}: {}", text("stage"), text("pipeline"), list("names"))
+        }
+        "product-created" => format!("made the product {}", text("product")),
+        "product-destroyed" => format!("ended the product {}", text("product")),
+        "product-steps" => format!("set the steps of the product {}", text("product")),
+        "promotion-asked" => format!("promoted {}", text("from")),
+        "external-undo-failed" => format!("could not take the step {} back", text("step")),
+        "review-apps-configured" => format!("set how the pipeline {} makes review apps", text("pipeline")),
+        "review-apps-disabled" => format!("disabled review apps of the pipeline {}", text("pipeline")),
+        "review-apps-password" => format!("changed the password of review apps of the pipeline {}", text("pipeline")),
+        "fork-allowed" => format!("allowed the fork's pull request #{} once, at {commit}", number("pull_request")),
+        "upstream-set" => format!("set the upstream of the pipeline {}: {}", text("pipeline"), text("branch")),
+        "upstream-unset" => format!("forgot the upstream of the pipeline {}", text("pipeline")),
+        "upstream-pushed" => format!("pushed {} to the upstream of the pipeline {}", text("branch"), text("pipeline")),
+        "team-created" => format!("made the team {}", text("team")),
+        "team-renamed" => format!("renamed the team {} to {}", text("team"), text("name")),
+        "team-destroyed" => format!("ended the team {}", text("team")),
+        "team-member-set" => format!("made {} {} of the team {}", text("email"), text("role"), text("team")),
+        "team-member-removed" => format!("took {} out of the team {}", text("email"), text("team")),
+        "app-offered" => format!("offered the app to {}", text("to")),
+        "app-offer-withdrawn" => format!("took the offer of the app to {} back", text("to")),
+        "app-declined" => "did not take the app".into(),
+        "app-transferred" => format!("gave the app from {} to {}", text("from"), text("to")),
+        "app-locked" => "locked the app".into(),
+        "app-unlocked" => "unlocked the app".into(),
+        "access-asked" => "asked for access".into(),
+        "access-declined" => format!("declined access to {}", text("email")),
+        "addon-created" => format!("made the add-on {}", text("addon")),
+        "addon-destroyed" => format!("destroyed the add-on {}", text("addon")),
+        "addon-renamed" => format!("renamed the add-on {} to {}", text("addon"), text("name")),
+        "addon-attached" => format!("attached {} as {}", text("addon"), text("attachment")),
+        "addon-detached" => format!("detached {}, which was {}", text("addon"), text("attachment")),
+        "addon-reset" => format!("emptied {}", text("addon")),
+        "addon-connections-reset" => format!("ended all connections to {}", text("addon")),
+        "addon-failed" => "failed to change an add-on".into(),
+        "backup" => format!("backed {} up", text("addon")),
+        "restore" => format!("restored a backup into {}", text("addon")),
+        "copied-from" => format!("copied the data of {}", text("addon")),
+        "copied-to" => format!("copied data into {}", text("addon")),
+        "transfer-failed" => "failed to move data".into(),
+        "transfer-deleted" => format!("deleted {}", text("transfer")),
+        "backup-url" => format!("asked for the address of {}", text("transfer")),
+        "deploy-triggered" => format!("deployed {commit} by a trigger"),
+        "trigger-added" => format!("set a trigger for {}", text("pattern")),
+        "trigger-removed" => format!("removed the trigger for {}", text("pattern")),
+        "app-reserved" => "reserved the app".into(),
+        "app-unreserved" => "ended the reservation of the app".into(),
+        "forge-connected" => format!("connected the pipeline {} to {}", text("pipeline"), text("repository")),
+        "forge-disconnected" => format!("ended the connection of the pipeline {}", text("pipeline")),
+        "forge-redelivered" => format!("had a webhook of the pipeline {} carried out again", text("pipeline")),
+        "webhook-added" => format!("added a webhook for {}", list("include")),
+        "webhook-changed" => "changed a webhook".into(),
+        "webhook-removed" => "removed a webhook".into(),
         "build-cache-purged" => "purged the build cache".into(),
         "account-added" | "invited" => format!("added the user {}", text("email")),
-        "password-set" => "set a password".into(),
+        "account-changed" => "changed their account".into(),
         "token-made" => format!("made a token: {}", text("description")),
         "token-revoked" => "ended a token".into(),
         other => other.replace('-', " "),
-    };
+    }
+}
+
+/// An entry of the ledger as a sentence; `with_app` where a page shows more than one app.
+pub(super) fn event(entry: &LedgerEntry, with_app: bool) -> Event {
+    let text = |key: &str| entry.detail.get(key).and_then(Value::as_str).unwrap_or_default();
+    let what = what(entry);
     let failed = entry.action.ends_with("-failed") || entry.action == "refused";
     let why = [text("error"), text("because")].into_iter().find_map(|why| why.lines().next()).map(str::to_string);
     let operation = text("operation");
@@ -146,5 +210,52 @@ pub(super) fn event(entry: &LedgerEntry, with_app: bool) -> Event {
         why,
         mark: if failed { Mark::Bad } else { Mark::Quiet },
         link: (!operation.is_empty()).then(|| path("operation", &[operation])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use regex::Regex;
+
+    /// What is between quotes after one of the ways in which the engine writes an entry.
+    const WRITTEN: [&str; 4] = [
+        r#"\.entry\(\s*[^,;"]+,\s*[^,;"]+,\s*"([a-z-]+)""#,
+        r#"\.(?:keep_pipeline|change_data|transfer_entry)\([^;"]*?"([a-z-]+)""#,
+        r#"let action = [^;]*?\{ "([a-z-]+)" \} else"#,
+        r#"let action = [^;]*?else \{ "([a-z-]+)" \}"#,
+    ];
+
+    fn entry(action: &str) -> LedgerEntry {
+        LedgerEntry {
+            id: shipway_domain::LedgerId(uuid::Uuid::nil()),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            actor: "ida@example.org".into(),
+            via: "api".into(),
+            app: None,
+            app_name: None,
+            action: action.into(),
+            detail: Value::Null,
+        }
+    }
+
+    #[test]
+    fn every_entry_that_the_engine_writes_has_words_of_its_own() {
+        let engine = concat!(env!("CARGO_MANIFEST_DIR"), "/../shipway-engine/src");
+        let files = std::fs::read_dir(engine).unwrap().map(|file| file.unwrap().path());
+        let text: String = files.filter_map(|file| std::fs::read_to_string(file).ok()).collect();
+        let found = WRITTEN.iter().flat_map(|pattern| {
+            let pattern = Regex::new(pattern).unwrap();
+            pattern.captures_iter(&text).map(|found| found[1].to_string()).collect::<Vec<_>>()
+        });
+        let mut actions: Vec<String> = found.collect();
+        let kinds = ["deploy", "release", "restart", "destroy", "addon", "transfer"];
+        actions.extend(kinds.map(|kind| format!("{kind}-failed")));
+        actions.sort();
+        actions.dedup();
+        assert!(actions.len() > 60, "the patterns find too little: {actions:?}");
+        let wordless: Vec<_> =
+            actions.iter().filter(|action| what(&entry(action)) == action.replace('-', " ")).collect();
+        assert!(wordless.is_empty(), "written by the engine, without words here: {wordless:?}");
     }
 }

@@ -22,10 +22,10 @@ pub fn app(web: &Web, app: &App) -> Value {
         "git_url": git_url(web, app),
         "id": app.id,
         "internal_routing": null,
-        "locked": false,
+        "locked": app.settings.locked,
         "maintenance": app.maintenance,
         "name": app.name,
-        "organization": null,
+        "organization": app.owner_email.team().map(|name| json!({ "name": name })),
         "owner": { "email": app.owner_email, "id": app.owner },
         "region": named("region", &app.region),
         "released_at": optional_time(app.released_at),
@@ -33,14 +33,14 @@ pub fn app(web: &Web, app: &App) -> Value {
         "slug_size": app.slug_size,
         "space": null,
         "stack": named("stack", &app.stack),
-        "team": null,
+        "team": app.owner_email.team().map(|name| json!({ "id": app.owner, "name": name })),
         "updated_at": time(app.updated_at),
         "web_url": web.platform().web_url(app.name.as_str()),
     })
 }
 
-/// An app as `POST /filters/apps` answers it: a team app without a team.
-pub fn filtered_app(web: &Web, one: &App) -> Value {
+/// An app as `/filters/apps` and `/teams` answer it.
+pub fn team_app(web: &Web, one: &App) -> Value {
     let mut value = app(web, one);
     value["joined"] = true.into();
     value
@@ -108,7 +108,7 @@ pub fn collaborator(app: &App, one: &Collaborator) -> Value {
         "app": app_reference(app),
         "created_at": time(one.created_at),
         "id": one.id,
-        "permissions": permissions(one.permission),
+        "permissions": permission_names(one.permission),
         "role": "collaborator",
         "updated_at": time(one.updated_at),
         "user": { "email": one.email, "federated": false, "id": one.account },
@@ -121,14 +121,15 @@ pub fn owner(app: &App) -> Value {
         "app": app_reference(app),
         "created_at": time(app.created_at),
         "id": id_of("owner", &app.id.to_string()),
-        "permissions": permissions(Permission::Manage),
+        "permissions": permission_names(Permission::Manage),
         "role": "owner",
         "updated_at": time(app.updated_at),
         "user": { "email": app.owner_email, "federated": false, "id": app.owner },
     })
 }
 
-fn permissions(up_to: Permission) -> Value {
+/// The permissions that include each other up to this one, as the CLI names them.
+pub fn permission_names(up_to: Permission) -> Value {
     let all = [
         (Permission::Deploy, "deploy", "Can change the app's code"),
         (Permission::Manage, "manage", "Can change who has access, or end the app"),

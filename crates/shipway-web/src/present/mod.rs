@@ -12,11 +12,12 @@ mod pipeline;
 mod promotion;
 mod release;
 mod review_app;
+mod team;
 mod transfer;
 
 pub use account::{account, authorization, key, session, token};
 pub use addon::{Expansion, Inclusion, addon, addon_plan, addon_service, attachment};
-pub use app::{app, buildpack_installation, collaborator, default_domain, domain, filtered_app, owner};
+pub use app::{app, buildpack_installation, collaborator, default_domain, domain, owner, permission_names, team_app};
 pub use build::{build, pipeline_build, slug, source};
 pub use catalog::{REGIONS, account_feature, app_feature, buildpack, dyno_size, region, stack};
 pub use dyno::dyno;
@@ -25,6 +26,7 @@ pub use pipeline::{coupling, pipeline, pipeline_owner, pipeline_stack};
 pub use promotion::{planned, product, promotion, promotion_target, whole_promotion};
 pub use release::release;
 pub use review_app::{app_setup, branch, repository, review_app, review_app_config, whole_review_app};
+pub use team::{app_transfer, team, team_features, team_member};
 pub use transfer::transfer;
 
 use crate::Web;

@@ -16,9 +16,10 @@ pub fn pipeline(pipeline: &Pipeline) -> Value {
     })
 }
 
-/// Whose a pipeline is. There are no teams.
+/// Whose a pipeline is.
 pub fn pipeline_owner(pipeline: &Pipeline) -> Value {
-    json!({ "id": pipeline.owner, "type": "user" })
+    let kind = if pipeline.owner_email.team().is_some() { "team" } else { "user" };
+    json!({ "id": pipeline.owner, "type": kind })
 }
 
 /// An app's place. `pipeline.name` and `display_name` are not in the public schema; the CLI reads the first.

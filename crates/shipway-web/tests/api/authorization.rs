@@ -35,6 +35,7 @@ async fn attack_13_every_route_by_every_person() {
     let owner = world.caller(Person::Owner);
     world.platform.add_key(&owner, crate::support::SSH_KEY).await.unwrap();
     world.database("shop").await;
+    world.offer("shop").await;
     let mut lines = Vec::new();
     let mut fresh = 0;
     for route in TABLE {
@@ -43,7 +44,7 @@ async fn attack_13_every_route_by_every_person() {
             // What is allowed leaves traces: those get an app of their own. A deploy token has one app only.
             let data = DATA.iter().any(|p| route.path.contains(p));
             let own = data
-                || ["{app}", "{pipeline}", "{coupling}", "{review_app}", "{setup}"]
+                || ["{app}", "{pipeline}", "{coupling}", "{review_app}", "{setup}", "{app_transfer}"]
                     .iter()
                     .any(|p| route.path.contains(p));
             let changes = route.method != "GET" && own;
@@ -55,10 +56,16 @@ async fn attack_13_every_route_by_every_person() {
                     if data {
                         world.database(&name).await;
                     }
+                    if route.path.contains("{app_transfer}") {
+                        world.offer(&name).await;
+                    }
                     name
                 }
                 _ => "shop".to_string(),
             };
+            if route.path.starts_with("/teams") {
+                world.team().await;
+            }
             if route.handler == "authorizations::end_session" {
                 world.platform.session_for(owner.actor.account, "spare").await.unwrap();
             } else if route.path.contains("{authorization}") {
@@ -96,7 +103,7 @@ fn rules(route: &Route, person: Person, status: u16, text: &str) {
         Person::Nobody => assert_eq!(status, 401, "{what}"),
         Person::Stranger if route.path.contains("{app}") => assert_eq!(status, 404, "{what}"),
         Person::Stranger
-            if ["{pipeline}", "{coupling}", "{promotion}", "{review_app}", "{setup}"]
+            if ["{pipeline}", "{coupling}", "{promotion}", "{review_app}", "{setup}", "{team}", "{app_transfer}"]
                 .iter()
                 .any(|p| route.path.contains(p)) =>
         {

@@ -8,3 +8,4 @@ mod malformed;
 mod schema;
 mod second_paths;
 mod support;
+mod teams;

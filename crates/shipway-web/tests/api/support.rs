@@ -4,7 +4,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
-use shipway_domain::admission::Scope;
+use shipway_domain::admission::{Permission, Scope};
+use shipway_domain::team::Role;
 use shipway_domain::{AppId, Email, NameOrId, Stage};
 use shipway_engine::ports::Caller;
 use shipway_engine::{NewAddon, NewApp, NewToken, Outcome, Platform, Settings};
@@ -93,7 +94,7 @@ impl World {
     /// pipeline of the same name.
     pub async fn deployed(&self, name: &str) -> AppId {
         let owner = self.caller(Person::Owner);
-        let new = NewApp { name: Some(name.into()), region: None, stack: None };
+        let new = NewApp { name: Some(name.into()), ..NewApp::default() };
         let app = self.platform.create_app(&owner, new).await.unwrap();
         let commit = self.ground.repositories.commit(PROCFILE);
         let (_, operation) = self.platform.deploy(&owner, &app, commit).await.unwrap();
@@ -101,7 +102,7 @@ impl World {
             Outcome::Live { .. } => {}
             Outcome::Failed { message } => panic!("the deploy failed: {message}"),
         }
-        self.platform.add_collaborator(&owner, &app, "collaborator@example.org").await.unwrap();
+        self.platform.give_access(&owner, &app, "collaborator@example.org", Permission::Operate).await.unwrap();
         self.platform.add_domain(&owner, &app, &format!("{name}.example.com")).await.unwrap();
         let pipeline = self.platform.create_pipeline(&owner, name).await.unwrap();
         self.platform.couple(&owner, &pipeline, &app, Stage::Staging).await.unwrap();
@@ -175,6 +176,25 @@ impl World {
         self.platform.live(backup.operation).await.unwrap();
     }
 
+    /// Makes sure that there is a team, with the owner as its admin and the collaborator as a member.
+    pub async fn team(&self) {
+        let owner = self.caller(Person::Owner);
+        let which = NameOrId::Name("acme".into());
+        let team = match self.platform.team(&owner, &which) {
+            Ok((team, _)) => team,
+            Err(_) => self.platform.create_team(&owner, "acme").await.unwrap(),
+        };
+        self.platform.put_team_member(&owner, &team, "collaborator@example.org", Role::Member).await.unwrap();
+    }
+
+    /// Offers an app to the collaborator.
+    pub async fn offer(&self, app: &str) {
+        let (owner, collaborator) = (self.caller(Person::Owner), NameOrId::Name("collaborator@example.org".into()));
+        let app = self.platform.app(&owner, &NameOrId::parse(app)).unwrap();
+        let to = self.platform.acquaintance(&owner, &collaborator).unwrap();
+        self.platform.offer_app(&owner, &app, &to).await.unwrap();
+    }
+
     /// What stands for a route's parameters: things that are really there, of the app `app`.
     pub fn fill(&self, path: &str, app: &str) -> String {
         let owner = self.caller(Person::Owner);
@@ -216,7 +236,10 @@ impl World {
             out = out.replace("{addon}", &addon).replace("{database}", &addon);
             out = out.replace("{attachment}", &attachment).replace("{transfer}", &transfer);
         }
-        out = out.replace("{branch}", "main");
+        out = out.replace("{branch}", "main").replace("{app_transfer}", app);
+        if path.contains("{team}") {
+            out = out.replace("{team}", "acme").replace("{feature}", "org-access-controls");
+        }
         out = out.replace("{setup}", &uuid::Uuid::nil().to_string());
         out = out.replace("{review_app}", &uuid::Uuid::nil().to_string());
         let tokens = self.platform.tokens(&owner).unwrap();
@@ -235,6 +258,7 @@ impl World {
             ("{owner}", "acme".into()),
             ("{repository}", "shop".into()),
             ("{*reference}", "main".into()),
+            ("{member}", "collaborator@example.org".into()),
             ("{commits}", format!("{}...{}", "ab".repeat(20), "cd".repeat(20))),
             ("{signature}", "00".repeat(32)),
             ("{name}", "heroku%2Fpython".into()),
@@ -290,6 +314,19 @@ pub fn body_for(method: &str, path: &str) -> Value {
         ("POST", "/pipeline-couplings") => json!({ "app": "shop", "pipeline": "shop", "stage": "staging" }),
         ("PATCH", "/pipeline-couplings/{coupling}") => json!({ "stage": "production" }),
         ("POST", "/apps/{app}/collaborators") => json!({ "user": "stranger@example.org" }),
+        ("POST", "/teams") => json!({ "name": format!("t-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]) }),
+        ("PATCH", "/teams/{team}") => json!({ "name": "acme" }),
+        ("PUT" | "POST" | "PATCH", "/teams/{team}/members") => {
+            json!({ "email": "collaborator@example.org", "role": "member" })
+        }
+        ("POST", "/teams/apps") => json!({ "team": "acme" }),
+        ("PATCH", "/teams/apps/{app}") => json!({ "owner": "acme" }),
+        ("POST", "/teams/apps/{app}/collaborators") => {
+            json!({ "user": "stranger@example.org", "permissions": ["view"] })
+        }
+        ("PATCH", "/teams/apps/{app}/collaborators/{collaborator}") => json!({ "permissions": ["view", "deploy"] }),
+        ("POST", "/account/app-transfers") => json!({ "app": "shop", "recipient": "collaborator@example.org" }),
+        ("PATCH", "/account/app-transfers/{app_transfer}") => json!({ "state": "accepted" }),
         ("POST", "/apps/{app}/domains") => json!({ "hostname": "www.example.net", "sni_endpoint": null }),
         ("PATCH", "/apps/{app}/domains/{domain}") => json!({ "sni_endpoint": null }),
         ("POST", "/apps/{app}/builds") => json!({ "source_blob": { "url": "http://example.org/x.tgz" } }),

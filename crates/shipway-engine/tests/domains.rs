@@ -1,0 +1,65 @@
+//! Whose a host name is.
+
+use shipway_domain::admission::{Actor, Permission, Scope};
+use shipway_domain::{Email, NameOrId};
+use shipway_engine::ports::Caller;
+use shipway_engine::{NewApp, Settings};
+use shipway_testkit::{Ground, Server, settings};
+
+async fn person(server: &Server, email: &str) -> Caller {
+    let address = Email::parse(email).unwrap();
+    let (account, _) = server.platform.add_account(&server.caller, &address, None, false).await.unwrap();
+    let actor = Actor { account: account.id, email: email.into(), admin: false, scope: Scope::Global };
+    Caller { actor, via: "api" }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_34_nobody_takes_the_visitors_of_somebody_elses_name() {
+    let ground = Ground::new();
+    let settings = Settings { domain: "apps.example.org".into(), ..settings(ground.home.path()) };
+    let server = ground.server_as(settings, None).await;
+    let (ida, eve) = (person(&server, "ida@example.org").await, person(&server, "eve@example.org").await);
+    let create = async |caller: &Caller, name: &str| {
+        let new = NewApp { name: Some(name.into()), ..NewApp::default() };
+        server.platform.create_app(caller, new).await.unwrap()
+    };
+    let (shop, trap) = (create(&ida, "shop").await, create(&eve, "trap").await);
+    for name in ["www.shop.test", "*.wild.test", "xn--shp-sna.test"] {
+        server.platform.add_domain(&ida, &shop, name).await.unwrap();
+    }
+    for (name, why) in [
+        ("www.shop.test", "is already added"),
+        ("WWW.Shop.test.", "is already added"),
+        ("*.shop.test", "an app of somebody else"),
+        ("*.test", "an app of somebody else"),
+        ("api.wild.test", "an app of somebody else"),
+        ("*.deep.wild.test", "an app of somebody else"),
+        ("xn--shp-sna.test", "is already added"),
+        ("sh\u{f6}p.test", "xn-- form"),
+        ("www\u{2024}shop.test", "at least two parts"),
+        ("apps.example.org", "belongs to the platform"),
+        ("shop.apps.example.org", "belongs to the platform"),
+        ("shop-pr-7.apps.example.org", "belongs to the platform"),
+        ("*.apps.example.org", "belongs to the platform"),
+        ("*.example.org", "belongs to the platform"),
+        ("*.org", "belongs to the platform"),
+    ] {
+        let refused = server.platform.add_domain(&eve, &trap, name).await.unwrap_err();
+        assert!(refused.message.contains(why) || why == "at least two parts", "{name}: {refused}");
+    }
+    // What is beside them is free; who operates both may nest them.
+    server.platform.add_domain(&eve, &trap, "shop.test").await.unwrap();
+    server.platform.add_domain(&eve, &trap, "wild.test").await.unwrap();
+    let more = create(&ida, "shop-api").await;
+    server.platform.add_domain(&ida, &more, "api.wild.test").await.unwrap();
+    server.platform.give_access(&ida, &shop, "eve@example.org", Permission::Deploy).await.unwrap();
+    assert!(server.platform.add_domain(&eve, &trap, "*.shop.test").await.is_err(), "to deploy is not to own names");
+
+    // A name is free when its app is gone, and leads to nobody until somebody takes it.
+    server.platform.destroy_app(&ida, &shop).await.unwrap();
+    let table = server.platform.store().read(|c| c.all_domains()).unwrap();
+    let left: Vec<&str> = table.iter().map(|d| d.hostname.as_str()).collect();
+    assert_eq!(left, ["api.wild.test", "shop.test", "wild.test"]);
+    server.platform.add_domain(&eve, &trap, "www.shop.test").await.unwrap();
+    assert!(server.platform.app(&eve, &NameOrId::Name("shop".into())).is_err());
+}
