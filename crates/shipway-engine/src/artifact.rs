@@ -221,6 +221,13 @@ impl Platform {
         })
     }
 
+    /// The same, and written to the log of the app whose dynos start it.
+    pub(crate) fn warn_of_host_change(&self, app: AppId, slug: &Slug) -> Option<String> {
+        let warning = self.host_change(slug)?;
+        self.log_api(app, &format!("Warning: {warning}"));
+        Some(warning)
+    }
+
     /// A build's row, pending.
     pub(crate) fn build_row(&self, caller: &Caller, app: &App, plan: &BuildPlan, operation: OperationId) -> Build {
         let now = self.now();

@@ -134,9 +134,8 @@ impl Platform {
         let slug = self.slug_of(part)?;
         let Some(slug) = slug else { return Ok(nothing()) };
         self.ensure(&slug).await?;
-        if let Some(warning) = self.host_change(&slug) {
+        if let Some(warning) = self.warn_of_host_change(part.app, &slug) {
             ctx.line(&format!(" !     {warning}"));
-            self.log_api(part.app, &format!("Warning: {warning}"));
         }
         let commands = self.process_types(&slug.manifest);
         let (platform, part, operation, now) = (self.clone(), part.clone(), ctx.operation, self.now());

@@ -346,10 +346,10 @@ impl Platform {
         let asked = |exit: &Exit| matches!(exit.cause, ExitCause::Lost | ExitCause::Stopped | ExitCause::Killed);
         let (gone, there): (Vec<_>, Vec<_>) = seen.iter().partition(|o| o.exit.as_ref().is_some_and(asked));
         let there: HashSet<DynoId> = there.into_iter().map(|o| o.dyno).collect();
-        let rows = self
+        let (rows, anew) = self
             .store()
             .write(move |c| {
-                let mut rows = c.all_dynos()?;
+                let (mut rows, mut anew) = (c.all_dynos()?, BTreeMap::new());
                 let lives = |d: &Dyno| matches!(d.state, DynoState::Starting | DynoState::Up) && d.one_off.is_none();
                 for row in rows.iter_mut().filter(|d| lives(d) && !there.contains(&d.id)) {
                     row.state = DynoState::Starting;
@@ -359,10 +359,21 @@ impl Platform {
                         c.next_epoch(None, now)?;
                     }
                     c.put_dyno(row)?;
+                    // An operation that goes on says it itself.
+                    if row.operation.is_none() {
+                        anew.insert(row.app, row.release);
+                    }
                 }
-                Ok(rows)
+                Ok((rows, anew))
             })
             .await?;
+        for (app, release) in anew {
+            let release = self.store().read(|c| c.release_by_id(release))?;
+            let slug = release.slug.map(|slug| self.store().read(|c| c.slug(slug))).transpose()?.flatten();
+            if let Some(slug) = slug {
+                self.warn_of_host_change(app, &slug);
+            }
+        }
         for stranger in seen.iter().filter(|o| !rows.iter().any(|r| r.id == o.dyno)) {
             tracing::info!(dyno.id = %stranger.dyno, dyno.name = stranger.name, "removing a dyno that no row knows");
             self.runtime().remove(stranger.dyno).await?;

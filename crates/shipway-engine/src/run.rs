@@ -78,6 +78,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest command, in bytes.
 const MAX_COMMAND: usize = 64 * 1024;
 
+/// The numbers of one-off dynos: four digits, as on Heroku.
+const NUMBERS: std::ops::Range<u32> = 1000..10_000;
+
+/// The first free number from the one that was drawn on; none when all are taken.
+fn free_number(drawn: u64, taken: &[u32]) -> Option<u32> {
+    let first = NUMBERS.start + (drawn % NUMBERS.len() as u64) as u32;
+    (first..NUMBERS.end).chain(NUMBERS.start..first).find(|number| !taken.contains(number))
+}
+
 impl Platform {
     /// Starts a one-off dyno on the current release. Returns the secret of its rendezvous when somebody is to attach.
     /// Errors: no code yet, an unknown size, a command that is empty or too long.
@@ -106,12 +115,12 @@ impl Platform {
         let Some(release) = current.filter(|r| r.slug.is_some()) else {
             return Err(Error::invalid(format!("{} has no code yet. Push some: git push heroku main", app.name)));
         };
-        let now = self.now();
+        let (now, drawn) = (self.now(), self.world().random());
         let dyno = Dyno {
             id: self.id(DynoId),
             app: app.id,
             process_type,
-            index: (self.world().random() % 9000 + 1000) as u32,
+            index: 0,
             release: release.id,
             state: DynoState::Starting,
             size: size.name.clone(),
@@ -130,15 +139,27 @@ impl Platform {
             (true, Some((columns, lines))) => Io::Pty { columns, lines },
             (true, None) => Io::Pipe,
         };
-        let entry =
-            self.entry(caller, Some(app), "run", serde_json::json!({ "dyno": dyno.name(), "command": order.command }));
-        let row = dyno.clone();
-        self.store()
+        let (platform, said, ran_by, of) = (self.clone(), order.command.clone(), caller.clone(), app.clone());
+        let numbered = self
+            .store()
             .write(move |c| {
-                c.put_dyno(&row)?;
-                c.record(&entry)
+                let others = c.dynos(dyno.app)?;
+                let taken: Vec<u32> =
+                    others.iter().filter(|d| d.process_type == dyno.process_type).map(|d| d.index).collect();
+                let Some(index) = free_number(drawn, &taken) else { return Ok(None) };
+                let dyno = Dyno { index, ..dyno };
+                let details = serde_json::json!({ "dyno": dyno.name(), "command": said });
+                c.put_dyno(&dyno)?;
+                c.record(&platform.entry(&ran_by, Some(&of), "run", details))?;
+                Ok(Some(dyno))
             })
             .await?;
+        let dyno = numbered.ok_or_else(|| {
+            Error::invalid(format!(
+                "{} has no number left for another one-off dyno. Stop some: heroku ps:stop NAME",
+                app.name
+            ))
+        })?;
         self.log_api(app.id, &format!("Starting process with command `{command}` by user {}", caller.actor.email));
         let plan = self.dyno_plan(&dyno, io, &order.env)?;
         if let Err(e) = self.start_dyno(&dyno, &plan).await {
@@ -274,5 +295,14 @@ mod tests {
         ] {
             assert_eq!(named(given, &types), expected);
         }
+    }
+
+    #[test]
+    fn two_one_offs_never_have_one_number() {
+        assert_eq!(free_number(0, &[]), Some(1000));
+        assert_eq!(free_number(9_003, &[1003, 1004]), Some(1005));
+        assert_eq!(free_number(8_999, &[9999]), Some(1000));
+        let all: Vec<u32> = NUMBERS.collect();
+        assert_eq!((free_number(7, &all[1..]), free_number(7, &all)), (Some(1000), None));
     }
 }

@@ -1,9 +1,11 @@
 //! What time does to a platform: clocks that are set, code that gets old and is collected, a host that is upgraded.
 
 use jiff::SignedDuration;
+use shipway_domain::Stage;
 use shipway_domain::lifecycle::ReleaseStatus;
 use shipway_engine::ports::{Builder, World};
-use shipway_engine::{Faults, Settings, Which};
+use shipway_engine::{Faults, PromotionOrder, Settings, Which};
+use shipway_runtime::Runtime;
 use shipway_testkit::{Ground, Server, settings};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -129,8 +131,8 @@ async fn code_that_was_built_on_another_host_is_released_with_a_warning() {
     drop(server);
 
     let upgraded = "debian-13-x86_64 python-3.13.5";
-    let settings = Settings { stack_fingerprint: upgraded.into(), ..settings(ground.home.path()) };
-    let server = ground.server_as(settings, None).await;
+    let upgraded_settings = Settings { stack_fingerprint: upgraded.into(), ..settings(ground.home.path()) };
+    let server = ground.server_as(upgraded_settings.clone(), None).await;
     let slug = server.platform.store().read(|c| c.slug(second.slug.unwrap())).unwrap().unwrap();
     assert_eq!(slug.stack_fingerprint, "debian-12-x86_64");
     let expected = format!(
@@ -151,4 +153,31 @@ async fn code_that_was_built_on_another_host_is_released_with_a_warning() {
     server.quiet().await;
     assert_eq!(warnings(&server, &app, &mut told), [expected.as_str()], "a rollback");
     server.whole("rolled back").await;
+
+    let (_, operation) = server.platform.redeploy(&server.caller, &app).await.unwrap();
+    server.outcome(operation).await.unwrap();
+    server.quiet().await;
+    assert_eq!(warnings(&server, &app, &mut told), [expected.as_str()], "a redeploy");
+    let pipeline = server.platform.create_pipeline(&server.caller, "acorn").await.unwrap();
+    let (live, mut told_live) = (server.create("acorn-live").await, 0);
+    server.platform.couple(&server.caller, &pipeline, &app, Stage::Staging).await.unwrap();
+    server.platform.couple(&server.caller, &pipeline, &live, Stage::Production).await.unwrap();
+    let order =
+        PromotionOrder { pipeline, source: app.clone(), release: None, targets: vec![live.clone()], reason: None };
+    let begun = server.platform.promote(&server.caller, order).await.unwrap();
+    server.platform.promoted(begun.promotion.id).await.unwrap();
+    server.quiet().await;
+    assert_eq!(warnings(&server, &live, &mut told_live), [expected.as_str()], "a promotion");
+    server.platform.stop().await;
+
+    // The machine itself was started again, as after an upgrade of its distribution.
+    for dyno in server.platform.store().read(|c| c.dynos(app.id)).unwrap() {
+        ground.runtime.remove(dyno.id).await.unwrap();
+    }
+    drop(server);
+    let server = ground.server_as(upgraded_settings, None).await;
+    server.settled(&app).await;
+    assert_eq!(warnings(&server, &app, &mut told), [expected.as_str()], "dynos that went with the machine");
+    assert_eq!(warnings(&server, &live, &mut told_live), [] as [&str; 0], "dynos that ran on");
+    server.whole("started again").await;
 }

@@ -20,12 +20,13 @@ use shipway_store::App;
 /// The largest body that the API reads, in bytes. Sources are uploaded elsewhere.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// All that a token with the scope `deploy:APP` may ask for: to deploy, and whether it worked. What is not here is refused
-/// to it, routes to come included; of which app, the handlers ask.
-const DEPLOYS: [(Method, &str); 18] = [
+/// All that a token with the scope `deploy:APP` may ask for: to deploy, whether it worked, and to end itself. What is not here is
+/// refused to it, routes to come included; of which app, the handlers ask.
+const DEPLOYS: [(Method, &str); 19] = [
     (Method::GET, "/account"),
     (Method::GET, "/account/rate-limits"),
     (Method::GET, "/oauth/authorizations/{authorization}"),
+    (Method::DELETE, "/oauth/authorizations/{authorization}"),
     (Method::GET, "/apps"),
     (Method::GET, "/apps/{app}"),
     (Method::POST, "/sources"),

@@ -150,12 +150,8 @@ pub async fn end_token(call: Call) -> Result<Answer> {
     Ok(Answer::ok(present::token(&token, call.platform().now())))
 }
 
-/// Ends a token. Every token may end itself.
 async fn end(call: &Call, token: Token) -> Result<Token> {
-    if token.id != call.token {
-        call.may_change_account()?;
-    }
-    Ok(call.platform().revoke_token(&call.caller, token.id).await?)
+    Ok(call.platform().revoke_token(&call.caller, call.token, token.id).await?)
 }
 
 fn answer(call: &Call, token: &Token, secret: Option<&str>) -> Result<Answer> {

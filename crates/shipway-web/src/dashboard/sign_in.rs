@@ -98,7 +98,7 @@ async fn session(visit: &Open, token: &str, email: &str, password: &str) -> Resu
 
 /// POST sign_out
 pub(super) async fn sign_out(viewer: Viewer) -> Page {
-    viewer.platform().revoke_token(&viewer.caller, viewer.token).await?;
+    viewer.platform().revoke_token(&viewer.caller, viewer.token, viewer.token).await?;
     let mut response = see_other(&path("sign_in", &[]));
     visit::end_session(&mut response, &viewer.visit);
     Ok(response)

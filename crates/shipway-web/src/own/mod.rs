@@ -24,7 +24,7 @@ use axum::routing::{get, post, put};
 
 /// The routes of this door.
 #[rustfmt::skip]
-pub fn routes(_: &Web) -> Router<Web> {
+pub fn routes(web: &Web) -> Router<Web> {
     Router::new()
         .route("/shipway/v1/session", post(session::create))
         .route("/shipway/v1/status", get(status::show))
@@ -59,4 +59,5 @@ pub fn routes(_: &Web) -> Router<Web> {
         .route("/shipway/v1/pipelines/{pipeline}/forge/deliveries", get(forges::deliveries))
         .route("/auth", post(login::begin))
         .route("/auth/wait", get(login::wait))
+        .route_layer(axum::middleware::from_fn_with_state(web.clone(), crate::repeats::guard))
 }

@@ -6,6 +6,7 @@ use axum::http::Request;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
+use shipway_domain::admission::Scope;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -231,6 +232,13 @@ async fn attack_20_a_deploy_token_builds_an_upload_and_sees_what_came_of_it() {
         call("GET", &format!("/apps/shop/releases/{}", built["release"]["id"].as_str().unwrap()), NOTHING).await;
     assert_eq!(release.json()["slug"]["id"], built["slug"]["id"]);
 
+    // What is our own is guarded against repetitions like the rest.
+    let again = [("request-id", "r1")];
+    let path = "/shipway/v1/apps/shop/redeploy";
+    let one = world.call_with(Person::DeployToken, "POST", path, &json!({}), &again).await;
+    let two = world.call_with(Person::DeployToken, "POST", path, &json!({}), &again).await;
+    assert_eq!((one.status.as_u16(), &one.text), (201, &two.text));
+
     // Another app, other buildpacks, other tokens: no.
     world.deployed("other").await;
     let packs = json!({ "source_blob": order["source_blob"], "buildpacks": [{ "url": "heroku/nodejs" }] });
@@ -246,6 +254,13 @@ async fn attack_20_a_deploy_token_builds_an_upload_and_sees_what_came_of_it() {
         let refused = call(method, path, body).await;
         assert_eq!(refused.status.as_u16(), status, "{method} {path}: {}", refused.text);
     }
+    // A token that got into wrong hands is ended by whoever has it, and no other one is.
+    let tokens = world.platform.tokens(&world.caller(Person::Owner)).unwrap();
+    for token in tokens.iter().filter(|token| !matches!(token.scope, Scope::Deploy { .. })) {
+        assert_eq!(call("DELETE", &format!("/oauth/authorizations/{}", token.id), NOTHING).await.status, 403);
+    }
+    assert_eq!(call("DELETE", "/oauth/authorizations/~", NOTHING).await.status, 200);
+    assert_eq!(call("GET", "/apps/shop", NOTHING).await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
