@@ -5,7 +5,7 @@ A transcript is text. A line that starts with `$ ` is a command for bash; the li
 to leave (stdout and stderr, without ANSI, runs of blanks as one). `$~ ` is the same, repeated until the screen is right
 (60 s): for what becomes true. In expected lines `…` stands for any text of a line, a line `...` for any lines.
 `# ` starts a comment; `[exit 2]` as the last line expects that exit status instead of 0. Each `# with NAME=value ...`
-plays the whole transcript once with these variables. Every play has a platform of its own; as many run at once as there
+plays the whole transcript once with these variables; `# up with FLAG ...` gives `shipway up` more flags. Every play has a platform of its own; as many run at once as there
 are processors.
 
 Usage: tests/transcripts.py [NAME...]
@@ -29,6 +29,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r")
 PATIENCE = 60
+# A forge for the transcripts that name it; the tests of the workspace have built it.
+FORGE_DOUBLE = HERE.parent / "target/debug/examples/forge_double"
 # Handed out already: a port is free again for the system before its platform listens on it.
 ports, ports_lock = set(), threading.Lock()
 
@@ -47,8 +49,8 @@ def free_port():
 class Platform:
     """`shipway up` on a data directory of its own."""
 
-    def __init__(self, binary, scratch):
-        self.binary = binary
+    def __init__(self, binary, scratch, flags):
+        self.binary, self.flags = binary, flags
         self.home, self.buildpacks = scratch / "platform", scratch / "buildpacks"
         self.buildpacks.mkdir()
         self.listen, self.router = free_port(), free_port()
@@ -58,7 +60,8 @@ class Platform:
     def up(self):
         self.process = subprocess.Popen(
             [self.binary, "--home", self.home, "up", "--listen", f"127.0.0.1:{self.listen}",
-             "--router-listen", f"127.0.0.1:{self.router}", "--buildpack-directory", self.buildpacks],
+             "--router-listen", f"127.0.0.1:{self.router}", "--buildpack-directory", self.buildpacks,
+             *self.flags],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
@@ -153,6 +156,11 @@ def variables(text):
     return [dict(pair.split("=", 1) for pair in play.split()) for play in plays] or [{}]
 
 
+def flags(text):
+    """What `shipway up` is given besides what all plays have."""
+    return [flag for line in re.findall(r"^# up with (.*)$", text, re.MULTILINE) for flag in line.split()]
+
+
 def report(path, number, command, expected, status, seen, code):
     lines = [f"{path.name}:{number}: $ {command}", f"  expected (exit {status}):", *(f"    {line}" for line in expected),
              f"  screen (exit {code}):", *(f"    {line}" for line in seen)]
@@ -165,6 +173,7 @@ def play(path, given, platform, heroku, scratch):
         "HOME": str(scratch / "home"), "LANG": "C.UTF-8", "TERM": "dumb", "NO_COLOR": "1", "HEROKU_LOGS_COLOR": "0",
         "SHIPWAY_HOME": str(platform.home), "APPS": str(HERE / "apps"), "EXAMPLES": str(HERE.parent / "examples"),
         "BUILDPACKS": str(platform.buildpacks), "ROUTER": f"127.0.0.1:{platform.router}", "ROUTER_PORT": str(platform.router), "API": f"http://127.0.0.1:{platform.listen}",
+        "FORGE_DOUBLE": str(FORGE_DOUBLE),
         "GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org", "GIT_COMMITTER_NAME": "Ada",
         "GIT_COMMITTER_EMAIL": "ada@example.org", "GIT_CONFIG_NOSYSTEM": "1",
     }
@@ -198,7 +207,7 @@ def run(path, given, binary, heroku):
     begun, good = time.monotonic(), False
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="shipway-transcript-"))
     scratch.chmod(0o755)
-    platform = Platform(binary, scratch)
+    platform = Platform(binary, scratch, flags(path.read_text()))
     try:
         platform.up()
         good = play(path, given, platform, heroku, scratch)
@@ -220,6 +229,9 @@ def main():
         return 77
     names = sys.argv[1:]
     paths = [p for p in sorted((HERE / "transcripts").glob("*.txt")) if not names or p.stem in names]
+    for path in [p for p in paths if "$FORGE_DOUBLE" in p.read_text() and not FORGE_DOUBLE.exists()]:
+        print(f"skip {path.stem}: {FORGE_DOUBLE} is missing: cargo build -p shipway-testkit --examples")
+        paths.remove(path)
     plays = [(path, given) for path in paths for given in variables(path.read_text())]
     binary, heroku = str(pathlib.Path(binary).resolve()), str(pathlib.Path(heroku).absolute())
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

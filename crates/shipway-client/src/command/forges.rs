@@ -62,6 +62,9 @@ struct Connect {
     /// The forge's address; github.com and gitlab.com are meant where there is none
     #[arg(long)]
     url: Option<String>,
+    /// This platform's address as the forge reaches it, where that is another one than yours
+    #[arg(long, value_name = "URL")]
+    address: Option<String>,
     /// A file with an access token; - is the input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["app_id", "app_key_from"])]
     token_from: Option<PathBuf>,
@@ -97,7 +100,7 @@ async fn redeliver(delivery: &str, client: &Client) -> Result<Value> {
 }
 
 fn body(new: &Connect) -> Result<Value> {
-    let mut body = json!({ "kind": new.kind, "repository": new.repo, "url": new.url });
+    let mut body = json!({ "kind": new.kind, "repository": new.repo, "url": new.url, "home_url": new.address });
     if let Some(file) = &new.token_from {
         body["token"] = secret(file)?.trim().into();
     }

@@ -3,7 +3,7 @@
 use crate::present::time;
 use crate::{Answer, ApiError, Call, Result, Web};
 use axum::extract::{Path, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use shipway_domain::forge::{ForgeCredentials, ForgeKind};
@@ -82,8 +82,25 @@ pub async fn info(call: Call) -> Result<Answer> {
     Ok(Answer::ok(show(&pipeline, &call.platform().forge_of(&pipeline)?)))
 }
 
-/// POST /shipway/v1/pipelines/{pipeline}/forge `{kind, repository, url?, token? | app: {id, private_key}?}`. The answer
-/// has the webhook's secret, this once.
+/// Where this platform is for the forge: as the caller says it, else as the caller reached it.
+fn home(call: &Call, said: Option<String>) -> Result<String> {
+    let Some(said) = said else {
+        // Over the socket nobody needs an address.
+        let reached = call.connection.map(|_| call.origin.url(""));
+        return Ok(reached.unwrap_or_else(|| call.web.base().http.clone()));
+    };
+    let plain = said.trim_end_matches('/');
+    let uri = plain.parse::<Uri>().ok().filter(|uri| uri.authority().is_some_and(|a| !a.as_str().contains('@')));
+    match uri
+        .filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.path() == "/" && uri.query().is_none())
+    {
+        Some(_) => Ok(plain.to_owned()),
+        None => Err(ApiError::invalid("`home_url` must be this platform's address, such as https://paas.example.org")),
+    }
+}
+
+/// POST /shipway/v1/pipelines/{pipeline}/forge `{kind, repository, url?, token? | app: {id, private_key}?, home_url?}`.
+/// The answer has the webhook's secret, this once.
 pub async fn connect(call: Call) -> Result<Answer> {
     let pipeline = pipeline(&call)?;
     let payload = call.payload()?;
@@ -101,7 +118,7 @@ pub async fn connect(call: Call) -> Result<Answer> {
         url: payload.text("url")?,
         repository: payload.required("repository")?,
         credentials,
-        home_url: call.origin.url(""),
+        home_url: home(&call, payload.text("home_url")?)?,
     };
     let forge = call.platform().connect_forge(&call.caller, &pipeline, new).await?;
     let mut shown = show(&pipeline, &forge);

@@ -56,6 +56,15 @@ async fn attack_13_connections_are_their_pipelines_peoples() {
     let (_, none) = call(&world, &stranger, Method::GET, "/shipway/v1/forges", &Value::Null).await;
     assert_eq!(none, json!([]));
 
+    for (home, expected) in [("https://paas.example.org/", 201), ("ftp://x", 422), ("https://a@b", 422), ("paas", 422)]
+    {
+        let mut body = new.clone();
+        body["home_url"] = home.into();
+        let (status, answer) = call(&world, &owner, Method::POST, FORGE, &body).await;
+        assert_eq!(status.as_u16(), expected, "{home}: {answer}");
+        let webhook = answer["webhook"]["url"].as_str().unwrap_or("https://paas.example.org/shipway/");
+        assert!(webhook.starts_with("https://paas.example.org/shipway/"), "{webhook}");
+    }
     // The secret is shown once, the token never.
     let (_, made) = call(&world, &owner, Method::POST, FORGE, &new).await;
     let secret = made["webhook"]["secret"].as_str().unwrap();
