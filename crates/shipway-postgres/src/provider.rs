@@ -25,6 +25,9 @@ pub type Certificates = Box<dyn Fn(&str) -> Result<(String, String), String> + S
 /// The largest dump that is fetched from outside, in bytes, as curl's `--max-filesize`.
 const MAX_FETCH: &str = "20000000000";
 
+/// Lists what a dump holds. No other format than our own: a plain one would be for psql, whose `\!` runs programs.
+const LIST: &str = "exec pg_restore --format=custom --list --file=/out/list /in/dump";
+
 /// PostgreSQL for add-ons. The cluster is made when the first one is wanted.
 pub struct Provider {
     home: PathBuf,
@@ -124,9 +127,7 @@ impl Provider {
         let env = tools::environment(&endpoint, &database, &role, &password);
         // The tools see it without being able to change it.
         tokio::fs::hard_link(&order.file, place.input("dump")).await.map_err(|e| platform("lending a dump", e))?;
-        // No other format: a plain one would be for psql, whose `\!` runs programs.
-        let list = "exec pg_restore --format=custom --list --file=/out/list /in/dump";
-        let tool = Tool { command: list, env: env.clone(), services: Vec::new(), order };
+        let tool = Tool { command: LIST, env: env.clone(), services: Vec::new(), order };
         let ended = tools::run(&*self.runtime, tool, out, cancel).await?;
         if ended.status != 0 {
             return Err(AddonFailure::User(format!("This is not a dump that can be restored: {}", ended.last())));
@@ -388,6 +389,18 @@ mod tests {
         assert_eq!(password_of(&config("postgres://u1:p2@10.0.0.1:5432/d3")).unwrap(), "p2");
         assert!(password_of(&config("postgres://10.0.0.1/d3")).is_err());
         assert!(password_of(&AddonConfig::new()).is_err());
+    }
+
+    #[test]
+    fn attack_36_a_plain_dump_runs_nothing() {
+        let there = tempfile::tempdir().unwrap();
+        let [dump, list, ran] = ["dump", "list", "ran"].map(|name| there.path().join(name).display().to_string());
+        std::fs::write(&dump, format!("\\! touch {ran}\nCOPY x FROM PROGRAM 'touch {ran}';\n")).unwrap();
+        let command = LIST.replace("/out/list", &list).replace("/in/dump", &dump);
+        let restored = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+        let said = String::from_utf8_lossy(&restored.stderr).into_owned();
+        assert!(!restored.status.success() && said.contains("pg_restore"), "{said}");
+        assert!(!Path::new(&ran).exists() && !Path::new(&list).exists(), "{said}");
     }
 
     #[test]
