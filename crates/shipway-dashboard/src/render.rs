@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use crate::assets::ASSETS;
 use crate::model::{
-    ActivityPage, AppsPage, BoardPage, BuildPage, CliLoginPage, ConfigPage, ConfirmPage, DynosPage, LogLine, LogsPage,
-    OperationPage, OperationsPage, OverviewPage, PipelinesPage, ProblemPage, ReleasePage, ReleasesPage, SignInPage,
+    AccessPage, ActivityPage, AppsPage, BoardPage, BuildPage, CliLoginPage, ConfigPage, ConfirmPage, DynosPage,
+    LogLine, LogsPage, OperationPage, OperationsPage, OverviewPage, PipelinesPage, ProblemPage, ReleasePage,
+    ReleasesPage, ResourcesPage, SignInPage,
 };
 use crate::text;
 
@@ -26,8 +27,8 @@ macro_rules! templates {
 
 const TEMPLATES: &[(&str, &str)] = &templates! {
     "parts.html" "base.html" "app.html"
-    "activity.html" "apps.html" "board.html" "build.html" "cli_login.html" "config.html" "confirm.html" "dynos.html" "logs.html"
-    "operation.html" "operations.html" "overview.html" "pipelines.html" "problem.html" "release.html" "releases.html" "sign_in.html"
+    "access.html" "activity.html" "apps.html" "board.html" "build.html" "cli_login.html" "config.html" "confirm.html" "dynos.html" "logs.html"
+    "operation.html" "operations.html" "overview.html" "pipelines.html" "problem.html" "release.html" "releases.html" "resources.html" "sign_in.html"
 };
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -150,6 +151,16 @@ pub fn dynos(model: &DynosPage) -> String {
 /// Config vars.
 pub fn config(model: &ConfigPage) -> String {
     page("config.html", model)
+}
+
+/// Who has access to an app.
+pub fn access(model: &AccessPage) -> String {
+    page("access.html", model)
+}
+
+/// Add-ons, backups and domains.
+pub fn resources(model: &ResourcesPage) -> String {
+    page("resources.html", model)
 }
 
 /// The difference before an act, and the form that acts.

@@ -65,6 +65,14 @@ pub const ROUTES: &[Route] = &[
     post("config.set",      "/dashboard/apps/{app}/config",                     &["name", "value"],     "303 config; ConfigPage with its error"),
     get("config.unset.ask", "/dashboard/apps/{app}/config/unset",               &["name"],              "ConfirmPage"),
     post("config.unset",    "/dashboard/apps/{app}/config/unset",               &["name"],              "303 config"),
+    get("resources",        "/dashboard/apps/{app}/resources",                  &[],                    "ResourcesPage"),
+    get("access",           "/dashboard/apps/{app}/access",                     &[],                    "AccessPage"),
+    post("access.give",     "/dashboard/apps/{app}/access",                     &["email", "permission?"], "303 access"),
+    post("access.remove",   "/dashboard/apps/{app}/access/remove",              &["email"],             "303 access"),
+    post("access.decline",  "/dashboard/apps/{app}/access/decline",             &["email"],             "303 access"),
+    // Also of an app that the viewer cannot see.
+    post("access.ask",      "/dashboard/apps/{app}/access/ask",                 &[],                    "303 access, or apps"),
+    post("offer",           "/dashboard/offers/{offer}",                        &["answer=take|leave"], "303 apps"),
     get("logs",             "/dashboard/apps/{app}/logs",                       &["source?=app|heroku", "dyno?"], "LogsPage"),
     // Newer than `after` (an event id) or than the header `Last-Event-ID`, which wins.
     get("logs.events",      "/dashboard/apps/{app}/logs/events",                &["source?", "dyno?", "after?"], "events: line"),
@@ -87,6 +95,7 @@ pub const ROUTES: &[Route] = &[
     get("operation",        "/dashboard/operations/{operation}",                &[],                    "OperationPage"),
     get("cancel.ask",       "/dashboard/operations/{operation}/cancel",         &[],                    "ConfirmPage"),
     post("cancel",          "/dashboard/operations/{operation}/cancel",         &[],                    "303 operation"),
+    post("retry",           "/dashboard/operations/{operation}/retry",          &[],                    "303 operation, the new one"),
 ];
 
 /// The path of route `name` with its parameters filled in, in order, each percent-encoded as one segment.

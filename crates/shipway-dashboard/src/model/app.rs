@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{AppHead, AppState, Event, Failure, Pill, ReleaseRow, Shell, StepRow};
+use super::{AppHead, AppState, Event, Failure, Offer, Pill, ReleaseRow, Shell, StepRow};
 
 /// All apps that the viewer may see.
 #[derive(Debug, Clone, Serialize)]
@@ -16,6 +16,8 @@ pub struct AppsPage {
     pub apps: Vec<AppRow>,
     /// How many more match; more than 0 offers the link to all.
     pub hidden: usize,
+    /// Apps that the viewer was offered.
+    pub offers: Vec<Offer>,
     /// The line that points the CLI here, for the empty page: `eval "$(shipway env)"`.
     pub env_command: String,
 }

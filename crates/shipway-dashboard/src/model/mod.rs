@@ -8,6 +8,7 @@ mod app;
 mod build;
 mod config;
 mod operation;
+mod people;
 mod pipeline;
 mod release;
 mod sign_in;
@@ -18,6 +19,7 @@ pub use app::*;
 pub use build::*;
 pub use config::*;
 pub use operation::*;
+pub use people::*;
 pub use pipeline::*;
 pub use release::*;
 pub use sign_in::*;
@@ -80,6 +82,9 @@ pub struct ProblemPage {
     pub links: Vec<(String, String)>,
     /// Whom to ask for access. Leave empty where the thing's existence is hidden from the viewer.
     pub ask: Vec<String>,
+    /// The app that could not be seen, by the name that was asked for: access to it can be asked for, whether it is there
+    /// or not.
+    pub unseen_app: Option<String>,
     /// The request's id, to quote when asking for help.
     pub request_id: Option<String>,
 }

@@ -56,6 +56,8 @@ pub struct OperationPage {
     pub build_url: Option<String>,
     /// Whether the viewer may stop it now: it is under way and has not switched.
     pub may_cancel: bool,
+    /// Whether the viewer may try it again: it failed, and was the deploy of a commit.
+    pub may_retry: bool,
 }
 
 /// One step of an operation or phase of a build.

@@ -37,7 +37,8 @@ pub(super) async fn list(viewer: Viewer) -> Page {
         });
     }
     let env_command = "eval \"$(shipway env)\"".to_string();
-    let model = AppsPage { shell: viewer.shell(), filter, apps: rows, hidden, env_command };
+    let offers = super::people::offers(&viewer)?;
+    let model = AppsPage { shell: viewer.shell(), filter, apps: rows, hidden, offers, env_command };
     page(&viewer, shipway_dashboard::apps(&model))
 }
 
@@ -134,7 +135,7 @@ fn changed(text: String) -> Change {
 
 /// Why a page has no button: whom to ask.
 pub(super) fn refusal(viewer: &Viewer, trigger: Trigger, facts: &Facts) -> Option<String> {
-    let owner = &facts.app.owner_email;
+    let owner = facts.app.owner_email.to_ask();
     (!viewer.may(trigger, &facts.app))
         .then(|| format!("You may look at {}, not do this. Ask {owner}, who owns it.", facts.name()))
 }

@@ -105,7 +105,7 @@ impl Facts {
             url: Some(viewer.platform().web_url(self.app.name.as_str())),
             state: self.state(viewer.platform()),
             may_change: viewer.may(Trigger::Settings, &self.app),
-            owner: self.app.owner_email.to_string(),
+            owner: self.app.owner_email.to_ask(),
         }
     }
 

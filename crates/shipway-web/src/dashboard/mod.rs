@@ -8,6 +8,7 @@ mod facts;
 mod live;
 mod logs;
 mod operations;
+mod people;
 mod pipelines;
 mod releases;
 mod sign_in;
@@ -22,7 +23,7 @@ use axum::extract::Path;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use shipway_dashboard::model::{Mark, ProblemPage};
+use shipway_dashboard::model::{Mark, ProblemPage, Shell};
 use shipway_dashboard::{Asset, HEADERS, Method, ROUTES, path};
 use std::future::Future;
 use visit::Viewer;
@@ -63,6 +64,8 @@ fn reading(name: &str) -> MethodRouter<Web> {
         "restart.ask" => look(apps::ask_restart),
         "config" => look(config::list),
         "config.unset.ask" => look(config::ask_unset),
+        "resources" => look(people::resources),
+        "access" => look(people::access),
         "logs" => look(logs::page_of),
         "logs.events" => look(live::logs),
         "build" => look(logs::build),
@@ -96,6 +99,12 @@ fn acting(name: &str) -> MethodRouter<Web> {
         "config.set" => act(config::set),
         "config.unset" => act(config::unset),
         "cancel" => act(operations::cancel),
+        "retry" => act(operations::retry),
+        "access.give" => act(people::give),
+        "access.remove" => act(people::remove),
+        "access.decline" => act(people::decline),
+        "access.ask" => act(people::ask),
+        "offer" => act(people::answer_offer),
         "promote" => act(pipelines::promote),
         other => unreachable!("the dashboard's route {other} has no handler"),
     }
@@ -149,7 +158,9 @@ where
     if acts && let Err(error) = viewer.check_form() {
         return problem(Some(shell), &error);
     }
-    handler(viewer).await.unwrap_or_else(|error| problem(Some(shell), &error))
+    let app = Some(viewer.parameter("app").to_string()).filter(|app| shipway_domain::AppName::parse(app).is_ok());
+    let unseen = app.filter(|_| !acts && viewer.app().is_err());
+    handler(viewer).await.unwrap_or_else(|error| problem_about(Some(shell), &error, unseen))
 }
 
 /// A token must not cross a network in the clear: the same port speaks TLS.
@@ -193,7 +204,12 @@ fn html(status: StatusCode, text: String) -> Response {
 }
 
 /// The page of a request that could not be answered as it was meant.
-fn problem(shell: Option<shipway_dashboard::model::Shell>, error: &ApiError) -> Response {
+fn problem(shell: Option<Shell>, error: &ApiError) -> Response {
+    problem_about(shell, error, None)
+}
+
+/// The same, where it is an app that the viewer cannot see.
+fn problem_about(shell: Option<Shell>, error: &ApiError, unseen_app: Option<String>) -> Response {
     error.log();
     let next = match error.status() {
         StatusCode::NOT_FOUND => {
@@ -215,6 +231,7 @@ fn problem(shell: Option<shipway_dashboard::model::Shell>, error: &ApiError) -> 
         commands: Vec::new(),
         links: vec![home],
         ask: Vec::new(),
+        unseen_app,
         request_id: None,
     };
     html(error.status(), shipway_dashboard::problem(&model))

@@ -6,8 +6,9 @@ use super::{Page, done, page, words};
 use crate::{ApiError, Result, own};
 use shipway_dashboard::model::{ActivityPage, ConfirmPage, Mark, OperationPage, OperationRow, OperationsPage};
 use shipway_dashboard::path;
+use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::OperationStatus;
-use shipway_domain::{AppId, NameOrId};
+use shipway_domain::{AppId, CommitId, NameOrId};
 use shipway_store::{LedgerEntry, Operation};
 
 /// Rows of a page of operations, and of the ledger.
@@ -105,6 +106,9 @@ pub(super) async fn one(viewer: Viewer) -> Page {
         }),
         build_url,
         may_cancel: may_cancel(&viewer, &operation, facts.as_ref()),
+        may_retry: facts
+            .as_ref()
+            .is_some_and(|facts| repeatable(&operation).is_some() && viewer.may(Trigger::Push, &facts.app)),
     };
     page(&viewer, shipway_dashboard::operation(&model))
 }
@@ -144,6 +148,28 @@ pub(super) async fn cancel(viewer: Viewer) -> Page {
     viewer.platform().cancel(&viewer.caller, operation.id).await?;
     let to = path("operation", &[&operation.id.to_string()]);
     done(&viewer, &to, Mark::Wait, "It is being cancelled: what it did so far is undone.")
+}
+
+/// The commit whose deploy failed, where the app is there to take it again.
+fn repeatable(operation: &Operation) -> Option<CommitId> {
+    if operation.status != OperationStatus::Failed || operation.apps.len() != 1 {
+        return None;
+    }
+    let plan: shipway_engine::Plan = serde_json::from_value(operation.plan.clone()).ok()?;
+    let part = plan.parts.into_iter().next().filter(|part| part.setup.is_none())?;
+    part.build.map(|build| build.commit)
+}
+
+/// POST retry: the same commit again, as a deploy of the viewer's.
+pub(super) async fn retry(viewer: Viewer) -> Page {
+    let operation = of_path(&viewer)?;
+    let app =
+        operation.apps.first().map(|id| viewer.platform().app(&viewer.caller, &NameOrId::Id(id.0))).transpose()?;
+    let (Some(app), Some(commit)) = (app, repeatable(&operation)) else {
+        return Err(ApiError::invalid("Only the deploy of a commit that failed can be tried again. Push it instead."));
+    };
+    let (_, again) = viewer.platform().deploy(&viewer.caller, &app, commit).await?;
+    done(&viewer, &path("operation", &[&again.to_string()]), Mark::Wait, "It is tried again.")
 }
 
 /// GET activity and app.activity

@@ -98,7 +98,7 @@ pub(super) async fn product(viewer: Viewer) -> Page {
     let hidden = product.pipelines.len() - rows.len();
     let mut says = vec![format!("{} pipelines, promoted together.", product.pipelines.len())];
     if hidden > 0 {
-        says.push(format!("{hidden} of them you may not see. Ask {}.", product.owner_email));
+        says.push(format!("{hidden} of them you may not see. Ask {}.", product.owner_email.to_ask()));
     }
     let model = BoardPage {
         shell: viewer.shell(),
@@ -312,7 +312,7 @@ fn refused(viewer: &Viewer, outlook: &Outlook) -> Option<String> {
         return None;
     }
     let (app, _) = outlook.targets.first()?;
-    Some(format!("You may look at {}, not deploy to it. Ask {}, who owns it.", app.name, app.owner_email))
+    Some(format!("You may look at {}, not deploy to it. Ask {}, who owns it.", app.name, app.owner_email.to_ask()))
 }
 
 fn outlook(viewer: &Viewer, pipeline: &Pipeline, app: &App) -> Result<Outlook> {

@@ -90,7 +90,7 @@ impl Viewer {
         let subject = shipway_domain::admission::Subject {
             app: app.id,
             name: app.name.to_string(),
-            owner_email: app.owner_email.to_string(),
+            owner_email: app.owner_email.to_ask(),
             permission: permission.unwrap_or(None),
             ending: app.ending,
             behind: None,

@@ -380,3 +380,50 @@ async fn pages_hold_in_a_real_browser() {
     );
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_lacks_access_asks_there_and_is_let_in() {
+    let stage = Stage::open().await;
+    stage.create("shop").await;
+    let (_, token) = stage.person("bob@example.org").await;
+    let (bob, ida) = (Browser::sign_in(&stage, &token).await, Browser::sign_in(&stage, &stage.token).await);
+    // What one may not see does not exist; asking says no more than that.
+    for name in ["shop", "nothing"] {
+        let page = format!("/dashboard/apps/{name}");
+        let hidden = bob.get(&page).await;
+        assert!(hidden.status == 404 && hidden.body.contains("Ask for access"), "{}", hidden.body);
+        let asked = bob.post(&page, &format!("{page}/access/ask"), &[]).await;
+        assert_eq!((asked.status, asked.header("location")), (303, Some("/dashboard")));
+        assert!(bob.get("/dashboard").await.body.contains("If there is such an app"));
+    }
+    let access = "/dashboard/apps/shop/access";
+    assert!(ida.get(access).await.body.contains("Asking for access"));
+    let by_himself = bob.post("/dashboard", access, &[("email", "bob@example.org")]).await;
+    assert_eq!(by_himself.status, 404);
+    ida.post(access, access, &[("email", "bob@example.org"), ("permission", "view")]).await;
+    let looks = bob.get(access).await;
+    assert!(looks.status == 200 && looks.body.contains("You may look, not change"), "{}", looks.body);
+    bob.post(access, &format!("{access}/ask"), &[]).await;
+    assert!(bob.get(access).await.body.contains("You have asked"));
+    ida.post(access, &format!("{access}/decline"), &[("email", "bob@example.org")]).await;
+    assert!(!ida.get(access).await.body.contains("Asking for access"));
+    ida.post(access, &format!("{access}/remove"), &[("email", "bob@example.org")]).await;
+    assert_eq!(bob.get(access).await.status, 404);
+    assert!(ida.get("/dashboard/apps/shop/resources").await.body.contains("shop.localhost"));
+
+    // A deploy that failed is tried again by a button, an app is given and taken.
+    assert!(!deploy(&stage, "web: broken-build\n").await);
+    let failed = stage.ask("/shipway/v1/operations?app=shop").await;
+    let failed = format!("/dashboard/operations/{}", failed[0]["id"].as_str().unwrap());
+    assert!(ida.get(&failed).await.body.contains("<button>Retry</button>"));
+    let again = ida.post(&failed, &format!("{failed}/retry"), &[]).await;
+    let to = again.header("location").unwrap();
+    assert!(again.status == 303 && to.starts_with("/dashboard/operations/") && to != failed, "{}", again.head);
+    let offer = json!({ "app": "shop", "recipient": "bob@example.org" });
+    let offered = stage.call(&stage.token, "POST", "/account/app-transfers", &offer).await.json();
+    assert!(bob.get("/dashboard").await.body.contains("gives you the app"));
+    let take = format!("/dashboard/offers/{}", offered["id"].as_str().unwrap());
+    bob.post("/dashboard", &take, &[("answer", "take")]).await;
+    assert!(bob.get("/dashboard").await.body.contains("shop is yours."));
+    stage.end().await;
+}
