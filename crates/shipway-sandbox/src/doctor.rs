@@ -240,12 +240,40 @@ fn foreign_drops<'a>(rules: &'a str, hook: &Hook) -> Vec<Chain<'a>> {
     found
 }
 
+/// Ubuntu's switch, from 23.10 on: programs without an AppArmor profile that allows it get no user namespaces.
+const APPARMOR_SWITCH: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+
 fn bwrap() -> Finding {
-    match exists("bwrap") {
-        true => finding("bwrap", Level::Ok, "Shipway can be tried without root.", None),
-        false => {
-            let says = "bwrap is not installed: without root there are no dynos.";
-            finding("bwrap", Level::Warn, says, Some("apt-get install bubblewrap"))
+    if !exists("bwrap") {
+        let says = "bwrap is not installed: without root there are no dynos.";
+        return finding("bwrap", Level::Warn, says, Some("apt-get install bubblewrap"));
+    }
+    let mut empty = Command::new("bwrap");
+    empty.args(["--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "true"]);
+    let refused = run(empty).err().map(|e| e.to_string());
+    let restricted = std::fs::read_to_string(APPARMOR_SWITCH).is_ok_and(|text| text.trim() == "1");
+    sandboxes_without_root(refused.as_deref(), restricted)
+}
+
+/// Whether an empty sandbox was refused, and whether AppArmor keeps user namespaces back.
+fn sandboxes_without_root(refused: Option<&str>, restricted: bool) -> Finding {
+    match refused {
+        // Root may make namespaces where others may not.
+        None if nix::unistd::geteuid().is_root() && restricted => {
+            let says =
+                "works for root; other users get no user namespaces from AppArmor, and have no dynos without root.";
+            finding("bwrap", Level::Ok, says, None)
+        }
+        None => finding("bwrap", Level::Ok, "Shipway can be tried without root.", None),
+        Some(_) if restricted => finding(
+            "bwrap",
+            Level::Warn,
+            "AppArmor gives this user no user namespaces (as on Ubuntu from 23.10 on): without root there are no dynos.",
+            Some("start Shipway as root, or with sudo; or allow bwrap user namespaces, as docs/operating.md says"),
+        ),
+        Some(why) => {
+            let says = format!("makes no sandbox, so that without root there are no dynos: {why}.");
+            finding("bwrap", Level::Warn, says, Some("start Shipway as root, or with sudo"))
         }
     }
 }
@@ -264,6 +292,17 @@ mod tests {
     fn versions_are_compared_as_numbers() {
         assert!(is_at_least("6.1.0-13-amd64", (5, 19)) && is_at_least("5.19", (5, 19)));
         assert!(!is_at_least("5.4.0", (5, 19)) && !is_at_least("garbage", (5, 19)));
+    }
+
+    #[test]
+    fn a_sandbox_that_is_refused_is_said_with_the_way_out() {
+        let check = |refused, restricted, level, words: &str| {
+            let finding = sandboxes_without_root(refused, restricted);
+            assert!(finding.level == level && finding.says.contains(words), "{finding:?}");
+        };
+        check(None, false, Level::Ok, "tried without root");
+        check(Some("setting up uid map: Permission denied"), true, Level::Warn, "AppArmor");
+        check(Some("no namespaces"), false, Level::Warn, "no namespaces");
     }
 
     /// As Docker's `iptables` leaves the machine, ufw after `ufw enable`, firewalld-like tables, and ours.
