@@ -6,7 +6,9 @@ use shipway_domain::compare::{self, Commit, Commits, Contained, Extent, Standing
 use shipway_domain::migrations::Migrations;
 use shipway_domain::review::BranchName;
 use shipway_domain::{AppId, CommitId, OperationId, PipelineId};
-use shipway_engine::ports::{Archive, CommitInfo, FetchRefused, Histories, Place, PortError, Remote, Repositories, Spot};
+use shipway_engine::ports::{
+    Archive, CommitInfo, FetchRefused, Histories, Place, PortError, Remote, Repositories, Spot,
+};
 use shipway_store::{hex, sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
