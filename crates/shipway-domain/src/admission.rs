@@ -46,7 +46,7 @@ pub enum Trigger {
 
 impl Trigger {
     /// All of them, for enumeration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Push,
         Self::Build,
         Self::SlugRelease,
@@ -56,6 +56,7 @@ impl Trigger {
         Self::Restart,
         Self::OneOff,
         Self::Rollback,
+        Self::Promotion,
         Self::Addon,
         Self::Domain,
         Self::Settings,
@@ -143,6 +144,21 @@ pub struct Subject {
     pub ending: bool,
     /// What the code lacks that is to run, where the app's stage asks for all of its upstream; else none.
     pub behind: Option<Behind>,
+    /// Who keeps it for themselves.
+    pub reserved: Option<Reserved>,
+}
+
+/// An app that somebody keeps for themselves for a while: nobody else changes its code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserved {
+    /// Who.
+    pub account: AccountId,
+    /// Their address.
+    pub email: String,
+    /// When it ends by itself.
+    pub until: Timestamp,
+    /// What for.
+    pub reason: Option<String>,
 }
 
 /// Code that lacks commits of the line that a team works on, for a stage that refuses it.
@@ -183,7 +199,7 @@ impl Admitted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{because}{}", way_out(.who_can_lift, .lifts_at))]
 pub struct Refused {
-    /// The rule's name: `access`, `token-scope`, `ending`.
+    /// The rule's name: `access`, `token-scope`, `ending`, `behind-upstream`, `reserved`.
     pub rule: String,
     /// One sentence.
     pub because: String,
@@ -249,6 +265,20 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
             holder: Some(subject.owner_email.clone()),
             lifts_at: None,
             who_can_lift: None,
+        });
+    }
+    if let Some(reserved) = &subject.reserved
+        && trigger.permission() == Permission::Deploy
+        && reserved.account != actor.account
+        && now < reserved.until
+    {
+        let reason = reserved.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+        return Err(Refused {
+            rule: "reserved".into(),
+            because: format!("{name} is reserved by {}{reason}.", reserved.email),
+            holder: Some(reserved.email.clone()),
+            lifts_at: Some(reserved.until),
+            who_can_lift: Some(format!("{}, or {}, who owns {name}", reserved.email, subject.owner_email)),
         });
     }
     if let Some(behind) = &subject.behind
@@ -347,6 +377,35 @@ mod tests {
             permission,
             ending: false,
             behind: None,
+            reserved: None,
+        }
+    }
+
+    #[test]
+    fn attack_19_a_reservation_holds_for_every_trigger_that_brings_code() {
+        let until: Timestamp = "2026-05-04T14:00:00Z".parse().unwrap();
+        let holder = |n: u128| Reserved {
+            account: AccountId(uuid::Uuid::from_u128(n)),
+            email: "ana@example.org".into(),
+            until,
+            reason: Some("the demo".into()),
+        };
+        let before = until - jiff::SignedDuration::from_secs(1);
+        for trigger in Trigger::ALL {
+            let ask = |holder: Reserved, admin: bool, now: Timestamp| {
+                let subject = Subject { reserved: Some(holder), ..subject(Some(Permission::Manage)) };
+                admit(&actor(Scope::Global, admin), trigger, &subject, now).err()
+            };
+            let brings_code = trigger.permission() == Permission::Deploy;
+            // Not even an administrator passes without ending it first.
+            for admin in [false, true] {
+                assert_eq!(ask(holder(7), admin, before).is_some(), brings_code, "{trigger:?}");
+            }
+            assert_eq!(ask(holder(0), false, before), None, "{trigger:?} by the holder");
+            assert_eq!(ask(holder(7), false, until), None, "{trigger:?} after it ended");
+            let words = "shop is reserved by ana@example.org (the demo). It lifts at 2026-05-04T14:00:00Z, or ask \
+                         ana@example.org, or owner@example.org, who owns shop.";
+            assert!(ask(holder(7), false, before).is_none_or(|refused| refused.to_string() == words));
         }
     }
 

@@ -66,6 +66,8 @@ ids! {
     CouplingId;
     /// An entry of the ledger.
     LedgerId;
+    /// What somebody is to be told.
+    NoticeId;
     /// An operation of the journal.
     OperationId;
     /// A pipeline, for its whole life; its name can change.

@@ -307,7 +307,11 @@ impl Platform {
                 "commit": commit, "operation": ctx.operation,
             }),
         );
-        Ok(Box::new(move |c| c.record(&entry)))
+        let notice = self.notice_of(&app, &release, self.slug_of(part)?.as_ref()).await;
+        Ok(Box::new(move |c| {
+            notice.map_or(Ok(()), |notice| c.insert_notice(&notice))?;
+            c.record(&entry)
+        }))
     }
 
     pub(crate) async fn restart_operation(&self, caller: &Caller, app: &App, which: Which) -> Result<OperationId> {

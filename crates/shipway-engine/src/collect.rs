@@ -14,7 +14,7 @@ const MAINTAINED: Duration = Duration::from_secs(24 * 60 * 60);
 const SOURCES: SignedDuration = SignedDuration::from_hours(24);
 /// What is said of review apps and setups whose apps are gone is kept this long.
 const REPORTS: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// What triggers asked for, and what checks said, is kept this long.
+/// What triggers asked for, what checks said and what people were told is kept this long.
 const TRIGGERED: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// What a forge's webhook brought is known again this long, so that it is not carried out twice.
 const DELIVERIES: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -100,6 +100,7 @@ impl Platform {
                 c.forget_review_apps_before(now - REPORTS)?;
                 c.forget_triggered_before(now - TRIGGERED)?;
                 c.forget_forge_deliveries(now - REPORTS, now - DELIVERIES)?;
+                c.forget_notices_before(now - TRIGGERED)?;
                 c.delete_app_setups_before(now - REPORTS)
             })
             .await?;

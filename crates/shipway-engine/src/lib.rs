@@ -31,6 +31,7 @@ mod logs;
 mod operation;
 mod output;
 mod owners;
+mod overwritten;
 mod phase;
 mod pipelines;
 mod plan;
@@ -39,6 +40,7 @@ mod products;
 mod promotions;
 mod releases;
 mod restarts;
+mod reservations;
 mod review_apps;
 mod reviewing;
 mod routes;
@@ -64,6 +66,7 @@ pub use formation::{ScaleTo, ScaleUpdate};
 pub use logs::LOG_LIMITS;
 pub use operation::{Outcome, StepView};
 pub use output::OutputReader;
+pub use overwritten::{Deployed, ago};
 pub use pipelines::UpdateCoupling;
 pub use plan::{Part, Plan, Step, StepAt};
 pub use products::{Move, Seen, TogetherOrder};
@@ -80,7 +83,7 @@ pub use triggers::{RefNews, RefOrigin, TriggeredView};
 
 use locks::Locks;
 use ports::{AddonProvider, Builder, Caller, Forges, Histories, Repositories, Router, World};
-use shipway_domain::admission::{Admitted, Permission, Subject, Trigger, admit};
+use shipway_domain::admission::{Admitted, Permission, Refused, Reserved, Subject, Trigger, admit};
 use shipway_domain::size::DynoSizes;
 use shipway_domain::{AppId, DynoId, LedgerId, NameOrId, PipelineId};
 use shipway_runtime::Runtime;
@@ -385,8 +388,17 @@ impl Platform {
         }
     }
 
+    /// What admission would say, without a record of the question.
+    pub fn refusal(&self, caller: &Caller, trigger: Trigger, app: &App) -> Result<Option<Refused>> {
+        Ok(admit(&caller.actor, trigger, &self.subject(caller, app)?, self.now()).err())
+    }
+
     pub(crate) fn subject(&self, caller: &Caller, app: &App) -> Result<Subject> {
-        let permission: Option<Permission> = self.store().read(|c| c.permission(app, caller.actor.account))?;
+        let now = self.now();
+        let (permission, reservation) = self.store().read(|c| {
+            let permission: Option<Permission> = c.permission(app, caller.actor.account)?;
+            Ok((permission, c.reservation(app.id, now)?))
+        })?;
         Ok(Subject {
             app: app.id,
             name: app.name.to_string(),
@@ -394,6 +406,12 @@ impl Platform {
             permission,
             ending: app.ending,
             behind: None,
+            reserved: reservation.map(|r| Reserved {
+                account: r.account,
+                email: r.email.to_string(),
+                until: r.until,
+                reason: r.reason,
+            }),
         })
     }
 

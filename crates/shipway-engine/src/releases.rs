@@ -142,7 +142,7 @@ impl Platform {
         self.make_release(caller, app, Trigger::Redeploy, plan).await
     }
 
-    async fn make_release(
+    pub(crate) async fn make_release(
         &self,
         caller: &Caller,
         app: &App,

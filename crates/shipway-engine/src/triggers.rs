@@ -7,6 +7,7 @@
 
 use crate::builds::Extra;
 use crate::error::Error;
+use crate::pipelines::Access;
 use crate::plan::{CarryPlan, FetchPlan, Part};
 use crate::ports::{Caller, Place};
 use crate::{Event, Kind, Platform, Result};
@@ -15,7 +16,7 @@ use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::review::Checks;
 use shipway_domain::triggers::{Action, RefKind, RefName, RefPattern, TriggeredStatus, Waiting, plan};
 use shipway_domain::{AppId, AppName, CommitId, NameOrId, OperationId, PipelineId, TriggerId, TriggeredDeployId};
-use shipway_store::{App, Build, CommitSource, Conn, RefTrigger, TriggeredDeploy};
+use shipway_store::{App, Build, CommitSource, Conn, Pipeline, RefTrigger, TriggeredDeploy};
 use std::time::Duration;
 
 /// How often is looked without a reason.
@@ -240,6 +241,18 @@ impl Platform {
             .await?;
         self.inner.triggers_wanted.notify_one();
         Ok(names)
+    }
+
+    /// Takes what CI says of a commit, where no forge tells us. Errors: who may not operate the pipeline.
+    pub async fn report_checks(
+        &self,
+        caller: &Caller,
+        pipeline: &Pipeline,
+        commit: CommitId,
+        checks: Checks,
+    ) -> Result<()> {
+        self.may(caller, pipeline, Access::Operate)?;
+        self.checks_changed(pipeline.id, commit, checks).await
     }
 
     /// Looks at all deploys that wait, and carries out those whose time has come.

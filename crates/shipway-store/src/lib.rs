@@ -17,6 +17,7 @@ mod operations;
 mod pipelines;
 mod promotions;
 mod releases;
+mod reservations;
 mod review_apps;
 mod seal;
 mod sealed_file;
@@ -37,6 +38,7 @@ pub use operations::*;
 pub use pipelines::*;
 pub use promotions::*;
 pub use releases::*;
+pub use reservations::*;
 pub use review_apps::*;
 pub use seal::{Keys, hex, sha256, token_hash};
 pub use sealed_file::{SealedFile, plain_bytes};
@@ -129,6 +131,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/triggers.sql"),
     include_str!("schema/forges.sql"),
     include_str!("schema/teams.sql"),
+    include_str!("schema/reservations.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

@@ -17,7 +17,7 @@ use shipway_domain::admission::Trigger;
 use shipway_domain::triggers::RefName;
 use shipway_domain::{CommitId, NameOrId};
 use shipway_engine::ports::Caller;
-use shipway_engine::{Outcome, OutputReader, Platform, RefNews, RefOrigin};
+use shipway_engine::{Outcome, OutputReader, Platform, RefNews, RefOrigin, ago};
 use shipway_git::{Access, Call, GitHttp, Push, PushHandler, PushOutput, RefResult, RefUpdate, Repo, unauthorized};
 use shipway_store::{App, RefTrigger};
 use std::sync::Arc;
@@ -223,6 +223,26 @@ impl Deployer {
         }
     }
 
+    /// Says what of somebody else's is replaced, and what the pusher is to be told.
+    async fn say_what_it_replaces(&self, commit: &CommitId, output: &PushOutput) {
+        let told = async {
+            for notice in self.platform.notices(&self.caller, Some(&self.app))? {
+                output.line(&format!(" !     {}", notice.text));
+            }
+            self.platform.notices_read(&self.caller, Some(&self.app)).await?;
+            if let Some(there) = self.platform.replaces(&self.caller, &self.app, commit).await? {
+                let ago = ago(there.release.created_at, self.platform.now());
+                output.line(&format!(" !     You replace what {} deployed {ago} ago: {}", there.email, there.words()));
+                output.line(&format!(" !     To bring it back afterwards: shipway previous -a {}", self.app.name));
+            }
+            Ok(())
+        };
+        let told: shipway_engine::Result<()> = told.await;
+        if let Err(error) = told {
+            tracing::warn!(app.name = %self.app.name, %error, cause = ?error.cause, "what a push replaces could not be told");
+        }
+    }
+
     /// The one commit that is to run. Errors: why there is none.
     async fn wanted(&self, repo: &Repo, updates: &[&RefUpdate]) -> Result<CommitId, String> {
         let mut wanted: Option<CommitId> = None;
@@ -255,6 +275,7 @@ impl Deployer {
     /// Deploys and shows the transcript. Errors: the reason in one line.
     async fn deploy(&self, commit: CommitId, updates: &[&RefUpdate], output: &PushOutput) -> Result<(), String> {
         self.say_what_it_lacks(&commit, output).await;
+        self.say_what_it_replaces(&commit, output).await;
         let triggered = updates.iter().find_map(|update| self.trigger(update));
         let begun = match triggered.filter(|_| !updates.iter().any(|update| update.is_running_branch())) {
             Some((trigger, reference)) => {

@@ -16,10 +16,12 @@ mod pipelines;
 mod products;
 mod promote;
 mod redeploy;
+mod reservations;
 mod reviewapps;
 mod rollback;
 mod status;
 mod teams;
+mod triggers;
 mod upstream;
 mod users;
 
@@ -69,6 +71,18 @@ pub enum Command {
     Reviewapps(reviewapps::Args),
     /// List teams; make, rename and end them
     Teams(teams::Args),
+    /// Show or change which branches and tags deploy an app by themselves
+    Triggers(triggers::Args),
+    /// Say who has an app, and whose code it runs
+    Who(reservations::Args),
+    /// Keep an app for yourself for a while
+    Reserve(reservations::ReserveArgs),
+    /// End a reservation
+    Unreserve(reservations::Args),
+    /// Bring back the code that the last deploy replaced
+    Previous(reservations::PreviousArgs),
+    /// Show what you are to be told: whose deploy replaced yours
+    Notices(reservations::NoticesArgs),
     /// Release the running commit again
     Redeploy(redeploy::Args),
     /// List users, or add one
@@ -96,6 +110,12 @@ impl Command {
             Self::Forges(args) => forges::run(&args, context).await?,
             Self::Reviewapps(args) => reviewapps::run(&args, context).await?,
             Self::Teams(args) => teams::run(&args, context).await?,
+            Self::Triggers(args) => triggers::run(&args, context).await?,
+            Self::Who(args) => reservations::who(&args, context).await?,
+            Self::Reserve(args) => reservations::reserve(&args, context).await?,
+            Self::Unreserve(args) => reservations::unreserve(&args, context).await?,
+            Self::Previous(args) => reservations::previous(&args, context).await?,
+            Self::Notices(args) => reservations::notices(&args, context).await?,
             Self::Redeploy(args) => redeploy::run(&args, context).await?,
             Self::Users(args) => users::run(&args, context).await?,
         }

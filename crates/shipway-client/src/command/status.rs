@@ -1,5 +1,6 @@
 //! `shipway status [APP]`.
 
+use super::comparison::names;
 use super::segment;
 use crate::Context;
 use crate::error::Result;
@@ -45,6 +46,10 @@ fn of_app(answer: &Value, context: &Context) -> Result<()> {
         (_, true) => "unknown: it is in no pipeline".to_string(),
         (_, false) => format!("unknown: shipway upstream set URL --pipeline {pipeline}"),
     };
+    let reserved = match &answer["reserved"] {
+        Value::Null => String::new(),
+        held => format!("by {} until {}", text(held, &["by"]), text(held, &["until"])),
+    };
     let rows = [
         ("app", text(answer, &["app", "name"])),
         ("pipeline", format!("{pipeline} {stage}")),
@@ -52,6 +57,8 @@ fn of_app(answer: &Value, context: &Context) -> Result<()> {
         ("commit", format!("{commit} {}", text(answer, &["commit_description"]))),
         ("upstream", upstream),
         ("warning", text(answer, &["host_change"])),
+        ("reserved", reserved),
+        ("notice", names(&answer["notices"]).join("\n")),
     ];
     let rows = rows.iter().filter(|(_, told)| !told.trim().is_empty());
     let rows: Vec<_> = rows.map(|(label, told)| vec![Cell::new(label, Tone::Quiet), Cell::from(told.trim())]).collect();

@@ -42,6 +42,8 @@ pub struct OverviewPage {
     pub shell: Shell,
     /// The app.
     pub app: AppHead,
+    /// Who keeps it for themselves.
+    pub reserved: Option<Pill>,
     /// What is under way, with its steps.
     pub running: Option<Running>,
     /// The newest attempt, when it failed.

@@ -51,6 +51,7 @@ pub(super) async fn overview(viewer: Viewer) -> Page {
     let model = OverviewPage {
         shell: viewer.shell(),
         app: facts.head(&viewer),
+        reserved: super::pipelines::reserved(platform, &facts.app)?,
         running: facts.running(platform)?,
         failure: facts.failed(platform)?,
         release: facts.release.as_ref().map(|release| rows.row(release)),
@@ -138,6 +139,13 @@ pub(super) fn refusal(viewer: &Viewer, trigger: Trigger, facts: &Facts) -> Optio
     let owner = facts.app.owner_email.to_ask();
     (!viewer.may(trigger, &facts.app))
         .then(|| format!("You may look at {}, not do this. Ask {owner}, who owns it.", facts.name()))
+    let owner = &facts.app.owner_email;
+    let access = || format!("You may look at {}, not do this. Ask {owner}, who owns it.", facts.name());
+    match viewer.platform().refusal(&viewer.caller, trigger, &facts.app) {
+        Ok(None) => None,
+        Ok(Some(refused)) if refused.rule == "reserved" => Some(refused.to_string()),
+        _ => Some(access()),
+    }
 }
 
 /// POST scale

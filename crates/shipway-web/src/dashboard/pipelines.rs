@@ -12,8 +12,8 @@ use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
 use shipway_domain::review::{Checks, ReviewAppStatus};
 use shipway_domain::{AppId, Stage};
-use shipway_engine::{Outlook, PromotionOrder};
-use shipway_store::{App, Coupling, Pipeline, PullRequest, ReviewApp};
+use shipway_engine::{Outlook, Platform, PromotionOrder};
+use shipway_store::{App, Coupling, Pipeline, PullRequest, Reservation, ReviewApp};
 use std::collections::HashMap;
 
 /// Review apps of a pipeline before "show all".
@@ -271,6 +271,7 @@ async fn card(
         let same = beside.standing.ahead_count == 0 && beside.standing.behind_count == 0;
         pills.extend((!same).then(|| Pill::new(Mark::Wait, beside.sentence())));
     }
+    pills.extend(reserved(platform, app)?);
     let running = facts.running(platform)?;
     let may_go_back = running.is_none() && viewer.may(Trigger::Rollback, app);
     Ok(Card {
@@ -293,6 +294,15 @@ async fn card(
         url: release.map(|_| platform.web_url(app.name.as_str())),
         running,
     })
+}
+
+/// Who keeps an app for themselves.
+pub(super) fn reserved(platform: &Platform, app: &App) -> Result<Option<Pill>> {
+    let pill = |r: Reservation| {
+        let until = r.until.strftime("%Y-%m-%d %H:%M UTC");
+        Pill::new(Mark::Wait, format!("reserved by {} until {until}", r.email))
+    };
+    Ok(platform.reservation(app)?.map(pill))
 }
 
 fn way_on(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) -> Promote {

@@ -96,6 +96,7 @@ impl Viewer {
             behind: None,
         };
         shipway_domain::admission::admit(&self.caller.actor, trigger, &subject, self.platform().now()).is_ok()
+        matches!(self.platform().refusal(&self.caller, trigger, app), Ok(None))
     }
 
     /// Takes the sentence off that this page has shown.

@@ -10,9 +10,11 @@ pub(crate) mod forges;
 pub(crate) mod login;
 mod operations;
 mod promotions;
+mod reservations;
 mod review_apps;
 mod session;
 mod status;
+mod triggers;
 mod upstream;
 mod users;
 
@@ -20,7 +22,7 @@ pub(crate) use operations::{at_step, waits_for};
 
 use crate::Web;
 use axum::Router;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 
 /// The routes of this door.
 #[rustfmt::skip]
@@ -41,6 +43,14 @@ pub fn routes(web: &Web) -> Router<Web> {
         .route("/shipway/v1/apps/{app}/status", get(upstream::of_app))
         .route("/shipway/v1/apps/{app}/rollback", get(apps::rollback_preview).post(apps::rollback))
         .route("/shipway/v1/apps/{app}/settings", get(apps::settings).patch(apps::set))
+        .route("/shipway/v1/apps/{app}/triggers", get(triggers::list).post(triggers::create))
+        .route("/shipway/v1/apps/{app}/triggers/{trigger}", delete(triggers::destroy))
+        .route("/shipway/v1/pipelines/{pipeline}/checks", post(triggers::checks))
+        .route("/shipway/v1/apps/{app}/reservation",
+            get(reservations::info).put(reservations::reserve).delete(reservations::unreserve))
+        .route("/shipway/v1/apps/{app}/previous", get(reservations::previous).post(reservations::bring_back))
+        .route("/shipway/v1/notices", get(reservations::notices))
+        .route("/shipway/v1/notices/actions/read", post(reservations::read))
         .route("/shipway/v1/compare", get(compare::compare))
         .route("/shipway/v1/parity", get(compare::parity))
         .route("/shipway/v1/products", get(promotions::products).post(promotions::create_product))

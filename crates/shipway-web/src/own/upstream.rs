@@ -106,6 +106,8 @@ async fn status(call: &Call, app: &App) -> Result<Value> {
         "commit_description": slug.as_ref().and_then(|slug| slug.commit_description.as_ref()),
         "host_change": slug.as_ref().and_then(|slug| platform.host_change(slug)),
         "released_at": app.released_at.map(time),
+        "reserved": platform.reservation(app)?.map(|r| json!({ "by": r.email, "until": time(r.until), "reason": r.reason })),
+        "notices": platform.notices(&call.caller, Some(app))?.iter().map(|n| &n.text).collect::<Vec<_>>(),
         "beside": stands.as_ref().map(beside),
     }))
 }

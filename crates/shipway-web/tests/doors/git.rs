@@ -158,3 +158,87 @@ async fn attack_13_strangers_and_onlookers_do_not_push() {
     assert_eq!(plain.header("www-authenticate"), Some("basic realm=\"shipway\""));
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_deploys_by_its_trigger_and_its_failure_rejects_it() {
+    let stage = Stage::open().await;
+    let dev = stage.create("dev").await;
+    let triggers = "/shipway/v1/apps/dev/triggers";
+    let added = stage.call(&stage.token, "POST", triggers, &serde_json::json!({ "tag": "v*" })).await;
+    assert_eq!(added.status, 201, "{}", added.body);
+    let again = stage.call(&stage.token, "POST", triggers, &serde_json::json!({ "tag": "v*" })).await;
+    assert_eq!((again.status, again.json()["message"].as_str()), (422, Some("That trigger is already taken.")));
+    for wrong in
+        [serde_json::json!({}), serde_json::json!({ "tag": "a b" }), serde_json::json!({ "tag": "v", "branch": "v" })]
+    {
+        assert_eq!(stage.call(&stage.token, "POST", triggers, &wrong).await.status, 422, "{wrong}");
+    }
+    let checkout = stage.checkout();
+    let remote = checkout.remote("dev");
+    let first = checkout.commit("web: listen\n");
+    checkout.now(&["tag", "-a", "v0.3.0", "-m", "The third"]);
+    let (pushed, screen) = checkout.run(&["push", &remote, "v0.3.0"]).await;
+    assert!(pushed && screen.contains("remote:        Released v2"), "{screen}");
+    let (_, refs) = checkout.run(&["ls-remote", &remote]).await;
+    assert!(refs.contains("refs/tags/v0.3.0") && refs.contains(&format!("{first}\trefs/heads/main")), "{refs}");
+    // Another name is a tag like any other.
+    checkout.now(&["tag", "nightly"]);
+    let (pushed, screen) = checkout.run(&["push", &remote, "nightly"]).await;
+    assert!(pushed && !screen.contains("Released"), "{screen}");
+    // One that fails is not there afterwards, so that it can be pushed again.
+    checkout.commit("web: broken-build\n");
+    checkout.now(&["tag", "v0.3.1"]);
+    let (pushed, screen) = checkout.run(&["push", &remote, "v0.3.1"]).await;
+    assert!(
+        !pushed && screen.contains("! [remote rejected] v0.3.1 -> v0.3.1 (The build is broken on purpose.)"),
+        "{screen}"
+    );
+    assert!(!checkout.run(&["ls-remote", &remote]).await.1.contains("v0.3.1"));
+
+    let shown = stage.ask(triggers).await;
+    let deploys = shown["deploys"].as_array().unwrap();
+    let lines: Vec<String> =
+        deploys.iter().map(|d| format!("{} {}", d["name"].as_str().unwrap(), d["state"].as_str().unwrap())).collect();
+    assert_eq!(lines, ["v0.3.1 failed", "v0.3.0 succeeded"]);
+    let previous = stage.platform.deployed(&dev).unwrap().unwrap();
+    assert_eq!(previous.words(), format!("v2: v0.3.0, {}", &first[..7]));
+    let id = shown["triggers"][0]["id"].as_str().unwrap();
+    assert_eq!(
+        stage.call(&stage.token, "DELETE", &format!("{triggers}/{id}"), &serde_json::json!({})).await.status,
+        200
+    );
+    assert_eq!(
+        stage.call(&stage.token, "DELETE", &format!("{triggers}/{id}"), &serde_json::json!({})).await.status,
+        404
+    );
+    let (_, eve) = stage.person("eve@example.org").await;
+    assert_eq!(stage.call(&eve, "GET", triggers, &serde_json::json!({})).await.status, 404);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_branch_pushed_to_one_app_deploys_another_of_its_pipeline_when_its_checks_have_passed() {
+    let stage = Stage::open().await;
+    stage.pipeline().await;
+    let staging = stage.platform.app(&stage.caller, &shipway_domain::NameOrId::parse("shop-staging")).unwrap();
+    let trigger = serde_json::json!({ "branch": "release/*", "wait_for_ci": true });
+    let path = "/shipway/v1/apps/shop-staging/triggers";
+    assert_eq!(stage.call(&stage.token, "POST", path, &trigger).await.status, 201);
+    let checkout = stage.checkout();
+    let commit = checkout.commit("web: listen\n");
+    let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop"), "main:refs/heads/release/2"]).await;
+    let told = "remote: -----> branch release/2 deploys shop-staging: shipway triggers -a shop-staging";
+    assert!(pushed && screen.contains(told), "{screen}");
+    let message = until("it says why it waits", async || {
+        stage.ask(path).await["deploys"][0]["message"].as_str().map(str::to_string)
+    });
+    assert_eq!(message.await, format!("waits for CI: nothing was heard of {} yet", &commit[..7]));
+    let passed = serde_json::json!({ "commit": commit, "state": "succeeded" });
+    let (_, eve) = stage.person("eve@example.org").await;
+    let checks = "/shipway/v1/pipelines/shop/checks";
+    assert_eq!(stage.call(&eve, "POST", checks, &passed).await.status, 404);
+    assert_eq!(stage.call(&stage.token, "POST", checks, &passed).await.status, 201);
+    until("it deploys", async || (stage.ask(path).await["deploys"][0]["state"] == "succeeded").then_some(())).await;
+    assert_eq!(stage.platform.release(&staging, "current").unwrap().description, format!("Deploy {}", &commit[..7]));
+    stage.end().await;
+}

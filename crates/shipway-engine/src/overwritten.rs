@@ -1,0 +1,172 @@
+//! Last writer wins: what a deploy replaces, who is told, and the way back.
+//!
+//! Code is *overwritten* by code that lacks some of its commits; code that was built upon is not. Told is who deployed it,
+//! when it was somebody else.
+
+use crate::error::Error;
+use crate::plan::{Code, ReleasePlan};
+use crate::ports::{Caller, Place, Spot};
+use crate::{Platform, Result};
+use jiff::{SignedDuration, Timestamp};
+use shipway_domain::admission::Trigger;
+use shipway_domain::lifecycle::ReleaseStatus;
+use shipway_domain::triggers::RefKind;
+use shipway_domain::{AppId, CommitId, NoticeId, OperationId};
+use shipway_store::{App, Conn, Notice, Release, Slug};
+
+/// Notices that are shown.
+const SHOWN: u32 = 50;
+
+/// Code that ran, and the release that brought it.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// The release.
+    pub release: Release,
+    /// Its code.
+    pub slug: Slug,
+    /// Who deployed it.
+    pub email: String,
+    /// The tag that it was deployed by.
+    pub tag: Option<String>,
+}
+
+impl Deployed {
+    /// It in words: `v12: v0.3.0, 3f9c0de`.
+    pub fn words(&self) -> String {
+        let commit = self.slug.commit.as_ref().map_or("code without a commit", |commit| commit.short());
+        let tag = self.tag.as_ref().map(|tag| format!("{tag}, ")).unwrap_or_default();
+        format!("v{}: {tag}{commit}", self.release.version)
+    }
+}
+
+impl Platform {
+    /// What a commit would overwrite of somebody else's on an app.
+    pub async fn replaces(&self, caller: &Caller, app: &App, commit: &CommitId) -> Result<Option<Deployed>> {
+        let Some(now) = self.deployed(app)?.filter(|now| now.release.account != caller.actor.account) else {
+            return Ok(None);
+        };
+        Ok(self.lacks(app.id, commit, &now).await?.then_some(now))
+    }
+
+    /// Whether a commit lacks some of what was deployed.
+    async fn lacks(&self, app: AppId, commit: &CommitId, before: &Deployed) -> Result<bool> {
+        let Some(old) = &before.slug.commit else { return Ok(false) };
+        let spot = |commit: &CommitId| Spot { place: Place::App(app), commit: commit.clone() };
+        Ok(self.inner.parts.histories.commits(&spot(old), &spot(commit), 1).await?.behind_count > 0)
+    }
+
+    /// The code that an app runs, and the release that brought it.
+    pub fn deployed(&self, app: &App) -> Result<Option<Deployed>> {
+        Ok(self.store().read(|c| deployed(c, app.id, None))?)
+    }
+
+    /// The code that an app ran before its last deploy, if it is still kept.
+    pub fn previous_code(&self, app: &App) -> Result<Option<Deployed>> {
+        let found = self.store().read(|c| match deployed(c, app.id, None)? {
+            Some(now) => deployed(c, app.id, Some(&now)),
+            None => Ok(None),
+        })?;
+        Ok(found)
+    }
+
+    /// Brings back the code that the last deploy replaced, with today's config vars. Twice brings the newer one back.
+    /// Errors: there is none.
+    pub async fn bring_back(&self, caller: &Caller, app: &App) -> Result<(Release, Deployed, OperationId)> {
+        self.admit(caller, Trigger::Rollback, app).await?;
+        let before = self
+            .previous_code(app)?
+            .ok_or_else(|| Error::invalid(format!("{} ran no other code before that is still kept.", app.name)))?;
+        let commit = before.slug.commit.as_ref().map_or("code", |commit| commit.short());
+        let description = format!("Bring back v{} {commit}", before.release.version);
+        let plan: ReleasePlan = self.release_plan(app, description, Code::Slug(before.slug.id));
+        let (release, operation) = self.make_release(caller, app, Trigger::Rollback, plan).await?;
+        Ok((release, before, operation))
+    }
+
+    /// The notice for whoever deployed what a release has just overwritten.
+    pub(crate) async fn notice_of(&self, app: &App, release: &Release, slug: Option<&Slug>) -> Option<Notice> {
+        let after = Deployed {
+            release: release.clone(),
+            slug: slug?.clone(),
+            email: self.store().read(|c| c.account_by_id(release.account)).ok()?.email.to_string(),
+            tag: None,
+        };
+        let before = self.store().read(|c| deployed(c, app.id, Some(&after))).ok()??;
+        if before.release.account == release.account || before.slug.id == after.slug.id {
+            return None;
+        }
+        let commit = after.slug.commit.as_ref()?;
+        // What cannot be compared is not worth a deploy.
+        if !self.lacks(app.id, commit, &before).await.unwrap_or(false) {
+            return None;
+        }
+        let text = format!(
+            "{} replaced what you had deployed to {} ({}) by {}. To bring it back: shipway previous -a {}",
+            after.email,
+            app.name,
+            before.words(),
+            after.words(),
+            app.name
+        );
+        let (account, created_at) = (before.release.account, self.now());
+        // Named after the release: a second run of the step tells nobody twice.
+        Some(Notice { id: NoticeId(release.id.0), account, app: app.id, text, read_at: None, created_at })
+    }
+
+    /// What the caller is to be told, newest first; with `app`, what is unread about that one.
+    pub fn notices(&self, caller: &Caller, app: Option<&App>) -> Result<Vec<Notice>> {
+        if !caller.actor.scope.reads_widely() {
+            return Ok(Vec::new());
+        }
+        let mut all = self.store().read(|c| c.notices(caller.actor.account, SHOWN))?;
+        if let Some(app) = app {
+            all.retain(|notice| notice.app == app.id && notice.read_at.is_none());
+        }
+        Ok(all)
+    }
+
+    /// Takes what the caller was told as read: about one app, or all.
+    pub async fn notices_read(&self, caller: &Caller, app: Option<&App>) -> Result<()> {
+        let (account, app, now) = (caller.actor.account, app.map(|app| app.id), self.now());
+        Ok(self.store().write(move |c| c.read_notices(account, app, now)).await?)
+    }
+}
+
+/// What runs on an app, with the release that brought it; or, `before` that, the last other code that is kept.
+fn deployed(c: &Conn<'_>, app: AppId, before: Option<&Deployed>) -> shipway_store::Result<Option<Deployed>> {
+    let row = c.app_by_id(app)?;
+    let current = row.current_release.map(|id| c.release(id)).transpose()?.flatten();
+    let newest = before.map(|before| before.release.version).or(current.map(|release| release.version));
+    let Some(newest) = newest else { return Ok(None) };
+    let mut found: Option<(Release, Slug)> = None;
+    for release in c.releases(app)?.into_iter().filter(|r| r.version <= newest && r.status == ReleaseStatus::Succeeded)
+    {
+        let Some(slug) = release.slug.map(|id| c.slug(id)).transpose()?.flatten() else { continue };
+        let same = |other: &Slug| other.digest == slug.digest && other.commit == slug.commit;
+        match (&found, before) {
+            // The oldest of a run of releases with the same code is the one that brought it.
+            (Some((_, of)), _) if same(of) => found = Some((release, slug)),
+            (Some(_), _) => break,
+            (None, Some(before)) if same(&before.slug) => {}
+            (None, _) => found = Some((release, slug)),
+        }
+    }
+    let Some((release, slug)) = found else { return Ok(None) };
+    let by_tag = c
+        .triggered_deploys(app, SHOWN)?
+        .into_iter()
+        .find(|deploy| Some(&deploy.commit) == slug.commit.as_ref() && deploy.reference.kind() == RefKind::Tag);
+    let tag = by_tag.map(|deploy| deploy.reference.name().to_string());
+    let email = c.account_by_id(release.account)?.email.to_string();
+    Ok(Some(Deployed { release, slug, email, tag }))
+}
+
+/// How long ago, in words: `12 min`, `3 h`, `2 days`.
+pub fn ago(then: Timestamp, now: Timestamp) -> String {
+    let minutes = now.duration_since(then).max(SignedDuration::ZERO).as_mins();
+    match minutes {
+        0..=99 => format!("{minutes} min"),
+        100..=2879 => format!("{} h", minutes / 60),
+        _ => format!("{} days", minutes / 1440),
+    }
+}

@@ -1,0 +1,114 @@
+//! An app that several people deploy to: who has it, what is overwritten, the way back.
+
+use jiff::SignedDuration;
+use shipway_domain::Email;
+use shipway_domain::admission::{Actor, Scope};
+use shipway_engine::ports::Caller;
+use shipway_store::App;
+use shipway_testkit::{Ground, Server};
+
+/// A collaborator of an app.
+async fn person(server: &Server, app: &App, email: &str) -> Caller {
+    let email = Email::parse(email).unwrap();
+    let (account, _) = server.platform.add_account(&server.caller, &email, None, false).await.unwrap();
+    server.platform.add_collaborator(&server.caller, app, email.as_str()).await.unwrap();
+    let actor = Actor { account: account.id, email: email.to_string(), admin: false, scope: Scope::Global };
+    Caller { actor, via: "git" }
+}
+
+async fn push(server: &Server, who: &Caller, app: &App, procfile: &str) -> Result<String, String> {
+    let commit = server.ground.repositories.commit(procfile);
+    let (_, operation) =
+        server.platform.deploy(who, &server.app(app.name.as_str()), commit).await.map_err(|e| e.message)?;
+    server.outcome(operation).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_overwritten_is_told_and_one_command_brings_it_back() {
+    let server = Ground::new().server(None).await;
+    let platform = &server.platform;
+    let app = server.create("dev").await;
+    let (ana, ben) = (person(&server, &app, "ana@example.org").await, person(&server, &app, "ben@example.org").await);
+    // Both exist before either deploys; ben's is older and so lacks ana's.
+    let bens = server.ground.repositories.commit("web: listen-after 2ms");
+    let anas = server.ground.repositories.commit("web: listen-after 1ms");
+    assert_eq!(push(&server, &ana, &app, "web: listen-after 1ms").await.as_deref(), Ok("v2"));
+    let app = server.app("dev");
+    assert!(platform.previous_code(&app).unwrap().is_none());
+    assert!(platform.replaces(&ana, &app, &bens).await.unwrap().is_none(), "one's own");
+    let there = platform.replaces(&ben, &app, &bens).await.unwrap().unwrap();
+    assert_eq!((there.email.as_str(), there.words()), ("ana@example.org", format!("v2: {}", anas.short())));
+    assert_eq!(push(&server, &ben, &app, "web: listen-after 2ms").await.as_deref(), Ok("v3"));
+
+    let told = |who: &Caller| platform.notices(who, Some(&app)).unwrap();
+    let text = format!(
+        "ben@example.org replaced what you had deployed to dev (v2: {}) by v3: {}. To bring it back: shipway previous -a dev",
+        anas.short(),
+        bens.short()
+    );
+    assert_eq!(told(&ana).into_iter().map(|n| n.text).collect::<Vec<_>>(), [text]);
+    assert!(told(&ben).is_empty());
+    platform.notices_read(&ana, Some(&app)).await.unwrap();
+    assert!(told(&ana).is_empty() && platform.notices(&ana, None).unwrap().len() == 1, "read, and kept");
+
+    let (_, before, operation) = platform.bring_back(&ana, &server.app("dev")).await.unwrap();
+    assert_eq!((before.release.version, server.outcome(operation).await), (2, Ok("v4".into())));
+    let release = platform.release(&app, "current").unwrap();
+    assert_eq!(release.description, format!("Bring back v2 {}", anas.short()));
+    // Ana's has all that ben's had: nobody's work is lost, nobody is told.
+    assert!(told(&ben).is_empty());
+    // A change of config brings no code: twice is the way forward again.
+    server.platform.set_config_vars(&ben, &server.app("dev"), [("A".into(), Some("1".into()))].into()).await.unwrap();
+    server.settled(&app).await;
+    let (_, before, operation) = platform.bring_back(&ana, &server.app("dev")).await.unwrap();
+    assert_eq!((before.release.version, server.outcome(operation).await), (3, Ok("v6".into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_19_a_reserved_app_takes_code_from_its_holder_alone() {
+    let ground = Ground::new();
+    let server = ground.server(None).await;
+    let platform = &server.platform;
+    let app = server.create("dev").await;
+    let (ana, ben) = (person(&server, &app, "ana@example.org").await, person(&server, &app, "ben@example.org").await);
+    push(&server, &ben, &app, "web: listen").await.unwrap();
+    let hours = SignedDuration::from_hours;
+    for wrong in [SignedDuration::ZERO, hours(-1), hours(24 * 8)] {
+        let refused = platform.reserve(&ana, &app, wrong, None).await.unwrap_err();
+        assert!(refused.message.contains("a minute to seven days"), "{}", refused.message);
+    }
+    let held = platform.reserve(&ana, &app, hours(2), Some("the demo")).await.unwrap();
+    let refusal = format!(
+        "dev is reserved by ana@example.org (the demo). It lifts at {}, or ask ana@example.org, or owner@example.org, who \
+         owns dev.",
+        held.until
+    );
+    let v2 = platform.release(&app, "v2").unwrap();
+    for who in [&ben, &server.caller] {
+        let app = server.app("dev");
+        let refused = [
+            push(&server, who, &app, "web: listen-after 1ms").await.unwrap_err(),
+            platform.redeploy(who, &app).await.unwrap_err().message,
+            platform.rollback(who, &app, &v2).await.unwrap_err().message,
+            platform.release_slug(who, &app, v2.slug.unwrap(), None).await.unwrap_err().message,
+            platform.bring_back(who, &app).await.unwrap_err().message,
+            platform.reserve(who, &app, hours(1), None).await.unwrap_err().message,
+        ];
+        assert!(refused.iter().all(|told| *told == refusal), "{refused:?}");
+    }
+    assert!(platform.unreserve(&ben, &app).await.unwrap_err().message.contains("reserved by ana@example.org until"));
+    push(&server, &ana, &app, "web: listen-after 1ms").await.unwrap();
+    // What is no code is not held; a deploy that was admitted before is asked again at the switch.
+    server.platform.set_config_vars(&ben, &server.app("dev"), [("A".into(), Some("1".into()))].into()).await.unwrap();
+    server.settled(&app).await;
+    platform.unreserve(&server.caller, &app).await.unwrap();
+    let slow = server.ground.repositories.commit("web: listen; echo slow-build");
+    let (_, operation) = platform.deploy(&ben, &server.app("dev"), slow).await.unwrap();
+    platform.reserve(&ana, &app, hours(1), None).await.unwrap();
+    server.ground.builder.go.notify_one();
+    assert!(server.outcome(operation).await.unwrap_err().starts_with("dev is reserved by ana@example.org."));
+    // It ends by itself, also over a restart.
+    ground.world.jump(hours(1));
+    assert!(platform.reservation(&app).unwrap().is_none());
+    push(&server, &ben, &app, "web: listen-after 3ms").await.unwrap();
+}
