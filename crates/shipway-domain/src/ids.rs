@@ -94,4 +94,10 @@ ids! {
     TriggerId;
     /// A backup, restore or copy of a database.
     TransferId;
+    /// An event on its way to a webhook.
+    WebhookDeliveryId;
+    /// Something that has changed, for webhooks.
+    WebhookEventId;
+    /// A webhook of an app.
+    WebhookId;
 }

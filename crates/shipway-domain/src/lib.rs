@@ -23,6 +23,7 @@ pub mod route;
 pub mod size;
 pub mod team;
 pub mod triggers;
+pub mod webhooks;
 
 pub use addon::{AddonName, AttachmentName};
 pub use ids::*;

@@ -249,6 +249,7 @@ impl Platform {
                 c.record(&entry)
             })
             .await?;
+        self.tell(Event::App(app.id));
         Ok((collaborator, invitation))
     }
 
@@ -278,6 +279,7 @@ impl Platform {
                 c.record(&entry)
             })
             .await?;
+        self.tell(Event::App(app.id));
         Ok(collaborator)
     }
 

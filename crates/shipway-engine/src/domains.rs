@@ -47,6 +47,7 @@ impl Platform {
             })?;
         self.log_api(app.id, &format!("Add {hostname} domain by user {}", caller.actor.email));
         self.routes_changed();
+        self.tell(crate::Event::App(app.id));
         Ok(domain)
     }
 
@@ -89,6 +90,7 @@ impl Platform {
             .await?;
         self.log_api(app.id, &format!("Remove {} domain by user {}", domain.hostname, caller.actor.email));
         self.routes_changed();
+        self.tell(crate::Event::App(app.id));
         Ok(domain)
     }
 }

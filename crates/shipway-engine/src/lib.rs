@@ -55,6 +55,7 @@ mod telling;
 mod transfers;
 mod triggers;
 mod upstream;
+mod webhooks;
 
 pub use accounts::{Login, NewToken, UpdateAccount};
 pub use addons::{NewAddon, Within};
@@ -80,6 +81,7 @@ pub use sides::Point;
 pub use sources::{SourceBlob, SourceOrder};
 pub use transfers::TransferLine;
 pub use triggers::{RefNews, RefOrigin, TriggeredView};
+pub use webhooks::WebhookOrder;
 
 use locks::Locks;
 use ports::{AddonProvider, Builder, Caller, Forges, Histories, Repositories, Router, World};
@@ -90,7 +92,7 @@ use shipway_runtime::Runtime;
 use shipway_store::{App, LedgerEntry, Store};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -219,6 +221,10 @@ struct Inner {
     /// One look at triggered deploys at a time.
     triggering: tokio::sync::Mutex<()>,
     sharing: artifact::Sharing,
+    receivers: OnceLock<Arc<dyn ports::Receivers>>,
+    /// One look at what webhooks are told of at a time.
+    looking: tokio::sync::Mutex<()>,
+    deliveries_wanted: Notify,
     acknowledged: watch::Sender<u64>,
     promoting: tokio::sync::Mutex<()>,
 }
@@ -252,6 +258,9 @@ impl Platform {
             triggers_wanted: Notify::new(),
             triggering: tokio::sync::Mutex::default(),
             sharing: artifact::Sharing::default(),
+            receivers: OnceLock::new(),
+            looking: tokio::sync::Mutex::default(),
+            deliveries_wanted: Notify::new(),
             acknowledged: watch::channel(0).0,
             promoting: tokio::sync::Mutex::default(),
         };

@@ -25,6 +25,7 @@ mod teams;
 mod transfers;
 mod triggers;
 mod upstreams;
+mod webhooks;
 
 pub use accounts::*;
 pub use addons::*;
@@ -46,6 +47,7 @@ pub use teams::*;
 pub use transfers::*;
 pub use triggers::*;
 pub use upstreams::*;
+pub use webhooks::*;
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSqlError, ValueRef};
@@ -132,6 +134,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/forges.sql"),
     include_str!("schema/teams.sql"),
     include_str!("schema/reservations.sql"),
+    include_str!("schema/webhooks.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

@@ -36,6 +36,11 @@ impl Origin {
         Self { tls, authority }
     }
 
+    /// The configured address, for what is shown to nobody in particular.
+    pub fn configured(base: &BaseUrls) -> Self {
+        Self { tls: base.http.starts_with("https:"), authority: base.git_host.clone() }
+    }
+
     /// `path` (with its slash) as a URL.
     pub fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", if self.tls { "https" } else { "http" }, self.authority)

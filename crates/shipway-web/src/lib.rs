@@ -19,6 +19,7 @@ mod own;
 mod payload;
 mod present;
 mod range;
+mod receivers;
 mod rendezvous;
 mod repeats;
 pub mod routes;
@@ -32,6 +33,7 @@ pub use answer::Answer;
 pub use auth::credentials;
 pub use call::{Call, Open};
 pub use error::{ApiError, Result};
+pub use receivers::WebReceivers;
 pub use serve::{Listeners, bind_socket, serve_api};
 pub use signed::{LogSession, SignedUrls};
 

@@ -4,7 +4,7 @@ use crate::Web;
 use crate::api::{
     absent, accounts, addons, app_setups, app_transfers, apps, attachments, authorizations, buildpacks, builds,
     catalog, collaborators, config_vars, couplings, databases, domains, dynos, features, formation, github, keys,
-    log_sessions, meta, pipelines, promotions, releases, review_apps, sources, teams, transfers,
+    log_sessions, meta, pipelines, promotions, releases, review_apps, sources, teams, transfers, webhooks,
 };
 use axum::Router;
 use axum::routing;
@@ -258,10 +258,20 @@ routes! {
     GET    "/dyno-sizes/{dyno_size}"                    => catalog::dyno_size;
     GET    "/apps/{app}/available-dyno-sizes"           => catalog::dyno_sizes_of_app;
 
+    // Webhooks
+    GET    "/apps/{app}/webhooks"                       => webhooks::list;
+    POST   "/apps/{app}/webhooks"                       => webhooks::create;
+    GET    "/apps/{app}/webhooks/{webhook}"             => webhooks::info;
+    PATCH  "/apps/{app}/webhooks/{webhook}"             => webhooks::update;
+    DELETE "/apps/{app}/webhooks/{webhook}"             => webhooks::destroy;
+    GET    "/apps/{app}/webhook-deliveries"             => webhooks::deliveries;
+    GET    "/apps/{app}/webhook-deliveries/{delivery}"  => webhooks::delivery;
+    GET    "/apps/{app}/webhook-events"                 => webhooks::events;
+    GET    "/apps/{app}/webhook-events/{event}"         => webhooks::event;
+
     // What is asked for on the way and of which there is none
     GET    "/apps/{app}/log-drains"                     => absent::none_of_app;
     GET    "/apps/{app}/sni-endpoints"                  => absent::none_of_app;
-    GET    "/apps/{app}/webhooks"                       => absent::none_of_app;
     GET    "/spaces"                                    => absent::none;
 
     // Other hosts of Heroku's that the CLI asks at our port

@@ -30,3 +30,4 @@ pub(crate) mod review_apps;
 pub(crate) mod sources;
 pub(crate) mod teams;
 pub(crate) mod transfers;
+pub(crate) mod webhooks;

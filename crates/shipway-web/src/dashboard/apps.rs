@@ -137,9 +137,6 @@ fn changed(text: String) -> Change {
 /// Why a page has no button: whom to ask.
 pub(super) fn refusal(viewer: &Viewer, trigger: Trigger, facts: &Facts) -> Option<String> {
     let owner = facts.app.owner_email.to_ask();
-    (!viewer.may(trigger, &facts.app))
-        .then(|| format!("You may look at {}, not do this. Ask {owner}, who owns it.", facts.name()))
-    let owner = &facts.app.owner_email;
     let access = || format!("You may look at {}, not do this. Ask {owner}, who owns it.", facts.name());
     match viewer.platform().refusal(&viewer.caller, trigger, &facts.app) {
         Ok(None) => None,

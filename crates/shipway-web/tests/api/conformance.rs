@@ -57,6 +57,47 @@ impl Client<'_> {
     }
 }
 
+async fn webhooks(client: &mut Client<'_>) {
+    let (all, one) = ("/apps/{app}/webhooks", "/apps/{app}/webhooks/{webhook}");
+    let order = json!({ "url": "https://hooks.invalid/x", "include": ["api:domain", "dyno"], "level": "notify" });
+    let made = client.call(201, "POST", all, &["shop"], order).await;
+    assert_eq!(made["include"], json!(["dyno", "api:domain"]));
+    for wrong in [json!({}), json!({ "url": "http://127.0.0.1/", "include": ["api:app"], "level": "notify" })] {
+        client.call(422, "POST", all, &["shop"], wrong).await;
+    }
+    let changed = json!({ "include": ["api:domain"], "authorization": "Bearer x" });
+    client.call(200, "PATCH", one, &["shop", &id(&made)], changed).await;
+    assert_eq!(client.get(one, &["shop", &id(&made)]).await["include"], json!(["api:domain"]));
+    assert_eq!(client.get(all, &["shop"]).await.as_array().map(Vec::len), Some(1));
+
+    client
+        .call(
+            201,
+            "POST",
+            "/apps/{app}/domains",
+            &["shop"],
+            json!({ "hostname": "hooked.example.org", "sni_endpoint": null }),
+        )
+        .await;
+    let (deliveries, delivery) = ("/apps/{app}/webhook-deliveries", "/apps/{app}/webhook-deliveries/{delivery}");
+    let mut events = client.world.platform.events();
+    let found = loop {
+        let seen = client.get(deliveries, &["shop"]).await;
+        match seen.as_array().and_then(|all| all.first()) {
+            Some(first) if first["status"] == "failed" => break first.clone(),
+            _ => _ = tokio::time::timeout(std::time::Duration::from_millis(100), events.recv()).await,
+        }
+    };
+    let shown = client.get(delivery, &["shop", &id(&found)]).await;
+    assert_eq!((&shown["num_attempts"], &shown["event"]["include"]), (&json!(1), &json!("api:domain")));
+    let event = client.get("/apps/{app}/webhook-events/{event}", &["shop", &id(&shown["event"])]).await;
+    assert_eq!(event["payload"]["data"]["hostname"], "hooked.example.org");
+    assert_eq!(client.get("/apps/{app}/webhook-events", &["shop"]).await[0]["id"], event["id"]);
+    client.call(200, "DELETE", "/apps/{app}/domains/{domain}", &["shop", "hooked.example.org"], Value::Null).await;
+    client.call(200, "DELETE", one, &["shop", &id(&made)], Value::Null).await;
+    assert_eq!(client.get(deliveries, &["shop"]).await, json!([]));
+}
+
 pub fn id(value: &Value) -> String {
     value["id"].as_str().expect("an id").to_string()
 }
@@ -72,6 +113,7 @@ async fn every_served_route_answers_as_the_schema_says() {
     accounts(&mut client).await;
     apps(&mut client).await;
     access(&mut client).await;
+    webhooks(&mut client).await;
     code(&mut client).await;
     processes(&mut client).await;
     catalog(&mut client).await;

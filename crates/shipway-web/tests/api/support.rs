@@ -8,10 +8,12 @@ use shipway_domain::admission::{Permission, Scope};
 use shipway_domain::team::Role;
 use shipway_domain::{AppId, Email, NameOrId, Stage};
 use shipway_engine::ports::Caller;
-use shipway_engine::{NewAddon, NewApp, NewToken, Outcome, Platform, Settings};
+use shipway_engine::{NewAddon, NewApp, NewToken, Outcome, Platform, Settings, WebhookOrder};
+use shipway_net::outward::Outward;
 use shipway_testkit::{Ground, settings};
-use shipway_web::{BaseUrls, Web};
+use shipway_web::{BaseUrls, Web, WebReceivers};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
 
@@ -71,7 +73,9 @@ impl World {
             https: "https://127.0.0.1:5000".into(),
             git_host: "127.0.0.1:5000".into(),
         };
-        let router = Web::new(platform.clone(), base).router();
+        let web = Web::new(platform.clone(), base);
+        platform.keep_webhooks(Arc::new(WebReceivers::new(web.clone(), Outward::default())));
+        let router = web.router();
         let admin = platform.first_admin(&email("admin")).await.unwrap().unwrap();
         let mut world = Self { platform, router, tokens: HashMap::from([(Person::Admin, admin)]), ground };
         let root = world.caller(Person::Admin);
@@ -88,6 +92,21 @@ impl World {
         let (_, token) = world.platform.create_token(&owner, new).await.unwrap();
         world.tokens.insert(Person::DeployToken, token);
         world
+    }
+
+    /// A webhook of an app that has none.
+    pub async fn webhook(&self, app: &str) {
+        let owner = self.caller(Person::Owner);
+        let app = self.platform.app(&owner, &NameOrId::parse(app)).unwrap();
+        if self.platform.webhooks(&owner, &app).await.unwrap().is_empty() {
+            let order = WebhookOrder {
+                url: Some("https://hooks.invalid/x".into()),
+                include: Some(vec!["api:app".into()]),
+                level: Some("notify".into()),
+                ..WebhookOrder::default()
+            };
+            self.platform.create_webhook(&owner, &app, order).await.unwrap();
+        }
     }
 
     /// An app of the owner's with the collaborator on it, a config var, a domain, code that runs, and a place in the
@@ -205,6 +224,7 @@ impl World {
             let newest = store.read(|c| c.releases(row.id)).unwrap();
             let slug = newest.iter().find_map(|r| r.slug).unwrap();
             let build = store.read(|c| c.builds(row.id)).unwrap()[0].id;
+            let webhook = store.read(|c| c.webhooks(row.id)).unwrap().first().map(|w| w.id.0).unwrap_or_default();
             for (name, value) in [
                 ("{app}", app.to_string()),
                 ("{feature}", "preboot".into()),
@@ -216,6 +236,9 @@ impl World {
                 ("{formation}", "web".into()),
                 ("{dyno}", "web.1".into()),
                 ("{type}", "web".into()),
+                ("{webhook}", webhook.to_string()),
+                ("{event}", uuid::Uuid::nil().to_string()),
+                ("{delivery}", uuid::Uuid::nil().to_string()),
             ] {
                 out = out.replace(name, &value);
             }
@@ -337,6 +360,10 @@ pub fn body_for(method: &str, path: &str) -> Value {
         ("PATCH", "/apps/{app}/formation/{formation}") => json!({ "quantity": 1 }),
         ("POST", "/apps/{app}/dynos") => json!({ "command": "echo hi", "attach": false }),
         ("POST", "/apps/{app}/log-sessions") => json!({ "lines": 10, "tail": false }),
+        ("POST", "/apps/{app}/webhooks") => {
+            json!({ "url": "https://hooks.invalid/x", "include": ["api:release"], "level": "notify" })
+        }
+        ("PATCH", "/apps/{app}/webhooks/{webhook}") => json!({ "level": "sync" }),
         ("POST", "/apps/{app}/addons") => json!({ "plan": "heroku-postgresql" }),
         ("PATCH", "/apps/{app}/addons/{addon}") => json!({ "plan": "heroku-postgresql:essential-0" }),
         ("POST", "/addon-attachments") => json!({ "app": "shop", "addon": "DATABASE" }),

@@ -10,3 +10,4 @@ mod setup;
 mod stage;
 mod streams;
 mod upstream;
+mod webhooks;

@@ -15,6 +15,7 @@ use shipway_engine::ports::{PortError, RealWorld};
 use shipway_engine::{Parts, Platform, Settings};
 use shipway_forges::HttpForges;
 use shipway_git::{Git, GitConfig, GitHttp};
+use shipway_net::outward::Outward;
 use shipway_net::{Ca, CertResolver, Lifecycle, Phase, handover};
 use shipway_postgres::Provider;
 use shipway_repositories::GitRepositories;
@@ -22,7 +23,7 @@ use shipway_router::RouterClient;
 use shipway_runtime::Runtime;
 use shipway_sandbox::Embedded;
 use shipway_store::{Keys, sha256};
-use shipway_web::{BaseUrls, Listeners, Web, bind_socket, serve_api};
+use shipway_web::{BaseUrls, Listeners, Web, WebReceivers, bind_socket, serve_api};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
@@ -81,6 +82,7 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
 
     let authority = options.certificate.cert.is_none().then(|| ca.ca_pem().to_owned());
     let web = Web::new(platform.clone(), base_urls(options.listen)).with(git, authority);
+    platform.keep_webhooks(Arc::new(WebReceivers::new(web.clone(), Outward::new(&options.private_host))));
     // Last of all: whoever waits for this socket finds a platform behind it.
     let socket = Some(bind_socket(&home).doing("listening for this machine's users")?);
     let lifecycle = Lifecycle::new();

@@ -1,0 +1,384 @@
+//! App webhooks: receivers elsewhere that are told what has changed at an app.
+//!
+//! A look compares an app's resources with those of the look before, and writes events and deliveries down with the new
+//! look in one transaction. What is due is sent, and tried again with growing pauses; a delivery that was sent when the
+//! server was killed is sent again, under the same id.
+
+use crate::error::Error;
+use crate::ports::{Caller, Post, Receivers};
+use crate::{Event, Platform, Result};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use shipway_domain::admission::Trigger;
+use shipway_domain::webhooks::{DeliveryStatus, Include, Level, back_off, changes};
+use shipway_domain::{AppId, NameOrId, WebhookDeliveryId, WebhookEventId, WebhookId};
+use shipway_store::{App, Attempt, Conn, Webhook, WebhookDelivery, WebhookEvent};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
+
+/// How often is looked without a reason.
+const EVERY: Duration = Duration::from_secs(60);
+/// Webhooks of one app.
+const MOST: usize = 20;
+/// Events of one app that are kept.
+const KEPT: u64 = 1000;
+/// Deliveries that are under way at once.
+const AT_ONCE: u32 = 8;
+
+/// What is to be of a webhook; what is not named stays, or has its default.
+#[derive(Debug, Clone, Default)]
+pub struct WebhookOrder {
+    /// Where to.
+    pub url: Option<String>,
+    /// Of what.
+    pub include: Option<Vec<String>>,
+    /// `notify` or `sync`.
+    pub level: Option<String>,
+    /// What is sent as `Authorization`; `Some(None)`: nothing.
+    pub authorization: Option<Option<String>>,
+    /// What bodies are signed with; `Some(None)`, and without one at first: made up.
+    pub secret: Option<Option<String>>,
+}
+
+impl Platform {
+    /// Tells webhooks of what changes, from now on. Once.
+    pub fn keep_webhooks(&self, receivers: Arc<dyn Receivers>) {
+        if self.inner.receivers.set(receivers.clone()).is_err() {
+            return;
+        }
+        self.spawn(Self::keep_looking);
+        self.spawn(move |platform| platform.keep_sending(receivers));
+    }
+
+    fn receivers(&self) -> Result<&Arc<dyn Receivers>> {
+        self.inner.receivers.get().ok_or_else(|| Error::platform("nobody can be told"))
+    }
+
+    /// The webhooks of an app, for who may change them.
+    pub async fn webhooks(&self, caller: &Caller, app: &App) -> Result<Vec<Webhook>> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        Ok(self.store().read(|c| c.webhooks(app.id))?)
+    }
+
+    /// A webhook of an app by its id.
+    pub async fn webhook(&self, caller: &Caller, app: &App, id: &str) -> Result<Webhook> {
+        let all = self.webhooks(caller, app).await?;
+        all.into_iter().find(|webhook| webhook.id.to_string() == id).ok_or_else(|| Error::missing("webhook"))
+    }
+
+    /// Makes a webhook. Errors: fields that are missing or illegal, an address in a private network, more than 20.
+    pub async fn create_webhook(&self, caller: &Caller, app: &App, order: WebhookOrder) -> Result<Webhook> {
+        let there = self.webhooks(caller, app).await?;
+        if there.len() >= MOST {
+            return Err(Error::invalid(format!("{} has {MOST} webhooks, and may not have more.", app.name)));
+        }
+        for (field, given) in
+            [("url", order.url.is_some()), ("include", order.include.is_some()), ("level", order.level.is_some())]
+        {
+            if !given {
+                return Err(Error::invalid(format!("`{field}` is missing.")));
+            }
+        }
+        let now = self.now();
+        let webhook = Webhook {
+            id: self.id(WebhookId),
+            app: app.id,
+            url: String::new(),
+            include: BTreeSet::new(),
+            level: Level::Notify,
+            authorization: None,
+            secret: self.new_secret(),
+            created_at: now,
+            updated_at: now,
+        };
+        let webhook = self.ordered(webhook, order)?;
+        // What happened before is not for the new one.
+        self.look_at(app.id).await?;
+        self.put_webhook(caller, app, &webhook, "webhook-added").await?;
+        self.look_at(app.id).await?;
+        Ok(webhook)
+    }
+
+    /// Changes a webhook.
+    pub async fn update_webhook(&self, caller: &Caller, app: &App, id: &str, order: WebhookOrder) -> Result<Webhook> {
+        let there = self.webhook(caller, app, id).await?;
+        let mut webhook = self.ordered(there, order)?;
+        webhook.updated_at = self.now();
+        self.put_webhook(caller, app, &webhook, "webhook-changed").await?;
+        Ok(webhook)
+    }
+
+    /// Removes a webhook with its deliveries.
+    pub async fn remove_webhook(&self, caller: &Caller, app: &App, id: &str) -> Result<Webhook> {
+        let webhook = self.webhook(caller, app, id).await?;
+        let entry = self.entry(caller, Some(app), "webhook-removed", json!({ "webhook": webhook.id }));
+        let gone = webhook.id;
+        self.store()
+            .write(move |c| {
+                c.delete_webhook(gone)?;
+                c.forget_webhook_looks()?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok(webhook)
+    }
+
+    /// An app's events, newest first.
+    pub async fn webhook_events(&self, caller: &Caller, app: &App) -> Result<Vec<WebhookEvent>> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        Ok(self.store().read(|c| c.webhook_events(app.id, KEPT as u32))?)
+    }
+
+    /// An app's deliveries, newest first.
+    pub async fn webhook_deliveries(&self, caller: &Caller, app: &App) -> Result<Vec<WebhookDelivery>> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        Ok(self.store().read(|c| c.webhook_deliveries(app.id, KEPT as u32))?)
+    }
+
+    fn new_secret(&self) -> String {
+        (0..4).map(|_| format!("{:016x}", self.world().uuid().as_u64_pair().1 ^ self.world().random())).collect()
+    }
+
+    fn ordered(&self, mut webhook: Webhook, order: WebhookOrder) -> Result<Webhook> {
+        if let Some(url) = order.url {
+            let checked = self.receivers()?.check(&url);
+            checked.map_err(|problem| Error::invalid(format!("Nothing can be sent to this url: {problem}.")))?;
+            webhook.url = url;
+        }
+        if let Some(include) = order.include {
+            let read = |text: &String| {
+                Include::parse(text.trim()).ok_or_else(|| {
+                    let known = words(&Include::ALL.into()).join(", ");
+                    Error::invalid(format!("`include` has no {text:?}: it may have {known}."))
+                })
+            };
+            webhook.include = include.iter().map(read).collect::<Result<_>>()?;
+            if webhook.include.is_empty() {
+                return Err(Error::invalid("`include` is empty: name what is to be told, such as api:release."));
+            }
+        }
+        if let Some(level) = order.level {
+            webhook.level =
+                Level::from_text(&level).ok_or_else(|| Error::invalid("`level` is either notify or sync."))?;
+        }
+        if let Some(authorization) = order.authorization {
+            let printable = |text: &str| text.len() <= 4096 && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+            if authorization.as_deref().is_some_and(|text| !printable(text)) {
+                return Err(Error::invalid("`authorization` may have 4,096 printable characters at most."));
+            }
+            webhook.authorization = authorization.filter(|text| !text.is_empty());
+        }
+        match order.secret {
+            Some(Some(secret)) if secret.len() > 4096 => {
+                return Err(Error::invalid("`secret` may have 4,096 characters at most."));
+            }
+            Some(Some(secret)) if !secret.is_empty() => webhook.secret = secret,
+            Some(_) => webhook.secret = self.new_secret(),
+            None => {}
+        }
+        Ok(webhook)
+    }
+
+    async fn put_webhook(&self, caller: &Caller, app: &App, webhook: &Webhook, action: &str) -> Result<()> {
+        let detail = json!({ "webhook": webhook.id, "include": words(&webhook.include), "level": webhook.level });
+        let entry = self.entry(caller, Some(app), action, detail);
+        let row = webhook.clone();
+        self.store()
+            .write(move |c| {
+                c.put_webhook(&row)?;
+                c.record(&entry)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Looks at an app's resources, and writes down what there is to tell. Any number of times.
+    pub async fn look_at(&self, id: AppId) -> Result<()> {
+        let _turn = self.inner.looking.lock().await;
+        let found = self.store().read(|c| Ok((c.app(&NameOrId::Id(id.0))?, c.webhooks(id)?)))?;
+        let (Some(app), webhooks) = found else { return Ok(()) };
+        if webhooks.is_empty() {
+            return Ok(());
+        }
+        let resources = self.receivers()?.resources(&app)?;
+        let before = self.store().read(|c| c.webhook_look(id))?;
+        let (mut events, mut deliveries) = (Vec::new(), Vec::new());
+        let (seen, mut sequence) = before.unwrap_or_else(|| (resources.clone(), 0));
+        let now = self.now();
+        let actor = self.store().read(|c| actor(c, &app))?;
+        for change in changes(&seen, &resources) {
+            let told: Vec<&Webhook> = webhooks.iter().filter(|w| w.include.contains(&change.include)).collect();
+            if told.is_empty() {
+                continue;
+            }
+            sequence += 1;
+            let event = WebhookEvent {
+                id: self.id(WebhookEventId),
+                app: id,
+                include: change.include,
+                sequence,
+                payload: json!({
+                    "action": change.action, "actor": change.data.get("user").unwrap_or(&actor), "data": change.data,
+                    "previous_data": change.previous_data, "resource": change.include.resource(),
+                    "version": "application/vnd.heroku+json; version=3",
+                }),
+                created_at: now,
+            };
+            deliveries.extend(told.iter().map(|webhook| WebhookDelivery {
+                id: self.id(WebhookDeliveryId),
+                webhook: webhook.id,
+                level: webhook.level,
+                event: event.id,
+                include: event.include,
+                status: DeliveryStatus::Pending,
+                attempts: 0,
+                next_attempt_at: Some(now),
+                last: None,
+                created_at: now,
+                updated_at: now,
+            }));
+            events.push(event);
+        }
+        let news = !deliveries.is_empty();
+        self.store()
+            .write(move |c| {
+                events.iter().try_for_each(|event| c.insert_webhook_event(event))?;
+                deliveries.iter().try_for_each(|delivery| c.put_webhook_delivery(delivery))?;
+                c.prune_webhook_events(id, KEPT)?;
+                c.put_webhook_look(id, &resources, sequence)
+            })
+            .await?;
+        if news {
+            self.inner.deliveries_wanted.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn keep_looking(self) {
+        let mut events = self.events();
+        loop {
+            let heard = tokio::time::timeout(EVERY, events.recv()).await;
+            let apps = match heard {
+                Ok(Ok(Event::App(app))) => Ok(vec![app]),
+                Ok(Ok(_)) => continue,
+                Ok(Err(RecvError::Closed)) => return,
+                // Some were missed, or it is time.
+                Ok(Err(RecvError::Lagged(_))) | Err(_) => self.store().read(|c| c.apps_with_webhooks()),
+            };
+            for app in apps.unwrap_or_default() {
+                if let Err(e) = self.look_at(app).await {
+                    tracing::error!(app.id = %app, error = %e, cause = ?e.cause, "webhooks could not be told of an app");
+                }
+            }
+        }
+    }
+
+    async fn keep_sending(self, receivers: Arc<dyn Receivers>) {
+        loop {
+            match self.send_due(&receivers).await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(e) => tracing::error!(error = %e, cause = ?e.cause, "webhooks could not be sent"),
+            }
+            let next = self.store().read(|c| c.next_webhook_delivery()).unwrap_or_default();
+            let wait =
+                next.map_or(EVERY, |next| Duration::try_from(next.duration_since(self.now())).unwrap_or_default());
+            tokio::select! {
+                () = self.inner.deliveries_wanted.notified() => {}
+                () = tokio::time::sleep(wait.clamp(Duration::from_millis(100), EVERY)) => {}
+            }
+        }
+    }
+
+    /// Sends some of what is due. False: nothing was.
+    async fn send_due(&self, receivers: &Arc<dyn Receivers>) -> Result<bool> {
+        let now = self.now();
+        let due = self.store().read(|c| c.due_webhook_deliveries(now, AT_ONCE))?;
+        let any = !due.is_empty();
+        let mut under_way = JoinSet::new();
+        for delivery in due {
+            let (platform, receivers) = (self.clone(), receivers.clone());
+            under_way.spawn(async move { platform.deliver(delivery, &*receivers).await });
+        }
+        while let Some(done) = under_way.join_next().await {
+            done.map_err(Error::platform)??;
+        }
+        Ok(any)
+    }
+
+    async fn deliver(&self, mut delivery: WebhookDelivery, receivers: &dyn Receivers) -> Result<()> {
+        let (webhook, event) =
+            self.store().read(|c| Ok((c.webhook(delivery.webhook)?, c.webhook_event(delivery.event)?)))?;
+        let (Some(webhook), Some(event)) = (webhook, event) else { return Ok(()) };
+        let attempt = self.world().uuid();
+        let body = body(&webhook, &event, &delivery, attempt, self.now()).to_string();
+        let Webhook { url, authorization, secret, .. } = webhook;
+        let sent = receivers.send(Post { url, authorization, secret, body }).await;
+        let now = self.now();
+        let (code, error) = match sent {
+            Ok(code @ 200..=299) => (Some(code), None),
+            Ok(code) => (Some(code), Some(format!("it answered {code}"))),
+            Err(error) => (None, Some(error.chars().take(200).collect())),
+        };
+        delivery.attempts += 1;
+        let age = now.duration_since(event.created_at);
+        let wait = error.as_ref().and_then(|_| back_off(delivery.level, delivery.attempts, age));
+        delivery.next_attempt_at = wait.map(|wait| now + wait);
+        delivery.status = match (&error, wait) {
+            (None, _) => DeliveryStatus::Succeeded,
+            (Some(_), Some(_)) => DeliveryStatus::Retrying,
+            (Some(_), None) => DeliveryStatus::Failed,
+        };
+        delivery.last = Some(Attempt { id: attempt, code, error, at: now });
+        delivery.updated_at = now;
+        self.store()
+            .write(move |c| match c.webhook_delivery(delivery.id)? {
+                Some(_) => c.put_webhook_delivery(&delivery),
+                // Its webhook was removed meanwhile.
+                None => Ok(()),
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+fn words(include: &BTreeSet<Include>) -> Vec<&'static str> {
+    include.iter().map(|include| include.as_str()).collect()
+}
+
+/// Who changed something of an app last, as its ledger has it; its owner where nobody is known.
+fn actor(c: &Conn<'_>, app: &App) -> shipway_store::Result<Value> {
+    let last = c.ledger(Some(app.id), 1)?.pop();
+    let account = last.map(|entry| c.account(&NameOrId::Name(entry.actor))).transpose()?.flatten();
+    Ok(match account {
+        Some(account) => json!({ "email": account.email, "id": account.id }),
+        None => json!({ "email": app.owner_email, "id": app.owner }),
+    })
+}
+
+/// What a receiver is sent. Source: Heroku Dev Center, "App Webhooks".
+fn body(
+    webhook: &Webhook,
+    event: &WebhookEvent,
+    delivery: &WebhookDelivery,
+    attempt: uuid::Uuid,
+    now: Timestamp,
+) -> Value {
+    let time = |t: Timestamp| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut body = event.payload.clone();
+    let more = json!({
+        "id": event.id, "created_at": time(event.created_at), "updated_at": time(event.created_at),
+        "published_at": time(now), "sequence": event.sequence.to_string(),
+        "webhook_metadata": {
+            "attempt": { "id": attempt }, "delivery": { "id": delivery.id },
+            "event": { "id": event.id, "include": event.include.as_str() }, "webhook": { "id": webhook.id },
+        },
+    });
+    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+        body.extend(more);
+    }
+    body
+}
