@@ -50,9 +50,9 @@ impl Embedded {
         }
     }
 
-    /// The services address of a data directory, for who cannot ask a spawner yet.
-    pub fn services_of(home: &Path) -> Ipv4Addr {
-        Network::of(home).services()
+    /// The services address of a data directory, for who cannot ask a spawner yet. Errors: the directory's.
+    pub fn services_of(home: &Path) -> io::Result<Ipv4Addr> {
+        Ok(Network::claim(home)?.services())
     }
 
     fn known(&self, dyno: DynoId) -> Result<(Directory, Observation), RuntimeError> {

@@ -1,6 +1,7 @@
 //! What the runtime is told about the machine and the platform.
 
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +49,7 @@ impl Config {
 
 /// Names and addresses of one data directory on a machine that may have several.
 ///
-/// All are derived from the directory's path, so that a new spawner finds what an old one made.
+/// All follow from a number that the directory keeps, so that a new spawner finds what an old one made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Network {
     tag: u16,
@@ -57,10 +58,42 @@ pub(crate) struct Network {
 /// How many dynos can have an address at a time: a /22 less the network, services and broadcast addresses.
 pub(crate) const MAX_SLOTS: u16 = 1020;
 
+/// Where a directory keeps its number.
+fn kept(home: &Path) -> PathBuf {
+    home.join("run/network")
+}
+
 impl Network {
+    /// How many blocks of addresses there are.
+    const BASES: u16 = 2048;
+
+    /// What the directory chose, or what it would try first.
     pub(crate) fn of(home: &Path) -> Self {
+        let kept = std::fs::read_to_string(kept(home)).ok();
+        let tag = kept.and_then(|tag| u16::from_str_radix(tag.trim(), 16).ok());
+        tag.map_or_else(|| Self::first_of(home), |tag| Self { tag })
+    }
+
+    /// What the directory chose. It chooses once, before its first dyno: the first whose services address no other
+    /// directory has, as `is_taken` says.
+    ///
+    /// Errors: the directory's.
+    pub(crate) fn choose(home: &Path, is_taken: impl Fn(Ipv4Addr) -> bool) -> io::Result<Self> {
+        let kept = kept(home);
+        if kept.exists() {
+            return Ok(Self::of(home));
+        }
+        let first = Self::first_of(home);
+        let all = (0..Self::BASES).map(|n| Self { tag: first.tag.wrapping_add(n) });
+        let free = all.into_iter().find(|network| !is_taken(network.services())).unwrap_or(first);
+        std::fs::create_dir_all(home.join("run"))?;
+        std::fs::write(kept, free.tag())?;
+        Ok(free)
+    }
+
+    /// FNV-1a of the path, so that two directories seldom try the same.
+    fn first_of(home: &Path) -> Self {
         use std::os::unix::ffi::OsStrExt;
-        // FNV-1a: nobody gains anything by a collision, and it must not change between versions.
         let hash = home
             .as_os_str()
             .as_bytes()
@@ -96,7 +129,7 @@ impl Network {
 
     /// The first address of the /22: one of 2,048 in 10.192.0.0/11, where home and office networks seldom are.
     pub(crate) fn base(self) -> Ipv4Addr {
-        Ipv4Addr::from(0x0ac0_0000_u32 + (u32::from(self.tag & 0x07ff) << 10))
+        Ipv4Addr::from(0x0ac0_0000_u32 + (u32::from(self.tag % Self::BASES) << 10))
     }
 
     /// The services address: reachable from the host and from dynos.
@@ -145,6 +178,17 @@ mod tests {
         assert!(network.interface(MAX_SLOTS - 1).len() <= 15);
         let (base, last) = (u32::from(network.base()), u32::from(network.address(MAX_SLOTS - 1)));
         assert_eq!((base & 0x3ff, last - base), (0, 1021), "inside a /22, short of its broadcast address");
+    }
+
+    #[test]
+    fn a_directory_keeps_clear_of_the_addresses_of_others() {
+        let home = tempfile::tempdir().unwrap();
+        let first = Network::of(home.path());
+        let chosen = Network::choose(home.path(), |address| address == first.services()).unwrap();
+        assert_ne!(chosen.base(), first.base());
+        assert_eq!(Network::of(home.path()), chosen);
+        let again = Network::choose(home.path(), |address| address == chosen.services()).unwrap();
+        assert_eq!(again, chosen, "its own address is there when it comes back");
     }
 
     #[test]

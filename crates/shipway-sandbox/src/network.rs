@@ -34,6 +34,16 @@ pub(crate) struct Cable {
 }
 
 impl Network {
+    /// The directory's network: the one that it has, or one that no other directory of this machine uses.
+    ///
+    /// Errors: the directory's.
+    pub(crate) fn claim(home: &Path) -> io::Result<Self> {
+        let here: BTreeSet<IpAddr> = nix::ifaddrs::getifaddrs()?
+            .filter_map(|interface| interface.address?.as_sockaddr_in().map(|address| address.ip().into()))
+            .collect();
+        Self::choose(home, |address| here.contains(&address.into()))
+    }
+
     /// Makes what all dynos share: the services address, the rules, forwarding. Can be repeated.
     ///
     /// The services address lies on `lo`, where it needs no device of its own and is up as long as the machine is; it is

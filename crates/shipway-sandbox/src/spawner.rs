@@ -83,10 +83,11 @@ struct Pool {
 
 impl Spawner {
     fn new(config: Config) -> Result<Self, Failure> {
-        let network = config.network();
+        let mut network = config.network();
         let controllers = Controllers::find();
         let mut grants = Grants::new();
         if config.tier == Tier::Root {
+            network = Network::claim(&config.home).doing(|| "choosing addresses for dynos".into())?;
             controllers.prepare(network)?;
             controllers.sweep(network);
             std::fs::create_dir_all(config.home.join("run")).doing(|| "making the data directory".into())?;

@@ -139,7 +139,7 @@ async fn neighbours_and_host_are_out_of_reach() {
     let port = everywhere.local_addr().expect("an address").port();
     let rig = Rig::with(Tier::Root, |config| config.services = vec![port]).await;
     let services = rig.embedded().services().expect("an address");
-    assert_eq!(services, shipway_sandbox::Embedded::services_of(&rig.config.home));
+    assert_eq!(services, shipway_sandbox::Embedded::services_of(&rig.config.home).unwrap());
     let mut neighbour = another_app(&rig, crate::rig::LISTEN);
     neighbour.port = true;
     let there = rig.embedded().start(&neighbour).await.expect("it starts").endpoints[0];

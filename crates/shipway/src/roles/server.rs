@@ -107,7 +107,7 @@ async fn open(home: &Path, options: &Options, git: Git, ca: Arc<Ca>) -> Result<P
     let blobs = Blobs::open(home).doing(&opening)?;
     let layers = Layers::open(home, blobs.clone()).doing(&opening)?;
     let embedded = Embedded::connect(home).await.doing("finding what runs dynos")?;
-    let databases_address = databases_address(home, embedded.tier());
+    let databases_address = databases_address(home, embedded.tier())?;
     let runtime: Arc<dyn Runtime> = Arc::new(embedded);
     let stack_fingerprint = stack::fingerprint();
     let config = builder_config(options, &keys, stack_fingerprint.clone());

@@ -36,17 +36,17 @@ pub fn run(place: &Place, arguments: Arguments) -> Result<(), Problem> {
     let mut config = Config::new(options::home(place)?, tier, uid, gid);
     config.services = service_port;
     config.toolchains = toolchain;
-    let keeper = Keeper::new(&config.home, databases_address(&config.home, tier), (uid, gid));
+    let keeper = Keeper::new(&config.home, databases_address(&config.home, tier)?, (uid, gid));
     keeper.begin().doing("listening for orders of databases")?;
     shipway_sandbox::spawner::main(config).doing("dynos cannot be started on this machine")
 }
 
 /// Where databases listen: at the one address that dynos with a network of their own can reach.
-pub fn databases_address(home: &Path, tier: Tier) -> IpAddr {
-    match tier {
-        Tier::Root => Embedded::services_of(home).into(),
+pub fn databases_address(home: &Path, tier: Tier) -> Result<IpAddr, Problem> {
+    Ok(match tier {
+        Tier::Root => Embedded::services_of(home).doing("choosing addresses for dynos")?.into(),
         Tier::Bwrap => Ipv4Addr::LOCALHOST.into(),
-    }
+    })
 }
 
 /// The flags that say the same as `config`.
