@@ -96,7 +96,7 @@ impl Platform {
         let region = known("region", new.region.as_deref().unwrap_or("us"), &REGIONS)?;
         known("stack", new.stack.as_deref().unwrap_or(&self.settings().stack), &STACKS)?;
         let name = match &new.name {
-            Some(name) => AppName::parse(name).map_err(|e| self.with_suggestion(&e.to_string()))?,
+            Some(name) => self.app_name(name)?,
             None => generated_app_name(self.world().random()),
         };
         let (owner, owner_email) = match &new.team {
@@ -138,6 +138,15 @@ impl Platform {
         }
     }
 
+    /// Reads a name that an app is to have. Errors: an illegal one, or the platform's own; each with a free one.
+    fn app_name(&self, name: &str) -> Result<AppName> {
+        let name = AppName::parse(name).map_err(|e| self.with_suggestion(&e.to_string()))?;
+        match self.settings().is_api_host(&name) {
+            true => Err(self.with_suggestion(&format!("Name {name} is the platform's own"))),
+            false => Ok(name),
+        }
+    }
+
     /// Says which name is taken, and one that is free.
     pub(crate) fn taken_name(&self, e: Error, name: &AppName) -> Error {
         match e.kind {
@@ -158,7 +167,7 @@ impl Platform {
     pub async fn update_app(&self, caller: &Caller, app: &App, change: UpdateApp) -> Result<App> {
         self.admit(caller, Trigger::Settings, app).await?;
         let name = match &change.name {
-            Some(name) => Some(AppName::parse(name).map_err(|e| self.with_suggestion(&e.to_string()))?),
+            Some(name) => Some(self.app_name(name)?),
             None => None,
         };
         if let Some(stack) = &change.build_stack {

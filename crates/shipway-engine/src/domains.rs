@@ -2,20 +2,39 @@
 
 use crate::error::Error;
 use crate::ports::Caller;
-use crate::{Platform, Result};
+use crate::{Platform, Result, Settings};
 use shipway_domain::admission::{Permission, Trigger};
-use shipway_domain::{DomainId, Hostname};
+use shipway_domain::{AppName, DomainId, Hostname};
 use shipway_store::{App, Domain};
 
 /// Most custom domains of one app.
 const MAX_DOMAINS: usize = 1000;
 
+impl Settings {
+    /// The name of the API and the dashboard that `hostname` is, or is a wildcard around.
+    pub(crate) fn api_host_in(&self, hostname: &Hostname) -> Option<&String> {
+        self.api_hosts.iter().find(|host| hostname.as_str() == *host || hostname.covers(host))
+    }
+
+    /// Whether an app of this name would be at a name of the API and the dashboard.
+    pub(crate) fn is_api_host(&self, name: &AppName) -> bool {
+        self.api_hosts.contains(&format!("{name}.{}", self.domain))
+    }
+}
+
 impl Platform {
-    /// Adds a custom domain. Errors: illegal, the platform's own in part or whole, or another app's; a wildcard around
+    /// Adds a custom domain. An app at the dashboard's name would be sent the cookies of those who are signed in there, for
+    /// cookies know no ports (attack 22). Errors: illegal, the platform's own in part or whole, or another app's; a wildcard around
     /// a name of an app that the caller does not operate, or a name inside such a wildcard.
     pub async fn add_domain(&self, caller: &Caller, app: &App, hostname: &str) -> Result<Domain> {
         self.admit(caller, Trigger::Domain, app).await?;
         let hostname = Hostname::parse(hostname)?;
+        if let Some(host) = self.settings().api_host_in(&hostname) {
+            return Err(Error::invalid(format!(
+                "{hostname} belongs to the platform: its API and dashboard are reached by {host}. Choose another name; \
+                 the operator decides which are the platform's (shipway up --api-host)."
+            )));
+        }
         let own = Hostname::parse(&format!("*.{}", self.settings().domain))?;
         let base = &self.settings().domain;
         if hostname.as_str() == base || hostname.overlaps(&own) || hostname.covers(base) {

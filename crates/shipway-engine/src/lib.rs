@@ -104,6 +104,8 @@ pub struct Settings {
     pub home: PathBuf,
     /// Apps are at `<app>.<domain>`.
     pub domain: String,
+    /// Names by which the API and the dashboard are reached, in lower case: no app has one.
+    pub api_hosts: Vec<String>,
     /// What follows the host name in an app's URL: `:8080`, or nothing for the scheme's own port.
     pub router_port: Option<u16>,
     /// Scheme of apps' URLs.

@@ -3,7 +3,7 @@
 //! The switch is the commit of an epoch; this follows it. An old dyno is signalled only after the router has said that
 //! it serves the epoch without it ([`Platform::acknowledged`]).
 
-use crate::{Platform, Result};
+use crate::{Platform, Result, Settings};
 use shipway_domain::formation::backoff_seconds;
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::route::{AppRoute, RouteMode, RouteTable, Target};
@@ -73,7 +73,7 @@ impl Platform {
 
     /// The route table of the newest epoch, from the store alone.
     pub fn route_table(&self) -> Result<RouteTable> {
-        let domain = &self.inner.settings.domain;
+        let settings = &self.inner.settings;
         let table = self.store().read(|c| {
             let mut dynos: HashMap<_, Vec<Dyno>> = HashMap::new();
             for dyno in c.all_dynos()? {
@@ -81,7 +81,7 @@ impl Platform {
             }
             let mut apps = Vec::new();
             for app in c.apps()? {
-                apps.push(app_route(c, &app, dynos.get(&app.id).map_or(&[][..], Vec::as_slice), domain)?);
+                apps.push(app_route(c, &app, dynos.get(&app.id).map_or(&[][..], Vec::as_slice), settings)?);
             }
             apps.sort_by_key(|a| a.app);
             Ok(RouteTable { epoch: c.epoch()?, apps })
@@ -90,9 +90,12 @@ impl Platform {
     }
 }
 
-fn app_route(c: &Conn<'_>, app: &App, dynos: &[Dyno], domain: &str) -> shipway_store::Result<AppRoute> {
-    let mut hosts = vec![format!("{}.{domain}", app.name)];
-    hosts.extend(c.domains(app.id)?.into_iter().map(|d| d.hostname.to_string()));
+fn app_route(c: &Conn<'_>, app: &App, dynos: &[Dyno], settings: &Settings) -> shipway_store::Result<AppRoute> {
+    // What an app had before the operator named it as the platform's leads nowhere.
+    let own = (!settings.is_api_host(&app.name)).then(|| format!("{}.{}", app.name, settings.domain));
+    let domains = c.domains(app.id)?.into_iter().map(|d| d.hostname);
+    let domains = domains.filter(|hostname| settings.api_host_in(hostname).is_none());
+    let hosts = own.into_iter().chain(domains.map(|hostname| hostname.to_string())).collect();
     let targets: Vec<Target> = dynos
         .iter()
         .filter(|d| d.routed)

@@ -3,7 +3,7 @@
 use shipway_domain::admission::{Actor, Permission, Scope};
 use shipway_domain::{Email, NameOrId};
 use shipway_engine::ports::Caller;
-use shipway_engine::{NewApp, Settings};
+use shipway_engine::{NewApp, Settings, UpdateApp};
 use shipway_testkit::{Ground, Server, settings};
 
 async fn person(server: &Server, email: &str) -> Caller {
@@ -62,4 +62,47 @@ async fn attack_34_nobody_takes_the_visitors_of_somebody_elses_name() {
     assert_eq!(left, ["api.wild.test", "shop.test", "wild.test"]);
     server.platform.add_domain(&eve, &trap, "www.shop.test").await.unwrap();
     assert!(server.platform.app(&eve, &NameOrId::Name("shop".into())).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_22_no_app_is_at_the_name_of_the_dashboard() {
+    let ground = Ground::new();
+    let apart = Settings { domain: "apps.example.org".into(), ..settings(ground.home.path()) };
+    let api_hosts = vec!["ship.example.org".into(), "console.apps.example.org".into()];
+    let named = Settings { api_hosts, ..apart.clone() };
+    let mut apps = Vec::new();
+    {
+        // Before the operator says which names are the platform's, they can be had.
+        let server = ground.server_as(apart, None).await;
+        let eve = person(&server, "eve@example.org").await;
+        for (name, domain) in [("trap", "ship.example.org"), ("console", "www.trap.test")] {
+            let new = NewApp { name: Some(name.into()), ..NewApp::default() };
+            let app = server.platform.create_app(&eve, new).await.unwrap();
+            server.platform.add_domain(&eve, &app, domain).await.unwrap();
+            apps.push((eve.clone(), app));
+        }
+        server.platform.stop().await;
+    }
+    let server = ground.server_as(named, None).await;
+    let (eve, trap) = &apps[0];
+    for name in ["SHIP.example.org.", "*.example.org", "*.org"] {
+        let refused = server.platform.add_domain(eve, trap, name).await.unwrap_err();
+        assert!(refused.message.contains("belongs to the platform"), "{name}: {refused}");
+    }
+    for name in ["ships.example.org", "a.ship.example.org", "*.ship.example.org"] {
+        server.platform.add_domain(eve, trap, name).await.unwrap();
+    }
+    let renamed = UpdateApp { name: Some("console".into()), ..UpdateApp::default() };
+    let refused = server.platform.update_app(eve, trap, renamed).await.unwrap_err();
+    assert!(refused.message.contains("is the platform's own"), "{refused}");
+    let new = NewApp { name: Some("console".into()), ..NewApp::default() };
+    let refused = server.platform.create_app(eve, new).await.unwrap_err();
+    assert!(refused.message.contains("is the platform's own"), "{refused}");
+
+    let table = server.platform.route_table().unwrap();
+    let mut hosts: Vec<String> = table.apps.into_iter().flat_map(|app| app.hosts).collect();
+    hosts.sort();
+    let expected =
+        ["*.ship.example.org", "a.ship.example.org", "ships.example.org", "trap.apps.example.org", "www.trap.test"];
+    assert_eq!(hosts, expected);
 }

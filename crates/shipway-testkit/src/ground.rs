@@ -23,6 +23,7 @@ pub fn settings(home: &Path) -> Settings {
     Settings {
         home: home.into(),
         domain: "localhost".into(),
+        api_hosts: Vec::new(),
         router_port: Some(8080),
         router_scheme: "http",
         build_size: sizes.default_size().clone(),

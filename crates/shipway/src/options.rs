@@ -29,6 +29,9 @@ pub struct Options {
     /// A host of your own network that submodules and upstreams may be fetched from by https; may be repeated
     #[arg(long, value_name = "NAME", value_parser = domain)]
     pub private_host: Vec<String>,
+    /// A name by which the API and the dashboard are reached, which no app gets; may be repeated. Without one it is the machine's own
+    #[arg(long, value_name = "NAME", value_parser = domain)]
+    pub api_host: Vec<String>,
 }
 
 impl Options {
@@ -52,7 +55,19 @@ impl Options {
         for host in &self.private_host {
             all.extend(["--private-host".into(), host.into()]);
         }
+        for host in &self.api_host {
+            all.extend(["--api-host".into(), host.into()]);
+        }
         all
+    }
+
+    /// The names of the API and the dashboard: those that were named, else the machine's.
+    pub fn api_hosts(&self) -> Vec<String> {
+        if !self.api_host.is_empty() {
+            return self.api_host.clone();
+        }
+        let machine = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        machine.and_then(|name| domain(&name).ok()).into_iter().collect()
     }
 
     /// Makes every path absolute: roles start in another directory.

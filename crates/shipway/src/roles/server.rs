@@ -156,6 +156,7 @@ fn settings(home: &Path, options: &Options, stack_fingerprint: String) -> Settin
     Settings {
         home: home.to_path_buf(),
         domain: options.domain.clone(),
+        api_hosts: options.api_hosts(),
         router_port: Some(options.router_listen.port()).filter(|port| *port != usual),
         router_scheme,
         sizes: DynoSizes::default(),
@@ -187,7 +188,8 @@ fn builder_config(options: &Options, keys: &Keys, stack_fingerprint: String) -> 
 }
 
 fn certificates(ca: Arc<Ca>, options: &Options) -> Result<Arc<CertResolver>, Problem> {
-    let names = [options.domain.clone(), options.listen.ip().to_string()];
+    let mut names = vec![options.domain.clone(), options.listen.ip().to_string()];
+    names.extend(options.api_hosts());
     let resolver = CertResolver::new(ca, &names, Box::new(|_| false));
     let resolver = resolver.doing("making the server's certificate")?;
     let resolver = match (&options.certificate.cert, &options.certificate.key) {
