@@ -3,12 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 /// An address of a server elsewhere: `https://`, or `http://` of a host that the operator has named.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RemoteAddress {
     address: String,
+    credentials: Option<String>,
     host: String,
     port: u16,
     secure: bool,
+}
+
+impl std::fmt::Debug for RemoteAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RemoteAddress").field(&self.address).finish()
+    }
 }
 
 impl RemoteAddress {
@@ -34,7 +41,10 @@ impl RemoteAddress {
             return Err(bad());
         }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let (credentials, host_port) = match authority.rsplit_once('@') {
+            Some((credentials, host_port)) => (Some(percent_decoded(credentials)), host_port),
+            None => (None, authority),
+        };
         let (host, port) = match host_port.rsplit_once(':') {
             Some((host, port)) => (host, port.parse().map_err(|_| bad())?),
             None => (host_port, if secure { 443 } else { 80 }),
@@ -47,7 +57,9 @@ impl RemoteAddress {
         if !secure && !private_hosts.contains(&host) {
             return Err(kind());
         }
-        Ok(Self { address: address.to_string(), host, port, secure })
+        let scheme = if secure { "https" } else { "http" };
+        let address = format!("{scheme}://{host_port}{}", &rest[authority.len()..]);
+        Ok(Self { address, credentials, host, port, secure })
     }
 
     /// The host.
@@ -65,18 +77,35 @@ impl RemoteAddress {
         self.secure
     }
 
-    /// The whole address, with the credentials that may be in it.
-    pub fn secret(&self) -> &str {
+    /// The address without credentials.
+    pub fn shown(&self) -> &str {
         &self.address
     }
 
-    /// The address without credentials, for people to read.
-    pub fn shown(&self) -> String {
-        let (scheme, rest) = self.address.split_once("://").unwrap_or_default();
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let authority = rest[..end].rsplit('@').next().unwrap_or_default();
-        format!("{scheme}://{authority}{}", &rest[end..])
+    /// `USER:PASSWORD` or `USER`, where the address had one.
+    pub fn credentials(&self) -> Option<&str> {
+        self.credentials.as_deref()
     }
+}
+
+/// Text with `%41` as `A`. What is no such triple stays, and what is no UTF-8 is replaced.
+pub fn percent_decoded(text: &str) -> String {
+    let hex = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let pair = (bytes.get(i + 1).copied().and_then(hex), bytes.get(i + 2).copied().and_then(hex));
+        match (bytes[i], pair) {
+            (b'%', (Some(high), Some(low))) => {
+                out.push(high << 4 | low);
+                i += 2;
+            }
+            (other, _) => out.push(other),
+        }
+        i += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Whether an address is on the public internet. Source: IANA special-purpose address registries.
@@ -172,10 +201,15 @@ mod tests {
 
     #[test]
     fn attack_41_credentials_of_an_address_are_not_shown() {
-        let check =
-            |address: &str, expected: &str| assert_eq!(RemoteAddress::parse(address).unwrap().shown(), expected);
-        check("https://x-token:s3cret@github.com/a/b.git", "https://github.com/a/b.git");
-        check("https://github.com/a@b", "https://github.com/a@b");
-        check("https://u:p@q@github.com", "https://github.com");
+        let check = |address: &str, expected: &str, credentials: Option<&str>| {
+            let parsed = RemoteAddress::parse(address).unwrap();
+            assert_eq!((parsed.shown(), parsed.credentials()), (expected, credentials));
+            assert!(!format!("{parsed:?}").contains("s3cret"));
+        };
+        check("https://x-token:s3cret@github.com/a/b.git", "https://github.com/a/b.git", Some("x-token:s3cret"));
+        check("https://github.com/a@b", "https://github.com/a@b", None);
+        check("https://u:p@q@github.com", "https://github.com", Some("u:p@q"));
+        check("https://s3cret@github.com:8443?a", "https://github.com:8443?a", Some("s3cret"));
+        check("https://u:%73%40%zz%@github.com/%41", "https://github.com/%41", Some("u:s@%zz%"));
     }
 }

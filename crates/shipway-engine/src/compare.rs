@@ -54,7 +54,7 @@ impl Platform {
         };
         let upstream = self.upstream_of(&base.app)?.or(self.upstream_of(&head.app)?);
         let url = upstream.and_then(|upstream| RemoteAddress::parse(upstream.url.as_deref()?).ok());
-        let url = spots.and_then(|(base, head)| compare::compare_url(&url?.shown(), &base.commit, &head.commit));
+        let url = spots.and_then(|(base, head)| compare::compare_url(url?.shown(), &base.commit, &head.commit));
         Ok(Comparison {
             base: Side { beside: self.beside_of(base).await?, ..base.side() },
             head: Side { beside: self.beside_of(head).await?, ..head.side() },

@@ -54,7 +54,7 @@ impl Platform {
         if let Some(url) = url {
             let address = RemoteAddress::parse(url)
                 .map_err(|problem| Error::invalid(format!("This upstream cannot be fetched: {problem}.")))?;
-            shown = Some(address.shown());
+            shown = Some(address.shown().to_owned());
             let from = Remote::open(url);
             let fetched = self.inner.parts.histories.fetch_upstream(pipeline.id, &from, branch.as_str()).await?;
             tip = Some(

@@ -78,7 +78,7 @@ impl Forges for HttpForges {
             }
             ForgeCredentials::Token { .. } | ForgeCredentials::None => {}
         }
-        Ok(address.shown())
+        Ok(address.shown().to_owned())
     }
 
     fn open(

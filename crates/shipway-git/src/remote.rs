@@ -7,6 +7,8 @@
 
 use crate::git::{GitError, stderr_text};
 use crate::repo::Repo;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use shipway_domain::address::RemoteAddress;
 use shipway_net::outward;
 use std::time::Duration;
@@ -24,8 +26,9 @@ pub enum Fetched {
 }
 
 impl Repo {
-    /// Fetches `refspec` from a server elsewhere. `authorization`: the value of the header of that name, which git gets
-    /// by its environment, where other users of the machine do not see it. `flags`: more of `git fetch`.
+    /// Fetches `refspec` from a server elsewhere. `authorization`: the value of the header of that name; without it, the
+    /// credentials of the address are shown. Git gets either by its environment, where other users of the machine do not
+    /// see it, as they see its arguments (attack 41). `flags`: more of `git fetch`.
     pub async fn fetch_remote(
         &self,
         from: &RemoteAddress,
@@ -58,10 +61,10 @@ impl Repo {
             "--no-recurse-submodules",
         ];
         arguments.extend(flags);
-        arguments.extend(["--end-of-options", from.secret(), refspec]);
-        match tokio::time::timeout(FETCH_TIME, self.git.authorized(authorization).output(&self.path, &arguments, b""))
-            .await
-        {
+        arguments.extend(["--end-of-options", from.shown(), refspec]);
+        let own = from.credentials().map(basic);
+        let git = self.git.authorized(authorization.or(own.as_deref()));
+        match tokio::time::timeout(FETCH_TIME, git.output(&self.path, &arguments, b"")).await {
             Err(_) => {
                 Ok(Fetched::Refused(format!("{} did not send it within {} s", from.host(), FETCH_TIME.as_secs())))
             }
@@ -70,10 +73,15 @@ impl Repo {
                 if output.status.success() {
                     return Ok(Fetched::Done);
                 }
-                // Git repeats the address, in which there may be a token.
-                let said = stderr_text(&output.stderr).replace(from.secret(), from.host());
+                let said = stderr_text(&output.stderr).replace(from.shown(), from.host());
                 Ok(Fetched::Refused(said))
             }
         }
     }
+}
+
+/// `USER:PASSWORD` as the value of `Authorization`. A name alone is one with an empty password, as tokens are given.
+fn basic(credentials: &str) -> String {
+    let colon = if credentials.contains(':') { "" } else { ":" };
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{credentials}{colon}")))
 }

@@ -130,7 +130,7 @@ async fn the_login_is_asked_for_and_readers_are_told() {
     work.init().await.commit("a", "1").await;
     let bare = format!("http://{}/shop.git", server.address);
     assert!(work.fails(&["push", &bare, "main"]).await.contains("could not read Username"));
-    let helper = "credential.helper=!f() { echo username=heroku; echo password=t; }; f";
+    let helper = "credential.helper=!f() { echo username=heroku; echo password=token; }; f";
     work.ok(&["-c", helper, "push", &bare, "main"]).await;
     let readonly = format!("http://u:t@{}/readonly.git", server.address);
     let screen = work.fails(&["push", &readonly, "main"]).await;

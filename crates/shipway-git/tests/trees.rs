@@ -3,7 +3,7 @@
 mod support;
 
 use shipway_domain::CommitId;
-use shipway_git::{CheckoutLimits, Repo};
+use shipway_git::{CheckoutLimits, Fetched, Repo};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -239,7 +239,7 @@ async fn attack_26_thirty_broken_uploads_are_answered_with_a_sentence() {
     for (service, gzip) in [("git-receive-pack", false), ("git-receive-pack", true), ("git-upload-pack", false)] {
         for body in &bodies {
             let mut head = format!(
-                "POST /shop.git/{service} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic eDp5\r\nConnection: close\r\n\
+                "POST /shop.git/{service} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic aGVyb2t1OnRva2Vu\r\nConnection: close\r\n\
                  Content-Type: application/x-{service}-request\r\nContent-Length: {}\r\n",
                 body.len()
             );
@@ -275,4 +275,37 @@ async fn a_submodule_that_was_fetched_once_is_checked_out_without_the_network() 
     let tree = tree_object(repo, &[("100644", ".gitmodules", &modules), ("40000", "vendor", &vendor)]);
     let found = checkout(&server, &commit_object(repo, &tree), "out").await.unwrap();
     assert_eq!(found[1], ("vendor/x/lib.py".to_string(), "library".to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_41_credentials_of_an_address_are_not_among_gits_arguments() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (program, said) = (scratch.path().join("git"), scratch.path().join("arguments"));
+    let script = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >> {}\nexec git \"$@\"\n", said.display());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let server = Server::start_with(|config| {
+        config.git = program;
+        config.private_hosts = vec!["127.0.0.1".into()];
+    })
+    .await;
+    let work = server.clone_dir("work");
+    work.init().await.commit("a", "1").await;
+    work.ok(&["push", "heroku", "main"]).await;
+
+    let copy = Repo::create(server.git.git(), &scratch.path().join("copy.git")).await.unwrap();
+    let fetch = async |credentials: &str| {
+        let address = format!("http://{credentials}@{}/shop.git", server.address);
+        let address = server.git.git().address(&address).unwrap();
+        copy.fetch_remote(&address, None, &[], "+refs/heads/main:refs/heads/main").await.unwrap()
+    };
+    assert!(matches!(fetch("heroku:wr0ng").await, Fetched::Refused(said) if !said.contains("wr0ng")));
+    assert_eq!(fetch("heroku:%74oken").await, Fetched::Done);
+    assert!(copy.resolve("refs/heads/main").await.unwrap().is_some());
+    let arguments = std::fs::read_to_string(&said).unwrap();
+    let url = format!("http://{}/shop.git", server.address);
+    assert!(arguments.lines().any(|argument| argument == url), "{arguments}");
+    for secret in ["wr0ng", "token", "%74oken", "aGVyb2t1"] {
+        assert!(!arguments.contains(secret), "{secret}: {arguments}");
+    }
 }

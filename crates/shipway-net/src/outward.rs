@@ -99,7 +99,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 async fn ask(stream: Box<dyn Stream>, to: &RemoteAddress, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
     let (mut parts, body) = request.into_parts();
-    let (_, rest) = to.secret().split_once("://").unwrap_or_default();
+    let (_, rest) = to.shown().split_once("://").unwrap_or_default();
     let path = rest.find('/').map_or("/", |at| &rest[at..]);
     parts.uri = path.parse().map_err(|_| "its address has no path that can be asked for".to_string())?;
     let usual = if to.is_secure() { 443 } else { 80 };

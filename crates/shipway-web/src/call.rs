@@ -10,6 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, R
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use bytes::Bytes;
 use serde_json::Value;
+use shipway_domain::address::percent_decoded;
 use shipway_domain::admission::Scope;
 use shipway_domain::{NameOrId, TokenId};
 use shipway_engine::Platform;
@@ -247,27 +248,11 @@ fn form_fields(text: &str) -> Vec<(String, String)> {
         .filter(|part| !part.is_empty())
         .map(|part| {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            (percent_decoded(name), percent_decoded(value))
+            (form_decoded(name), form_decoded(value))
         })
         .collect()
 }
 
-fn percent_decoded(text: &str) -> String {
-    let hex = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let pair = (bytes.get(i + 1).copied().and_then(hex), bytes.get(i + 2).copied().and_then(hex));
-        match (bytes[i], pair) {
-            (b'%', (Some(high), Some(low))) => {
-                out.push(high << 4 | low);
-                i += 2;
-            }
-            (b'+', _) => out.push(b' '),
-            (other, _) => out.push(other),
-        }
-        i += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
+fn form_decoded(text: &str) -> String {
+    percent_decoded(&text.replace('+', " "))
 }

@@ -29,7 +29,7 @@ async fn show(call: &Call, pipeline: &Pipeline, upstream: Option<&Upstream>) -> 
     let url = upstream.and_then(|upstream| RemoteAddress::parse(upstream.url.as_deref()?).ok());
     Ok(json!({
         "pipeline": { "id": pipeline.id, "name": pipeline.name },
-        "url": url.map(|url| url.shown()),
+        "url": url.as_ref().map(RemoteAddress::shown),
         "branch": upstream.map(|upstream| &upstream.branch),
         "tip": upstream.and_then(|upstream| upstream.tip.as_ref()),
         "heard_at": upstream.and_then(|upstream| upstream.heard_at).map(time),
