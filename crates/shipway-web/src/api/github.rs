@@ -7,8 +7,9 @@
 use super::pipelines::named as pipeline;
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
+use shipway_domain::triggers::{RefKind, RefPattern};
 use shipway_domain::{CommitId, NameOrId};
-use shipway_store::{App, Pipeline, PipelineSettings, ReviewAppSettings};
+use shipway_store::{App, Pipeline, PipelineSettings, RefTrigger, ReviewAppSettings};
 
 /// How long an archive's link can be opened, in seconds: the CLI uses it at once.
 const LINK: i64 = 3600;
@@ -33,14 +34,18 @@ fn pipeline_of(call: &Call, app: &App) -> Result<Pipeline> {
 
 fn link_of(call: &Call, app: &App, pipeline: &Pipeline) -> Result<Value> {
     let review = call.platform().review_app_config(pipeline).ok().map(|config| config.settings);
+    let (trigger, branch) = auto_deploy(call, app, pipeline)?;
     Ok(json!({
         "app_id": app.id,
+        "auto_deploy": trigger.is_some(),
+        "branch": branch,
         "pull_requests": {
             "enabled": review.is_some(),
             "auto_deploy": review.as_ref().is_some_and(|r| r.automatic_review_apps),
             "auto_destroy": review.as_ref().is_some_and(|r| r.destroy_stale_apps),
         },
         "repo": call.platform().repository_of(pipeline),
+        "wait_for_ci": trigger.is_some_and(|trigger| trigger.wait_for_ci),
     }))
 }
 
@@ -80,12 +85,44 @@ pub async fn update(call: Call) -> Result<Answer> {
     Ok(Answer::ok(shown))
 }
 
-/// PATCH /apps/{app}/github `{auto_deploy, wait_for_ci, pull_requests: {enabled, auto_deploy, auto_destroy}}`: review
-/// apps of the app's pipeline.
+/// The trigger by which the repository's default branch deploys the app, and that branch.
+fn auto_deploy(call: &Call, app: &App, pipeline: &Pipeline) -> Result<(Option<RefTrigger>, String)> {
+    let branch = call.platform().default_branch(&call.caller, &call.platform().repository_of(pipeline))?;
+    let wanted = RefPattern::parse(RefKind::Branch, &branch).map_err(shipway_engine::Error::from)?;
+    let there = call.platform().triggers(app)?.into_iter().find(|trigger| trigger.pattern == wanted);
+    Ok((there, branch))
+}
+
+/// What is not given stays as it is.
+async fn set_auto_deploy(
+    call: &Call,
+    app: &App,
+    pipeline: &Pipeline,
+    on: Option<bool>,
+    wait_for_ci: Option<bool>,
+) -> Result<()> {
+    let (there, branch) = auto_deploy(call, app, pipeline)?;
+    let before = there.as_ref().map(|trigger| trigger.wait_for_ci);
+    let wanted = on.unwrap_or(before.is_some()).then(|| wait_for_ci.or(before).unwrap_or(false));
+    if wanted == before {
+        return Ok(());
+    }
+    if let Some(trigger) = there {
+        call.platform().remove_trigger(&call.caller, app, trigger.id).await?;
+    }
+    if let Some(wait_for_ci) = wanted {
+        call.platform().add_trigger(&call.caller, app, RefKind::Branch, &branch, wait_for_ci).await?;
+    }
+    Ok(())
+}
+
+/// PATCH /apps/{app}/github `{auto_deploy, wait_for_ci, pull_requests: {enabled, auto_deploy, auto_destroy}}`: whether
+/// the repository's default branch deploys the app by itself, and review apps of the app's pipeline.
 pub async fn link(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let pipeline = pipeline_of(&call, &app)?;
     let payload = call.payload()?;
+    set_auto_deploy(&call, &app, &pipeline, payload.flag("auto_deploy")?, payload.flag("wait_for_ci")?).await?;
     let wanted = payload.object("pull_requests")?.unwrap_or_default();
     let known = call.platform().review_app_config(&pipeline).ok();
     let (enabled, here) = (wanted.flag("enabled")?, known.is_some());

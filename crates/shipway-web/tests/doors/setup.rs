@@ -54,8 +54,24 @@ async fn a_pipeline_is_set_up_from_code_that_is_here() {
 
     let settings = json!({ "auto_deploy": true, "wait_for_ci": true,
         "pull_requests": { "enabled": true, "auto_deploy": true, "auto_destroy": true } });
-    let linked = call("PATCH", "/apps/shop-staging/github", settings).await;
+    let linked = call("PATCH", "/apps/shop-staging/github", settings.clone()).await;
     assert_eq!((linked.status, &linked.json()["pull_requests"]["auto_deploy"]), (200, &json!(true)), "{}", linked.body);
+    let triggers = async || {
+        let all = call("GET", "/shipway/v1/apps/shop-staging/triggers", Value::Null).await.json();
+        let shown = |t: &Value| format!("{} {} {}", t["kind"], t["pattern"], t["wait_for_ci"]).replace('"', "");
+        all["triggers"].as_array().unwrap().iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(triggers().await, ["branch main true"]);
+    for (change, expected) in [
+        (settings, Some("branch main true")),
+        (json!({ "wait_for_ci": false }), Some("branch main false")),
+        (json!({ "pull_requests": { "auto_destroy": true } }), Some("branch main false")),
+        (json!({ "auto_deploy": false }), None),
+    ] {
+        let linked = call("PATCH", "/apps/shop-staging/github", change).await;
+        assert_eq!((linked.status, linked.json()["auto_deploy"].as_bool()), (200, Some(expected.is_some())));
+        assert_eq!(triggers().await, Vec::from_iter(expected));
+    }
     let repository = call("PATCH", &at, json!({ "ci": true })).await.json();
     assert_eq!((&repository["ci"], &repository["organization"]), (&json!(false), &Value::Null));
     let config = call("GET", &format!("/pipelines/{id}/review-app-config"), Value::Null).await.json();
