@@ -1,8 +1,8 @@
 //! What webhooks are told, as the API shows it, and the way to them.
 
-use crate::Web;
 use crate::address::Origin;
 use crate::present::{self, Expansion, Inclusion, People};
+use crate::{Inner, Web};
 use async_trait::async_trait;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -15,36 +15,40 @@ use shipway_engine::ports::{Post, Receivers};
 use shipway_net::outward::Outward;
 use shipway_store::App;
 use std::net::IpAddr;
+use std::sync::{Arc, Weak};
 
 /// Builds and releases that are looked at.
 const NEWEST: usize = 20;
 
 /// The receivers of app webhooks.
 pub struct WebReceivers {
-    web: Web,
+    // The platform keeps its receivers, and the doors keep the platform: with a strong one none of them would ever end.
+    doors: Weak<Inner>,
     outward: Outward,
 }
 
 impl WebReceivers {
-    /// `outward` is how they are reached.
-    pub fn new(web: Web, outward: Outward) -> Self {
-        Self { web, outward }
+    /// They see what `web` shows, for as long as it is there; `outward` is how they are reached.
+    pub fn new(web: &Web, outward: Outward) -> Self {
+        Self { doors: Arc::downgrade(&web.inner), outward }
     }
+}
 
+impl Web {
     fn runs(&self, app: &App, all: &mut Resources) -> shipway_engine::Result<()> {
-        let platform = self.web.platform();
-        let origin = Origin::configured(self.web.base());
-        let mut people = People::new(&self.web);
+        let platform = self.platform();
+        let origin = Origin::configured(self.base());
+        let mut people = People::new(self);
         let (builds, releases, dynos) =
             platform.store().read(|c| Ok((c.builds(app.id)?, c.releases(app.id)?, c.dynos(app.id)?)))?;
         for build in builds.iter().rev().take(NEWEST) {
-            let mut shown = present::build(&self.web, &origin, &mut people, app, build);
+            let mut shown = present::build(self, &origin, &mut people, app, build);
             // It opens without a token.
             shown["output_stream_url"] = Value::Null;
             put(all, Include::Build, shown);
         }
         for release in releases.iter().take(NEWEST) {
-            let mut shown = present::release(&self.web, &origin, &mut people, app, release);
+            let mut shown = present::release(self, &origin, &mut people, app, release);
             shown["output_stream_url"] = Value::Null;
             put(all, Include::Release, shown);
         }
@@ -60,7 +64,7 @@ impl WebReceivers {
     }
 
     fn addons(&self, app: &App, all: &mut Resources) -> shipway_engine::Result<()> {
-        let shown = self.web.platform().store().read(|c| {
+        let shown = self.platform().store().read(|c| {
             let mut shown = Vec::new();
             for addon in c.addons(app.id)? {
                 let mut keys = Vec::new();
@@ -91,15 +95,16 @@ fn put(all: &mut Resources, include: Include, data: Value) {
 #[async_trait]
 impl Receivers for WebReceivers {
     fn resources(&self, app: &App) -> shipway_engine::Result<Resources> {
+        let doors = self.doors.upgrade().ok_or_else(|| shipway_engine::Error::platform("the server has ended"))?;
+        let web = Web { inner: doors };
         let mut all = Resources::new();
-        put(&mut all, Include::App, present::app(&self.web, app));
-        put(&mut all, Include::Domain, present::default_domain(&self.web, app));
-        let (domains, people) =
-            self.web.platform().store().read(|c| Ok((c.domains(app.id)?, c.collaborators(app.id)?)))?;
-        domains.iter().for_each(|domain| put(&mut all, Include::Domain, present::domain(&self.web, app, domain)));
+        put(&mut all, Include::App, present::app(&web, app));
+        put(&mut all, Include::Domain, present::default_domain(&web, app));
+        let (domains, people) = web.platform().store().read(|c| Ok((c.domains(app.id)?, c.collaborators(app.id)?)))?;
+        domains.iter().for_each(|domain| put(&mut all, Include::Domain, present::domain(&web, app, domain)));
         people.iter().for_each(|one| put(&mut all, Include::Collaborator, present::collaborator(app, one)));
-        self.runs(app, &mut all)?;
-        self.addons(app, &mut all)?;
+        web.runs(app, &mut all)?;
+        web.addons(app, &mut all)?;
         Ok(all)
     }
 

@@ -302,3 +302,16 @@ async fn what_is_sent_again_after_a_broken_connection_is_done_once() {
     assert_eq!(apps().await, total + 2);
     assert_eq!(create(Person::Nobody, "a,b", json!({})).await.status, 401);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_has_ended_is_freed() {
+    let world = World::new().await;
+    let open = || {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fd.unwrap().path().read_link().ok());
+        files.filter(|file| file.to_string_lossy().contains("shipway.db")).count()
+    };
+    assert!(open() > 0);
+    world.platform.stop().await;
+    drop(world);
+    assert_eq!(open(), 0, "the receivers of webhooks keep their platform");
+}

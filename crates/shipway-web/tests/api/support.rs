@@ -74,7 +74,7 @@ impl World {
             git_host: "127.0.0.1:5000".into(),
         };
         let web = Web::new(platform.clone(), base);
-        platform.keep_webhooks(Arc::new(WebReceivers::new(web.clone(), Outward::default())));
+        platform.keep_webhooks(Arc::new(WebReceivers::new(&web, Outward::default())));
         let router = web.router();
         let admin = platform.first_admin(&email("admin")).await.unwrap().unwrap();
         let mut world = Self { platform, router, tokens: HashMap::from([(Person::Admin, admin)]), ground };

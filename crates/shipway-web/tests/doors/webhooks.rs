@@ -45,7 +45,7 @@ async fn receiver(first: &'static [&'static str]) -> (String, Received) {
 
 fn tell(stage: &Stage, private_hosts: &[&str]) {
     let hosts: Vec<String> = private_hosts.iter().map(ToString::to_string).collect();
-    stage.platform.keep_webhooks(Arc::new(WebReceivers::new(stage.web.clone(), Outward::new(&hosts))));
+    stage.platform.keep_webhooks(Arc::new(WebReceivers::new(&stage.web, Outward::new(&hosts))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -82,7 +82,7 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
 
     let authority = options.certificate.cert.is_none().then(|| ca.ca_pem().to_owned());
     let web = Web::new(platform.clone(), base_urls(options.listen)).with(git, authority);
-    platform.keep_webhooks(Arc::new(WebReceivers::new(web.clone(), Outward::new(&options.private_host))));
+    platform.keep_webhooks(Arc::new(WebReceivers::new(&web, Outward::new(&options.private_host))));
     // Last of all: whoever waits for this socket finds a platform behind it.
     let socket = Some(bind_socket(&home).doing("listening for this machine's users")?);
     let lifecycle = Lifecycle::new();
