@@ -113,18 +113,25 @@ pub enum Verdict {
     Failure,
 }
 
-/// How a deployment is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeploymentState {
-    /// Under way.
-    Pending,
-    /// It serves.
-    Success,
-    /// It does not.
-    Failure,
-    /// It is gone, or another one serves.
-    Inactive,
+states! {
+    /// How a deployment is.
+    DeploymentState {
+        /// Asked for.
+        Pending = "pending",
+        /// It waits for its turn.
+        Queued = "queued",
+        /// Under way.
+        #[serde(rename = "in_progress")]
+        InProgress = "in_progress",
+        /// It serves.
+        Success = "success",
+        /// It does not.
+        Failure = "failure",
+        /// What should have carried it out broke.
+        Error = "error",
+        /// It is gone, or another one serves.
+        Inactive = "inactive",
+    }
 }
 
 /// What a forge is told. What was told is compared with what should be, so a message is a state and no event.

@@ -4,6 +4,7 @@
 //! needs. Making the artifact is in `artifact`, the release phase in `phase`, waiting in `health`. The heart is three steps in a row: **wait healthy, switch, drain** (draining is the dynos' own tasks' work,
 //! which begins when the router has acknowledged the epoch).
 
+use crate::deployments::OwnDeployment;
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
 use crate::plan::{Code, Part, Plan, ReleasePlan, RestartPlan, Step, StepAt};
@@ -197,8 +198,10 @@ impl Platform {
                 subject.behind = self.behind(&app, &spot).await?;
             }
             admit(&caller.actor, ctx.plan.trigger, &subject, self.now())?;
+            let record =
+                slug.as_ref().map(|slug| self.own_deployment(&caller, part, &app, slug)).transpose()?.flatten();
             let commands = slug.as_ref().map(|s| self.process_types(&s.manifest)).unwrap_or_default();
-            switches.push(AppSwitch { part: part.clone(), commands, slug_size: slug.map(|s| s.size_bytes) });
+            switches.push(AppSwitch { part: part.clone(), commands, slug_size: slug.map(|s| s.size_bytes), record });
         }
         let (platform, operation, now) = (self.clone(), ctx.operation, self.now());
         Ok(Box::new(move |c| {
@@ -206,6 +209,7 @@ impl Platform {
             for switch in &switches {
                 platform.switch_dynos(c, switch, operation, epoch, now)?;
                 platform.switch_release(c, switch, now)?;
+                switch.record.as_ref().map_or(Ok(()), |record| record.write(c))?;
             }
             Ok(())
         }))
@@ -347,6 +351,7 @@ struct AppSwitch {
     part: Part,
     commands: BTreeMap<ProcessType, String>,
     slug_size: Option<u64>,
+    record: Option<OwnDeployment>,
 }
 
 /// Another app's slug, written down as this app's: the same manifest, the same digest, the same blobs. One of the same

@@ -190,7 +190,8 @@ impl Platform {
 
     /// What a promotion would do, app by app, without doing it.
     ///
-    /// Errors: nothing that fits the names, several apps where one must be chosen, a stage left out.
+    /// Errors: nothing that fits the names, several apps where one must be chosen, a stage left out; the newest record of
+    /// the source names other code than what runs there.
     pub fn moves(&self, caller: &Caller, order: &TogetherOrder) -> Result<(Option<Product>, Vec<Move>)> {
         let (product, pipelines) = self.scope(caller, order)?;
         let mut moves = Vec::new();
@@ -213,6 +214,9 @@ impl Platform {
             for (coupling, target) in targets {
                 self.leaves_nothing_out(&pipeline, from, coupling.stage, order.reason.as_deref(), target)?;
                 let unchanged = self.runs_the_same(target, &source)?;
+                if unchanged.is_none() {
+                    self.as_recorded(&pipeline, from, &source)?;
+                }
                 let (pipeline, source, target) = (pipeline.clone(), source.clone(), target.clone());
                 moves.push(Move { pipeline, source, from, target, to: coupling.stage, unchanged });
             }

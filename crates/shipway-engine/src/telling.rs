@@ -3,10 +3,10 @@
 //! What a forge should know is computed from the store alone and compared with what it was told last; the difference is
 //! said. So nothing is lost by a restart or a forge that is down, nothing is said twice, and no deploy waits for a forge.
 
+use crate::deployments::deployed;
 use crate::forge_news::OWN_CONTEXT;
 use crate::{Platform, Result};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 use shipway_domain::forge::{DeploymentState, ForgeCredentials, Message, Verdict};
 use shipway_domain::review::ReviewAppStatus;
 use shipway_domain::{NameOrId, Stage};
@@ -146,7 +146,7 @@ impl Platform {
         for coupling in couplings {
             let Some(app) = self.store().read(|c| c.app(&NameOrId::Id(coupling.app.0)))? else { continue };
             let review = reviews.iter().find(|r| r.app == Some(app.id));
-            if let Some(message) = self.deployment(forge, &app, coupling.stage, review)? {
+            if let Some(message) = self.runs_there(forge, &app, coupling.stage, review)? {
                 environments.insert(message.subject());
                 all.push(message);
             }
@@ -256,7 +256,7 @@ impl Platform {
     }
 
     /// What an app runs, as a deployment. None before the first commit.
-    fn deployment(
+    fn runs_there(
         &self,
         forge: &ForgeConnection,
         app: &App,
@@ -267,10 +267,7 @@ impl Platform {
         let Some(commit) = slug.commit.clone() else { return Ok(None) };
         let size = self.settings().sizes.default_size();
         let runnable = self.inner.parts.builder.runnable(&slug.manifest, size)?;
-        let of_process = json!({ "digest": slug.digest, "image_id": slug.id, "config_hash": release.config_hash });
-        let processes: serde_json::Map<String, serde_json::Value> =
-            runnable.process_types.keys().map(|kind| (kind.to_string(), of_process.clone())).collect();
-        let payload = json!({ app.name.as_str(): processes });
+        let payload = deployed(app, &release, &slug, runnable.process_types.keys());
         Ok(Some(Message::Deployment {
             environment: app.name.to_string(),
             commit,

@@ -2,7 +2,9 @@
 
 use futures::future::join_all;
 use shipway_domain::{NameOrId, PromotionStatus, Stage};
-use shipway_engine::{Fault, Faults, Moment, Move, PromotionOrder, PromotionView, Seen, TogetherOrder};
+use shipway_engine::{
+    Fault, Faults, Moment, Move, NewDeployment, NewDeploymentStatus, PromotionOrder, PromotionView, Seen, TogetherOrder,
+};
 use shipway_store::{App, Pipeline, PipelineSettings, Release, Slug};
 use shipway_testkit::{Ground, Server, Trial, get};
 use std::collections::BTreeMap;
@@ -443,4 +445,58 @@ async fn nobody_sees_a_new_app_and_then_an_old_one() {
     }
     asked.unwrap().await.unwrap().unwrap();
     assert!(new_seen > 0 && new_seen < READS, "the switch lay among the reads: {new_seen} were new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_stops_where_the_record_says_something_else() {
+    let server = Ground::new().server(None).await;
+    product(&server, ["web: listen-after 1ms", "web: listen"]).await;
+    let (_, slug) = current(&server, "odb-staging");
+    let record = async |environment: &str, task: &str, payload: serde_json::Value, state: &str| {
+        let new = NewDeployment {
+            reference: slug.commit.as_ref().unwrap().to_string(),
+            task: Some(task.into()),
+            environment: Some(environment.into()),
+            payload: Some(payload),
+            description: None,
+            transient: false,
+            production: None,
+        };
+        let record = server.platform.record_deployment(&server.caller, "shipway/odb", new).await.unwrap();
+        let status = NewDeploymentStatus {
+            state: state.into(),
+            environment: None,
+            description: None,
+            log_url: None,
+            environment_url: None,
+        };
+        server.platform.record_deployment_status(&server.caller, &record, status.clone()).await.unwrap();
+        (record, status)
+    };
+    let refused = async || server.platform.moves(&server.caller, &to_production()).err().map(|e| e.to_string());
+    let images = |id: &str| serde_json::json!({ "docker_image_shas": { "web": id } });
+    assert_eq!(refused().await, None, "our own record says what runs");
+    record("staging", "deploy:odb", images("sha256:0000"), "failure").await;
+    record("staging", "deploy:other", images("sha256:0000"), "success").await;
+    record("production", "deploy:odb", images("sha256:0000"), "success").await;
+    record("staging", "deploy", images(slug.digest.as_ref()), "success").await;
+    assert_eq!(refused().await, None, "of something else, or the same");
+
+    let (wrong, status) = record("staging", "deploy:odb", images("sha256:0000"), "success").await;
+    let words = format!(
+        "odb-staging runs v3, {}, and deployment {} of staging, its newest successful record, says web is sha256:0000. \
+         Nothing was promoted.",
+        slug.digest, wrong.id
+    );
+    let said = refused().await.unwrap();
+    assert!(said.starts_with(&words), "{said}");
+    assert_eq!(together(&server, &to_production()).await.unwrap_err(), said);
+    let inactive = NewDeploymentStatus { state: "inactive".into(), ..status };
+    server.platform.record_deployment_status(&server.caller, &wrong, inactive).await.unwrap();
+    let by_app = serde_json::json!({ "odb-staging": { "web": { "digest": "sha256:1111" } } });
+    assert_eq!(refused().await, None);
+    record("odb-staging", "deploy", by_app, "success").await;
+    assert!(refused().await.unwrap().contains("says web is sha256:1111"));
+    server.push(&server.app("odb-staging"), "web: listen-after 2ms").await.unwrap();
+    together(&server, &to_production()).await.unwrap();
 }

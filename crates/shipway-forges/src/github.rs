@@ -82,14 +82,8 @@ async fn deployment(api: &Api<'_>, message: &Message) -> Result<u64, String> {
 
 async fn deployment_status(api: &Api<'_>, id: u64, state: DeploymentState, message: &Message) -> Result<(), String> {
     let Message::Deployment { environment, url, log_url, .. } = message else { return Ok(()) };
-    let state = match state {
-        DeploymentState::Pending => "pending",
-        DeploymentState::Success => "success",
-        DeploymentState::Failure => "failure",
-        DeploymentState::Inactive => "inactive",
-    };
-    let mut body = json!({ "state": state, "environment": environment, "auto_inactive": false });
-    if state != "inactive" {
+    let mut body = json!({ "state": state.as_str(), "environment": environment, "auto_inactive": false });
+    if state != DeploymentState::Inactive {
         body["environment_url"] = url.as_str().into();
     }
     if let Some(log_url) = log_url {

@@ -94,8 +94,8 @@ async fn deployment(api: &Api<'_>, message: &Message, remote: Option<&Value>) ->
         return Ok(remote.cloned());
     }
     let status = match state {
-        DeploymentState::Pending => "running",
-        DeploymentState::Failure => "failed",
+        DeploymentState::Pending | DeploymentState::Queued | DeploymentState::InProgress => "running",
+        DeploymentState::Failure | DeploymentState::Error => "failed",
         DeploymentState::Success | DeploymentState::Inactive => "success",
     };
     let told = remote.is_some_and(|r| r["commit"] == commit.as_str() && r["status"] == status);

@@ -10,6 +10,7 @@ mod addons;
 mod app_setups;
 mod apps;
 mod builds;
+mod deployments;
 mod dynos;
 mod forges;
 mod ledger;
@@ -32,6 +33,7 @@ pub use addons::*;
 pub use app_setups::*;
 pub use apps::*;
 pub use builds::*;
+pub use deployments::*;
 pub use dynos::*;
 pub use forges::*;
 pub use ledger::*;
@@ -135,6 +137,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/teams.sql"),
     include_str!("schema/reservations.sql"),
     include_str!("schema/webhooks.sql"),
+    include_str!("schema/deployments.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

@@ -42,6 +42,11 @@ impl Payload {
         }
     }
 
+    /// Anything but `null`.
+    pub fn any(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
     /// A text that must be there.
     pub fn required(&self, name: &str) -> Result<String> {
         self.text(name)?.ok_or_else(|| ApiError::invalid(format!("`{}{name}` is missing.", self.path)))

@@ -3,8 +3,9 @@
 use crate::Web;
 use crate::api::{
     absent, accounts, addons, app_setups, app_transfers, apps, attachments, authorizations, buildpacks, builds,
-    catalog, collaborators, config_vars, couplings, databases, domains, dynos, features, formation, github, keys,
-    log_sessions, meta, pipelines, promotions, releases, review_apps, sources, teams, transfers, webhooks,
+    catalog, collaborators, config_vars, couplings, databases, deployments, domains, dynos, features, formation,
+    github, keys, log_sessions, meta, pipelines, promotions, releases, review_apps, sources, teams, transfers,
+    webhooks,
 };
 use axum::Router;
 use axum::routing;
@@ -285,6 +286,12 @@ routes! {
     GET    "/github/repos/{owner}/{repository}/tarball/{*reference}" => github::tarball;
     GET    "/repos/{owner}/{repository}"                => github::info;
     GET    "/repos/{owner}/{repository}/compare/{commits}" => github::compare;
+    GET    "/repos/{owner}/{repository}/deployments"    => deployments::list;
+    POST   "/repos/{owner}/{repository}/deployments"    => deployments::create;
+    GET    "/repos/{owner}/{repository}/deployments/{deployment}" => deployments::info;
+    GET    "/repos/{owner}/{repository}/deployments/{deployment}/statuses" => deployments::statuses;
+    POST   "/repos/{owner}/{repository}/deployments/{deployment}/statuses" => deployments::create_status;
+    GET    "/repos/{owner}/{repository}/deployments/{deployment}/statuses/{status}" => deployments::status;
     GET    "/favorites"                                 => absent::none;
     GET    "/user/notifications"                        => absent::none;
     GET    "/api/v4/current-status"                     => meta::status;

@@ -141,7 +141,7 @@ pub async fn link(call: Call) -> Result<Answer> {
     Ok(Answer::ok(link_of(&call, &app, &pipeline)?))
 }
 
-fn full_name(call: &Call) -> Result<String> {
+pub(super) fn full_name(call: &Call) -> Result<String> {
     let name = format!("{}/{}", call.parameter("owner"), call.parameter("repository"));
     let plain = |part: &str| {
         let known = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);

@@ -15,6 +15,7 @@ pub(crate) mod collaborators;
 pub(crate) mod config_vars;
 pub(crate) mod couplings;
 pub(crate) mod databases;
+pub(crate) mod deployments;
 pub(crate) mod domains;
 pub(crate) mod dynos;
 pub(crate) mod features;

@@ -66,6 +66,9 @@ async fn attack_13_every_route_by_every_person() {
             if route.path.starts_with("/teams") {
                 world.team().await;
             }
+            if route.path.contains("{deployment}") {
+                world.record().await;
+            }
             if route.path.contains("{webhook}") {
                 world.webhook(&app).await;
             }

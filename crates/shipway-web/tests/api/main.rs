@@ -4,6 +4,7 @@ mod authorization;
 mod behaviour;
 mod conformance;
 mod databases;
+mod deployments;
 mod malformed;
 mod schema;
 mod second_paths;

@@ -10,6 +10,7 @@ use shipway_domain::{AppId, Email, NameOrId, Stage};
 use shipway_engine::ports::Caller;
 use shipway_engine::{NewAddon, NewApp, NewToken, Outcome, Platform, Settings, WebhookOrder};
 use shipway_net::outward::Outward;
+use shipway_store::DeploymentFilter;
 use shipway_testkit::{Ground, settings};
 use shipway_web::{BaseUrls, Web, WebReceivers};
 use std::collections::HashMap;
@@ -185,6 +186,32 @@ impl World {
         self.send(request.body(body).unwrap()).await
     }
 
+    /// Makes sure that there is a record of a deployment of `shipway/shop`, with a status.
+    pub async fn record(&self) {
+        if self.newest_record().is_none() {
+            let records = "/repos/shipway/shop/deployments";
+            let new = json!({ "ref": "ab".repeat(20), "environment": "staging" });
+            let made = self.call(Person::Owner, "POST", records, &new).await;
+            let statuses = format!("{records}/{}/statuses", made.json()["id"]);
+            let status = self.call(Person::Owner, "POST", &statuses, &json!({ "state": "pending" })).await;
+            assert_eq!(status.status, StatusCode::CREATED, "{}", status.text);
+        }
+    }
+
+    /// The ids of the newest record of the pipeline `shop` that has a status, and of that.
+    fn newest_record(&self) -> Option<(i64, i64)> {
+        let found = self.platform.store().read(|c| {
+            let Some(pipeline) = c.pipeline(&NameOrId::Name("shop".into()))? else { return Ok(None) };
+            for deployment in c.deployments(&[pipeline.id], &DeploymentFilter::default(), 0, 100)?.0 {
+                if let Some(status) = c.deployment_statuses(deployment.id)?.first() {
+                    return Ok(Some((deployment.id, status.id)));
+                }
+            }
+            Ok(None)
+        });
+        found.unwrap()
+    }
+
     /// Gives an app a database with a backup.
     pub async fn database(&self, app: &str) {
         let owner = self.caller(Person::Owner);
@@ -248,6 +275,11 @@ impl World {
             let coupling = self.platform.coupling_of(&row).unwrap();
             out = out.replace("{coupling}", &coupling.id.to_string());
             out = out.replace("{pipeline}", &coupling.pipeline.to_string()).replace("{stage}", "review");
+        }
+        if path.contains("/deployments") {
+            let (deployment, status) = self.newest_record().unwrap_or_default();
+            out = out.replace("{owner}", "shipway").replace("{deployment}", &deployment.to_string());
+            out = out.replace("{status}", &status.to_string());
         }
         if DATA.iter().any(|p| path.contains(p)) {
             let row = self.platform.app(&owner, &NameOrId::parse(app)).unwrap();
@@ -324,6 +356,8 @@ pub fn body_for(method: &str, path: &str) -> Value {
             json!({ "pipeline": "shop", "source": { "app": "shop" }, "targets": [{ "app": "shop" }] })
         }
         ("POST", "/pipelines/{pipeline}/repository") => json!({ "repository": 1 }),
+        ("POST", "/repos/{owner}/{repository}/deployments") => json!({ "ref": "ab".repeat(20) }),
+        ("POST", "/repos/{owner}/{repository}/deployments/{deployment}/statuses") => json!({ "state": "pending" }),
         ("PATCH", "/apps/{app}/github") => json!({ "pull_requests": { "enabled": true } }),
         ("POST", "/pipeline-transfers") => {
             json!({ "pipeline": "shop", "new_owner": { "id": "owner@example.org" } })
