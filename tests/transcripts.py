@@ -49,7 +49,7 @@ def free_port():
 class Platform:
     """`shipway up` on a data directory of its own."""
 
-    def __init__(self, binary, scratch, flags):
+    def __init__(self, binary, scratch, flags=()):
         self.binary, self.flags = binary, flags
         self.home, self.buildpacks = scratch / "platform", scratch / "buildpacks"
         self.buildpacks.mkdir()
