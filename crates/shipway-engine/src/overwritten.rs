@@ -85,12 +85,10 @@ impl Platform {
 
     /// The notice for whoever deployed what a release has just overwritten.
     pub(crate) async fn notice_of(&self, app: &App, release: &Release, slug: Option<&Slug>) -> Option<Notice> {
-        let after = Deployed {
-            release: release.clone(),
-            slug: slug?.clone(),
-            email: self.store().read(|c| c.account_by_id(release.account)).ok()?.email.to_string(),
-            tag: None,
-        };
+        let slug = slug?.clone();
+        let found = self.store().read(|c| Ok((c.account_by_id(release.account)?, tag_of(c, app.id, &slug)?)));
+        let (account, tag) = found.ok()?;
+        let after = Deployed { release: release.clone(), slug, email: account.email.to_string(), tag };
         let before = self.store().read(|c| deployed(c, app.id, Some(&after))).ok()??;
         if before.release.account == release.account || before.slug.id == after.slug.id {
             return None;
@@ -152,13 +150,18 @@ fn deployed(c: &Conn<'_>, app: AppId, before: Option<&Deployed>) -> shipway_stor
         }
     }
     let Some((release, slug)) = found else { return Ok(None) };
+    let tag = tag_of(c, app, &slug)?;
+    let email = c.account_by_id(release.account)?.email.to_string();
+    Ok(Some(Deployed { release, slug, email, tag }))
+}
+
+/// The tag by which an app's trigger has deployed this code.
+fn tag_of(c: &Conn<'_>, app: AppId, slug: &Slug) -> shipway_store::Result<Option<String>> {
     let by_tag = c
         .triggered_deploys(app, SHOWN)?
         .into_iter()
         .find(|deploy| Some(&deploy.commit) == slug.commit.as_ref() && deploy.reference.kind() == RefKind::Tag);
-    let tag = by_tag.map(|deploy| deploy.reference.name().to_string());
-    let email = c.account_by_id(release.account)?.email.to_string();
-    Ok(Some(Deployed { release, slug, email, tag }))
+    Ok(by_tag.map(|deploy| deploy.reference.name().to_string()))
 }
 
 /// How long ago, in words: `12 min`, `3 h`, `2 days`.
