@@ -177,6 +177,8 @@ fn what(entry: &LedgerEntry) -> String {
         "deploy-triggered" => format!("deployed {commit} by a trigger"),
         "trigger-added" => format!("set a trigger for {}", text("pattern")),
         "trigger-removed" => format!("removed the trigger for {}", text("pattern")),
+        "deployment-recorded" => format!("recorded a deployment to {}", text("environment")),
+        "deployment-status" => format!("set a deployment's status to {}", text("state")),
         "app-reserved" => "reserved the app".into(),
         "app-unreserved" => "ended the reservation of the app".into(),
         "forge-connected" => format!("connected the pipeline {} to {}", text("pipeline"), text("repository")),
