@@ -3,25 +3,14 @@
 
 use crate::api::Api;
 use crate::github;
-use crate::webhook::github_pull_request;
-use http::Method;
 use serde_json::Value;
 use shipway_domain::forge::Message;
-use shipway_engine::PullRequestNews;
 
-pub(crate) async fn open_pull_requests(api: &Api<'_>) -> Result<Vec<PullRequestNews>, String> {
-    let open = api.list(&format!("{}/pulls?state=open", api.repository())).await?;
-    open.iter().map(github_pull_request).collect()
-}
+pub(crate) use crate::github::open_pull_requests;
 
 pub(crate) async fn tell(api: &Api<'_>, message: &Message, remote: Option<&Value>) -> Result<Option<Value>, String> {
-    let repository = api.repository();
     match message {
-        Message::Comment { number, body } => {
-            let comments = format!("{repository}/issues/{number}/comments");
-            let one = |id: u64| format!("{repository}/issues/comments/{id}");
-            api.comment(&comments, one, Method::PATCH, body, remote).await
-        }
+        Message::Comment { number, body } => github::comment(api, *number, body, remote).await,
         Message::Status { .. } => github::status(api, message).await,
         Message::Deployment { .. } => Ok(None),
     }

@@ -14,13 +14,8 @@ pub(crate) async fn open_pull_requests(api: &Api<'_>) -> Result<Vec<PullRequestN
 }
 
 pub(crate) async fn tell(api: &Api<'_>, message: &Message, remote: Option<&Value>) -> Result<Option<Value>, String> {
-    let repository = api.repository();
     match message {
-        Message::Comment { number, body } => {
-            let comments = format!("{repository}/issues/{number}/comments");
-            let one = |id: u64| format!("{repository}/issues/comments/{id}");
-            api.comment(&comments, one, Method::PATCH, body, remote).await
-        }
+        Message::Comment { number, body } => comment(api, *number, body, remote).await,
         Message::Status { .. } => status(api, message).await,
         Message::Deployment { commit, state, .. } => {
             let same = remote.filter(|r| r["commit"] == commit.as_str()).and_then(|r| r["id"].as_u64());
@@ -36,6 +31,19 @@ pub(crate) async fn tell(api: &Api<'_>, message: &Message, remote: Option<&Value
             Ok(Some(json!({ "id": id, "commit": commit })))
         }
     }
+}
+
+/// The one comment on a pull request. Gitea has the same.
+pub(crate) async fn comment(
+    api: &Api<'_>,
+    number: u64,
+    body: &str,
+    remote: Option<&Value>,
+) -> Result<Option<Value>, String> {
+    let repository = api.repository();
+    let comments = format!("{repository}/issues/{number}/comments");
+    let one = |id: u64| format!("{repository}/issues/comments/{id}");
+    api.comment(&comments, one, Method::PATCH, body, remote).await
 }
 
 /// A commit status; Gitea takes the same.
