@@ -87,8 +87,17 @@ class Client:
     async def connect(self):
         return await asyncio.open_connection(self.host, int(self.port), limit=1 << 20)
 
+    def take_idle(self):
+        """The connection used last that the server has not closed since: every client looks before it sends on one."""
+        while self.idle:
+            reader, writer = self.idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
+
     async def exchange(self, mark):
-        reader, writer = self.idle.pop() if self.idle else await self.connect()
+        reader, writer = self.take_idle() or await self.connect()
         good = False
         try:
             duration = random.randint(200, 5000)
