@@ -3,7 +3,7 @@
 //! A connection goes through four small stations, each a module:
 //!
 //! 1. [`serve`](mod@serve) accepts it, looks at its first byte (0x16 is TLS, anything else HTTP/1) and finishes the handshake;
-//! 2. [`watch`] drives it, closes it when it idles or stalls, and ends it politely when the process retires;
+//! 2. [`watch`] drives it, HTTP/2 in [turns](turn), closes it when it idles or stalls, and ends it politely when the process retires;
 //! 3. [`body`] makes sure that an early answer is seen by a client that is still sending;
 //! 4. the caller's handler answers one request.
 //!
@@ -18,6 +18,7 @@ pub mod outward;
 pub mod resolver;
 pub mod rewind;
 pub mod serve;
+mod turn;
 pub mod watch;
 
 pub use body::{ActiveBody, RequestBody};

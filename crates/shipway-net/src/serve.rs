@@ -3,6 +3,7 @@
 use crate::body::{ActiveBody, RequestBody};
 use crate::lifecycle::{ConnectionGuard, Lifecycle, Phase};
 use crate::rewind::Rewind;
+use crate::turn::Turns;
 use crate::watch::{self, ActiveGuard, Activity, Counted, Patience};
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -231,7 +232,7 @@ impl Server {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let activity = Arc::new(Activity::default());
-        let io = TokioIo::new(Counted::new(stream, activity.clone()));
+        let stream = Counted::new(stream, activity.clone());
         let patience = Patience { idle: self.options.idle_timeout, stalled: self.options.stalled_timeout };
         let service = {
             let (activity, lifecycle) = (activity.clone(), lifecycle.clone());
@@ -244,10 +245,10 @@ impl Server {
             })
         };
         if version == Version::HTTP_2 {
-            let connection = self.http2.serve_connection(io, service);
+            let connection = Turns::new(stream, |stream| self.http2.serve_connection(TokioIo::new(stream), service));
             watch::drive(connection, activity, lifecycle, patience).await;
         } else {
-            let connection = self.http1.serve_connection(io, service).with_upgrades();
+            let connection = self.http1.serve_connection(TokioIo::new(stream), service).with_upgrades();
             watch::drive(connection, activity, lifecycle, patience).await;
         }
     }
