@@ -4,7 +4,7 @@
 //! app's lines by one `write`. A full buffer drops lines and says how many: the log must not slow the traffic.
 
 use crate::fault::Fault;
-use crate::headers::Outbound;
+use crate::headers::Marks;
 use crate::target::Target;
 use crate::text;
 use http::{HeaderValue, Method, Uri};
@@ -301,7 +301,7 @@ impl Entry {
         app: AppId,
         started: Start,
         request: (&Method, &Uri, &HeaderValue),
-        outbound: &Outbound,
+        marks: &Marks,
         tls: bool,
     ) -> Self {
         let (method, uri, host) = request;
@@ -313,9 +313,9 @@ impl Entry {
         text.extend_from_slice(b"\" host=");
         escape(&mut text, host.as_bytes());
         text.extend_from_slice(b" request_id=");
-        text.extend_from_slice(outbound.request_id.as_bytes());
+        text.extend_from_slice(marks.request_id.as_bytes());
         text.extend_from_slice(b" fwd=\"");
-        escape(&mut text, outbound.forwarded_for.as_bytes());
+        escape(&mut text, marks.forwarded_for.as_bytes());
         text.push(b'"');
         Self { log, app, request: text, started, connect: None, target: None, status: 0, tls, written: false }
     }

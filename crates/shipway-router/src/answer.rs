@@ -4,15 +4,14 @@ use crate::access::Entry;
 use crate::fault::Fault;
 use crate::target::InFlight;
 use crate::upload::Progress;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, quietly};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::time::Sleep;
 
 /// A response body.
 pub enum Answer {
@@ -37,11 +36,21 @@ pub struct Stream {
     entry: Option<Entry>,
     upload: Option<Arc<Progress>>,
     idle: Duration,
-    /// Made when there is something to wait for, with the time of the last piece.
-    timer: Option<(Pin<Box<Sleep>>, Instant)>,
+    /// When the last piece came, from the first wait for another on.
+    last: Option<Instant>,
     bytes: u64,
     /// The dyno broke off, which the client is told next.
     broken: bool,
+}
+
+/// How hard the next piece is looked for.
+enum Turn {
+    /// In hyper's channel.
+    Look,
+    /// On the connection, where it usually lies.
+    DriveQuietly,
+    /// On the connection, which wakes the task when there is nothing yet.
+    Drive,
 }
 
 impl Stream {
@@ -61,16 +70,16 @@ impl Stream {
             entry: Some(entry),
             upload,
             idle,
-            timer: None,
+            last: None,
             bytes: 0,
             broken: false,
         }
     }
 
     /// The whole body went through: keeps the connection, writes the line.
-    fn complete(&mut self, cx: &mut Context<'_>) {
+    fn complete(&mut self) {
         if let (Some(mut upstream), Some(in_flight)) = (self.upstream.take(), &self.in_flight)
-            && upstream.is_ready(cx)
+            && upstream.is_ready()
         {
             upstream.rest(Instant::now());
             in_flight.target().keep_idle(upstream);
@@ -94,21 +103,25 @@ impl Stream {
         if self.broken {
             return Poll::Ready(Some(Err(Interrupted(Fault::H18))));
         }
-        let mut driven = false;
-        loop {
-            match Pin::new(&mut self.body).poll_frame(cx) {
+        for turn in [Turn::Look, Turn::DriveQuietly, Turn::Drive] {
+            let _ = match (turn, &mut self.upstream) {
+                (Turn::DriveQuietly, Some(upstream)) => upstream.poll_connection(&mut quietly()),
+                (Turn::Drive, Some(upstream)) => upstream.poll_connection(cx),
+                _ => Poll::Pending,
+            };
+            match Pin::new(&mut self.body).poll_frame(&mut quietly()) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    if let Some((_, last)) = &mut self.timer {
+                    if let Some(last) = &mut self.last {
                         *last = Instant::now();
                     }
                     if self.body.is_end_stream() {
-                        self.complete(cx);
+                        self.complete();
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Poll::Ready(None) => {
-                    self.complete(cx);
+                    self.complete();
                     return Poll::Ready(None);
                 }
                 // hyper drops what it has not flushed when a body fails: one turn later the client has what came.
@@ -118,26 +131,23 @@ impl Stream {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Poll::Pending if driven => break,
                 Poll::Pending => {}
-            }
-            driven = true;
-            if let Some(upstream) = &mut self.upstream {
-                let _ = upstream.poll_connection(cx);
             }
         }
         self.poll_idle(cx)
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
-        let (timer, last) = self.timer.get_or_insert_with(|| (Box::pin(tokio::time::sleep(self.idle)), Instant::now()));
-        while timer.as_mut().poll(cx).is_ready() {
+        let last = *self.last.get_or_insert_with(Instant::now);
+        let mut deadline = last + self.idle;
+        let Some(upstream) = &mut self.upstream else { return Poll::Pending };
+        while upstream.poll_deadline(deadline, cx).is_ready() {
             let mut quiet = last.elapsed();
             if let Some(upload) = &self.upload {
                 quiet = quiet.min(upload.quiet());
             }
             match self.idle.checked_sub(quiet).filter(|left| !left.is_zero()) {
-                Some(left) => timer.as_mut().reset(tokio::time::Instant::now() + left),
+                Some(left) => deadline = Instant::now() + left,
                 None => {
                     self.end(Some(Fault::H15));
                     return Poll::Ready(Some(Err(Interrupted(Fault::H15))));
@@ -156,7 +166,7 @@ impl Drop for Stream {
         // hyper does not ask for more once a body of known length is through. Otherwise the client left in the middle
         // of an answer that had begun, which is no fault of the app's and usual for event streams.
         if self.body.is_end_stream() {
-            self.complete(&mut Context::from_waker(Waker::noop()));
+            self.complete();
         } else {
             self.end(None);
         }

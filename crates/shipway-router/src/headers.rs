@@ -24,6 +24,8 @@ const MAX_METHOD: usize = 127;
 /// Header lines of a request.
 const MAX_LINES: usize = 1000;
 
+/// Bytes of the longest address.
+const LONGEST_IP: usize = 45;
 /// Header lines that a request gets on its way.
 const ADDED: usize = 9;
 
@@ -131,38 +133,51 @@ impl Special {
     }
 }
 
-/// What a request becomes on its way to the dyno.
-pub struct Outbound {
-    /// The id in the log line: the client's, where it is fit, or a new one.
-    pub request_id: HeaderValue,
-    /// Every address that the request came through, as the dyno gets it.
-    pub forwarded_for: HeaderValue,
-    /// Whether the client wants another protocol on this connection.
-    pub upgrade: bool,
-    /// Whether the client waits for a 100.
+/// What the client wants of its connection.
+pub struct Wanted {
+    /// The other protocol that it wants to change to.
+    pub upgrade: Option<HeaderValue>,
+    /// Whether it waits for a 100.
     pub expects_continue: bool,
 }
 
-/// Rewrites the head of a checked request for the dyno. `now_us` is the time, in microseconds since 1970.
-pub fn to_dyno(parts: &mut Parts, host: HeaderValue, conn: &ConnInfo, now_us: u64) -> Outbound {
+/// What tells a request from others, in the log and at the dyno.
+pub struct Marks {
+    /// The client's id, where it is fit, or a new one.
+    pub request_id: HeaderValue,
+    /// Every address that the request came through, as the dyno gets it.
+    pub forwarded_for: HeaderValue,
+}
+
+/// Takes out of a checked request what is not for the dyno; what that said.
+pub fn clean(parts: &mut Parts) -> Wanted {
     let headers = &mut parts.headers;
     let special = Special::of(headers);
     let upgrade = if special.upgrade { wanted_upgrade(parts.version, headers) } else { None };
     drop_hop_by_hop(headers, &special);
     drop_look_alikes(headers);
+    join_cookies(parts.version, headers);
+    Wanted { upgrade, expects_continue: special.expect }
+}
+
+/// The marks of a [clean](clean) request from `peer`.
+pub fn marks(headers: &HeaderMap, peer: IpAddr) -> Marks {
+    let request_id = headers.get(&X_REQUEST_ID).filter(|id| is_fit_id(id)).cloned().unwrap_or_else(new_request_id);
+    Marks { request_id, forwarded_for: forwarded_for(headers, peer) }
+}
+
+/// Completes the head of a [clean](clean) request for the dyno. `now_us` is the time, in microseconds since 1970.
+pub fn to_dyno(parts: &mut Parts, host: HeaderValue, wanted: &Wanted, marks: Marks, conn: &ConnInfo, now_us: u64) {
+    let headers = &mut parts.headers;
     // One growth for all that follows.
     headers.reserve(ADDED);
-    if let Some(protocol) = &upgrade {
+    if let Some(protocol) = &wanted.upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.clone());
     }
-    join_cookies(parts.version, headers);
-
-    let forwarded_for = forwarded_for(headers, conn.peer.ip());
     headers.insert(HOST, host);
-    let request_id = headers.get(&X_REQUEST_ID).filter(|id| is_fit_id(id)).cloned().unwrap_or_else(new_request_id);
-    headers.insert(X_REQUEST_ID, request_id.clone());
-    headers.insert(X_FORWARDED_FOR, forwarded_for.clone());
+    headers.insert(X_REQUEST_ID, marks.request_id);
+    headers.insert(X_FORWARDED_FOR, marks.forwarded_for);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if conn.tls { "https" } else { "http" }));
     headers.insert(X_FORWARDED_PORT, HeaderValue::from(conn.local.port()));
     headers.insert(X_REQUEST_START, HeaderValue::from(now_us / 1000));
@@ -173,7 +188,6 @@ pub fn to_dyno(parts: &mut Parts, host: HeaderValue, conn: &ConnInfo, now_us: u6
         parts.uri = Uri::from(target);
     }
     parts.version = Version::HTTP_11;
-    Outbound { request_id, forwarded_for, upgrade: upgrade.is_some(), expects_continue: special.expect }
 }
 
 /// Rewrites the head of a dyno's answer for the client.
@@ -268,7 +282,7 @@ fn new_request_id() -> HeaderValue {
 
 /// What the client claims, then the address that it really came from: only the last one is to be trusted.
 fn forwarded_for(headers: &HeaderMap, peer: IpAddr) -> HeaderValue {
-    let mut chain = Vec::new();
+    let mut chain = Vec::with_capacity(LONGEST_IP);
     for claimed in headers.get_all(&X_FORWARDED_FOR) {
         if let Ok(claimed) = claimed.to_str()
             && !claimed.trim().is_empty()

@@ -12,6 +12,7 @@
 //! again, without the server. [`process`] runs it all and hands over to a successor.
 
 pub mod access;
+mod alarm;
 pub mod answer;
 pub mod control;
 pub mod fault;

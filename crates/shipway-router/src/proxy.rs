@@ -3,7 +3,7 @@
 use crate::access::{AccessLog, Entry, Start};
 use crate::answer::{Answer, Stream};
 use crate::fault::Fault;
-use crate::headers::{self, Outbound};
+use crate::headers::{self, Wanted};
 use crate::page;
 use crate::table::{App, Routes};
 use crate::target::{InFlight, NoTarget, Target, pick};
@@ -69,8 +69,8 @@ struct Sending {
     request: Request<Upload>,
     upload: Option<Arc<Progress>>,
     client: Option<OnUpgrade>,
-    /// The request again, when sending it twice does no harm.
-    again: Option<(Method, http::Uri, HeaderMap)>,
+    /// Sending it twice does no harm.
+    repeatable: bool,
 }
 
 /// A dyno's answer and everything that belongs to it.
@@ -119,22 +119,23 @@ impl Proxy {
             parts.headers.remove(AUTHORIZATION);
         }
         let client = parts.extensions.remove::<OnUpgrade>();
-        let outbound = headers::to_dyno(&mut parts, host.clone(), &conn, started.time_us);
+        let wanted = headers::clean(&mut parts);
+        let marks = headers::marks(&parts.headers, conn.peer.ip());
         let request_line = (&parts.method, &parts.uri, &host);
-        let mut entry = Entry::new(self.log.clone(), app.id, started, request_line, &outbound, conn.tls);
+        let mut entry = Entry::new(self.log.clone(), app.id, started, request_line, &marks, conn.tls);
         let is_continue = |expected: &HeaderValue| expected.as_bytes().eq_ignore_ascii_case(b"100-continue");
-        if outbound.expects_continue && !parts.headers.get(EXPECT).is_some_and(is_continue) {
+        if wanted.expects_continue && !parts.headers.get(EXPECT).is_some_and(is_continue) {
             return failed(entry, Fault::H26, &app.name, &parts.headers);
         }
 
         let accepts = parts.headers.get(http::header::ACCEPT).cloned();
-        let name = app.name.clone();
-        let sending = prepare(parts, body, &outbound, client);
-        match self.reach(app, host_name, sending, &mut entry).await {
+        headers::to_dyno(&mut parts, host.clone(), &wanted, marks, &conn, started.time_us);
+        let sending = prepare(parts, body, &wanted, client);
+        match self.reach(app.clone(), host_name, sending, &mut entry).await {
             Ok(reached) => self.answer(reached, entry),
             Err(fault) => {
                 let head = accepts.into_iter().map(|accepts| (http::header::ACCEPT, accepts)).collect();
-                failed(entry, fault, &name, &head)
+                failed(entry, fault, &app.name, &head)
             }
         }
     }
@@ -176,9 +177,8 @@ impl Proxy {
             let target = target.clone();
             let mut connect = Duration::ZERO;
             let now = Instant::now();
-            let age = if sending.again.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPEATABLE };
-            let idle =
-                std::iter::from_fn(|| target.take_idle()).find_map(|mut idle| idle.is_usable(now, age).then_some(idle));
+            let age = if sending.repeatable { MAX_IDLE } else { MAX_IDLE_UNREPEATABLE };
+            let idle = std::iter::from_fn(|| target.take_idle()).find(|idle| idle.is_fresh(now, age));
             let mut upstream = match idle {
                 Some(idle) => idle,
                 None => match Box::pin(self.connect(&target)).await {
@@ -203,7 +203,9 @@ impl Proxy {
             entry.reached(&target, connect);
             let reused = upstream.is_reused();
             let patience = AnswerPatience { first_byte: self.timeouts.first_byte, idle: self.timeouts.idle };
-            match upstream.send(sending.request, sending.upload.as_deref(), patience).await {
+            let Sending { request, upload, repeatable, .. } = &mut sending;
+            let request = std::mem::replace(request, Request::new(Upload::EMPTY));
+            match upstream.send(request, upload.as_deref(), *repeatable, patience, now + connect).await {
                 Ok(response) => {
                     if is_event_stream(response.headers()) {
                         in_flight.becomes_stream();
@@ -227,7 +229,8 @@ impl Proxy {
                 Err(SendError::Closed) => {
                     // An idle connection may have met the dyno's keep-alive limit, and others of its age with it; or the
                     // dyno is gone, and another one is the better choice.
-                    let Some((method, uri, headers)) = sending.again.take() else { return Err(Fault::H13) };
+                    let again = if sending.repeatable { upstream.again() } else { None };
+                    let Some((method, uri, headers)) = again else { return Err(Fault::H13) };
                     if reused {
                         target.forget_idle();
                     }
@@ -338,29 +341,28 @@ impl Drop for Place<'_> {
     }
 }
 
-fn prepare(mut parts: Parts, body: RequestBody, outbound: &Outbound, client: Option<OnUpgrade>) -> Sending {
-    let body = Upload::new(body, outbound.expects_continue);
+fn prepare(mut parts: Parts, body: RequestBody, wanted: &Wanted, client: Option<OnUpgrade>) -> Sending {
+    let body = Upload::new(body, wanted.expects_continue);
     let upload = body.progress();
     if upload.is_none() {
-        if outbound.expects_continue {
+        if wanted.expects_continue {
             parts.headers.remove(EXPECT);
         }
         if parts.method == Method::GET || parts.method == Method::HEAD {
             parts.headers.remove(CONTENT_LENGTH);
         }
     }
-    let repeatable = upload.is_none() && !outbound.upgrade && parts.method.is_idempotent();
-    let again = repeatable.then(|| (parts.method.clone(), parts.uri.clone(), parts.headers.clone()));
+    let repeatable = upload.is_none() && wanted.upgrade.is_none() && parts.method.is_idempotent();
     parts.extensions.clear();
     let mut request = Request::from_parts(parts, body);
-    if let (true, Some(progress)) = (outbound.expects_continue, upload.clone()) {
+    if let (true, Some(progress)) = (wanted.expects_continue, upload.clone()) {
         hyper::ext::on_informational(&mut request, move |informational| {
             if informational.status() == StatusCode::CONTINUE {
                 progress.permit();
             }
         });
     }
-    Sending { request, upload, client: client.filter(|_| outbound.upgrade), again }
+    Sending { request, upload, client: client.filter(|_| wanted.upgrade.is_some()), repeatable }
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -34,7 +34,7 @@ impl Tunnel {
     /// Runs it to its end and writes its line.
     pub async fn run(self) {
         let Self { client, upstream, in_flight, entry, guard, idle } = self;
-        let (Ok(client), dyno) = futures::join!(client, upstream.into_stream()) else {
+        let (Ok(client), Some(dyno)) = futures::join!(client, upstream.into_stream()) else {
             return entry.answered(0);
         };
         let (client_read, client_write) = tokio::io::split(TokioIo::new(client));

@@ -170,6 +170,63 @@ async fn a_dead_dyno_costs_no_request_while_another_lives() {
 }
 
 #[tokio::test]
+async fn a_dyno_that_closes_what_idles_loses_no_request() {
+    let site = Site::start().await;
+    // Answers once and closes, without having said that it would.
+    let closed = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let closes = closed.clone();
+    let dyno = Dyno::start(move |mut stream| {
+        let closes = closes.clone();
+        async move {
+            let _ = next_request(&mut stream, &mut Vec::new()).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nonce").await;
+            drop(stream);
+            closes.fetch_add(1, Ordering::SeqCst);
+        }
+    })
+    .await;
+    site.route(RouteMode::Serve, &[&dyno]).await;
+    let post = "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+    for n in 1..=20 {
+        check(&site.raw(post).await, &["200 OK", "once"]);
+        until("the dyno has closed", || async { closed.load(Ordering::SeqCst) == n }).await;
+    }
+    site.end().await;
+}
+
+#[tokio::test]
+async fn a_request_that_a_kept_connection_swallowed_is_sent_again_as_it_was() {
+    let site = Site::start().await;
+    // Answers once, takes a second request and closes on it.
+    let dyno = Dyno::start(|mut stream| async move {
+        let mut read = Vec::new();
+        let Some(request) = next_request(&mut stream, &mut read).await else { return };
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{request}", request.len());
+        let _ = stream.write_all(answer.as_bytes()).await;
+        next_request(&mut stream, &mut read).await;
+    })
+    .await;
+    site.route(RouteMode::Serve, &[&dyno]).await;
+    let request = |method: &str, id: &str| {
+        format!(
+            "{method} /a?b=c HTTP/1.1\r\nHost: app.test\r\nX-Request-Id: 0123456789-0123456789-{id}\r\nX-Twice: 1\r\nX-Twice: 2\r\nConnection: close\r\n\r\n"
+        )
+    };
+    for id in ["one", "two", "three"] {
+        let answer = site.raw(request("DELETE", id)).await;
+        check(
+            &answer,
+            &["200 OK", "DELETE /a?b=c HTTP/1.1\r\n", "x-twice: 1\r\nx-twice: 2\r\n", &format!("0123456789-{id}\r\n")],
+        );
+        assert_eq!(answer.matches("x-forwarded-for: ").count(), 1, "{answer}");
+    }
+    assert_eq!(dyno.connections(), 3);
+    // What may have had an effect is not.
+    check(&site.raw(request("POST", "four")).await, &["503", "H13"]);
+    site.end().await;
+}
+
+#[tokio::test]
 async fn a_drained_dyno_keeps_its_request_and_gets_no_new_one() {
     let site = Site::start().await;
     let (release, released) =
