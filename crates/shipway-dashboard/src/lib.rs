@@ -34,8 +34,8 @@ pub mod text;
 
 pub use assets::{Asset, asset};
 pub use render::{
-    access, activity, app_overview, apps, board, build, cli_login, config, confirm, dynos, log_event, logs, operation,
-    operations, pipelines, problem, release, releases, resources, sign_in, text_event,
+    access, activity, app_overview, apps, board, build, cli_login, config, confirm, deploys, dynos, log_event, logs,
+    operation, operations, pipelines, problem, release, releases, resources, sign_in, text_event,
 };
 pub use routes::{Method, ROUTES, Route, path};
 pub use text::form_text;

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::assets::ASSETS;
 use crate::model::{
-    AccessPage, ActivityPage, AppsPage, BoardPage, BuildPage, CliLoginPage, ConfigPage, ConfirmPage, DynosPage,
-    LogLine, LogsPage, OperationPage, OperationsPage, OverviewPage, PipelinesPage, ProblemPage, ReleasePage,
+    AccessPage, ActivityPage, AppsPage, BoardPage, BuildPage, CliLoginPage, ConfigPage, ConfirmPage, DeploysPage,
+    DynosPage, LogLine, LogsPage, OperationPage, OperationsPage, OverviewPage, PipelinesPage, ProblemPage, ReleasePage,
     ReleasesPage, ResourcesPage, SignInPage,
 };
 use crate::text;
@@ -27,7 +27,7 @@ macro_rules! templates {
 
 const TEMPLATES: &[(&str, &str)] = &templates! {
     "parts.html" "base.html" "app.html"
-    "access.html" "activity.html" "apps.html" "board.html" "build.html" "cli_login.html" "config.html" "confirm.html" "dynos.html" "logs.html"
+    "access.html" "activity.html" "apps.html" "board.html" "build.html" "cli_login.html" "config.html" "confirm.html" "deploys.html" "dynos.html" "logs.html"
     "operation.html" "operations.html" "overview.html" "pipelines.html" "problem.html" "release.html" "releases.html" "resources.html" "sign_in.html"
 };
 
@@ -146,6 +146,11 @@ pub fn release(model: &ReleasePage) -> String {
 /// Formation and dynos.
 pub fn dynos(model: &DynosPage) -> String {
     page("dynos.html", model)
+}
+
+/// What deploys an app, and whose turn it is.
+pub fn deploys(model: &DeploysPage) -> String {
+    page("deploys.html", model)
 }
 
 /// Config vars.

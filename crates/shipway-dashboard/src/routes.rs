@@ -59,6 +59,15 @@ pub const ROUTES: &[Route] = &[
     // Without `dyno`: all of them.
     get("restart.ask",      "/dashboard/apps/{app}/restart",                    &["dyno?"],             "ConfirmPage"),
     post("restart",         "/dashboard/apps/{app}/restart",                    &["dyno?"],             "303 dynos"),
+    get("deploys",          "/dashboard/apps/{app}/deploys",                    &[],                    "DeploysPage"),
+    post("trigger.add",     "/dashboard/apps/{app}/triggers",                   &["kind=branch|tag", "pattern", "wait?"], "303 deploys; DeploysPage with its error"),
+    post("trigger.remove",  "/dashboard/apps/{app}/triggers/{trigger}/remove",  &[],                    "303 deploys"),
+    post("reserve",         "/dashboard/apps/{app}/reservation",                &["hours", "reason?"],  "303 deploys"),
+    post("unreserve",       "/dashboard/apps/{app}/reservation/end",            &[],                    "303 deploys"),
+    get("previous.ask",     "/dashboard/apps/{app}/previous",                   &[],                    "ConfirmPage"),
+    // `version` is the release that was looked at: when another one would come back by now, nothing does.
+    post("previous",        "/dashboard/apps/{app}/previous",                   &["version"],           "303 operation"),
+    post("notices.read",    "/dashboard/apps/{app}/notices/read",               &[],                    "303 app"),
     get("config",           "/dashboard/apps/{app}/config",                     &[],                    "ConfigPage, values hidden"),
     // Goes into the ledger: who looked at which value. Without `name`: all of them.
     post("config.reveal",   "/dashboard/apps/{app}/config/reveal",              &["name?"],             "ConfigPage, values shown"),
@@ -86,6 +95,7 @@ pub const ROUTES: &[Route] = &[
     // To all apps of the next stage. `release` is what was looked at: another one that runs by now is not promoted.
     get("promote.ask",      "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &[],                  "ConfirmPage"),
     post("promote",         "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &["release"],         "303 operation, or pipeline when there are several"),
+    post("review.retry",    "/dashboard/pipelines/{pipeline}/review-apps/{review}/retry", &[],          "303 pipeline"),
     get("product",          "/dashboard/products/{product}",                    &["q?", "all?"],        "BoardPage"),
     get("product.events",   "/dashboard/products/{product}/events",             &[],                    "events: changed"),
     get("activity",         "/dashboard/activity",                              &["before?"],           "ActivityPage without app"),

@@ -3,8 +3,26 @@
 mod fixtures;
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
 use shipway_dashboard::{ROUTES, asset};
+
+/// `bin/test` runs this; `SHIPWAY_TEST_PAGES` names `tests/pages`, with its modules installed.
+#[test]
+#[ignore = "needs Chromium: bin/test"]
+fn every_page_holds_in_a_real_browser() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
+    // Pages that there are no more would be looked at as well.
+    if directory.exists() {
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+    fixtures::write(&directory).unwrap();
+    let scripts = std::env::var_os("SHIPWAY_TEST_PAGES").expect("SHIPWAY_TEST_PAGES names tests/pages");
+    let ended = Command::new("node").current_dir(scripts).arg("axe.mjs").arg(&directory).output().unwrap();
+    let [said, complaints] = [&ended.stdout, &ended.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    assert!(ended.status.success(), "{said}{complaints}");
+}
 
 const MAX_PAGE_BYTES: usize = 60 * 1024;
 
@@ -191,6 +209,7 @@ fn a_failure_says_what_where_the_last_three_lines_and_what_next() {
     exit status 1
     </pre>
       <p>Set DATABASE_URL and push again. <a href="/dashboard/apps/shop/releases/v65">Whole output</a></p>
+      <form method="post" action="/dashboard/operations/0193a5/retry"><input type="hidden" name="csrf" value="c2Vzc2lvbg"><div class="row"><button>Retry<span class="unseen">: v65 failed; v64 still serves.</span></button></div></form>
     "#);
 }
 

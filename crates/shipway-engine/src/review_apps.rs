@@ -277,6 +277,27 @@ impl Platform {
         self.make_review_app(caller, row, new.environment, upload).await
     }
 
+    /// Makes a review app again that could not be made, from its branch's present commit. Config vars that were given for
+    /// the first try alone are not given again. Errors: as for a new one; it did not fail, or its app is there.
+    pub async fn retry_review_app(&self, caller: &Caller, pipeline: &Pipeline, review: ReviewApp) -> Result<ReviewApp> {
+        if review.status != ReviewAppStatus::Errored || review.app.is_some() {
+            return Err(Error::invalid(format!(
+                "The review app of {} is {}: only one that could not be made is made again.",
+                review.branch, review.status
+            )));
+        }
+        if review.origin == ReviewOrigin::Source {
+            return Err(Error::invalid("It was made from an upload, which is not kept. Make it again from one."));
+        }
+        let new = NewReviewApp {
+            branch: review.branch,
+            pr_number: review.pr_number,
+            source: ReviewSource::Branch,
+            environment: ConfigVars::new(),
+        };
+        self.create_review_app(caller, pipeline, new).await
+    }
+
     /// The review apps of a pipeline, oldest first; those that are deleted are left out.
     pub fn review_apps(&self, pipeline: &Pipeline) -> Result<Vec<ReviewApp>> {
         let all = self.store().read(|c| c.review_apps(pipeline.id))?;

@@ -5,7 +5,7 @@
 //! an undisturbed run. An operation that was disturbed has to end with one of the two, and which one is decided by where
 //! it was disturbed.
 //!
-//! ```ignore
+//! ```text
 //! Trial::of(|server| async move { server.push(&server.app("acorn"), "web: listen").await.unwrap(); })
 //!     .on(|server| async move { server.create("acorn").await; })
 //!     .holds()

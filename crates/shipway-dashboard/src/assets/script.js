@@ -2,6 +2,7 @@
 // Nothing here parses HTML from text: pages are fetched as documents, lines are set as text.
 "use strict";
 (() => {
+  const RETRY_MS = 3000;
   const all = (selector, root = document) => root.querySelectorAll(selector);
   const main = document.getElementById("main");
 
@@ -39,6 +40,9 @@
     request.send();
   });
 
+  // What tells a link or button of a region from the others, so that the focus stays on it.
+  const sameAs = (e) => e.getAttribute("href") ?? `${e.form?.getAttribute("action")} ${e.value} ${e.textContent}`;
+
   // Fetches this page again and replaces the regions that differ; the rest does not move.
   let busy = false, again = false;
   const refresh = async () => {
@@ -56,8 +60,8 @@
         reveal(next);
         if (region.isEqualNode(next)) continue;
         region.replaceChildren(...next.childNodes);
-        const href = focus?.getAttribute("href");
-        if (href) [...all("a[href]", region)].find((a) => a.getAttribute("href") === href)?.focus({ preventScroll: true });
+        const mark = focus && sameAs(focus);
+        if (mark) [...all("a[href], button", region)].find((e) => sameAs(e) === mark)?.focus({ preventScroll: true });
       }
       tick();
     } catch {
@@ -74,7 +78,7 @@
   // Streams are open only while the page is looked at: a browser allows few per host.
   const streams = [];
   const follow = (url, listeners) => {
-    const stream = { last: "", ended: false, source: null };
+    const stream = { last: "", ended: false, lost: false, source: null };
     stream.open = () => {
       if (stream.source || stream.ended) return;
       // A new EventSource does not send the last id by itself.
@@ -92,10 +96,18 @@
         refresh();
       });
       // What happened while the connection was away is on the page that is fetched now.
-      let before = false;
+      let before = stream.lost;
       source.onopen = () => {
         if (before) refresh();
         before = true;
+        stream.lost = false;
+      };
+      // A browser connects again by itself, but gives up when it is refused: by a server that is being replaced.
+      source.onerror = () => {
+        if (source.readyState !== EventSource.CLOSED) return;
+        stream.close();
+        stream.lost = true;
+        setTimeout(() => document.hidden || stream.open(), RETRY_MS);
       };
     };
     stream.close = () => {

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{AppHead, AppState, Event, Failure, Offer, Pill, ReleaseRow, Shell, StepRow};
+use super::{
+    AppHead, AppNotice, AppState, CodeRow, Event, Failure, Offer, Pill, ReleaseRow, ReservedRow, Shell, StepRow,
+};
 
 /// All apps that the viewer may see.
 #[derive(Debug, Clone, Serialize)]
@@ -18,6 +20,8 @@ pub struct AppsPage {
     pub hidden: usize,
     /// Apps that the viewer was offered.
     pub offers: Vec<Offer>,
+    /// What the viewer has not read yet, newest first.
+    pub notices: Vec<AppNotice>,
     /// The line that points the CLI here, for the empty page: `eval "$(shipway env)"`.
     pub env_command: String,
 }
@@ -43,7 +47,11 @@ pub struct OverviewPage {
     /// The app.
     pub app: AppHead,
     /// Who keeps it for themselves.
-    pub reserved: Option<Pill>,
+    pub reserved: Option<ReservedRow>,
+    /// What the viewer has not read yet about it, newest first.
+    pub notices: Vec<AppNotice>,
+    /// The code that one press beside a notice brings back; `None` where there is none, or the viewer may not.
+    pub previous_code: Option<CodeRow>,
     /// What is under way, with its steps.
     pub running: Option<Running>,
     /// The newest attempt, when it failed.

@@ -7,6 +7,7 @@ mod activity;
 mod app;
 mod build;
 mod config;
+mod deploys;
 mod operation;
 mod people;
 mod pipeline;
@@ -18,6 +19,7 @@ pub use activity::*;
 pub use app::*;
 pub use build::*;
 pub use config::*;
+pub use deploys::*;
 pub use operation::*;
 pub use people::*;
 pub use pipeline::*;
@@ -102,6 +104,8 @@ pub struct ConfirmPage {
     pub meaning: String,
     /// What differs between now and then.
     pub changes: Vec<Changes>,
+    /// Where the whole difference can be read: text and address.
+    pub links: Vec<(String, String)>,
     /// What the viewer should know before: "3 migrations ran since v63; the database stays as it is."
     pub warnings: Vec<String>,
     /// Why it is refused, with the way out; then there is no button.

@@ -56,8 +56,19 @@ pub struct OperationPage {
     pub build_url: Option<String>,
     /// Whether the viewer may stop it now: it is under way and has not switched.
     pub may_cancel: bool,
-    /// Whether the viewer may try it again: it failed, and was the deploy of a commit.
-    pub may_retry: bool,
+    /// The ways back, one for each app whose current release it made, where the viewer may go back.
+    pub rollbacks: Vec<RollbackRow>,
+    /// Where its apps can be seen, when it succeeded: name and address.
+    pub visits: Vec<(String, String)>,
+}
+
+/// The release before an operation's.
+#[derive(Debug, Clone, Serialize)]
+pub struct RollbackRow {
+    /// The app.
+    pub app: String,
+    /// Its version.
+    pub version: u64,
 }
 
 /// One step of an operation or phase of a build.

@@ -64,8 +64,27 @@ pub struct BoardPage {
 pub struct BoardRow {
     /// The pipeline's name.
     pub name: String,
+    /// The line that its team works on; `None` when nobody told it.
+    pub upstream: Option<UpstreamRow>,
     /// Its columns, in the order in which a build travels.
     pub columns: Vec<Column>,
+}
+
+/// A pipeline's upstream.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpstreamRow {
+    /// Its branch.
+    pub branch: String,
+    /// Where it is, without what is secret of it; `None` when it is only pushed to us, or a forge is asked.
+    pub from: Option<String>,
+    /// Where it ended when it was last heard of.
+    pub tip: Option<String>,
+    /// When that was.
+    pub heard_at: Option<Timestamp>,
+    /// Why the last fetch failed.
+    pub failure: Option<String>,
+    /// The stages that refuse code which lacks commits of it.
+    pub refused_by: Vec<String>,
 }
 
 /// One stage.
@@ -81,6 +100,8 @@ pub struct Column {
     pub hidden: usize,
     /// What a stage without apps says.
     pub empty: String,
+    /// The command that puts one there.
+    pub empty_command: Option<String>,
 }
 
 /// One app on the board.
@@ -106,7 +127,7 @@ pub struct Card {
     pub at: Option<Timestamp>,
     /// Verdicts: "checks passed", "ahead of main by 2".
     pub pills: Vec<Pill>,
-    /// What is under way, with its steps.
+    /// What is under way: the step that is at work and the next ones.
     pub running: Option<Running>,
     /// The newest attempt, when it failed.
     pub failure: Option<Failure>,

@@ -171,4 +171,6 @@ pub struct Failure {
     pub next: String,
     /// Where its whole output is.
     pub output_url: Option<String>,
+    /// Where the form that tries it again goes; `None` where that makes no sense, or the viewer may not.
+    pub retry_url: Option<String>,
 }

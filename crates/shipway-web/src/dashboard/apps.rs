@@ -38,7 +38,8 @@ pub(super) async fn list(viewer: Viewer) -> Page {
     }
     let env_command = "eval \"$(shipway env)\"".to_string();
     let offers = super::people::offers(&viewer)?;
-    let model = AppsPage { shell: viewer.shell(), filter, apps: rows, hidden, offers, env_command };
+    let notices = super::deploys::notices(&viewer, None)?;
+    let model = AppsPage { shell: viewer.shell(), filter, apps: rows, hidden, offers, notices, env_command };
     page(&viewer, shipway_dashboard::apps(&model))
 }
 
@@ -51,9 +52,11 @@ pub(super) async fn overview(viewer: Viewer) -> Page {
     let model = OverviewPage {
         shell: viewer.shell(),
         app: facts.head(&viewer),
-        reserved: super::pipelines::reserved(platform, &facts.app)?,
+        reserved: super::deploys::reserved(&viewer, &facts.app)?,
+        notices: super::deploys::notices(&viewer, Some(&facts.app))?,
+        previous_code: super::deploys::previous_code(&viewer, &facts)?,
         running: facts.running(platform)?,
-        failure: facts.failed(platform)?,
+        failure: facts.failed(&viewer)?,
         release: facts.release.as_ref().map(|release| rows.row(release)),
         previous_version: facts.previous(platform)?,
         dynos: dyno_rows(platform, &facts.dynos),
@@ -119,6 +122,7 @@ pub(super) async fn ask_scale(viewer: Viewer) -> Page {
         title: format!("Scale {kind} to {wanted} x {size}?"),
         meaning: "New dynos start before old ones stop where both may run at once; no release is made.".into(),
         changes: vec![Changes { title: kind.clone(), lines }],
+        links: Vec::new(),
         warnings,
         refused: refusal(&viewer, Trigger::Scale, &facts),
         action_url: path("scale", &[facts.name(), &kind]),
@@ -174,6 +178,7 @@ pub(super) async fn ask_restart(viewer: Viewer) -> Page {
         title: format!("Restart {what} of {}?", facts.name()),
         meaning: "A web dyno's successor is up before it stops; others stop, then start. What they wrote to their disk is lost.".into(),
         changes: Vec::new(),
+        links: Vec::new(),
         warnings: Vec::new(),
         refused: refusal(&viewer, Trigger::Restart, &facts),
         action_url: path("restart", &[facts.name()]),

@@ -101,6 +101,7 @@ pub(super) async fn ask_unset(viewer: Viewer) -> Page {
         title: format!("Remove {name}?"),
         meaning: "Makes a new release without it; its dynos replace the running ones.".into(),
         changes: vec![Changes { title: "Config".into(), lines: vec![gone] }],
+        links: Vec::new(),
         warnings: vec!["Its value is gone then. Reveal and copy it first if somebody may need it.".into()],
         refused: refusal(&viewer, Trigger::Config, &facts),
         action_url: path("config.unset", &[facts.name()]),

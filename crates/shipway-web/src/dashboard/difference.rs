@@ -1,7 +1,7 @@
 //! A comparison as the lines of a page: what comes, what goes, what becomes other.
 
 use shipway_dashboard::model::{Change, ChangeKind, Changes};
-use shipway_domain::compare::{self, Commits, Comparison, KeyChanges, Verdict};
+use shipway_domain::compare::{self, Commits, Comparison, KeyChanges, Side, Verdict};
 use shipway_domain::migrations::Migrations;
 
 /// Commits that a page names of each side.
@@ -26,6 +26,16 @@ pub(super) fn changes(it: &Comparison) -> Vec<Changes> {
         }
     }
     all
+}
+
+/// Where a forge shows the commits of both sides beside each other.
+pub(super) fn links(it: &Comparison) -> Vec<(String, String)> {
+    let name = |side: &Side| match side.version {
+        Some(version) => format!("{} v{version}", side.name),
+        None => side.name.to_string(),
+    };
+    let text = || format!("compare {} with {}", name(&it.base), name(&it.head));
+    it.url.iter().map(|url| (text(), url.clone())).collect()
 }
 
 /// What somebody should know before the code of `head` runs in the place of `base`.

@@ -7,7 +7,7 @@ use shipway_dashboard::model::{AppHead, AppState, DynoRow, Failure, ReleaseRow, 
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::{DynoState, OperationStatus, ReleaseStatus};
-use shipway_domain::{AccountId, AppId, SlugId};
+use shipway_domain::{AccountId, AppId, CommitId, SlugId};
 use shipway_engine::Platform;
 use shipway_store::{App, Build, Dyno, Operation, Release, Slug};
 use std::collections::HashMap;
@@ -74,16 +74,26 @@ impl Facts {
     }
 
     /// The newest attempt to change it, when that failed and nobody had asked it to stop.
-    pub(super) fn failed(&self, platform: &Platform) -> Result<Option<Failure>> {
-        let newest = platform.store().read(|c| c.operations(Some(self.app.id), 1))?.pop();
+    pub(super) fn failed(&self, viewer: &Viewer) -> Result<Option<Failure>> {
+        let newest = viewer.platform().store().read(|c| c.operations(Some(self.app.id), 1))?.pop();
         let failed = newest.filter(|operation| operation.status == OperationStatus::Failed && !operation.cancel);
         Ok(failed.map(|operation| {
-            let steps = platform.steps(operation.id).unwrap_or_default();
-            let step = words::at_work(&steps).unwrap_or_else(|| "Before its first step".into());
-            let error = operation.error.clone().unwrap_or_default();
             let url = path("operation", &[&operation.id.to_string()]);
-            failure(self, &words::title(&operation), &step, &error, Some(url))
+            Failure { output_url: Some(url), ..self.failure_of(viewer, &operation) }
         }))
+    }
+
+    /// What went wrong in an operation on it.
+    pub(super) fn failure_of(&self, viewer: &Viewer, operation: &Operation) -> Failure {
+        let steps = viewer.platform().steps(operation.id).unwrap_or_default();
+        let step = words::at_work(&steps).unwrap_or_else(|| "Before its first step".into());
+        let error = operation.error.as_deref().unwrap_or_default();
+        let may_retry = repeatable(operation).is_some() && viewer.may(Trigger::Push, &self.app);
+        Failure {
+            next: words::next(operation, &steps),
+            retry_url: may_retry.then(|| path("retry", &[&operation.id.to_string()])),
+            ..failure(self, &words::title(operation), &step, error)
+        }
     }
 
     /// What is under way.
@@ -193,15 +203,25 @@ fn times(n: u32) -> String {
 }
 
 /// What went wrong, from the text that its user was given: the first line is the fact, the rest is what it said.
-pub(super) fn failure(facts: &Facts, what: &str, step: &str, error: &str, output_url: Option<String>) -> Failure {
+pub(super) fn failure(facts: &Facts, what: &str, step: &str, error: &str) -> Failure {
     let mut lines = error.lines().map(str::to_string).filter(|line| !line.trim().is_empty());
     let because = lines.next().unwrap_or_else(|| "It gave no reason.".into());
     let what = match facts.serving() {
         Some(version) => format!("{what} failed; v{version} serves on."),
         None => format!("{what} failed; nothing serves yet."),
     };
-    let next = "Change what the reason names and push again. What ran before runs on.".into();
-    Failure { what, step: step.into(), because, lines: lines.collect(), next, output_url }
+    let next = "Change what the reason names and push again.".into();
+    Failure { what, step: step.into(), because, lines: lines.collect(), next, output_url: None, retry_url: None }
+}
+
+/// The commit whose deploy failed, where the app is there to take it again.
+pub(super) fn repeatable(operation: &Operation) -> Option<CommitId> {
+    if operation.status != OperationStatus::Failed || operation.apps.len() != 1 {
+        return None;
+    }
+    let plan: shipway_engine::Plan = serde_json::from_value(operation.plan.clone()).ok()?;
+    let part = plan.parts.into_iter().next().filter(|part| part.setup.is_none())?;
+    part.build.map(|build| build.commit)
 }
 
 /// The build that led to a release.

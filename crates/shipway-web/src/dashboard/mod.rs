@@ -3,6 +3,7 @@
 
 mod apps;
 mod config;
+mod deploys;
 mod difference;
 mod facts;
 mod live;
@@ -64,6 +65,8 @@ fn reading(name: &str) -> MethodRouter<Web> {
         "restart.ask" => look(apps::ask_restart),
         "config" => look(config::list),
         "config.unset.ask" => look(config::ask_unset),
+        "deploys" => look(deploys::list),
+        "previous.ask" => look(deploys::ask_previous),
         "resources" => look(people::resources),
         "access" => look(people::access),
         "logs" => look(logs::page_of),
@@ -106,6 +109,13 @@ fn acting(name: &str) -> MethodRouter<Web> {
         "access.ask" => act(people::ask),
         "offer" => act(people::answer_offer),
         "promote" => act(pipelines::promote),
+        "review.retry" => act(pipelines::retry_review),
+        "trigger.add" => act(deploys::add_trigger),
+        "trigger.remove" => act(deploys::remove_trigger),
+        "reserve" => act(deploys::reserve),
+        "unreserve" => act(deploys::unreserve),
+        "previous" => act(deploys::bring_back),
+        "notices.read" => act(deploys::read),
         other => unreachable!("the dashboard's route {other} has no handler"),
     }
 }

@@ -1,14 +1,17 @@
 //! Operations and the ledger.
 
-use super::facts::{Facts, build_of_operation, build_url, email, failure};
+use super::facts::{Facts, build_of_operation, build_url, email, repeatable};
 use super::visit::Viewer;
 use super::{Page, done, page, words};
 use crate::{ApiError, Result, own};
-use shipway_dashboard::model::{ActivityPage, ConfirmPage, Mark, OperationPage, OperationRow, OperationsPage};
+use shipway_dashboard::model::{
+    ActivityPage, ConfirmPage, Failure, Mark, OperationPage, OperationRow, OperationsPage, RollbackRow,
+};
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::OperationStatus;
-use shipway_domain::{AppId, CommitId, NameOrId};
+use shipway_domain::{AppId, NameOrId};
+use shipway_engine::{Part, Plan, Platform};
 use shipway_store::{LedgerEntry, Operation};
 
 /// Rows of a page of operations, and of the ledger.
@@ -85,6 +88,28 @@ fn may_cancel(viewer: &Viewer, operation: &Operation, facts: Option<&Facts>) -> 
     may && can_be_undone(viewer, operation)
 }
 
+/// The apps whose current release an operation made, of those that the viewer can see.
+fn made_by(viewer: &Viewer, operation: &Operation) -> Result<Vec<Facts>> {
+    let Ok(plan) = serde_json::from_value::<Plan>(operation.plan.clone()) else { return Ok(Vec::new()) };
+    let current = |part: Part| {
+        let app = viewer.platform().app(&viewer.caller, &NameOrId::Id(part.app.0)).ok()?;
+        (app.current_release == Some(part.release?.release)).then(|| Facts::of(viewer.platform(), app))
+    };
+    plan.parts.into_iter().filter_map(current).collect()
+}
+
+fn way_back(viewer: &Viewer, facts: &Facts) -> Result<Option<RollbackRow>> {
+    if !viewer.may(Trigger::Rollback, &facts.app) {
+        return Ok(None);
+    }
+    let version = facts.previous(viewer.platform())?;
+    Ok(version.map(|version| RollbackRow { app: facts.name().to_string(), version }))
+}
+
+fn visit(platform: &Platform, facts: &Facts) -> (String, String) {
+    (facts.name().to_string(), platform.web_url(facts.name()))
+}
+
 /// GET operation
 pub(super) async fn one(viewer: Viewer) -> Page {
     let platform = viewer.platform();
@@ -93,22 +118,21 @@ pub(super) async fn one(viewer: Viewer) -> Page {
     let steps = platform.steps(operation.id)?;
     let build = build_of_operation(platform, &operation);
     let build_url = facts.as_ref().zip(build.as_ref()).map(|(facts, build)| build_url(&facts.app, build));
+    let made = made_by(&viewer, &operation)?;
     let failed = facts.as_ref().filter(|_| operation.status == OperationStatus::Failed);
     let model = OperationPage {
         shell: viewer.shell(),
         operation: row(&viewer, &operation),
         road: words::road(operation.plan.get("via").and_then(|via| via.as_str()).unwrap_or_default()),
         steps: words::rows(&steps, operation.status.is_final()),
-        failure: failed.map(|facts| {
-            let step = words::at_work(&steps).unwrap_or_else(|| "Before its first step".into());
-            let error = operation.error.clone().unwrap_or_default();
-            failure(facts, &words::title(&operation), &step, &error, build_url.clone())
-        }),
+        failure: failed.map(|facts| Failure { output_url: build_url.clone(), ..facts.failure_of(&viewer, &operation) }),
         build_url,
         may_cancel: may_cancel(&viewer, &operation, facts.as_ref()),
-        may_retry: facts
-            .as_ref()
-            .is_some_and(|facts| repeatable(&operation).is_some() && viewer.may(Trigger::Push, &facts.app)),
+        rollbacks: made.iter().filter_map(|facts| way_back(&viewer, facts).transpose()).collect::<Result<_>>()?,
+        visits: match operation.status {
+            OperationStatus::Succeeded => made.iter().map(|facts| visit(platform, facts)).collect(),
+            _ => Vec::new(),
+        },
     };
     page(&viewer, shipway_dashboard::operation(&model))
 }
@@ -131,6 +155,7 @@ pub(super) async fn ask_cancel(viewer: Viewer) -> Page {
         title: format!("Cancel “{}”?", words::title(&operation)),
         meaning: "What it did so far is undone. What ran before runs on; no visitor notices.".into(),
         changes: Vec::new(),
+        links: Vec::new(),
         warnings: Vec::new(),
         refused,
         action_url: path("cancel", &[&id]),
@@ -148,16 +173,6 @@ pub(super) async fn cancel(viewer: Viewer) -> Page {
     viewer.platform().cancel(&viewer.caller, operation.id).await?;
     let to = path("operation", &[&operation.id.to_string()]);
     done(&viewer, &to, Mark::Wait, "It is being cancelled: what it did so far is undone.")
-}
-
-/// The commit whose deploy failed, where the app is there to take it again.
-fn repeatable(operation: &Operation) -> Option<CommitId> {
-    if operation.status != OperationStatus::Failed || operation.apps.len() != 1 {
-        return None;
-    }
-    let plan: shipway_engine::Plan = serde_json::from_value(operation.plan.clone()).ok()?;
-    let part = plan.parts.into_iter().next().filter(|part| part.setup.is_none())?;
-    part.build.map(|build| build.commit)
 }
 
 /// POST retry: the same commit again, as a deploy of the viewer's.

@@ -5,15 +5,16 @@ use super::visit::Viewer;
 use super::{Page, difference, done, page, words};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{
-    BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, Mark, Pill, PipelineRow, PipelinesPage, ProductRow,
-    Promote,
+    BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, Failure, Mark, Pill, PipelineRow, PipelinesPage,
+    ProductRow, Promote, Running, UpstreamRow,
 };
 use shipway_dashboard::path;
+use shipway_domain::address::RemoteAddress;
 use shipway_domain::admission::Trigger;
 use shipway_domain::review::{Checks, ReviewAppStatus};
-use shipway_domain::{AppId, Stage};
-use shipway_engine::{Outlook, Platform, PromotionOrder};
-use shipway_store::{App, Coupling, Pipeline, PullRequest, Reservation, ReviewApp};
+use shipway_domain::{AppId, ReviewAppId, Stage};
+use shipway_engine::{Outlook, PromotionOrder};
+use shipway_store::{App, Coupling, Pipeline, PullRequest, ReviewApp, ReviewOrigin, Upstream};
 use std::collections::HashMap;
 
 /// Review apps of a pipeline before "show all".
@@ -146,14 +147,30 @@ async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> 
             stage: stage.to_string(),
             hidden,
             empty: match count {
-                0 => format!("No app here. heroku pipelines:add {} -a APP -s {stage}", pipeline.name),
+                0 => "No app here yet.".into(),
                 _ => "No review app has that in its title, branch or number.".into(),
             },
+            empty_command: (count == 0).then(|| format!("heroku pipelines:add {} -a APP -s {stage}", pipeline.name)),
             count,
             cards,
         });
     }
-    Ok(BoardRow { name: pipeline.name.to_string(), columns })
+    Ok(BoardRow { name: pipeline.name.to_string(), upstream: upstream(viewer, pipeline)?, columns })
+}
+
+fn upstream(viewer: &Viewer, pipeline: &Pipeline) -> Result<Option<UpstreamRow>> {
+    let row = |it: Upstream| {
+        let address = it.url.as_deref().and_then(|url| RemoteAddress::parse(url).ok());
+        UpstreamRow {
+            branch: it.branch.to_string(),
+            from: address.map(|address| address.shown().to_string()),
+            tip: it.tip.map(|tip| tip.to_string()),
+            heard_at: it.heard_at,
+            failure: it.failure,
+            refused_by: pipeline.settings.refuse_behind.iter().map(ToString::to_string).collect(),
+        }
+    };
+    Ok(viewer.platform().upstream(pipeline)?.map(row))
 }
 
 /// The cards of review apps, what needs somebody first; how many there are in all; how many fit the filter and are not
@@ -174,6 +191,7 @@ async fn review_cards(
         let title = request.map_or(String::new(), |r| format!("#{} {}", r.number, r.title.to_lowercase()));
         title.contains(&wanted) || review.branch.as_str().to_lowercase().contains(&wanted)
     });
+    let may_retry = platform.review_parent(pipeline)?.is_some_and(|parent| viewer.may(Trigger::Push, &parent));
     let me = viewer.caller.actor.account;
     shown.sort_by_key(|(review, request)| {
         let failed = review.status == ReviewAppStatus::Errored || request.is_some_and(|r| r.checks == Checks::Failed);
@@ -193,6 +211,9 @@ async fn review_cards(
             None => nothing_yet(review),
         };
         dress(&mut card, review, request);
+        if review.status == ReviewAppStatus::Errored {
+            card.failure = Some(failure_of(pipeline, review, may_retry));
+        }
         cards.push(card);
     }
     Ok((cards, count, hidden))
@@ -236,7 +257,7 @@ fn dress(card: &mut Card, review: &ReviewApp, request: Option<&PullRequest>) {
     };
     if !word.is_empty() {
         card.pills.push(Pill::new(mark, word));
-        if let Some(message) = &review.message {
+        if let Some(message) = review.message.as_ref().filter(|_| review.status != ReviewAppStatus::Errored) {
             card.says = Some(message.clone());
         }
     }
@@ -247,6 +268,39 @@ fn dress(card: &mut Card, review: &ReviewApp, request: Option<&PullRequest>) {
         Some(Checks::Unknown) | None => {}
     }
     card.previous_version = None;
+}
+
+/// What went wrong with a review app. One whose app is there failed in its last step, which runs once in an app's life.
+fn failure_of(pipeline: &Pipeline, review: &ReviewApp, may_retry: bool) -> Failure {
+    let mut lines = review.message.iter().flat_map(|message| message.lines()).filter(|line| !line.trim().is_empty());
+    let because = lines.next().unwrap_or("It gave no reason.").to_string();
+    let (what, step) = match review.app {
+        None => ("The review app could not be made.", "Make the app"),
+        Some(_) => ("The review app is there, and not as its app.json wants it.", "Postdeploy script"),
+    };
+    let can_retry = may_retry && review.app.is_none() && review.origin != ReviewOrigin::Source;
+    Failure {
+        what: what.into(),
+        step: step.into(),
+        because,
+        lines: lines.map(str::to_string).collect(),
+        next: format!("Push what mends it to {}{}.", review.branch, if can_retry { ", or try again" } else { "" }),
+        output_url: None,
+        retry_url: can_retry.then(|| path("review.retry", &[pipeline.name.as_str(), &review.id.to_string()])),
+    }
+}
+
+/// POST review.retry
+pub(super) async fn retry_review(viewer: Viewer) -> Page {
+    let pipeline = viewer.pipeline()?;
+    let id: ReviewAppId = viewer.parameter("review").parse().map_err(|_| ApiError::missing("review_app"))?;
+    let review = viewer.platform().review_app(&viewer.caller, id)?;
+    if review.pipeline != pipeline.id {
+        return Err(ApiError::missing("review_app"));
+    }
+    let again = viewer.platform().retry_review_app(&viewer.caller, &pipeline, review).await?;
+    let text = format!("The review app of {} is being made again.", again.branch);
+    done(&viewer, &path("pipeline", &[pipeline.name.as_str()]), Mark::Good, &text)
 }
 
 async fn card(
@@ -271,8 +325,8 @@ async fn card(
         let same = beside.standing.ahead_count == 0 && beside.standing.behind_count == 0;
         pills.extend((!same).then(|| Pill::new(Mark::Wait, beside.sentence())));
     }
-    pills.extend(reserved(platform, app)?);
-    let running = facts.running(platform)?;
+    pills.extend(platform.reservation(app)?.map(|held| Pill::new(Mark::Wait, format!("reserved by {}", held.email))));
+    let running = facts.running(platform)?.map(|it| Running { steps: words::ahead(it.steps), ..it });
     let may_go_back = running.is_none() && viewer.may(Trigger::Rollback, app);
     Ok(Card {
         title: coupling.display_name.as_ref().map_or_else(|| app.name.to_string(), ToString::to_string),
@@ -288,21 +342,12 @@ async fn card(
         by: release.map(|release| email(platform, release.account)),
         at: release.map(|release| release.created_at),
         pills,
-        failure: if running.is_some() { None } else { facts.failed(platform)? },
+        failure: if running.is_some() { None } else { facts.failed(viewer)? },
         promote: platform.outlook(apps, app)?.map(|it| way_on(viewer, pipeline, app, &it)),
         previous_version: if may_go_back { facts.previous(platform)? } else { None },
         url: release.map(|_| platform.web_url(app.name.as_str())),
         running,
     })
-}
-
-/// Who keeps an app for themselves.
-pub(super) fn reserved(platform: &Platform, app: &App) -> Result<Option<Pill>> {
-    let pill = |r: Reservation| {
-        let until = r.until.strftime("%Y-%m-%d %H:%M UTC");
-        Pill::new(Mark::Wait, format!("reserved by {} until {until}", r.email))
-    };
-    Ok(platform.reservation(app)?.map(pill))
 }
 
 fn way_on(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) -> Promote {
@@ -341,7 +386,7 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
     let platform = viewer.platform();
     let (pipeline, app) = (viewer.pipeline()?, viewer.app()?);
     let outlook = outlook(&viewer, &pipeline, &app)?;
-    let (mut changes, mut warnings) = (Vec::new(), Vec::new());
+    let (mut changes, mut links, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let open: Vec<&App> = outlook.targets.iter().filter(|(_, done)| done.is_none()).map(|(app, _)| app).collect();
     let source = platform.point_of(&app, None, None).await?;
     for target in &open {
@@ -350,6 +395,7 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
         let of = |title: String| if open.len() > 1 { format!("{}: {title}", target.name) } else { title };
         let lines = difference::changes(&difference).into_iter();
         changes.extend(lines.map(|it| Changes { title: of(it.title), ..it }));
+        links.extend(difference::links(&difference));
         warnings.extend(difference::warnings(&difference));
     }
     warnings.dedup();
@@ -366,6 +412,7 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
             names.join(", ")
         ),
         changes,
+        links,
         warnings,
         refused: done.map(|done| done.join(" ")).or_else(|| refused(&viewer, &outlook)),
         action_url: path("promote", &[pipeline.name.as_str(), app.name.as_str()]),

@@ -7,7 +7,7 @@ use super::visit::Viewer;
 use super::{Page, difference, done, page};
 use crate::api::releases::schema_moved;
 use crate::{ApiError, Result};
-use shipway_dashboard::model::{ConfirmPage, Mark, ProcessRow, ReleasePage, ReleasesPage};
+use shipway_dashboard::model::{ConfirmPage, Failure, Mark, ProcessRow, ReleasePage, ReleasesPage};
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
 use shipway_store::{Operation, Release, Slug};
@@ -69,7 +69,10 @@ pub(super) async fn one(viewer: Viewer) -> Page {
     let failed = release.failure.as_deref();
     let model = ReleasePage {
         shell: viewer.shell(),
-        failure: failed.map(|error| failure(&facts, &format!("v{}", release.version), "Release", error, url.clone())),
+        failure: failed.map(|error| Failure {
+            output_url: url.clone(),
+            ..failure(&facts, &format!("v{}", release.version), "Release", error)
+        }),
         release: Releases::new(platform, &facts.app).row(&release),
         processes: processes.unwrap_or_default(),
         config_names: config.keys().map(ToString::to_string).collect(),
@@ -115,6 +118,7 @@ pub(super) async fn ask_rollback(viewer: Viewer) -> Page {
             newest + 1
         ),
         changes: difference::changes(&difference),
+        links: difference::links(&difference),
         warnings,
         refused,
         action_url: path("rollback", &[facts.name(), &format!("v{version}")]),

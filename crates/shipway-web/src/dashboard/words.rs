@@ -3,6 +3,7 @@
 use serde_json::Value;
 use shipway_dashboard::model::{Event, Mark, StepRow, StepState};
 use shipway_dashboard::path;
+use shipway_domain::admission::Trigger;
 use shipway_engine::{Plan, StepView};
 use shipway_store::{LedgerEntry, Operation};
 
@@ -63,6 +64,36 @@ fn step_title(title: &str) -> String {
 /// The title of the step that is at work.
 pub(super) fn at_work(steps: &[StepView]) -> Option<String> {
     crate::own::at_step(steps).map(step_title)
+}
+
+/// What to do about an operation that failed.
+pub(super) fn next(operation: &Operation, steps: &[StepView]) -> String {
+    let plan = serde_json::from_value::<Plan>(operation.plan.clone()).ok();
+    let again = match plan.map(|plan| plan.trigger) {
+        Some(Trigger::Push | Trigger::Build) => "push again",
+        Some(Trigger::Promotion) => "promote again",
+        Some(Trigger::Rollback) => "go back again, or to another release",
+        _ => "try again",
+    };
+    let step = crate::own::at_step(steps).and_then(|title| title.split(' ').next());
+    match step {
+        Some("build") => format!("Change what the build names and {again}."),
+        Some("release-phase") => {
+            format!("Mend what the command says and {again}. What it did to the database stays.")
+        }
+        Some("start" | "healthy") => format!("Read in the logs what its dynos wrote, mend it and {again}."),
+        _ => format!("Change what the reason names and {again}."),
+    }
+}
+
+/// Of an operation that is under way: the step that is at work and those that follow, as many as a card has room for.
+pub(super) fn ahead(steps: Vec<StepRow>) -> Vec<StepRow> {
+    const ROOM: usize = 3;
+    let passed = |step: &StepRow| matches!(step.state, StepState::Done | StepState::Skipped);
+    let to_come = steps.iter().rposition(passed).map_or(0, |last| last + 1);
+    // All done but the end of it: the last one stands there.
+    let from = to_come.min(steps.len().saturating_sub(1));
+    steps.into_iter().skip(from).take(ROOM).collect()
 }
 
 /// Steps as rows; of an operation that is over, those that never began were not needed.

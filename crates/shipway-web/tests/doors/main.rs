@@ -1,6 +1,8 @@
 //! The doors, tried with the clients that come through them: git, curl, and the Heroku CLI where there is one.
 
+mod browser;
 mod compare;
+mod deploys;
 mod git;
 mod heroku;
 mod own;
