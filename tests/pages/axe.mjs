@@ -1,13 +1,12 @@
 // Opens pages in Chromium, wide and narrow, light and dark, and fails on any finding of axe-core, on a page that is
-// wider than its window, on layout shift, and on anything that the page's own policy blocks.
+// wider than its window, on layout shift, on small targets, and on errors in the console, such as of the page's own policy.
 //
 //   node axe.mjs DIRECTORY [SHOTS]   the static pages of `cargo run -p shipway-dashboard --example static_pages`
 //   node axe.mjs URL TOKEN           a live server: signs in with TOKEN and follows the dashboard's own links
 import { createServer } from "node:http";
 import { mkdirSync, readFileSync, readdirSync } from "node:fs";
-import { createRequire } from "node:module";
 import { basename, join } from "node:path";
-import { chromium } from "playwright-core";
+import { VIEWS, launch, open, signIn, wrong } from "./browser.mjs";
 
 const [where, second] = process.argv.slice(2);
 if (!where) {
@@ -15,13 +14,6 @@ if (!where) {
   process.exit(2);
 }
 const live = /^https?:/.test(where);
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const views = [
-  { width: 1440, height: 1000, colorScheme: "light" },
-  { width: 1440, height: 1000, colorScheme: "dark" },
-  { width: 420, height: 900, colorScheme: "light", hasTouch: true, isMobile: true },
-  { width: 420, height: 900, colorScheme: "dark", hasTouch: true, isMobile: true },
-];
 
 function serve(directory) {
   const headers = Object.fromEntries(readFileSync(join(directory, "headers.txt"), "utf8").split("\n").map((l) => l.split(/: (.*)/s)));
@@ -39,57 +31,24 @@ function serve(directory) {
   return new Promise((ready) => server.listen(0, "127.0.0.1", () => ready(server)));
 }
 
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+const browser = await launch();
 const server = live ? null : await serve(where);
 const findings = [];
 let checked = 0;
 
 async function check(page, name) {
-  const found = (what) => findings.push(`${name}: ${what}`);
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
-  for (const v of violations) found(`${v.id}: ${v.help}\n    ${v.nodes.map((n) => n.html.slice(0, 160)).slice(0, 4).join("\n    ")}`);
-  const { over, shift, small } = await page.evaluate(() => ({
-    // Not `innerWidth`: a phone widens it to what does not fit.
-    over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    shift: performance.getEntriesByType("layout-shift").reduce((sum, e) => sum + e.value, 0) + (window.shifted ?? 0),
-    small: matchMedia("(pointer: coarse)").matches
-      ? [...document.querySelectorAll("button, .button, input:not([type=hidden]), select, nav a")]
-          .map((e) => [e.outerHTML.slice(0, 90), e.getBoundingClientRect()])
-          .filter(([, box]) => box.height > 0 && box.height < 43.5).map(([html]) => html)
-      : [],
-  }));
-  if (over > 0) found(`is ${over} px wider than its window`);
-  if (shift > 0) found(`moved after it was drawn (layout shift ${shift.toFixed(4)})`);
-  for (const html of small) found(`target lower than 44 px: ${html}`);
+  findings.push(...(await wrong(page)).map((what) => `${name}: ${what}`));
   checked++;
 }
 
-async function open(view) {
-  const { width, height, ...options } = view;
-  // axe is put in by evaluation, which the pages' policy rightly forbids to everybody else.
-  const context = await browser.newContext({ viewport: { width, height }, bypassCSP: false, ignoreHTTPSErrors: true, reducedMotion: "reduce", ...options });
-  await context.addInitScript(() => {
-    new PerformanceObserver((list) => {
-      for (const e of list.getEntries()) if (!e.hadRecentInput) window.shifted = (window.shifted ?? 0) + e.value;
-    }).observe({ type: "layout-shift", buffered: true });
-  });
-  const page = await context.newPage();
-  page.on("console", (m) => /Content.Security.Policy|TrustedHTML/i.test(m.text()) && findings.push(`${page.url()}: ${m.text()}`));
-  page.on("pageerror", (e) => findings.push(`${page.url()}: ${e}`));
-  return { context, page };
-}
-
-for (const view of views) {
-  const { context, page } = await open(view);
+for (const view of VIEWS) {
+  const { context, page } = await open(browser, view, (what) => findings.push(what));
   const label = `${view.width} ${view.colorScheme}`;
   if (live) {
     const home = new URL("/dashboard", where).href;
     await page.goto(home, { waitUntil: "load" });
     await check(page, `sign-in (${label})`);
-    await page.fill("#token", second ?? "");
-    await page.click("form:has(#token) button");
-    await page.waitForURL((url) => !url.pathname.endsWith("/sign-in"));
+    await signIn(page, where, second ?? "");
     const todo = [home], seen = new Set(todo);
     while (todo.length && seen.size < 60) {
       const url = todo.shift();
