@@ -10,7 +10,13 @@ kill -9 of one of two web dynos.
 A failure is a connection that breaks, a wrong body, an answer that is not 200, a stream that ends without the app's
 goodbye. None is allowed, except what was under way in a killed dyno, as the router's log has it.
 
+All the while the pipeline's board is open in Chromium (tests/pages/drive.mjs), from before the quiet time to the end, so that
+it weighs on both of the times that are compared; it gets what processors the rest leaves. At the end it must show the last
+release and follow one more change, on the page that was opened first, and have complained of nothing but connections that
+ended with a server.
+
 Usage: ROUNDS=20 tests/load.py [CHANGE...]     (2 rounds of all changes by default)
+BOARD=1 wants the board, BOARD=0 leaves it out; otherwise it is there when SHIPWAY_TEST_PAGES names its modules.
 A round takes about 45 s, most of it the 3 s of each boot: 20 rounds are a quarter of an hour.
 Needs: SHIPWAY_BIN (the binary), root for dynos that are apart; exits with 77 without the binary.
 """
@@ -228,6 +234,64 @@ def processes_of(dyno):
             yield int(entry.name)
 
 
+class Board:
+    """The pipeline's board in headless Chromium, as a team has it open."""
+
+    # What Chromium says of connections that end with a server. A page that is fetched meanwhile may be refused as well.
+    EXPECTED = ("net::ERR_", "status of 502", "status of 503")
+
+    def __init__(self, platform, team):
+        self.team, self.path = team, "/dashboard/pipelines/acorn"
+        script = pathlib.Path(os.environ.get("SHIPWAY_TEST_PAGES", HERE / "pages")) / "drive.mjs"
+        self.browser = subprocess.Popen(
+            ["nice", "-n", "19", "node", script, f"http://127.0.0.1:{platform.listen}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.tell("sign_in", team.env["HEROKU_API_KEY"])
+        self.tell("open", self.path)
+
+    @staticmethod
+    def wanted():
+        if "BOARD" in os.environ:
+            return os.environ["BOARD"] == "1"
+        return "SHIPWAY_TEST_PAGES" in os.environ
+
+    def tell(self, *command):
+        self.browser.stdin.write(json.dumps(command) + "\n")
+        self.browser.stdin.flush()
+        line = self.browser.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the browser ended before it had done {command}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"the board: {answer['error']}")
+        return answer["ok"]
+
+    def followed(self):
+        """Returns what is wrong with the board, as it was left and after one more change. Empty when it followed."""
+        def shows(version):
+            self.tell("see", ".production .card .mono", f"v{version}")
+        def version():
+            return max(r["version"] for r in self.team.api("GET", f"/apps/{APP}/releases") if r["status"] == "succeeded")
+        shows(version())
+        self.team.config()
+        self.team.settled()
+        shows(version())
+        complaints = self.tell("complaints")
+        wrong = [c for c in complaints if not any(e in c for e in self.EXPECTED)] + self.tell("wrong")
+        if not self.tell("stayed"):
+            wrong.append("it was loaded again")
+        print(f"the board followed to v{version()}, through {len(complaints)} connections that ended; {len(wrong)} findings")
+        return wrong
+
+    def end(self):
+        self.browser.stdin.close()
+        try:
+            self.browser.wait(20)
+        except subprocess.TimeoutExpired:
+            self.browser.kill()
+            self.browser.wait()
+
+
 class Upgradable(Platform):
     """A platform that can be replaced by another file of the same binary: every role is a new process."""
 
@@ -305,7 +369,7 @@ def main():
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="shipway-load-"))
     scratch.chmod(0o755)
     platform = Upgradable(str(pathlib.Path(binary).resolve()), scratch)
-    failed = 1
+    failed, board = 1, None
     try:
         platform.up()
         team = Team(platform, scratch)
@@ -313,6 +377,7 @@ def main():
         changes = [team.push, team.config, team.scaling, team.restart, team.rollback, team.promote, team.kill_server,
                    team.new_server, team.upgrade, team.kill_dyno]
         changes = [c for c in changes if not sys.argv[1:] or c.__name__ in sys.argv[1:]]
+        board = Board(platform, team) if Board.wanted() else None
         load = Load(platform, scratch)
         try:
             time.sleep(QUIET_SECONDS)
@@ -333,7 +398,15 @@ def main():
             rows = db.execute("SELECT at FROM journal WHERE step = 'switch' AND event = 'succeeded'").fetchall()
         switches = [at / 1e6 for at, in rows if at / 1e6 > since]
         failed = report(records, team, since, until, switches)
+        wrong = board.followed() if board else []
+        for finding in wrong:
+            print(f"the board: {finding}")
+        failed += len(wrong)
+        if not board:
+            print("the board was not open: SHIPWAY_TEST_PAGES names no modules, or BOARD is 0")
     finally:
+        if board:
+            board.end()
         platform.down()
         if failed:
             print(platform.tail(), f"everything is in {scratch}", sep="\n")
