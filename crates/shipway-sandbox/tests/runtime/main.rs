@@ -1,7 +1,9 @@
 //! The embedded runtime as a server sees it: conformance of both tiers, restarts, and attacks from inside a dyno.
 //!
 //! A harness of its own, because this executable is spawner and shim too, as the one binary is. Cases run one after
-//! another; an argument chooses those whose names contain it.
+//! another (under cargo-nextest by `.config/nextest.toml`); an argument chooses those whose names contain it. It lists them,
+//! and runs one alone, as that runner asks it to: a harness that did not would run nothing there, and pass.
+//! Source: nextest, "Custom test harnesses".
 
 mod attacks;
 mod dynos;
@@ -23,20 +25,26 @@ fn main() {
         }
         _ => {}
     }
-    let wanted: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+    let given = |flag: &str| arguments.iter().any(|a| a == flag);
     let mut failed = 0;
-    let root = nix::unistd::geteuid().is_root();
     let mut cases: Vec<Case> = dynos::bwrap();
-    if root {
+    if nix::unistd::geteuid().is_root() {
         cases.extend(dynos::root());
         cases.extend(attacks::all());
-    } else {
+    } else if !given("--list") {
         println!("not root: the cases of the root tier are skipped");
     }
-    for (name, case) in cases {
-        if !wanted.is_empty() && !wanted.iter().any(|w| name.contains(w.as_str())) {
-            continue;
-        }
+    if given("--list") {
+        // None is ignored, and those are asked for apart.
+        cases.iter().filter(|_| !given("--ignored")).for_each(|(name, _)| println!("{name}: test"));
+        return;
+    }
+    let wanted: Vec<&str> = arguments.iter().map(String::as_str).filter(|a| !a.starts_with('-')).collect();
+    let is_wanted = |name: &str| match given("--exact") {
+        true => wanted.contains(&name),
+        false => wanted.is_empty() || wanted.iter().any(|w| name.contains(w)),
+    };
+    for (name, case) in cases.into_iter().filter(|(name, _)| is_wanted(name)) {
         let begun = std::time::Instant::now();
         let well = std::panic::catch_unwind(case).is_ok();
         failed += usize::from(!well);
