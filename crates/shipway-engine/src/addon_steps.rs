@@ -11,6 +11,19 @@ use shipway_domain::{AddonId, AppId, NameOrId, OperationId};
 use shipway_store::{Addon, App, Conn};
 
 impl Platform {
+    /// Gives apps the present addresses of their add-ons, which are others when the data directory was put back elsewhere.
+    pub(crate) async fn relocate_addons(&self) -> Result<()> {
+        for addon in self.store().read(|c| c.all_addons())? {
+            // What cannot be opened is said where somebody wants it.
+            let Ok(config) = self.store().read(|c| c.addon_config(addon.id)) else { continue };
+            if let Some(config) = self.inner.parts.addons.relocated(&config) {
+                tracing::info!(addon.name = %addon.name, "the add-on is at another address now");
+                self.store().write(move |c| c.set_addon_config(addon.id, &config)).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn step_provision(&self, part: &Part) -> Result<Effect> {
         let id = addon_of(part)?;
         let addon = self.store().read(|c| c.addon_by_id(id))?;

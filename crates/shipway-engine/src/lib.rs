@@ -273,6 +273,8 @@ impl Platform {
 
     /// Starts the reconcilers and goes on with every operation that was under way.
     pub async fn start(&self) -> Result<()> {
+        // Before dynos are started with them.
+        self.relocate_addons().await?;
         // Before the router hears of a table: it must not lead to dynos that went with the machine.
         self.adopt_dynos().await?;
         self.spawn(Self::keep_routes);

@@ -14,7 +14,9 @@ impl Platform {
         let (app, release, config, slug) = self.store().read(|c| {
             let release = c.release_by_id(dyno.release)?;
             let slug = release.slug.map(|s| c.slug(s)).transpose()?.flatten();
-            Ok((c.app_by_id(dyno.app)?, release, c.release_config(dyno.release)?, slug))
+            let mut config = c.release_config(dyno.release)?;
+            config.extend(c.addon_vars_of(&release)?);
+            Ok((c.app_by_id(dyno.app)?, release, config, slug))
         })?;
         let slug = slug
             .ok_or_else(|| Error::invalid(format!("{} has no code yet. Push some: git push heroku main", app.name)))?;

@@ -268,3 +268,18 @@ async fn attack_40_a_backup() {
     .await;
     assert_eq!(after, "[\"provisioned\"] vars DATABASE_URL releases 2 databases 1 [Some(true)]");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apps_find_their_databases_after_the_data_directory_was_moved() {
+    let ground = Ground::new();
+    let server = ground.server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen").await.unwrap();
+    database(&server, &app).await;
+    let url = |server: &Server| config(server, &app).into_values().next().unwrap();
+    let before = url(&server);
+    server.platform.stop().await;
+    ground.addons.moves.store(1, Ordering::Relaxed);
+    let server = ground.server(None).await;
+    assert_eq!(url(&server), before.replace(":5432/", ":5433/"));
+}

@@ -20,6 +20,8 @@ const USER: &str = "postgres";
 pub const PLATFORM_ROLE: &str = "shipway";
 /// Where Debian and Ubuntu keep a directory per version.
 const PROGRAMS: &str = "/usr/lib/postgresql";
+/// The file that holds the cluster's port.
+const PORT: &str = "port";
 /// The first port that is tried, and how many after it.
 const FIRST_PORT: u16 = 5432;
 const PORTS: u16 = 100;
@@ -191,10 +193,16 @@ impl Cluster {
         fs::rename(&new, self.data()).doing("putting the new cluster in its place")
     }
 
+    /// Writes the configuration of a cluster that was made before: its directory may be at another place by now, and so may
+    /// the address. Can be repeated.
+    pub fn reconfigure(&self) -> Result<()> {
+        self.configure(self.port()?)
+    }
+
     /// The port that it has, or the first free one of its address.
     fn port(&self) -> Result<u16> {
-        let path = self.root.join("port");
-        if let Some(port) = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) {
+        let path = self.root.join(PORT);
+        if let Some(port) = read_port(&path) {
             return Ok(port);
         }
         let mut free = (FIRST_PORT..FIRST_PORT + PORTS).filter(|port| TcpListener::bind((self.address, *port)).is_ok());
@@ -325,6 +333,15 @@ impl Cluster {
         }
         running.signal(rustix::process::Signal::QUIT);
     }
+}
+
+/// The port of the cluster of `home`, once it was made.
+pub fn kept_port(home: &Path) -> Option<u16> {
+    read_port(&home.join("postgres").join(PORT))
+}
+
+fn read_port(path: &Path) -> Option<u16> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Whether a pid file is this process's, and says that it takes connections.

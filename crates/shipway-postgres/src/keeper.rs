@@ -48,10 +48,11 @@ impl Keeper {
         }
         let keeper = self.clone();
         std::thread::Builder::new().name("postgres".into()).spawn(move || {
-            if keeper.cluster.exists()
-                && let Err(error) = keeper.watch(&mut lock(&keeper.watched))
-            {
-                tracing::error!(%error, "PostgreSQL is not running");
+            if keeper.cluster.exists() {
+                let mut watched = lock(&keeper.watched);
+                if let Err(error) = keeper.cluster.reconfigure().and_then(|()| keeper.watch(&mut watched)) {
+                    tracing::error!(%error, "PostgreSQL is not running");
+                }
             }
             for socket in listener.incoming().flatten() {
                 keeper.serve(socket);

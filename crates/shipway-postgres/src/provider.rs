@@ -1,9 +1,9 @@
 //! The provider: a role and a database per add-on.
 
-use crate::ident;
 use crate::sql::Admin;
 use crate::tools::{self, Tool, Workplace};
 use crate::wire::{self, Answer, Endpoint, Order};
+use crate::{cluster, ident};
 use async_trait::async_trait;
 use shipway_domain::addon::PlanName;
 use shipway_domain::{AddonId, AppId, DynoId, TransferId};
@@ -11,7 +11,7 @@ use shipway_engine::ports::{AddonFailure, AddonInfo, AddonProvider, DatabaseOrde
 use shipway_runtime::Runtime;
 use shipway_store::{AddonConfig, Keys, hex};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -34,7 +34,7 @@ pub struct Provider {
     runtime: Arc<dyn Runtime>,
     keys: Keys,
     /// Where the cluster listens, which its certificate names.
-    address: String,
+    address: IpAddr,
     certificates: Certificates,
     /// Known once the keeper was asked.
     endpoint: Mutex<Option<Endpoint>>,
@@ -46,11 +46,10 @@ impl Provider {
         home: &Path,
         runtime: Arc<dyn Runtime>,
         keys: Keys,
-        address: std::net::IpAddr,
+        address: IpAddr,
         certificates: Certificates,
     ) -> Self {
-        let (home, address) = (home.to_path_buf(), address.to_string());
-        Self { home, runtime, keys, address, certificates, endpoint: Mutex::default() }
+        Self { home: home.to_path_buf(), runtime, keys, address, certificates, endpoint: Mutex::default() }
     }
 
     /// Has the cluster running and returns where it answers.
@@ -59,7 +58,7 @@ impl Provider {
         if let Some(endpoint) = &*known {
             return Ok(endpoint.clone());
         }
-        let (certificate, key) = (self.certificates)(&self.address).map_err(AddonFailure::Platform)?;
+        let (certificate, key) = (self.certificates)(&self.address.to_string()).map_err(AddonFailure::Platform)?;
         let asked = ask(&wire::socket(&self.home), &Order { certificate, key }).await;
         let endpoint = match asked.map_err(|e| platform("asking for PostgreSQL", e))? {
             Answer::Ready(endpoint) => endpoint,
@@ -206,6 +205,13 @@ impl AddonProvider for Provider {
     fn endpoint(&self, config: &AddonConfig) -> Option<SocketAddr> {
         let authority = config.get("URL")?.strip_prefix("postgres://")?.split('/').next()?;
         authority.rsplit('@').next()?.parse().ok()
+    }
+
+    fn relocated(&self, config: &AddonConfig) -> Option<AddonConfig> {
+        let was = AddonProvider::endpoint(self, config)?;
+        let now = SocketAddr::new(self.address, cluster::kept_port(&self.home)?);
+        let url = config.get("URL")?.replacen(&format!("@{was}/"), &format!("@{now}/"), 1);
+        (was != now).then(|| AddonConfig::from([("URL".to_owned(), url)]))
     }
 
     async fn info(&self, addon: AddonId, plan: PlanName) -> Result<AddonInfo, AddonFailure> {

@@ -1,6 +1,6 @@
 //! Add-ons and attachments, and how they join an app's config.
 
-use crate::{ConfigVars, Conn, Result, StoreError, micros, parsed, time, to_json, unique, word};
+use crate::{ConfigVars, Conn, Release, Result, StoreError, micros, parsed, time, to_json, unique, word};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -239,6 +239,23 @@ impl Conn<'_> {
         Ok(vars)
     }
 
+    /// The config vars that a release has of add-ons, with their values of now: an add-on that is at another address since
+    /// is no longer at the one that the release was made with.
+    pub fn addon_vars_of(&self, release: &Release) -> Result<ConfigVars> {
+        let mut vars = ConfigVars::new();
+        for attachment in &release.attachments {
+            let config = match self.addon_config(attachment.addon) {
+                Err(StoreError::Missing(_)) => continue,
+                config => config?,
+            };
+            for key in &attachment.keys {
+                let value = config.iter().find(|(suffix, _)| key.as_str().ends_with(&format!("_{suffix}")));
+                vars.extend(value.map(|(_, value)| (key.clone(), value.clone())));
+            }
+        }
+        Ok(vars)
+    }
+
     /// What a release that is made now has of the app's attachments.
     pub(crate) fn attachments_now(&self, app: AppId) -> Result<Vec<ReleaseAttachment>> {
         let mut all = Vec::new();
@@ -342,6 +359,15 @@ mod tests {
         assert_eq!((&now[&key("DATABASE_URL")], &now[&key("OWN")]), (&"postgres://new".into(), &"1".into()));
         assert_eq!(back, now);
         assert_eq!(store.read(|c| c.release_config(before.id)).unwrap()[&key("DATABASE_URL")], "postgres://old");
+        let moved = store.write(|c| {
+            c.set_addon_config(
+                AddonId(uuid::Uuid::from_u128(10)),
+                &AddonConfig::from([("URL".to_string(), "postgres://moved".to_string())]),
+            )
+        });
+        moved.await.unwrap();
+        let now = store.read(|c| c.addon_vars_of(&c.release_by_id(before.id)?)).unwrap();
+        assert_eq!(now, ConfigVars::from([(key("DATABASE_URL"), "postgres://moved".into())]), "for its dynos");
         assert_eq!(store.read(|c| c.release_by_id(before.id)).unwrap().attachments[0].keys, [key("DATABASE_URL")]);
     }
 }

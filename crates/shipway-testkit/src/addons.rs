@@ -7,7 +7,7 @@ use shipway_engine::ports::{AddonFailure, AddonInfo, AddonProvider, DatabaseOrde
 use shipway_store::AddonConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,12 @@ pub struct TextDatabases {
     passwords: AtomicU32,
     /// Nothing can be made while it is set.
     pub missing: AtomicBool,
+    /// How often the data directory was moved: each time they are at another port.
+    pub moves: AtomicU16,
 }
+
+/// Where databases are at first.
+const FIRST_PORT: u16 = 5432;
 
 impl TextDatabases {
     /// What is in a database; none when there is no such.
@@ -36,6 +41,10 @@ impl TextDatabases {
         self.databases.lock().unwrap().len()
     }
 
+    fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], FIRST_PORT + self.moves.load(Ordering::Relaxed)).into()
+    }
+
     fn known(&self, addon: AddonId) -> Result<String, AddonFailure> {
         self.read(addon).ok_or_else(|| AddonFailure::Platform(format!("no database {addon}")))
     }
@@ -49,7 +58,7 @@ impl AddonProvider for TextDatabases {
         }
         self.databases.lock().unwrap().entry(addon).or_default();
         let password = self.passwords.fetch_add(1, Ordering::Relaxed);
-        let url = format!("postgres://u:password{password}@127.0.0.1:5432/{addon}");
+        let url = format!("postgres://u:password{password}@{}/{addon}", self.address());
         Ok(AddonConfig::from([("URL".to_string(), url)]))
     }
 
@@ -59,7 +68,14 @@ impl AddonProvider for TextDatabases {
     }
 
     fn endpoint(&self, _: &AddonConfig) -> Option<SocketAddr> {
-        Some(([127, 0, 0, 1], 5432).into())
+        Some(self.address())
+    }
+
+    fn relocated(&self, config: &AddonConfig) -> Option<AddonConfig> {
+        let (user, at) = config.get("URL")?.split_once('@')?;
+        let (was, database) = at.split_once('/')?;
+        let now = self.address().to_string();
+        (was != now).then(|| AddonConfig::from([("URL".to_string(), format!("{user}@{now}/{database}"))]))
     }
 
     async fn info(&self, addon: AddonId, _: PlanName) -> Result<AddonInfo, AddonFailure> {

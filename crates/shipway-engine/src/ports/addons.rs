@@ -68,6 +68,9 @@ pub trait AddonProvider: Send + Sync {
     /// Where dynos reach the add-on of this config, when it is at an address of ours.
     fn endpoint(&self, config: &AddonConfig) -> Option<SocketAddr>;
 
+    /// The same config with the address of now, when another one stands in it: the data directory was moved.
+    fn relocated(&self, config: &AddonConfig) -> Option<AddonConfig>;
+
     /// What there is to say of an add-on.
     async fn info(&self, addon: AddonId, plan: PlanName) -> Result<AddonInfo, AddonFailure>;
 
