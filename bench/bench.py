@@ -22,6 +22,8 @@ from places import GIT, GitServer, Platform, free_port, wait_until
 EXAMPLE = pathlib.Path(__file__).resolve().parent.parent / "examples/hello"
 APPS = 20
 LINES, BLOCK = 2_000_000, 200_000
+# Short requests a second, and over how many connections: the mixed load's of tests/load.py.
+VISITS, VISITORS = 150, 10
 
 
 class Table:
@@ -286,6 +288,53 @@ def log_rate(table, platform):
     table.add("log: 100-byte lines through one dyno", LINES / seconds / 1e6, "M lines/s", bar=1, goal=1, more=True)
 
 
+def visit(platform, scratch, seconds):
+    """Steady short requests to `hello`: how long each took, in ms."""
+    log = scratch / "visits.tsv"
+    log.unlink(missing_ok=True)
+    # Visitors come from other machines: what they wait for is us, not a processor of their own.
+    words = ["nice", "-n", "-20", "h2load", "--h1", "-t1", f"-c{VISITORS}", f"--rps={VISITS / VISITORS}", "-D", str(seconds),
+             "--warm-up-time=1", f"--log-file={log}", f"--connect-to=127.0.0.1:{platform.router}",
+             f"http://hello.localhost:{platform.router}/"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    done, good = (int(re.search(rf"(\d+) {word}", said)[1]) for word in ("done", "succeeded"))
+    if good < done or not good:
+        raise RuntimeError(said)
+    return [int(line.split("\t")[2]) / 1000 for line in log.read_text().splitlines()]
+
+
+def neighbour(table, platform, scratch, short):
+    """What visitors of one app notice of another app's build that uses all it may."""
+    pack = platform.buildpacks / "greedy/bin"
+    pack.mkdir(parents=True)
+    shutil.copy(pathlib.Path(__file__).with_name("greedy.py"), pack)
+    for name, script in (("detect", "echo Greedy"), ("compile", 'exec python3 "$(dirname "$0")/greedy.py"')):
+        (pack / name).write_text(f"#!/bin/sh\n{script}\n")
+        (pack / name).chmod(0o755)
+    platform.api("POST", "/apps", {"name": "greedy"})
+    platform.api("PUT", "/apps/greedy/buildpack-installations", {"updates": [{"buildpack": str(pack.parent)}]})
+    checkout = Checkout(scratch / "greedy", platform.env, f"https://127.0.0.1:{platform.listen}/greedy.git")
+    quiet, beside = [], []
+    for _ in range(2 if short else 3):
+        quiet += visit(platform, scratch, 5 if short else 10)
+        checkout.change(f"change {time.time_ns()}")
+        push = subprocess.Popen(["git", "-C", checkout.place, "push", "heroku", "main"], env=platform.env,
+                                stderr=subprocess.PIPE, text=True)
+        shown = []
+        while "at its limits" not in (line := push.stderr.readline()):
+            shown.append(line)
+            if not line:
+                raise RuntimeError(f"the build ended: {''.join(shown)}")
+        beside += visit(platform, scratch, 5 if short else 10)
+        [building] = [o for o in platform.api("GET", "/shipway/v1/operations?app=greedy") if o["state"] not in ("succeeded", "failed")]
+        platform.api("POST", f"/shipway/v1/operations/{building['id']}/actions/cancel")
+        push.communicate()
+    platform.api("DELETE", "/apps/greedy")
+    p99 = lambda times: sorted(times)[int(len(times) * 0.99)]
+    table.add(f"short requests beside another app's build at its limits: p99 at {VISITS} req/s", p99(beside), "ms", p99(quiet),
+              "quiet", 2, 2, ratio=True)
+
+
 def memory(pid, field):
     found = re.search(rf"^{field}:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return int(found[1]) / 1024
@@ -347,6 +396,7 @@ def main():
                 ("promotions", lambda: promotions(table, platform, scratch, short)),
                 ("dynos", lambda: dyno_start(table, platform, short)),
                 ("logs", lambda: log_rate(table, platform)),
+                ("neighbour", lambda: neighbour(table, platform, scratch, short)),
                 ("memory", lambda: idle(table, platform, scratch)),
             ]:
                 note(what)

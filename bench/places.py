@@ -34,12 +34,13 @@ class Platform:
     """`shipway up` on a data directory of its own."""
 
     def __init__(self, binary, scratch):
-        self.binary, self.home = binary, scratch / "platform"
+        self.binary, self.home, self.buildpacks = binary, scratch / "platform", scratch / "buildpacks"
+        self.buildpacks.mkdir()
         self.listen, self.router = free_port(), free_port()
         self.log = scratch / "up.log"
         self.process = subprocess.Popen(
             [binary, "--home", self.home, "up", "--listen", f"127.0.0.1:{self.listen}", "--router-listen",
-             f"127.0.0.1:{self.router}"], stdin=subprocess.DEVNULL, stdout=open(self.log, "wb"), stderr=subprocess.STDOUT)
+             f"127.0.0.1:{self.router}", "--buildpack-directory", self.buildpacks], stdin=subprocess.DEVNULL, stdout=open(self.log, "wb"), stderr=subprocess.STDOUT)
         wait_until(f"the platform is up ({self.log})", self.is_up)
         home = scratch / "home"
         home.mkdir()
