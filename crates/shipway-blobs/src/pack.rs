@@ -5,7 +5,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -145,8 +145,7 @@ fn walk_items(
             FileType::Directory => Item::Directory,
             FileType::Symlink => Item::Link(rustix::fs::readlinkat(directory, name, Vec::new())?),
             _ => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-                let file = File::from(rustix::fs::openat(directory, name, flags, Mode::empty())?);
+                let file = File::from(open(directory, name, OFlags::NONBLOCK, Mode::RUSR)?);
                 let size = file.metadata()?.len();
                 Item::File { file, size }
             }
@@ -225,8 +224,24 @@ fn descend(
 }
 
 fn open_directory(at: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(at, name, flags, Mode::empty())?)
+    open(at, name, OFlags::DIRECTORY, Mode::RWXU)
+}
+
+/// Opens for reading what is not a link. What its mode keeps from its owner is given `needed` first: a build may not hide
+/// what it holds from those who measure and pack it.
+fn open(at: BorrowedFd<'_>, name: &CStr, kind: OFlags, needed: Mode) -> io::Result<OwnedFd> {
+    let flags = kind | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let read = || rustix::fs::openat(at, name, flags | OFlags::RDONLY, Mode::empty());
+    match read() {
+        Err(rustix::io::Errno::ACCESS) => {
+            let closed = rustix::fs::openat(at, name, flags | OFlags::PATH, Mode::empty())?;
+            let mode = Mode::from_raw_mode(rustix::fs::fstat(&closed)?.st_mode) | needed;
+            // By the descriptor: whatever the name leads to by now.
+            rustix::fs::chmod(format!("/proc/self/fd/{}", closed.as_raw_fd()), mode)?;
+            Ok(read()?)
+        }
+        opened => Ok(opened?),
+    }
 }
 
 fn c_path(path: &Path) -> CString {

@@ -2,16 +2,18 @@
 
 use crate::classic::{self, Classic};
 use crate::languages::{self, Dependencies, Language, Plan};
-use crate::model::{BuildError, BuildOutcome, BuildRequest, BuilderConfig, LayerKind, LayerRef, Pins, SlugManifest};
+use crate::model::{
+    BuildError, BuildOutcome, BuildRequest, BuilderConfig, LayerKind, LayerRef, Limit, Pins, SlugManifest,
+};
 use crate::output::{BuildOutput, Report};
-use crate::session::{DEFAULT_PATH, Earlier, Session, used_bytes};
+use crate::session::{CACHE_DISKS, DEFAULT_PATH, Earlier, Session, used_bytes};
 use crate::slug::{self, Packing};
 use crate::sources::{self, Source};
 use crate::toolchains::{Toolchains, toolchain_mount};
 use crate::tree::{SlugIgnore, Tree};
 use shipway_blobs::{Blobs, Layers};
 use shipway_domain::{AppId, ProcessType, procfile};
-use shipway_runtime::Runtime;
+use shipway_runtime::{Runtime, remove_tree};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -80,7 +82,7 @@ impl Builder {
             for entry in entries {
                 let entry = entry.map_err(sweeping())?;
                 if entry.file_name().as_encoded_bytes().starts_with(half_made.as_bytes()) {
-                    remove_anything(&entry.path()).map_err(sweeping())?;
+                    remove_tree(&entry.path()).map_err(sweeping())?;
                 }
             }
         }
@@ -102,8 +104,8 @@ impl Builder {
 
     /// Empties the app's build cache. An unknown app has an empty one.
     pub fn purge_cache(&self, app: AppId) -> Result<(), BuildError> {
-        remove_directory(&self.cache(app))
-            .and_then(|()| remove_directory(&self.kept(app)))
+        remove_tree(&self.cache(app))
+            .and_then(|()| remove_tree(&self.kept(app)))
             .map_err(BuildError::platform("emptying the build cache"))
     }
 
@@ -138,10 +140,17 @@ impl Builder {
             home: &self.home,
             earlier: Earlier::default(),
         };
-        let result = self.run(&mut session).await;
-        let removed = tokio::task::spawn_blocking(move || remove_directory(&work)).await;
+        let mut result = self.run(&mut session).await;
+        let removed = tokio::task::spawn_blocking(move || remove_tree(&work)).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(build.id = %request.build, %error, "the build's working directory could not be removed");
+        }
+        let may_have_grown = match &result {
+            Ok(outcome) => !outcome.reused,
+            Err(error) => matches!(error, BuildError::Limit { which: Limit::Disk, .. }),
+        };
+        if may_have_grown && let Err(error) = self.bound_cache(request, &mut session.report).await {
+            result = Err(error);
         }
         result
     }
@@ -174,13 +183,20 @@ impl Builder {
         }
         session.cancelled()?;
         let procfile = read_procfile(&tree)?.or(before);
-        let outcome = self.assemble(session, &tree, built, procfile, inputs).await?;
-        let used = used_bytes(&self.cache(request.app)).unwrap_or(0) + used_bytes(&self.kept(request.app)).unwrap_or(0);
-        if used > request.size.disk_mib << 21 {
-            session.report.warning("The build cache had grown past its limit and was emptied");
+        self.assemble(session, &tree, built, procfile, inputs).await
+    }
+
+    /// Empties a build cache that holds more than it may: no later build of the app would get anywhere with it.
+    async fn bound_cache(&self, request: &BuildRequest, report: &mut Report<'_>) -> Result<(), BuildError> {
+        let places = [self.cache(request.app), self.kept(request.app)];
+        let used = slug::blocking(move || {
+            Ok(places.iter().map(|place| used_bytes(place).unwrap_or(0)).fold(0, u64::saturating_add))
+        });
+        if used.await? > (request.size.disk_mib << 20) * CACHE_DISKS {
+            report.warning("The build cache had grown past its limit and was emptied");
             self.purge_cache(request.app)?;
         }
-        Ok(outcome)
+        Ok(())
     }
 
     /// The outcome of the last build, when everything that goes into this one is the same and its layers are all there.
@@ -377,7 +393,7 @@ impl Builder {
                 "{} is in the repository; what {} asks for is used instead",
                 dependencies.path, dependencies.source
             ));
-            remove_anything(&place).map_err(placing())?;
+            remove_tree(&place).map_err(placing())?;
         }
         let known = self.known(session, &dependencies.inputs);
         let began = Instant::now();
@@ -499,7 +515,7 @@ impl Builder {
         session.report.detail(&format!("Done: {}", megabytes(size_bytes)));
         // In place of those of earlier inputs.
         let kept = self.kept(session.request.app);
-        remove_directory(&kept).map_err(BuildError::platform("making room in the build cache"))?;
+        remove_tree(&kept).map_err(BuildError::platform("making room in the build cache"))?;
         keep(built.keep, &kept)?;
         let mut env = built.env;
         let mut path = built.path;
@@ -550,21 +566,10 @@ fn keep(trees: Vec<(PathBuf, String)>, directory: &Path) -> Result<(), BuildErro
     for (from, name) in trees {
         let to = directory.join(name);
         fs::create_dir_all(directory).map_err(keeping())?;
-        remove_directory(&to).map_err(keeping())?;
+        remove_tree(&to).map_err(keeping())?;
         fs::rename(from, to).map_err(keeping())?;
     }
     Ok(())
-}
-
-fn remove_directory(path: &Path) -> std::io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
-fn remove_anything(path: &Path) -> std::io::Result<()> {
-    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
 fn listed(items: impl Iterator<Item = impl std::fmt::Display>) -> String {

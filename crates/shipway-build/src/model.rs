@@ -123,12 +123,12 @@ pub enum BuildError {
     #[error("{0}")]
     User(String),
     /// The build broke a limit and was killed.
-    #[error("the build was stopped: it broke its limit of {limit} ({which}). {next}")]
+    #[error("the build was stopped: it {broke}. {next}")]
     Limit {
         /// Which limit.
         which: Limit,
-        /// How much it was allowed, with its unit.
-        limit: String,
+        /// What it did that it may not, with the limit and its unit.
+        broke: String,
         /// What to do.
         next: &'static str,
     },
@@ -189,20 +189,8 @@ pub enum Limit {
     Time,
     /// Bytes of output.
     Output,
-    /// Bytes in the working directory.
+    /// Bytes in its directories.
     Disk,
-}
-
-impl std::fmt::Display for Limit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Memory => "memory",
-            Self::Processes => "processes",
-            Self::Time => "time",
-            Self::Output => "output",
-            Self::Disk => "disk",
-        })
-    }
 }
 
 /// How the operator wants builds.

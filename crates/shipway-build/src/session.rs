@@ -3,7 +3,7 @@
 use crate::model::{BuildError, BuildRequest, BuilderConfig, Limit};
 use crate::output::{Report, seconds};
 use shipway_domain::DynoId;
-use shipway_runtime::{BuildMount, BuildSource, DynoPlan, Exit, ExitCause, Io, Root, Runtime};
+use shipway_runtime::{BuildMount, BuildSource, DynoPlan, Exit, ExitCause, Io, Root, Runtime, remove_tree};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 /// A step that writes nothing for this long gets a line that says it is still running.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How often the working directory is measured, at least this far apart and never more than 5 % of the time.
+/// How often a build's directories are measured, at least this far apart and never more than 5 % of the time.
 const DISK_CHECK: Duration = Duration::from_secs(2);
+/// An app's build cache may hold this many times what one build may.
+pub(crate) const CACHE_DISKS: u64 = 2;
 /// Longest line that is passed on, in bytes; a longer one is broken.
 const MAX_LINE: usize = 16 * 1024;
 /// Most output that is kept of a step, in bytes.
@@ -152,9 +154,13 @@ impl Session<'_> {
         let dyno = DynoId(uuid::Uuid::new_v4());
         let (mut env, mut mounts) = (step.env, step.mounts);
         env.insert("DYNO".into(), "build.1".into());
+        let temporary = self.work.join("tmp");
         // Steps that see no app are the platform's own: no buildpack has a say in them.
         if mounts.iter().any(|mount| mount.target == "/app") {
             mounts.extend(self.earlier.mounts.iter().cloned());
+            // What is written there counts for the build's disk, on every tier, like what is written to /app.
+            std::fs::create_dir_all(&temporary).map_err(BuildError::platform("making the build's /tmp"))?;
+            mounts.push(work_mount("tmp", "/tmp"));
         }
         let plan = DynoPlan {
             dyno,
@@ -179,6 +185,8 @@ impl Session<'_> {
         let removed = self.runtime.remove(dyno).await;
         let (exit, output) = result?;
         removed?;
+        let emptied = move || remove_tree(&temporary).map_err(BuildError::platform("emptying the build's /tmp"));
+        crate::slug::blocking(emptied).await?;
         match exit.cause {
             ExitCause::Exited | ExitCause::Stopped | ExitCause::Killed => Ok(Finished { status: exit.status, output }),
             ExitCause::Memory => Err(self.broken(Limit::Memory)),
@@ -194,7 +202,7 @@ impl Session<'_> {
         let mut buffer = vec![0; 32 * 1024];
         let began = Instant::now();
         let mut spoke = Instant::now();
-        let mut disk = Disk::new(self.work.clone());
+        let mut disk = Disk::new(vec![self.work.clone(), self.home.join("cache").join(self.request.app.to_string())]);
         let deadline = tokio::time::sleep(time_left);
         tokio::pin!(deadline);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -217,7 +225,8 @@ impl Session<'_> {
                         spoke = Instant::now();
                         self.report.detail(&format!("... still running ({})", seconds(began.elapsed())));
                     }
-                    if disk.used().await > self.request.size.disk_mib << 20 {
+                    let limit = self.request.size.disk_mib << 20;
+                    if disk.used().await.iter().zip([limit, limit * CACHE_DISKS]).any(|(used, limit)| *used > limit) {
                         return Err(self.broken(Limit::Disk));
                     }
                 }
@@ -235,28 +244,29 @@ impl Session<'_> {
 
     fn broken(&self, which: Limit) -> BuildError {
         let size = &self.request.size;
-        let (limit, next) = match which {
+        let (broke, next) = match which {
             Limit::Memory => (
-                format!("{} MiB", size.memory_mib * 2),
-                "Build with less at once (fewer parallel jobs), or ask the operator for larger builds.",
+                format!("used more than {} MiB of memory", size.memory_limit_bytes() >> 20),
+                "Build with less at once (fewer parallel jobs), or have the operator raise `--build-memory`.",
             ),
             Limit::Processes => (
-                format!("{} at once", size.pids),
-                "Build with fewer parallel jobs (such as `make -j 2`), or ask the operator for larger builds.",
+                format!("wanted more than {} processes and threads at once", size.pids),
+                "Build with fewer parallel jobs (such as `make -j 2`), or have the operator raise `--build-processes`.",
             ),
             Limit::Time => (
-                seconds(self.request.time_limit),
-                "Look at the last line above for what hung, or ask the operator for a longer limit.",
+                format!("took longer than {}", seconds(self.request.time_limit)),
+                "Look at the last line above for what hung, or have the operator raise `--build-seconds`.",
             ),
             Limit::Output => (
-                format!("{} MiB", self.config.output_limit_bytes >> 20),
-                "Make the build write less: look for a loop that prints.",
+                format!("wrote more than {} MiB of output", self.config.output_limit_bytes >> 20),
+                "Look for a loop that prints, or have the operator raise `--build-output`.",
             ),
-            Limit::Disk => {
-                (format!("{} MiB", size.disk_mib), "Remove large files from the repository or make fewer in the build.")
-            }
+            Limit::Disk => (
+                format!("filled more than {} MiB of disk", size.disk_mib),
+                "Remove large files from the repository, make fewer in the build, or have the operator raise `--build-disk`.",
+            ),
         };
-        BuildError::Limit { which, limit, next }
+        BuildError::Limit { which, broke, next }
     }
 }
 
@@ -308,29 +318,32 @@ impl Lines {
     }
 }
 
-/// Measures a directory now and then.
+/// Measures directories now and then.
 struct Disk {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     next: Instant,
-    used: u64,
+    used: Vec<u64>,
 }
 
 impl Disk {
-    fn new(path: PathBuf) -> Self {
-        Self { path, next: Instant::now() + DISK_CHECK, used: 0 }
+    fn new(paths: Vec<PathBuf>) -> Self {
+        Self { used: vec![0; paths.len()], paths, next: Instant::now() + DISK_CHECK }
     }
 
-    async fn used(&mut self) -> u64 {
+    /// Bytes in each of them.
+    async fn used(&mut self) -> &[u64] {
         if Instant::now() < self.next {
-            return self.used;
+            return &self.used;
         }
-        let (path, began) = (self.path.clone(), Instant::now());
-        // Files come and go meanwhile; a measurement that fails is repeated at the next turn.
-        if let Ok(Some(used)) = tokio::task::spawn_blocking(move || used_bytes(&path)).await {
-            self.used = used;
+        let (paths, began) = (self.paths.clone(), Instant::now());
+        let measured =
+            tokio::task::spawn_blocking(move || paths.iter().map(|path| used_bytes(path)).collect::<Vec<_>>());
+        for (used, measured) in self.used.iter_mut().zip(measured.await.unwrap_or_default()) {
+            // Files come and go meanwhile; a measurement that fails is repeated at the next turn.
+            *used = measured.unwrap_or(*used);
         }
         self.next = Instant::now() + DISK_CHECK.max(began.elapsed() * 20);
-        self.used
+        &self.used
     }
 }
 
@@ -346,8 +359,11 @@ pub(crate) fn used_bytes(path: &Path) -> Option<u64> {
     let walked = shipway_blobs::walk(&spec, &mut |_, stat| used += u64::try_from(stat.st_blocks).unwrap_or(0) * 512);
     match walked {
         Ok(_) => Some(used),
-        // Deeper than can be measured is more than anybody may have.
+        // Deeper than can be measured, or closed again and again, is more than anybody may have.
         Err(shipway_blobs::PackError::TooLarge { .. }) => Some(u64::MAX),
+        Err(shipway_blobs::PackError::Read { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Some(u64::MAX)
+        }
         Err(_) => None,
     }
 }

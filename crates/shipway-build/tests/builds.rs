@@ -242,21 +242,29 @@ async fn attack_44_a_build_that_breaks_a_limit_is_killed_and_the_limit_named() {
     };
     compile(&mut platform, "exit 1");
     *platform.runtime.cause.lock().unwrap() = ExitCause::Memory;
-    check(&mut platform, Limit::Memory, "it broke its limit of 2048 MiB (memory)").await;
+    check(&mut platform, Limit::Memory, "it used more than 2048 MiB of memory. Build with less").await;
     *platform.runtime.cause.lock().unwrap() = ExitCause::Processes;
-    check(&mut platform, Limit::Processes, "it broke its limit of 512 at once (processes). Build with fewer").await;
+    check(&mut platform, Limit::Processes, "it wanted more than 512 processes and threads at once. Build with fewer")
+        .await;
     *platform.runtime.cause.lock().unwrap() = ExitCause::Exited;
     compile(&mut platform, "yes");
-    check(&mut platform, Limit::Output, "it broke its limit of 1 MiB (output)").await;
+    check(&mut platform, Limit::Output, "it wrote more than 1 MiB of output").await;
     compile(&mut platform, "head -c 64M /dev/zero > \"$1/big\"; sleep 60");
     platform.request.size.disk_mib = 16;
-    check(&mut platform, Limit::Disk, "it broke its limit of 16 MiB (disk)").await;
+    check(&mut platform, Limit::Disk, "it filled more than 16 MiB of disk").await;
+    compile(&mut platform, "head -c 64M /dev/zero > /tmp/big; sleep 60");
+    check(&mut platform, Limit::Disk, "it filled more than 16 MiB of disk").await;
+    compile(&mut platform, "head -c 64M /dev/zero > \"$2/big\"; sleep 60");
+    check(&mut platform, Limit::Disk, "it filled more than 16 MiB of disk").await;
+    compile(&mut platform, "test ! -e \"$2/big\" && test ! -e /tmp/big; exit $((3 + $?))");
+    let refusal = platform.build(&fixture("classic/app")).await.refusal();
+    assert!(refusal.contains("exited with 3"), "what was too much is gone: {refusal}");
     compile(&mut platform, "sleep 60");
     platform.request.time_limit = Duration::from_millis(700);
-    check(&mut platform, Limit::Time, "(time)").await;
+    check(&mut platform, Limit::Time, "it took longer than 0.7 s").await;
     // A daemon that closed its output is under the same clock.
     compile(&mut platform, "exec > /dev/null 2>&1; sleep 60");
-    check(&mut platform, Limit::Time, "(time)").await;
+    check(&mut platform, Limit::Time, "it took longer than 0.7 s").await;
 }
 
 #[tokio::test]

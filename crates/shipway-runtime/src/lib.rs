@@ -6,6 +6,9 @@
 
 pub mod conformance;
 pub mod fake;
+mod trees;
+
+pub use trees::remove_tree;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};

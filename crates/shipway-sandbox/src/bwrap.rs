@@ -89,7 +89,13 @@ pub(crate) fn start(
     let options = inherited(&arguments.options()).doing(|| "handing bwrap its options".into())?;
     let argv = command::argv(&plan.command, plan.profile && command::has_profile(&app));
     let mut bwrap = Command::new("bwrap");
-    bwrap.arg("--args").arg(options.as_raw_fd().to_string()).args(command::limited(argv, plan.size.pids));
+    let pids = match plan.root {
+        Root::Slug { .. } => plan.size.pids,
+        // An eighth more than it may have: a build that wants too many is seen to have them by the shim, which looks now and
+        // then, and is ended and named instead of being refused.
+        Root::Build { .. } => plan.size.pids.saturating_add(plan.size.pids / 8 + 2),
+    };
+    bwrap.arg("--args").arg(options.as_raw_fd().to_string()).args(command::limited(argv, pids));
     let mut terminal = None;
     let files = match ends {
         Ends::Files(files) => files,

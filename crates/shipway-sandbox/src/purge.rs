@@ -31,7 +31,7 @@ pub fn purge(home: &Path) -> io::Result<()> {
                 keep(Err(e));
             }
         }
-        keep(std::fs::remove_dir_all(&directory.0));
+        keep(directory.remove());
     }
     let disks = home.join("run/disks");
     if disks.exists() {

@@ -58,13 +58,15 @@ impl Directory {
         if let Some(parent) = self.0.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        match std::fs::remove_dir_all(&self.0) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        self.remove()?;
         std::fs::DirBuilder::new().create(&self.0)?;
         std::fs::set_permissions(&self.0, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         wire::own(&self.0, uid, gid)
+    }
+
+    /// Removes the directory with what the dyno left in it. Not being there is no error.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        shipway_runtime::remove_tree(&self.0)
     }
 
     pub(crate) fn write_record(&self, record: &Record) -> io::Result<()> {

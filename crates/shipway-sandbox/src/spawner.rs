@@ -122,7 +122,7 @@ impl Spawner {
     fn forget_failed_starts(&self) -> Result<(), Failure> {
         for directory in Directory::all(&self.config.home).doing(|| "listing the dynos".into())? {
             if matches!(directory.observe(), Ok(None)) && wire::connect(&directory.socket()).is_err() {
-                std::fs::remove_dir_all(&directory.0).doing(|| format!("removing {}", directory.0.display()))?;
+                directory.remove().doing(|| format!("removing {}", directory.0.display()))?;
             }
         }
         Ok(())
@@ -186,7 +186,7 @@ impl Spawner {
         directory.make(self.config.uid, self.config.gid).doing(doing)?;
         let started = self.start_in(plan);
         if started.is_err() {
-            let _ = std::fs::remove_dir_all(&directory.0);
+            let _ = directory.remove();
         }
         started
     }
@@ -249,7 +249,7 @@ impl Spawner {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        std::fs::remove_dir_all(&directory.0).doing(|| format!("removing {}", directory.0.display()))?;
+        directory.remove().doing(|| format!("removing {}", directory.0.display()))?;
         lock(&self.shims).retain_mut(|shim| matches!(shim.try_wait(), Ok(None)));
         Ok(())
     }

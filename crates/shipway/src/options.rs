@@ -1,7 +1,9 @@
 //! Flags that several roles share, and what they mean when they are not given.
 
 use crate::problem::{Doing, Problem};
+use clap::value_parser;
 use shipway_client::{Place, SYSTEM_HOME};
+use shipway_domain::size::DynoSize;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -32,6 +34,8 @@ pub struct Options {
     /// A name by which the API and the dashboard are reached, which no app gets; may be repeated. Without one it is the machine's own
     #[arg(long, value_name = "NAME", value_parser = domain)]
     pub api_host: Vec<String>,
+    #[command(flatten)]
+    pub build_limits: BuildLimits,
 }
 
 impl Options {
@@ -58,6 +62,7 @@ impl Options {
         for host in &self.api_host {
             all.extend(["--api-host".into(), host.into()]);
         }
+        all.extend(self.build_limits.arguments());
         all
     }
 
@@ -80,6 +85,52 @@ impl Options {
             })?;
         }
         Ok(self)
+    }
+}
+
+/// What one build may use; one that wants more is ended, and the push says which limit it was.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct BuildLimits {
+    /// Memory of one build
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = value_parser!(u64).range(128..=1 << 20))]
+    pub build_memory: u64,
+    /// Processes and threads of one build at a time
+    #[arg(long, value_name = "NUMBER", default_value_t = 1024, value_parser = value_parser!(u32).range(16..=1 << 20))]
+    pub build_processes: u32,
+    /// How long one build may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800, value_parser = value_parser!(u64).range(1..=7 * 86_400))]
+    pub build_seconds: u64,
+    /// What one build may write to its pusher
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = value_parser!(u64).range(1..=4096))]
+    pub build_output: u64,
+    /// Disk of one build: the app with what is made from it, and temporary files
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = value_parser!(u64).range(16..=1 << 20))]
+    pub build_disk: u64,
+}
+
+impl BuildLimits {
+    /// The flags that say the same.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let flags = [
+            ("--build-memory", self.build_memory),
+            ("--build-processes", self.build_processes.into()),
+            ("--build-seconds", self.build_seconds),
+            ("--build-output", self.build_output),
+            ("--build-disk", self.build_disk),
+        ];
+        flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.to_string().into()]).collect()
+    }
+
+    /// The same as a dyno's size, of which the memory limit is twice the memory.
+    pub fn size(&self) -> DynoSize {
+        DynoSize {
+            name: "build".into(),
+            memory_mib: self.build_memory / 2,
+            // A quarter of an app's share of the processor: visitors come first.
+            cpu_weight: 25,
+            pids: self.build_processes,
+            disk_mib: self.build_disk,
+        }
     }
 }
 

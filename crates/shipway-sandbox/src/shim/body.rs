@@ -13,7 +13,7 @@ pub(super) enum Body {
     /// The dyno's init and its control group.
     Root { init: u32, group: Group },
     /// `bwrap`, whose child is process 1 inside.
-    Bwrap { bwrap: u32, memory_limit_bytes: u64 },
+    Bwrap { bwrap: u32, memory_limit_bytes: u64, pids: u32 },
 }
 
 impl Body {
@@ -65,11 +65,12 @@ impl Body {
         }
     }
 
-    /// Whether it wanted more processes than it may have. Without a control group nobody counts refusals.
+    /// Whether it wanted more processes than it may have. Without a control group nobody counts refusals: there a build
+    /// can have more than it may, so that it can be seen ([`crate::bwrap`]).
     pub(super) fn broke_process_limit(&self) -> bool {
         match self {
             Self::Root { group, .. } => group.refused_processes() > 0,
-            Self::Bwrap { .. } => false,
+            Self::Bwrap { pids, .. } => self.usage().pids > *pids,
         }
     }
 

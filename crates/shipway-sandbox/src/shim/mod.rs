@@ -291,13 +291,13 @@ impl Shim {
     /// The limit that the processes broke, of which the first one ended with `status`, or is about to be killed.
     ///
     /// A compiler that is killed makes its build fail in words of its own, with a status of its own: a build's status is
-    /// not asked.
+    /// not asked. Too many processes are named before the memory that they take together.
     fn broken_limit(&self, status: i32) -> Option<ExitCause> {
         let build = matches!(self.plan.root, Root::Build { .. });
-        if (build || status == KILLED) && self.body.broke_memory_limit() {
-            return Some(ExitCause::Memory);
+        if build && self.body.broke_process_limit() {
+            return Some(ExitCause::Processes);
         }
-        (build && self.body.broke_process_limit()).then_some(ExitCause::Processes)
+        ((build || status == KILLED) && self.body.broke_memory_limit()).then_some(ExitCause::Memory)
     }
 
     fn stop(&mut self) {

@@ -139,7 +139,8 @@ fn launch_dyno(launch: Launch, config: Config, group: Option<Group>, fds: &[Owne
         }
         Tier::Bwrap => {
             let (bwrap, terminal) = bwrap::start(&plan, &config, &directory.0, environment, ends)?;
-            (Body::Bwrap { bwrap, memory_limit_bytes: plan.size.memory_limit_bytes() }, terminal)
+            let (memory_limit_bytes, pids) = (plan.size.memory_limit_bytes(), plan.size.pids);
+            (Body::Bwrap { bwrap, memory_limit_bytes, pids }, terminal)
         }
     };
     let output = match (near, log, terminal) {

@@ -10,7 +10,7 @@ use shipway_blobs::{Blobs, Layers};
 use shipway_build::{Builder, BuilderConfig};
 use shipway_client::Place;
 use shipway_domain::Email;
-use shipway_domain::size::{DynoSize, DynoSizes};
+use shipway_domain::size::DynoSizes;
 use shipway_engine::ports::{PortError, RealWorld};
 use shipway_engine::{Parts, Platform, Settings};
 use shipway_forges::HttpForges;
@@ -33,10 +33,6 @@ use std::time::Duration;
 
 /// The stack's name: what Heroku calls the one that ours is nearest to.
 const STACK: &str = "heroku-24";
-/// How long one build may take.
-const BUILD_TIME: Duration = Duration::from_secs(30 * 60);
-/// Output of one build after which it is killed.
-const BUILD_OUTPUT_BYTES: u64 = 64 << 20;
 /// How long connections without a request get to make one when the server ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long requests get to finish when the server ends; pushes that take longer go on with the next server.
@@ -114,6 +110,7 @@ async fn open(home: &Path, options: &Options, git: Git, ca: Arc<Ca>) -> Result<P
     let buildpacks = Builder::new(home, blobs.clone(), runtime.clone(), config).doing(&opening)?;
     forget_builds(&*runtime, &buildpacks).await?;
 
+    let build_time = Duration::from_secs(options.build_limits.build_seconds);
     let repositories = Arc::new(GitRepositories::new(git, home.to_path_buf()));
     let certificates = move |address: &str| ca.issue_pem(&[address.to_owned()]).map_err(|e| e.to_string());
     let databases = Provider::new(home, runtime.clone(), keys, databases_address, Box::new(certificates));
@@ -122,7 +119,7 @@ async fn open(home: &Path, options: &Options, git: Git, ca: Arc<Ca>) -> Result<P
         router: Arc::new(SocketRouter(RouterClient::new(home))),
         histories: repositories.clone(),
         repositories,
-        builder: Arc::new(SlugBuilder::new(buildpacks, blobs, layers, BUILD_TIME)),
+        builder: Arc::new(SlugBuilder::new(buildpacks, blobs, layers, build_time)),
         forges: Arc::new(HttpForges::new(&options.private_host)),
         addons: Arc::new(databases),
         world: Arc::new(RealWorld),
@@ -162,8 +159,7 @@ fn settings(home: &Path, options: &Options, stack_fingerprint: String) -> Settin
         sizes: DynoSizes::default(),
         stack: STACK.into(),
         stack_fingerprint,
-        // A quarter of an app's share of the processor: visitors come first.
-        build_size: DynoSize { name: "build".into(), memory_mib: 1024, cpu_weight: 25, pids: 1024, disk_mib: 4096 },
+        build_size: options.build_limits.size(),
         boot_seconds: 60,
         drain_seconds: 30,
         grace_seconds: 30,
@@ -183,7 +179,7 @@ fn builder_config(options: &Options, keys: &Keys, stack_fingerprint: String) -> 
         static_server: "/proc/self/exe".into(),
         host_bin: "/usr/bin".into(),
         inputs_key,
-        output_limit_bytes: BUILD_OUTPUT_BYTES,
+        output_limit_bytes: options.build_limits.build_output << 20,
     }
 }
 
