@@ -8,8 +8,8 @@ const NAMES = ["chromium", "chromium-browser", "google-chrome"];
 const MOST_BYTES = 60 * 1024;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-export const WIDE = { width: 1440, height: 1000 };
-export const NARROW = { width: 420, height: 900, hasTouch: true, isMobile: true };
+export const WIDE = { width: 1280, height: 900 };
+export const NARROW = { width: 390, height: 844, hasTouch: true, isMobile: true };
 export const VIEWS = [WIDE, NARROW].flatMap((size) => ["light", "dark"].map((colorScheme) => ({ ...size, colorScheme })));
 
 function program() {

@@ -218,3 +218,15 @@ fn hidden_values_are_not_in_the_page() {
     let html = pages().into_iter().find(|(n, _)| *n == "config").unwrap().1;
     assert!(html.contains("DATABASE_URL") && !html.contains("s3cr3t") && !html.contains("BEGIN KEY"));
 }
+
+#[test]
+fn apps_of_a_stage_on_one_commit_share_what_is_said_of_it() {
+    let html = pages().into_iter().find(|(n, _)| *n == "board-many").unwrap().1;
+    let staging =
+        html.split_once("aria-label=\"staging\"").unwrap().1.split_once("aria-label=\"production\"").unwrap().0;
+    assert_eq!(staging.matches("<article").count(), 5);
+    assert_eq!(staging.matches("No changes to promote").count(), 1, "{staging}");
+    assert_eq!(staging.matches(">3f9c2a1</code>").count(), 1, "{staging}");
+    assert!(staging.contains("· 2 apps"), "{staging}");
+    assert_eq!(staging.matches("Promote to production…").count(), 3, "{staging}");
+}

@@ -95,13 +95,68 @@ pub struct Column {
     /// How many apps stand in it, those that are not shown included.
     pub count: usize,
     /// Its apps, in an order that does not change by itself.
-    pub cards: Vec<Card>,
+    pub groups: Vec<Group>,
     /// How many are not shown.
     pub hidden: usize,
     /// What a stage without apps says.
     pub empty: String,
     /// The command that puts one there.
     pub empty_command: Option<String>,
+}
+
+/// One app of a stage, or several that run one commit.
+#[derive(Debug, Clone, Serialize)]
+pub struct Group {
+    /// What several have in common, which is said once; `None` for one alone.
+    pub shared: Option<Shared>,
+    /// The apps.
+    pub cards: Vec<Card>,
+}
+
+impl Group {
+    /// One app alone.
+    pub fn one(card: Card) -> Self {
+        Self { shared: None, cards: vec![card] }
+    }
+
+    /// Apps of one stage, those on one commit together, where the first of them stood.
+    pub fn by_commit(cards: Vec<Card>) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::new();
+        for card in cards {
+            let same = |group: &&mut Self| card.commit.is_some() && group.cards[0].commit == card.commit;
+            match groups.iter_mut().find(same) {
+                Some(group) => group.cards.push(card),
+                None => groups.push(Self::one(card)),
+            }
+        }
+        for group in &mut groups {
+            group.shared = group.in_common();
+        }
+        groups
+    }
+
+    fn in_common(&self) -> Option<Shared> {
+        let [first, others @ ..] = self.cards.as_slice() else { return None };
+        let commit = first.commit.clone().filter(|_| !others.is_empty())?;
+        let verdict = |card: &Card| card.promote.as_ref().and_then(|it| Some((it.verdict.clone()?, it.is_done)));
+        let verdict =
+            verdict(first).filter(|of_first| others.iter().all(|card| verdict(card).as_ref() == Some(of_first)));
+        let (verdict, is_done) = verdict.unzip();
+        Some(Shared { says: first.says.clone(), commit, verdict, is_done: is_done.unwrap_or(false) })
+    }
+}
+
+/// What several apps on one commit have in common.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shared {
+    /// The commit's subject.
+    pub says: Option<String>,
+    /// The commit, whole.
+    pub commit: String,
+    /// What is said of carrying it on, where that is the same for all.
+    pub verdict: Option<String>,
+    /// Whether that says that all is done.
+    pub is_done: bool,
 }
 
 /// One app on the board.

@@ -5,8 +5,8 @@ use super::visit::Viewer;
 use super::{Page, difference, done, page, words};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{
-    BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, Failure, Mark, Pill, PipelineRow, PipelinesPage,
-    ProductRow, Promote, Running, UpstreamRow,
+    BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, Failure, Group, Mark, Pill, PipelineRow,
+    PipelinesPage, ProductRow, Promote, Running, UpstreamRow,
 };
 use shipway_dashboard::path;
 use shipway_domain::address::RemoteAddress;
@@ -129,15 +129,18 @@ fn activity(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<Event>> {
 async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> Result<BoardRow> {
     let mut columns = Vec::new();
     for stage in Stage::ALL {
-        let (cards, count, hidden) = match stage {
-            Stage::Review => review_cards(viewer, pipeline, apps).await?,
+        let (groups, count, hidden) = match stage {
+            Stage::Review => {
+                let (cards, count, hidden) = review_cards(viewer, pipeline, apps).await?;
+                (cards.into_iter().map(Group::one).collect(), count, hidden)
+            }
             _ => {
                 let mut cards = Vec::new();
                 for (coupling, app) in apps.iter().filter(|(coupling, _)| coupling.stage == stage) {
                     cards.push(card(viewer, pipeline, apps, coupling, app).await?);
                 }
                 let count = cards.len();
-                (cards, count, 0)
+                (Group::by_commit(cards), count, 0)
             }
         };
         if count == 0 && !matches!(stage, Stage::Staging | Stage::Production) {
@@ -152,7 +155,7 @@ async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> 
             },
             empty_command: (count == 0).then(|| format!("heroku pipelines:add {} -a APP -s {stage}", pipeline.name)),
             count,
-            cards,
+            groups,
         });
     }
     Ok(BoardRow { name: pipeline.name.to_string(), upstream: upstream(viewer, pipeline)?, columns })
