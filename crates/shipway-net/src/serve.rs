@@ -239,7 +239,7 @@ impl Server {
             service_fn(move |request: Request<Incoming>| {
                 let active = activity.begin();
                 let says_close = version == Version::HTTP_11 && lifecycle.phase() >= Phase::Retiring;
-                let expects_continue = request.headers().contains_key(EXPECT);
+                let expects_continue = !request.body().is_end_stream() && request.headers().contains_key(EXPECT);
                 let answer = Box::pin(handler(request.map(|body| RequestBody::new(body, expects_continue)), info));
                 Answering { answer, active: Some(active), says_close }
             })

@@ -331,20 +331,25 @@ impl Entry {
         self.status = status;
     }
 
-    /// Writes the line of a request that was answered with `bytes` of body.
-    pub fn answered(mut self, bytes: u64) {
+    /// When the request came.
+    pub fn started(&self) -> Instant {
+        self.started.at
+    }
+
+    /// Writes the line of a request that was answered, `now`, with `bytes` of body.
+    pub fn answered(mut self, bytes: u64, now: Instant) {
         let status = self.status;
-        self.write(None, status, bytes);
+        self.write(None, status, bytes, now);
     }
 
     /// Writes the line of a request that failed after `bytes` of body.
     pub fn failed(mut self, fault: Fault, bytes: u64) {
-        self.write(Some(fault), fault.logged_status(), bytes);
+        self.write(Some(fault), fault.logged_status(), bytes, Instant::now());
     }
 
-    fn write(&mut self, fault: Option<Fault>, status: u16, bytes: u64) {
+    fn write(&mut self, fault: Option<Fault>, status: u16, bytes: u64, now: Instant) {
         self.written = true;
-        let took = self.started.at.elapsed();
+        let took = now.saturating_duration_since(self.started.at);
         let service = took.saturating_sub(self.connect.unwrap_or_default());
         self.log.push(self.app, self.started.time_us + took.as_micros() as u64, |line| {
             match fault {
@@ -380,7 +385,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if !self.written {
-            self.write(Some(Fault::H27), Fault::H27.logged_status(), 0);
+            self.write(Some(Fault::H27), Fault::H27.logged_status(), 0, Instant::now());
         }
     }
 }

@@ -78,11 +78,15 @@ impl Stream {
 
     /// The whole body went through: keeps the connection, writes the line.
     fn complete(&mut self) {
+        let now = Instant::now();
         if let (Some(mut upstream), Some(in_flight)) = (self.upstream.take(), &self.in_flight)
             && upstream.is_ready()
         {
-            upstream.rest(Instant::now());
+            upstream.rest(now);
             in_flight.target().keep_idle(upstream);
+        }
+        if let Some(entry) = self.entry.take() {
+            entry.answered(self.bytes, now);
         }
         self.end(None);
     }
@@ -91,7 +95,7 @@ impl Stream {
         // The count goes down after the line is written: a drained dyno has nothing left to log.
         if let Some(entry) = self.entry.take() {
             match fault {
-                None => entry.answered(self.bytes),
+                None => entry.answered(self.bytes, Instant::now()),
                 Some(fault) => entry.failed(fault, self.bytes),
             }
         }

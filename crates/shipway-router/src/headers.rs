@@ -47,10 +47,15 @@ const TRUSTED: [&str; 5] =
 /// Why a request is not passed on: the status, what is wrong, what to do.
 pub type Refusal = (StatusCode, &'static str, &'static str);
 
-/// Checks a request against the limits; the host it asks for.
+/// Checks a request against the limits; the host it asks for, and what is special about it.
 ///
 /// The host is that of the target, if it has one, which then must be the Host header's as well.
-pub fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+pub fn check(
+    method: &Method,
+    uri: &Uri,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<(HeaderValue, Special), Refusal> {
     if method == Method::CONNECT {
         return Err((StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not supported.", "Send the request itself."));
     }
@@ -66,6 +71,7 @@ pub fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) 
     if headers.len() > MAX_LINES {
         return too_large("The request has more than 1000 header lines.");
     }
+    let (mut special, mut host, mut hosts) = (Special::default(), None, 0);
     for (name, value) in headers {
         if name.as_str().len() > MAX_NAME {
             return too_large("The name of a header is longer than 1000 bytes.");
@@ -73,36 +79,40 @@ pub fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) 
         if name.as_str().len() + value.len() + 2 > MAX_LINE {
             return too_large("A header line is longer than 8192 bytes.");
         }
+        special.note(name);
+        if name == HOST {
+            host = Some(value);
+            hosts += 1;
+        }
     }
-    if let Some(encoding) = headers.get(TRANSFER_ENCODING) {
+    if let Some(encoding) = headers.get(TRANSFER_ENCODING).filter(|_| special.transfer_encoding) {
         let several = headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_some();
         if several || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
             let next = "Compress the content and say so in Content-Encoding.";
             return Err((StatusCode::NOT_IMPLEMENTED, "The only transfer encoding here is chunked.", next));
         }
     }
-    let mut hosts = headers.get_all(HOST).iter();
-    let (host, second) = (hosts.next(), hosts.next());
     let next = "Send one Host header with the app's host name.";
-    if second.is_some() {
+    if hosts > 1 {
         return Err((StatusCode::BAD_REQUEST, "The request names several hosts.", next));
     }
-    match (uri.authority(), host) {
+    let host = match (uri.authority(), host) {
         (Some(authority), Some(host)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
-            Err((StatusCode::BAD_REQUEST, "The request's address and its Host header differ.", next))
+            return Err((StatusCode::BAD_REQUEST, "The request's address and its Host header differ.", next));
         }
         (Some(authority), None) => HeaderValue::from_str(authority.as_str())
-            .map_err(|_| (StatusCode::BAD_REQUEST, "The request's host is not a host name.", next)),
-        (_, Some(host)) => Ok(host.clone()),
-        (None, None) if version == Version::HTTP_10 => Ok(HeaderValue::from_static("")),
-        (None, None) => Err((StatusCode::BAD_REQUEST, "The request names no host.", next)),
-    }
+            .map_err(|_| (StatusCode::BAD_REQUEST, "The request's host is not a host name.", next))?,
+        (_, Some(host)) => host.clone(),
+        (None, None) if version == Version::HTTP_10 => HeaderValue::from_static(""),
+        (None, None) => return Err((StatusCode::BAD_REQUEST, "The request names no host.", next)),
+    };
+    Ok((host, special))
 }
 
 /// Which of the headers that a proxy must do something about a message has. One walk along the names finds them all; to
 /// ask the map for each costs a hash, and most messages have hardly any of them.
 #[derive(Default)]
-struct Special {
+pub struct Special {
     connection: bool,
     keep_alive: bool,
     proxy_connection: bool,
@@ -111,25 +121,30 @@ struct Special {
     transfer_encoding: bool,
     upgrade: bool,
     expect: bool,
+    /// A name that may be mistaken for one of those that we set.
+    look_alike: bool,
 }
 
 impl Special {
     fn of(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
-        for name in headers.keys() {
-            match name.as_str() {
-                "connection" => found.connection = true,
-                "keep-alive" => found.keep_alive = true,
-                "proxy-connection" => found.proxy_connection = true,
-                "te" => found.te = true,
-                "trailer" => found.trailer = true,
-                "transfer-encoding" => found.transfer_encoding = true,
-                "upgrade" => found.upgrade = true,
-                "expect" => found.expect = true,
-                _ => {}
-            }
-        }
+        headers.keys().for_each(|name| found.note(name));
         found
+    }
+
+    fn note(&mut self, name: &HeaderName) {
+        match name.as_str() {
+            "connection" => self.connection = true,
+            "keep-alive" => self.keep_alive = true,
+            "proxy-connection" => self.proxy_connection = true,
+            "te" => self.te = true,
+            "trailer" => self.trailer = true,
+            "transfer-encoding" => self.transfer_encoding = true,
+            "upgrade" => self.upgrade = true,
+            "expect" => self.expect = true,
+            // What we set begins so, and looking for a byte in every name is dear.
+            other => self.look_alike |= other.starts_with('x') && other.contains('_'),
+        }
     }
 }
 
@@ -149,13 +164,14 @@ pub struct Marks {
     pub forwarded_for: HeaderValue,
 }
 
-/// Takes out of a checked request what is not for the dyno; what that said.
-pub fn clean(parts: &mut Parts) -> Wanted {
+/// Takes out of a [checked](check) request what is not for the dyno; what that said.
+pub fn clean(parts: &mut Parts, special: &Special) -> Wanted {
     let headers = &mut parts.headers;
-    let special = Special::of(headers);
     let upgrade = if special.upgrade { wanted_upgrade(parts.version, headers) } else { None };
-    drop_hop_by_hop(headers, &special);
-    drop_look_alikes(headers);
+    drop_hop_by_hop(headers, special);
+    if special.look_alike {
+        drop_look_alikes(headers);
+    }
     join_cookies(parts.version, headers);
     Wanted { upgrade, expects_continue: special.expect }
 }
@@ -246,9 +262,6 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, special: &Special) {
 }
 
 fn drop_look_alikes(headers: &mut HeaderMap) {
-    if !headers.keys().any(|name| name.as_str().as_bytes().contains(&b'_')) {
-        return;
-    }
     let alike =
         |name: &HeaderName| name.as_str().contains('_') && TRUSTED.contains(&name.as_str().replace('_', "-").as_str());
     let alike: Vec<HeaderName> = headers.keys().filter(|name| alike(name)).cloned().collect();

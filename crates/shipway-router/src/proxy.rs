@@ -87,8 +87,8 @@ impl Proxy {
     pub async fn handle(self: Arc<Self>, request: Request<RequestBody>, conn: ConnInfo) -> Response<Answer> {
         let started = Start::now();
         let head = (request.method(), request.uri(), request.version(), request.headers());
-        let host = match headers::check(head.0, head.1, head.2, head.3) {
-            Ok(host) => host,
+        let (host, special) = match headers::check(head.0, head.1, head.2, head.3) {
+            Ok(checked) => checked,
             Err((status, text, next)) => {
                 let mut response = own(page::refused(status, text, next, request.headers()));
                 if request.version() < Version::HTTP_2 {
@@ -108,8 +108,7 @@ impl Proxy {
             return own(page::no_such_app(host_name, request.headers()));
         };
 
-        let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        if !app.admits(authorization) {
+        if app.password.is_some() && !app.admits(request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes)) {
             return own(page::locked(&app.name, request.headers()));
         }
 
@@ -119,7 +118,7 @@ impl Proxy {
             parts.headers.remove(AUTHORIZATION);
         }
         let client = parts.extensions.remove::<OnUpgrade>();
-        let wanted = headers::clean(&mut parts);
+        let wanted = headers::clean(&mut parts, &special);
         let marks = headers::marks(&parts.headers, conn.peer.ip());
         let request_line = (&parts.method, &parts.uri, &host);
         let mut entry = Entry::new(self.log.clone(), app.id, started, request_line, &marks, conn.tls);
@@ -151,8 +150,11 @@ impl Proxy {
         let mut app = app;
         let mut tried: Vec<DynoId> = Vec::new();
         let mut refusal = Fault::H99;
+        // The usual first round needs no look at the clock.
+        let mut now = Some(entry.started());
         loop {
             if app.mode != RouteMode::Serve {
+                now = None;
                 // Boxed, as the connect below: rare, and the future of every request would have room for it.
                 app = Box::pin(self.wait_until_serving(app, host)).await?;
             }
@@ -176,7 +178,7 @@ impl Proxy {
             };
             let target = target.clone();
             let mut connect = Duration::ZERO;
-            let now = Instant::now();
+            let now = now.take().unwrap_or_else(Instant::now);
             let age = if sending.repeatable { MAX_IDLE } else { MAX_IDLE_UNREPEATABLE };
             let idle = std::iter::from_fn(|| target.take_idle()).find(|idle| idle.is_fresh(now, age));
             let mut upstream = match idle {

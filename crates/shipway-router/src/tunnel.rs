@@ -8,7 +8,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use shipway_net::lifecycle::ConnectionGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes read at once, each way.
@@ -35,7 +35,7 @@ impl Tunnel {
     pub async fn run(self) {
         let Self { client, upstream, in_flight, entry, guard, idle } = self;
         let (Ok(client), Some(dyno)) = futures::join!(client, upstream.into_stream()) else {
-            return entry.answered(0);
+            return entry.answered(0, Instant::now());
         };
         let (client_read, client_write) = tokio::io::split(TokioIo::new(client));
         let (dyno_read, dyno_write) = tokio::io::split(dyno);
@@ -53,7 +53,7 @@ impl Tunnel {
         };
         let sent = sent.load(Ordering::Relaxed);
         match fault {
-            None => entry.answered(sent),
+            None => entry.answered(sent, Instant::now()),
             Some(fault) => entry.failed(fault, sent),
         }
         drop((in_flight, guard));
