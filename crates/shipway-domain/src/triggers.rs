@@ -144,8 +144,12 @@ states! {
 pub struct Waiting {
     /// Which.
     pub id: TriggeredDeployId,
+    /// The ref that moved.
+    pub reference: RefName,
     /// What it would run.
     pub commit: CommitId,
+    /// Where the ref was before, and before that, as far as pushes were heard of ([`line_before`]).
+    pub line: Vec<CommitId>,
     /// Whether its trigger waits for CI.
     pub wait_for_ci: bool,
     /// What checks say of the commit.
@@ -167,12 +171,35 @@ pub enum Action {
     Supersede(TriggeredDeployId, String),
 }
 
-/// What is to be done about the deploys of one app that wait, oldest first: the newest counts, the others have had their
-/// time. Nothing where everything is as it says.
+/// Where a ref was, newest first, before it moved away from `before`: `pushes` are those that were heard of, each with where
+/// the ref was before it, in any order. A ref that came back to where it was before ends the line.
+pub fn line_before(before: Option<&CommitId>, pushes: &[(Option<CommitId>, CommitId)]) -> Vec<CommitId> {
+    let mut line: Vec<CommitId> = Vec::new();
+    let mut next = before;
+    while let Some(at) = next.filter(|at| !line.contains(at)) {
+        line.push(at.clone());
+        next = pushes.iter().find(|(_, after)| after == at).and_then(|(before, _)| before.as_ref());
+    }
+    line
+}
+
+/// The deploy that counts of those that wait, in the order in which they were heard of: the last one, unless it is of a
+/// push that another one's ref had behind it already. Forges repeat deliveries that failed, so an older one may come late.
+fn newest(waiting: &[Waiting]) -> Option<&Waiting> {
+    let (last, earlier) = waiting.split_last()?;
+    let later = |one: &Waiting, other: &Waiting| {
+        one.reference == other.reference && one.line.contains(&other.commit) && !other.line.contains(&one.commit)
+    };
+    Some(earlier.iter().rev().fold(last, |newest, one| if later(one, newest) { one } else { newest }))
+}
+
+/// What is to be done about the deploys of one app that wait, in the order in which they were heard of: the newest counts,
+/// the others have had their time. Nothing where everything is as it says.
 pub fn plan(waiting: &[Waiting]) -> Vec<Action> {
     let mut actions = Vec::new();
-    let Some((newest, older)) = waiting.split_last() else { return actions };
-    actions.extend(older.iter().map(|old| Action::Supersede(old.id, superseded(&newest.commit))));
+    let Some(newest) = newest(waiting) else { return actions };
+    let others = waiting.iter().filter(|one| one.id != newest.id);
+    actions.extend(others.map(|other| Action::Supersede(other.id, superseded(&newest.commit))));
     if let Some(later) = &newest.overtaken_by {
         actions.push(Action::Supersede(newest.id, superseded(later)));
         return actions;
@@ -233,10 +260,16 @@ mod tests {
         assert_eq!(refused, "branch \"a b*\" is not a branch name that git allows");
     }
 
+    fn commit(n: u128) -> CommitId {
+        CommitId::parse(&format!("{n:02x}").repeat(20)).unwrap()
+    }
+
     fn waiting(n: u128, checks: Checks) -> Waiting {
         Waiting {
             id: TriggeredDeployId(uuid::Uuid::from_u128(n)),
-            commit: CommitId::parse(&format!("{n:02x}").repeat(20)).unwrap(),
+            reference: RefName::new(RefKind::Branch, "main").unwrap(),
+            commit: commit(n),
+            line: Vec::new(),
             wait_for_ci: true,
             checks,
             overtaken_by: None,
@@ -270,5 +303,26 @@ mod tests {
         let overtaken =
             Waiting { overtaken_by: Some(waiting(9, Checks::Unknown).commit), ..waiting(1, Checks::Succeeded) };
         check(&[overtaken], "1 ends: 0909090 took its place");
+    }
+
+    #[test]
+    fn a_push_that_comes_late_takes_nothings_place() {
+        // Pushes from 1 to 2 to 3 to 4; that to 3 has had its turn.
+        let pushes = [(Some(commit(3)), commit(4)), (Some(commit(1)), commit(2)), (Some(commit(2)), commit(3))];
+        let of =
+            |n: u128| Waiting { line: line_before(Some(&commit(n - 1)), &pushes), ..waiting(n, Checks::Succeeded) };
+        assert_eq!(of(4).line, [commit(3), commit(2), commit(1)]);
+        check(&[of(4), of(2)], "2 ends: 0404040 took its place, 4 deploys");
+        check(&[of(2), of(4)], "2 ends: 0404040 took its place, 4 deploys");
+        check(&[of(3), of(4), of(2)], "3 ends: 0404040 took its place, 2 ends: 0404040 took its place, 4 deploys");
+        // Of another ref: what was heard of last.
+        let tag = Waiting { reference: RefName::new(RefKind::Tag, "v1").unwrap(), line: vec![], ..of(2) };
+        check(&[of(4), tag], "4 ends: 0202020 took its place, 2 deploys");
+        // Pushed away and forced back: what was heard of last.
+        let forced = [(Some(commit(1)), commit(2)), (Some(commit(2)), commit(1))];
+        let there = Waiting { line: line_before(Some(&commit(1)), &forced), ..waiting(2, Checks::Succeeded) };
+        let back = Waiting { line: line_before(Some(&commit(2)), &forced), ..waiting(1, Checks::Succeeded) };
+        assert_eq!(back.line, [commit(2), commit(1)]);
+        check(&[there, back], "2 ends: 0101010 took its place, 1 deploys");
     }
 }

@@ -4,9 +4,9 @@
 use crate::error::Error;
 use crate::ports::{CheckNews, News, PortError, PushNews, Received};
 use crate::{Event, Platform, RefNews, RefOrigin, Result};
+use shipway_domain::PipelineId;
 use shipway_domain::forge::DeliveryStatus;
 use shipway_domain::triggers::RefName;
-use shipway_domain::{CommitId, PipelineId};
 use shipway_store::{ForgeConnection, ForgeDelivery, Upstream};
 use std::time::Duration;
 
@@ -93,18 +93,22 @@ impl Platform {
         let Some(commit) = push.after.clone() else { return Ok(None) };
         let followed = self.follow(forge, &push).await?;
         let at = format!("{} is at {}", push.reference.name(), commit.short());
-        let apps = self.set_off_by(forge, push, commit).await?;
-        Ok(match (apps.is_empty(), followed) {
-            (false, _) => Some(format!("{at}, for {}", apps.join(", "))),
-            (true, true) => Some(at),
+        let origin = RefOrigin::Forge {
+            pipeline: forge.pipeline,
+            repository: forge.repository.to_string(),
+            before: push.before,
+        };
+        let news = RefNews { origin, reference: push.reference, commit, by: push.by };
+        let set_off = self.ref_moved(news).await?;
+        let (refused, apps): (Vec<_>, Vec<_>) = set_off.into_iter().partition(|of| of.refused.is_some());
+        let apps: Vec<String> = apps.into_iter().map(|of| of.app.into()).collect();
+        let refused = refused.into_iter().filter_map(|of| Some(format!("; not for {}: {}", of.app, of.refused?)));
+        let refused: String = refused.collect();
+        Ok(match (apps.is_empty(), followed || !refused.is_empty()) {
+            (false, _) => Some(format!("{at}, for {}{refused}", apps.join(", "))),
+            (true, true) => Some(format!("{at}{refused}")),
             (true, false) => None,
         })
-    }
-
-    async fn set_off_by(&self, forge: &ForgeConnection, push: PushNews, commit: CommitId) -> Result<Vec<String>> {
-        let origin = RefOrigin::Forge { pipeline: forge.pipeline, repository: forge.repository.to_string() };
-        let news = RefNews { origin, reference: push.reference, commit, by: push.by };
-        Ok(self.ref_moved(news).await?.into_iter().map(String::from).collect())
     }
 
     /// Has the upstream fetched where a push is to its branch. A pipeline whose upstream nobody told learns it from its

@@ -28,6 +28,7 @@ mod formation;
 mod health;
 mod insisted;
 mod locks;
+mod late;
 mod logs;
 mod operation;
 mod output;
@@ -82,7 +83,7 @@ pub use setups::SetupOrder;
 pub use sides::Point;
 pub use sources::{SourceBlob, SourceOrder};
 pub use transfers::TransferLine;
-pub use triggers::{RefNews, RefOrigin, TriggeredView};
+pub use triggers::{RefNews, RefOrigin, SetOff, TriggeredView};
 pub use webhooks::WebhookOrder;
 
 use locks::Locks;

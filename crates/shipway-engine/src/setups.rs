@@ -357,7 +357,12 @@ impl Platform {
         fetched.map_err(|refused| {
             Error::invalid(format!("{} was not fetched from {}: {refused}", plan.commit.short(), plan.repository))
         })?;
-        Ok(nothing())
+        let push = self.store().read(|c| c.triggered_deploy_by(part.app, ctx.operation))?;
+        let late = match push {
+            Some(push) => self.comes_late(&push).await?,
+            None => None,
+        };
+        late.map_or_else(|| Ok(nothing()), |late| Err(Error::invalid(late)))
     }
 
     /// Takes the whole app back. Its transcript stays with the setup.

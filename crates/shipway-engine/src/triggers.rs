@@ -14,7 +14,7 @@ use crate::{Event, Kind, Platform, Result};
 use shipway_domain::admission::{Actor, Trigger};
 use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::review::Checks;
-use shipway_domain::triggers::{Action, RefKind, RefName, RefPattern, TriggeredStatus, Waiting, plan};
+use shipway_domain::triggers::{Action, RefKind, RefName, RefPattern, TriggeredStatus, Waiting, line_before, plan};
 use shipway_domain::{AppId, AppName, CommitId, NameOrId, OperationId, PipelineId, TriggerId, TriggeredDeployId};
 use shipway_store::{App, Build, CommitSource, Conn, Pipeline, RefTrigger, TriggeredDeploy};
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub enum RefOrigin {
         pipeline: PipelineId,
         /// The repository.
         repository: String,
+        /// Where the ref was before; none: it is new.
+        before: Option<CommitId>,
     },
     /// At an app's own remote.
     App {
@@ -61,6 +63,15 @@ pub struct RefNews {
     pub commit: CommitId,
     /// Who moved it, for people to read. Nothing is allowed because of it.
     pub by: String,
+}
+
+/// An app that a ref sets off.
+#[derive(Debug, Clone)]
+pub struct SetOff {
+    /// Its name.
+    pub app: AppName,
+    /// Why it is not deployed all the same.
+    pub refused: Option<String>,
 }
 
 /// A deploy that a trigger asked for, as it stands.
@@ -168,6 +179,7 @@ impl Platform {
             pipeline: self.store().read(|c| c.coupling_of(app.id))?.map(|c| c.pipeline),
             glob: trigger.pattern.glob().into(),
             reference,
+            before: None,
             commit,
             source: CommitSource::App(app.id),
             actor: caller.actor.clone(),
@@ -185,11 +197,13 @@ impl Platform {
     /// Writes down what a ref that moved asks for, and has it looked at. News that come twice count once.
     ///
     /// Returns the apps that it sets off.
-    pub async fn ref_moved(&self, news: RefNews) -> Result<Vec<AppName>> {
-        let (pipeline, source, actor) = match news.origin {
-            RefOrigin::Forge { pipeline, repository } => (Some(pipeline), CommitSource::Forge(repository), None),
-            RefOrigin::App { app, actor } => (None, CommitSource::App(app), Some(actor)),
-            RefOrigin::Upstream { pipeline, actor } => (Some(pipeline), CommitSource::Upstream(pipeline), actor),
+    pub async fn ref_moved(&self, news: RefNews) -> Result<Vec<SetOff>> {
+        let (pipeline, source, actor, before) = match news.origin {
+            RefOrigin::Forge { pipeline, repository, before } => {
+                (Some(pipeline), CommitSource::Forge(repository), None, before)
+            }
+            RefOrigin::App { app, actor } => (None, CommitSource::App(app), Some(actor), None),
+            RefOrigin::Upstream { pipeline, actor } => (Some(pipeline), CommitSource::Upstream(pipeline), actor, None),
         };
         let (apps, pipeline) = self.store().read(|c| match (pipeline, &source) {
             (Some(pipeline), _) => Ok((apps_of(c, pipeline)?, Some(pipeline))),
@@ -207,16 +221,16 @@ impl Platform {
             (None, None) => return Ok(Vec::new()),
         };
         let set_off = self.store().read(|c| set_off(c, &apps, &news.reference))?;
-        let (mut rows, mut names) = (Vec::new(), Vec::new());
+        let (mut rows, mut told) = (Vec::new(), Vec::new());
         let now = self.now();
         for (app, trigger) in set_off {
-            names.push(app.name);
-            rows.push(TriggeredDeploy {
+            let mut row = TriggeredDeploy {
                 id: self.id(TriggeredDeployId),
                 app: app.id,
                 pipeline,
                 glob: trigger.pattern.glob().into(),
                 reference: news.reference.clone(),
+                before: before.clone(),
                 commit: news.commit.clone(),
                 source: source.clone(),
                 actor: actor.clone(),
@@ -227,20 +241,31 @@ impl Platform {
                 operation: None,
                 created_at: now,
                 updated_at: now,
-            });
+            };
+            let refused = self.comes_late(&row).await?;
+            if refused.is_some() {
+                (row.status, row.message) = (TriggeredStatus::Refused, refused.clone());
+            }
+            rows.push(row);
+            told.push(SetOff { app: app.name, refused });
         }
         self.store()
             .write(move |c| {
                 for row in rows {
-                    if !told_before(c, &row)? {
-                        c.put_triggered_deploy(&row)?;
+                    match told_before(c, &row)? {
+                        None => c.put_triggered_deploy(&row)?,
+                        // Only the forge says where the ref was.
+                        Some(known) if known.before.is_none() => {
+                            c.put_triggered_deploy(&TriggeredDeploy { before: row.before, ..known })?;
+                        }
+                        Some(_) => {}
                     }
                 }
                 Ok(())
             })
             .await?;
         self.inner.triggers_wanted.notify_one();
-        Ok(names)
+        Ok(told)
     }
 
     /// Takes what CI says of a commit, where no forge tells us. Errors: who may not operate the pipeline.
@@ -379,16 +404,18 @@ fn set_off(c: &Conn<'_>, apps: &[AppId], reference: &RefName) -> shipway_store::
     Ok(all)
 }
 
-/// Whether the app's last triggered deploy is of the same commit, and has not failed.
-fn told_before(c: &Conn<'_>, news: &TriggeredDeploy) -> shipway_store::Result<bool> {
+/// The app's last triggered deploy, when it is of the same commit and has not failed, or was as late.
+fn told_before(c: &Conn<'_>, news: &TriggeredDeploy) -> shipway_store::Result<Option<TriggeredDeploy>> {
     let Some(last) = c.triggered_deploys(news.app, 1)?.pop().filter(|last| last.commit == news.commit) else {
-        return Ok(false);
+        return Ok(None);
     };
-    Ok(match (last.status, last.operation) {
+    let stands = match (last.status, last.operation) {
         (TriggeredStatus::Waiting, _) => true,
         (TriggeredStatus::Begun, Some(operation)) => c.operation(operation)?.status != OperationStatus::Failed,
+        (TriggeredStatus::Refused, _) => news.status == TriggeredStatus::Refused && last.before == news.before,
         _ => false,
-    })
+    };
+    Ok(stands.then_some(last))
 }
 
 fn waiting(c: &Conn<'_>, row: &TriggeredDeploy) -> shipway_store::Result<Waiting> {
@@ -396,10 +423,13 @@ fn waiting(c: &Conn<'_>, row: &TriggeredDeploy) -> shipway_store::Result<Waiting
         Some(pipeline) => c.commit_checks(pipeline, &row.commit)?,
         None => Checks::Unknown,
     };
+    let pushes = c.triggered_deploys_of(row.app, &row.reference)?.into_iter().map(|of| (of.before, of.commit));
     let later = c.builds(row.app)?.pop().filter(|build| build.created_at > row.created_at);
     Ok(Waiting {
         id: row.id,
+        reference: row.reference.clone(),
         commit: row.commit.clone(),
+        line: line_before(row.before.as_ref(), &pushes.collect::<Vec<_>>()),
         wait_for_ci: row.wait_for_ci,
         checks,
         overtaken_by: later.and_then(|build| build.commit),

@@ -54,7 +54,7 @@ async fn main_deploys_qa_and_staging_from_one_build() {
     let builds = || server.ground.builder.builds.load(Ordering::SeqCst);
     let commit = server.ground.repositories.commit("web: listen");
     let set_off = server.platform.ref_moved(main_at(&server, &pipeline, &commit)).await.unwrap();
-    assert_eq!(set_off.iter().map(ToString::to_string).collect::<Vec<_>>(), ["shop-qa", "shop-staging"]);
+    assert_eq!(set_off.iter().map(|of| of.app.to_string()).collect::<Vec<_>>(), ["shop-qa", "shop-staging"]);
     for app in [&qa, &staging] {
         assert_eq!(screen(&server, app).await, format!("main {} succeeded", commit.short()));
         assert_eq!(server.served(app).await, "v3");

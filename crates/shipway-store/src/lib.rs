@@ -138,6 +138,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/reservations.sql"),
     include_str!("schema/webhooks.sql"),
     include_str!("schema/deployments.sql"),
+    include_str!("schema/triggered_before.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

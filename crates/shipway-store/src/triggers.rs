@@ -51,6 +51,8 @@ pub struct TriggeredDeploy {
     pub glob: String,
     /// The ref that moved.
     pub reference: RefName,
+    /// Where it was before, as the one who told us says.
+    pub before: Option<CommitId>,
     /// Where to.
     pub commit: CommitId,
     /// Where the commit is.
@@ -94,6 +96,7 @@ fn triggered_deploy(row: &Row<'_>) -> rusqlite::Result<TriggeredDeploy> {
         pipeline: optional(row, "pipeline_id")?,
         glob: row.get("glob")?,
         reference: word(row, "ref_name", |name| RefName::new(kind, name).ok())?,
+        before: optional(row, "before_id")?,
         commit: parsed(row, "commit_id")?,
         source: json(row, "source")?,
         actor: json(row, "actor")?,
@@ -144,9 +147,9 @@ impl Conn<'_> {
         self.sql
             .prepare_cached(
                 "INSERT INTO triggered_deploys (id, app_id, pipeline_id, glob, ref_kind, ref_name, commit_id, source, actor,
-                 moved_by, wait_for_ci, status, message, operation_id, created_at, updated_at)
-                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)
-                 ON CONFLICT (id) DO UPDATE SET status = ?12, message = ?13, operation_id = ?14, updated_at = ?16",
+                 moved_by, wait_for_ci, status, message, operation_id, created_at, updated_at, before_id)
+                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)
+                 ON CONFLICT (id) DO UPDATE SET status = ?12, message = ?13, operation_id = ?14, updated_at = ?16, before_id = ?17",
             )?
             .execute(params![
                 d.id.to_string(),
@@ -164,7 +167,8 @@ impl Conn<'_> {
                 d.message,
                 d.operation.map(|o| o.to_string()),
                 micros(d.created_at),
-                micros(d.updated_at)
+                micros(d.updated_at),
+                d.before.as_ref().map(CommitId::as_str)
             ])?;
         Ok(())
     }
@@ -175,6 +179,22 @@ impl Conn<'_> {
             "SELECT * FROM triggered_deploys WHERE app_id = ? ORDER BY created_at DESC, rowid DESC LIMIT ?",
         )?;
         Ok(q.query_map(params![app.to_string(), limit], triggered_deploy)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Those of one ref, newest first, at most 100.
+    pub fn triggered_deploys_of(&self, app: AppId, reference: &RefName) -> Result<Vec<TriggeredDeploy>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT * FROM triggered_deploys WHERE app_id = ? AND ref_kind = ? AND ref_name = ?
+             ORDER BY created_at DESC, rowid DESC LIMIT 100",
+        )?;
+        let of = params![app.to_string(), reference.kind().as_str(), reference.name()];
+        Ok(q.query_map(of, triggered_deploy)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The one that an operation is.
+    pub fn triggered_deploy_by(&self, app: AppId, operation: OperationId) -> Result<Option<TriggeredDeploy>> {
+        let mut q = self.sql.prepare_cached("SELECT * FROM triggered_deploys WHERE app_id = ? AND operation_id = ?")?;
+        Ok(q.query_row(params![app.to_string(), operation.to_string()], triggered_deploy).optional()?)
     }
 
     /// Those of all apps that wait, by app, oldest first.

@@ -184,7 +184,7 @@ impl Deployer {
         let actor = self.caller.actor.clone();
         let (origin, by) = (RefOrigin::App { app: self.app.id, actor }, self.caller.actor.email.clone());
         let told = self.platform.ref_moved(RefNews { origin, reference: reference.clone(), commit, by }).await;
-        for name in told.map_err(|e| first_line(&e.message))? {
+        for name in told.map_err(|e| first_line(&e.message))?.into_iter().map(|set_off| set_off.app) {
             let deployed = name == self.app.name && self.runs(update);
             if !deployed {
                 output.line(&format!("-----> {reference} deploys {name}: shipway triggers -a {name}"));

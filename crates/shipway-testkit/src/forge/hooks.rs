@@ -64,7 +64,11 @@ impl ForgeDouble {
 
     /// What it sends when a branch or tag has moved (`refs/heads/main`).
     pub fn push_hook(&self, secret: &str, id: &str, reference: &str, commit: &str) -> Hook {
-        let before = "0000000000000000000000000000000000000000";
+        self.moved_hook(secret, id, reference, "0000000000000000000000000000000000000000", commit)
+    }
+
+    /// The same of one that was at `before`.
+    pub fn moved_hook(&self, secret: &str, id: &str, reference: &str, before: &str, commit: &str) -> Hook {
         let body = match self.kind {
             ForgeKind::Gitlab => json!({
                 "object_kind": if reference.starts_with("refs/tags/") { "tag_push" } else { "push" },
