@@ -106,6 +106,7 @@ services_of() {
   for package in "$@"; do
     case $package in
       nginx-light) say nginx.service ;;
+      openssh-server) printf '%s\n' ssh.service ssh.socket ;;
       php-fpm) apt-cache depends php-fpm | sed -n 's/^ *Depends: \(php[0-9.]*-fpm\)$/\1.service/p' ;;
     esac
   done

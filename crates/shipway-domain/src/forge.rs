@@ -3,6 +3,7 @@
 use crate::lifecycle::states;
 use crate::names::{CommitId, NameError, name};
 use crate::review::BranchName;
+use crate::ssh::{HostKey, SshServer};
 use serde::{Deserialize, Serialize};
 
 states! {
@@ -82,6 +83,28 @@ pub enum ForgeCredentials {
         /// Its private key, PEM.
         key: String,
     },
+    /// A key of ours, which lets us read the repository by ssh and say nothing.
+    #[serde(rename = "deploy-key")]
+    DeployKey(DeployKey),
+}
+
+/// A key that a forge lets read one repository.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployKey {
+    /// Its private half, in OpenSSH's form. Secret.
+    pub private: String,
+    /// Its public half, a line such as forges take it.
+    pub public: String,
+    /// Whom it is shown to.
+    pub server: SshServer,
+    /// By what that server is known: it must show one of these.
+    pub host_keys: Vec<HostKey>,
+}
+
+impl std::fmt::Debug for DeployKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DeployKey({})", self.public)
+    }
 }
 
 impl ForgeCredentials {
@@ -91,7 +114,19 @@ impl ForgeCredentials {
             Self::None => "none",
             Self::Token { .. } => "token",
             Self::App { .. } => "app",
+            Self::DeployKey(_) => "deploy-key",
         }
+    }
+
+    /// Whether the forge's API lets us say something.
+    pub fn may_tell(&self) -> bool {
+        matches!(self, Self::Token { .. } | Self::App { .. })
+    }
+
+    /// Whether the forge's API answers us. Without any credentials it does for a public repository; one with a deploy key
+    /// is private.
+    pub fn may_ask(&self) -> bool {
+        !matches!(self, Self::DeployKey(_))
     }
 }
 

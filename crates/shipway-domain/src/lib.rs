@@ -21,6 +21,7 @@ pub mod quantity;
 pub mod review;
 pub mod route;
 pub mod size;
+pub mod ssh;
 pub mod team;
 pub mod triggers;
 pub mod webhooks;

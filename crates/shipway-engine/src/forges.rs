@@ -3,6 +3,7 @@
 //! A delivery is checked, written down and answered; `forge_news` carries it out. What is written down is the queue, so
 //! it survives a restart and takes no memory, and it has an end: beyond it forges are asked to come again.
 
+use crate::deploy_keys::NewDeployKey;
 use crate::error::Error;
 use crate::pipelines::Access;
 use crate::ports::{Caller, Envelope, WebhookRefused, WebhookRequest};
@@ -26,7 +27,7 @@ pub struct NewForge {
     /// The repository.
     pub repository: String,
     /// What opens it.
-    pub credentials: ForgeCredentials,
+    pub credentials: NewCredentials,
     /// This platform's own address, as the caller reached it, without a slash at the end.
     pub home_url: String,
 }
@@ -35,6 +36,15 @@ pub struct NewForge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivered {
     /// It is written down.
+/// What is to open a forge to us.
+#[derive(Debug, Clone)]
+pub enum NewCredentials {
+    /// What somebody has.
+    Given(ForgeCredentials),
+    /// A key that is made.
+    DeployKey(NewDeployKey),
+}
+
     New(ForgeDeliveryId),
     /// It came before and is not carried out again.
     Known,
@@ -83,25 +93,34 @@ impl Platform {
     /// Connects a pipeline to its repository at a forge, in place of the connection that it had. The connection has a new
     /// webhook secret, which is shown to nobody but the caller.
     ///
-    /// Errors: an address that cannot be asked, credentials that are none, an illegal repository.
+    /// Errors: an address that cannot be asked, credentials that are none, an illegal repository, a server whose key for a
+    /// deploy key is not known.
     pub async fn connect_forge(&self, caller: &Caller, pipeline: &Pipeline, new: NewForge) -> Result<ForgeConnection> {
         self.may(caller, pipeline, Access::Operate)?;
         let repository = RepositoryName::parse(&new.repository)?;
         let Some(url) = new.url.as_deref().or(new.kind.usual_url()) else {
             return Err(Error::invalid(format!("Say where your {} is: --url https://git.example.org", new.kind)));
         };
-        let checked = self.inner.parts.forges.check(new.kind, url, &new.credentials);
+        let given = match &new.credentials {
+            NewCredentials::Given(credentials) => credentials,
+            NewCredentials::DeployKey(_) => &ForgeCredentials::None,
+        };
+        let checked = self.inner.parts.forges.check(new.kind, url, given);
         let url = checked.map_err(|e| Error::invalid(e.0))?;
         let now = self.now();
         let forge = ForgeConnection {
             id: self.id(ForgeConnectionId),
             pipeline: pipeline.id,
+        let credentials = match new.credentials {
+            NewCredentials::Given(credentials) => credentials,
+            NewCredentials::DeployKey(wanted) => self.new_deploy_key(pipeline, &url, wanted).await?,
+        };
             kind: new.kind,
             url,
             repository,
             home_url: new.home_url,
             secret: self.webhook_secret(new.kind),
-            credentials: new.credentials,
+            credentials,
             heard_at: None,
             failure: None,
             created_at: now,

@@ -17,6 +17,7 @@ use shipway_domain::admission::Actor;
 use shipway_domain::review::BranchName;
 use shipway_domain::route::RouteTable;
 use shipway_domain::size::DynoSize;
+use shipway_domain::ssh::{HostKey, SshServer};
 use shipway_domain::{AppId, BuildId, CommitId, Digest, DynoId, OperationId, ProcessType};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -75,6 +76,8 @@ pub trait Repositories: Send + Sync {
         operation: OperationId,
         commit: &CommitId,
     ) -> Result<Result<(), FetchRefused>, PortError>;
+    /// Asks a server that is reached by ssh which keys it shows. Errors: inside, what it or our guard said.
+    async fn host_keys(&self, of: &SshServer) -> Result<Result<Vec<HostKey>, FetchRefused>, PortError>;
     /// The head of a branch; none: there is no such branch.
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError>;
     /// Points main and master at the commit that runs.

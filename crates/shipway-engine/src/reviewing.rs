@@ -128,7 +128,8 @@ impl Platform {
     /// Asks each pipeline's forge which pull requests are open.
     pub async fn sweep_pull_requests(&self) -> Result<()> {
         for pipeline in self.store().read(|c| c.reviewing_pipelines())? {
-            let Some(forge) = self.store().read(|c| c.forge_of(pipeline))? else { continue };
+            let forge = self.store().read(|c| c.forge_of(pipeline))?;
+            let Some(forge) = forge.filter(|forge| forge.credentials.may_ask()) else { continue };
             let asked_at = self.now();
             let answer = self.inner.parts.forges.open_pull_requests(&forge).await;
             let failure = answer.as_ref().err().map(ToString::to_string);

@@ -7,7 +7,7 @@ use crate::deployments::deployed;
 use crate::forge_news::OWN_CONTEXT;
 use crate::{Platform, Result};
 use jiff::{SignedDuration, Timestamp};
-use shipway_domain::forge::{DeploymentState, ForgeCredentials, Message, Verdict};
+use shipway_domain::forge::{DeploymentState, Message, Verdict};
 use shipway_domain::review::ReviewAppStatus;
 use shipway_domain::{NameOrId, Stage};
 use shipway_store::{App, ForgeConnection, ForgeMessage, Pipeline, Release, ReviewApp, Slug};
@@ -61,8 +61,8 @@ impl Platform {
     }
 
     async fn tell_forge(&self, forge: &ForgeConnection) -> Result<()> {
-        // Without credentials there is nothing that we may say.
-        if forge.credentials == ForgeCredentials::None {
+        // Without a token there is nothing that we may say.
+        if !forge.credentials.may_tell() {
             return Ok(());
         }
         let known: BTreeMap<String, ForgeMessage> = self

@@ -5,6 +5,7 @@
 
 mod api;
 mod app_token;
+mod deploy_key;
 mod gitea;
 mod github;
 mod gitlab;
@@ -48,7 +49,7 @@ impl HttpForges {
 
     async fn token(&self, api: &Api<'_>) -> Result<Option<String>, String> {
         match &api.forge.credentials {
-            ForgeCredentials::None => Ok(None),
+            ForgeCredentials::None | ForgeCredentials::DeployKey(_) => Ok(None),
             ForgeCredentials::Token { token } => Ok(Some(token.clone())),
             ForgeCredentials::App { app_id, key } => self.tokens.get(api, app_id, key).await.map(Some),
         }
@@ -76,13 +77,17 @@ impl Forges for HttpForges {
             ForgeCredentials::Token { token } if token.is_empty() || token.bytes().any(|b| !b.is_ascii_graphic()) => {
                 return Err(PortError("The token is empty, or has characters that no token has.".into()));
             }
-            ForgeCredentials::Token { .. } | ForgeCredentials::None => {}
+            ForgeCredentials::Token { .. } | ForgeCredentials::DeployKey(_) | ForgeCredentials::None => {}
         }
         Ok(address.shown().to_owned())
     }
 
     fn open(
         &self,
+    fn deploy_key(&self, random: [u8; 32], comment: &str) -> Result<(String, String), PortError> {
+        deploy_key::made_of(random, comment).map_err(PortError)
+    }
+
         connection: &ForgeConnection,
         request: WebhookRequest<'_>,
         now: Timestamp,
@@ -112,7 +117,7 @@ impl Forges for HttpForges {
             ForgeKind::Github => "x-access-token",
             ForgeKind::Gitlab | ForgeKind::Gitea => "oauth2",
         };
-        Ok(Remote {
+        Ok(Remote::Http {
             address: format!("{}/{}.git", connection.url, connection.repository),
             authorization: token.map(|token| format!("Basic {}", STANDARD.encode(format!("{user}:{token}")))),
         })
@@ -124,6 +129,9 @@ impl Forges for HttpForges {
         message: &Message,
         remote: Option<&Value>,
     ) -> Result<Option<Value>, PortError> {
+        if let ForgeCredentials::DeployKey(key) = &connection.credentials {
+            return Ok(Remote::Ssh { key: Box::new(key.clone()), repository: connection.repository.clone() });
+        }
         let api = self.api(connection).await.map_err(PortError)?;
         let told = match connection.kind {
             ForgeKind::Github => github::tell(&api, message, remote).await,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use shipway_domain::forge::{DeploymentState, ForgeCredentials, ForgeKind, Message, RepositoryName, Verdict};
 use shipway_domain::review::{BranchName, Checks};
 use shipway_domain::{CommitId, ForgeConnectionId, PipelineId};
-use shipway_engine::ports::{Forges, News};
+use shipway_engine::ports::{Forges, News, Remote};
 use shipway_forges::HttpForges;
 use shipway_store::ForgeConnection;
 use shipway_testkit::ForgeDouble;
@@ -121,9 +121,9 @@ async fn everything(double: &ForgeDouble) {
     let expected = if kind == ForgeKind::Gitea { 0 } else { 2 };
     assert_eq!(states, vec![json!("inactive"); expected], "{kind}");
 
-    let remote = forges.remote(&forge).await.unwrap();
-    assert_eq!(remote.address, format!("{}/{REPOSITORY}.git", double.url()));
-    assert!(remote.authorization.is_some_and(|a| a.starts_with("Basic ")), "{kind}");
+    let Remote::Http { address, authorization } = forges.remote(&forge).await.unwrap() else { panic!() };
+    assert_eq!(address, format!("{}/{REPOSITORY}.git", double.url()));
+    assert!(authorization.is_some_and(|a| a.starts_with("Basic ")), "{kind}");
     let wrong = connection(double, ForgeCredentials::Token { token: "wrong".into() });
     let refused = forges.open_pull_requests(&wrong).await.unwrap_err().to_string();
     assert!(refused.contains("401") && refused.contains("Bad credentials"), "{kind}: {refused}");

@@ -89,6 +89,8 @@ pub struct Git {
     alternates: OsString,
     /// The value of the header `Authorization`, where the other side wants one. Secret.
     authorization: Option<Authorization>,
+    /// A directory in which ssh finds what it shows and whom it believes.
+    ssh: Option<PathBuf>,
 }
 
 /// A secret that is not printed.
@@ -156,12 +158,17 @@ const ALLOCATION_LIMIT: &str = "1g";
 impl Git {
     /// Keeps the configuration; starts nothing.
     pub fn new(config: GitConfig) -> Self {
-        Self { config: std::sync::Arc::new(config), alternates: OsString::new(), authorization: None }
+        Self { config: std::sync::Arc::new(config), alternates: OsString::new(), authorization: None, ssh: None }
     }
 
     /// The same git, which shows this to the servers that it asks.
     pub(crate) fn authorized(&self, authorization: Option<&str>) -> Self {
         Self { authorization: authorization.map(|value| Authorization(value.to_owned())), ..self.clone() }
+    }
+
+    /// The same git, whose ssh works in `directory`, by the file `config` there.
+    pub(crate) fn with_ssh(&self, directory: &Path) -> Self {
+        Self { ssh: Some(directory.to_owned()), ..self.clone() }
     }
 
     /// Reads an address to fetch from: https, or http of a host that the operator named. Errors: the end of a sentence.
@@ -199,6 +206,10 @@ impl Git {
             ("GIT_ALLOC_LIMIT", ALLOCATION_LIMIT),
         ]);
         command.env("PATH", &self.config.path);
+        if let Some(directory) = &self.ssh {
+            // The only text of ours that a shell reads. Git hands the rest over as arguments.
+            command.env("GIT_SSH_COMMAND", "ssh -F config").env("GIT_SSH_VARIANT", "ssh").current_dir(directory);
+        }
         if !self.alternates.is_empty() {
             command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &self.alternates);
         }
@@ -221,6 +232,11 @@ impl Git {
         command.arg("--git-dir").arg(repository);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// Where private keys are while they are used.
+    pub(crate) fn keys_dir(&self) -> PathBuf {
+        self.config.run_dir.join("keys")
     }
 
     pub(crate) fn hooks_dir(&self) -> PathBuf {

@@ -200,6 +200,7 @@ impl GitHttp {
         config.run_dir = config.run_dir.canonicalize()?;
         let socket = config.run_dir.join("git.sock");
         let git = Git::new(config);
+        git.forget_keys()?;
         let hooks = git.hooks_dir();
         std::fs::create_dir_all(&hooks)?;
         let (hook, fresh) = (hooks.join("proc-receive"), hooks.join("proc-receive.new"));

@@ -26,6 +26,7 @@ mod push;
 mod records;
 mod remote;
 mod repo;
+mod ssh;
 mod standing;
 mod submodule;
 mod text;

@@ -1,16 +1,17 @@
-//! Fetches from other people's servers, over https from public hosts, and nothing else.
+//! Fetches from other people's servers, over https from public hosts, and nothing else. (With a key of ours: `ssh`.)
 //!
 //! Addresses come from strangers (`.gitmodules`) or from users (an upstream), and a server that fetches what it is told
 //! to is a door into its own network (attacks 3, 23, 26). Only `https` is spoken; the host is resolved by us, refused
 //! when it is not on the public internet, unless the operator named it, and git is pinned to the address that was checked;
 //! redirects are not followed.
 
-use crate::git::{GitError, stderr_text};
+use crate::git::{Git, GitError, stderr_text};
 use crate::repo::Repo;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use shipway_domain::address::RemoteAddress;
 use shipway_net::outward;
+use std::path::Path;
 use std::time::Duration;
 
 /// What one fetch may take.
@@ -43,38 +44,48 @@ impl Repo {
         let resolve = format!("http.curloptResolve={}:{}:{pin}", from.host(), from.port());
         let scheme = if from.is_secure() { "https" } else { "http" };
         let allow = format!("protocol.{scheme}.allow=always");
-        let mut arguments = vec![
-            "-c",
-            &allow,
-            "-c",
-            "http.followRedirects=false",
-            "-c",
-            "http.lowSpeedLimit=1000",
-            "-c",
-            "http.lowSpeedTime=30",
-            "-c",
-            &resolve,
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
-        ];
-        arguments.extend(flags);
-        arguments.extend(["--end-of-options", from.shown(), refspec]);
+        let settings =
+            [&allow, "http.followRedirects=false", "http.lowSpeedLimit=1000", "http.lowSpeedTime=30", &resolve];
         let own = from.credentials().map(basic);
         let git = self.git.authorized(authorization.or(own.as_deref()));
-        match tokio::time::timeout(FETCH_TIME, git.output(&self.path, &arguments, b"")).await {
-            Err(_) => {
-                Ok(Fetched::Refused(format!("{} did not send it within {} s", from.host(), FETCH_TIME.as_secs())))
-            }
+        Fetch { git, settings: &settings, address: from.shown(), host: from.host(), flags, refspec }
+            .run(&self.path)
+            .await
+    }
+}
+
+/// A fetch whose other side was checked.
+pub(crate) struct Fetch<'a> {
+    /// Git, with what it shows.
+    pub(crate) git: Git,
+    /// Settings for this fetch.
+    pub(crate) settings: &'a [&'a str],
+    /// Where from; without credentials.
+    pub(crate) address: &'a str,
+    /// Whose name users read.
+    pub(crate) host: &'a str,
+    /// More of `git fetch`.
+    pub(crate) flags: &'a [&'a str],
+    /// What, and what it is called here.
+    pub(crate) refspec: &'a str,
+}
+
+impl Fetch<'_> {
+    /// Fetches into `repository`.
+    pub(crate) async fn run(self, repository: &Path) -> Result<Fetched, GitError> {
+        let Self { git, settings, address, host, flags, refspec } = self;
+        let mut arguments: Vec<&str> = settings.iter().flat_map(|setting| ["-c", setting]).collect();
+        arguments.extend(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]);
+        arguments.extend(flags);
+        arguments.extend(["--end-of-options", address, refspec]);
+        match tokio::time::timeout(FETCH_TIME, git.output(repository, &arguments, b"")).await {
+            Err(_) => Ok(Fetched::Refused(format!("{host} did not send it within {} s", FETCH_TIME.as_secs()))),
             Ok(output) => {
                 let output = output?;
                 if output.status.success() {
                     return Ok(Fetched::Done);
                 }
-                let said = stderr_text(&output.stderr).replace(from.shown(), from.host());
-                Ok(Fetched::Refused(said))
+                Ok(Fetched::Refused(stderr_text(&output.stderr).replace(address, host)))
             }
         }
     }

@@ -5,9 +5,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use shipway_domain::compare::{self, Commit, Commits, Extent, Standing};
 use shipway_domain::migrations::{self, Migrations, Scan, TreeFile};
+use shipway_domain::triggers::{RefKind, RefName};
 use shipway_domain::{CommitId, PipelineId};
 use shipway_engine::ports::{Archive, FetchRefused, Histories, Place, PortError, Remote, Spot};
-use shipway_git::{CommitInfo, Fetched, GitError, Repo};
+use shipway_git::{CommitInfo, GitError, Repo};
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -169,20 +170,48 @@ impl Histories for GitRepositories {
         branch: &str,
     ) -> Result<Result<CommitId, FetchRefused>, PortError> {
         let doing = "fetching an upstream";
-        let address = match self.git().address(&from.address) {
-            Ok(address) => address,
-            Err(problem) => return Ok(Err(FetchRefused(problem))),
-        };
         let repo = self.upstream(pipeline);
         let repo = Repo::create(self.git(), repo.path()).await.map_err(failed(doing))?;
         let refname = line(branch);
-        let fetched =
-            repo.fetch_remote(&address, None, &[], &format!("+{refname}:{refname}")).await.map_err(failed(doing))?;
-        if let Fetched::Refused(said) = fetched {
-            return Ok(Err(FetchRefused(said)));
+        let brought = self.bring(&repo, from, &format!("+{refname}:{refname}")).await.map_err(failed(doing))?;
+        if let Err(refused) = brought {
+            return Ok(Err(refused));
         }
         let tip = repo.resolve(&refname).await.map_err(failed(doing))?;
         Ok(tip.ok_or_else(|| FetchRefused(format!("it has no branch {branch}"))))
+    }
+
+    async fn fetch_reference(
+        &self,
+        pipeline: PipelineId,
+        from: &Remote,
+        reference: &str,
+    ) -> Result<Result<CommitId, FetchRefused>, PortError> {
+        let doing = "asking a forge for code";
+        let names = [RefName::new(RefKind::Branch, reference).ok(), RefName::new(RefKind::Tag, reference).ok()];
+        let full = |name: &RefName| match name {
+            RefName::Branch(branch) => format!("refs/heads/{branch}"),
+            RefName::Tag(tag) => format!("refs/tags/{tag}"),
+        };
+        let sources: Vec<String> = match CommitId::parse(reference) {
+            Ok(commit) => vec![commit.to_string()],
+            Err(_) => names.iter().flatten().map(full).collect(),
+        };
+        let repo = self.upstream(pipeline);
+        let repo = Repo::create(self.git(), repo.path()).await.map_err(failed(doing))?;
+        // A name of this question's own, which others that are asked at once do not move.
+        let asked = format!("refs/shipway/asked/{}", uuid::Uuid::new_v4());
+        let mut refused = FetchRefused(format!("{reference:?} is not a name that git allows"));
+        for source in sources {
+            match self.bring(&repo, from, &format!("+{source}:{asked}")).await.map_err(failed(doing))? {
+                Ok(()) => {
+                    let commit = repo.find(&asked).await.map_err(failed(doing))?;
+                    return Ok(commit.ok_or_else(|| FetchRefused(format!("{reference} is no commit"))));
+                }
+                Err(said) => refused = said,
+            }
+        }
+        Ok(Err(refused))
     }
 
     async fn take_upstream(&self, pipeline: PipelineId, branch: &str, from: &Spot) -> Result<(), PortError> {

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use flate2::read::MultiGzDecoder;
 use shipway_blobs::archive;
 use shipway_domain::review::BranchName;
+use shipway_domain::ssh::{HostKey, SshServer};
 use shipway_domain::{AppId, CommitId, OperationId};
 use shipway_engine::ports::{CommitInfo, FetchRefused, Place, PortError, Remote, Repositories, Spot};
 use shipway_git::{CheckoutLimits, Fetched, Git, GitError, Repo};
@@ -45,6 +46,26 @@ impl GitRepositories {
     pub(crate) fn repo(&self, app: AppId) -> Repo {
         Repo::open(&self.git, &self.path(app))
     }
+
+    /// Fetches from a server elsewhere, with what opens it. The inner error is the user's.
+    pub(crate) async fn bring(
+        &self,
+        into: &Repo,
+        from: &Remote,
+        refspec: &str,
+    ) -> Result<Result<(), FetchRefused>, GitError> {
+        let fetched = match from {
+            Remote::Http { address, authorization } => match self.git.address(address) {
+                Ok(address) => into.fetch_remote(&address, authorization.as_deref(), &[], refspec).await?,
+                Err(problem) => Fetched::Refused(problem),
+            },
+            Remote::Ssh { key, repository } => into.fetch_with_key(key, repository, &[], refspec).await?,
+        };
+        Ok(match fetched {
+            Fetched::Done => Ok(()),
+            Fetched::Refused(said) => Err(FetchRefused(said)),
+        })
+    }
 }
 
 #[async_trait]
@@ -84,20 +105,16 @@ impl Repositories for GitRepositories {
         commit: &CommitId,
     ) -> Result<Result<(), FetchRefused>, PortError> {
         let doing = |e: GitError| PortError::new("fetching a commit", e);
-        let address = match self.git.address(&from.address) {
-            Ok(address) => address,
-            Err(problem) => return Ok(Err(FetchRefused(problem))),
-        };
         let (repo, kept) = (self.repo(to), format!("refs/shipway/op/{operation}"));
         if repo.resolve(&kept).await.map_err(doing)?.as_ref() == Some(commit) {
             return Ok(Ok(()));
         }
-        let refspec = format!("+{commit}:{kept}");
-        let fetched = repo.fetch_remote(&address, from.authorization.as_deref(), &[], &refspec).await.map_err(doing)?;
-        Ok(match fetched {
-            Fetched::Done => Ok(()),
-            Fetched::Refused(said) => Err(FetchRefused(said)),
-        })
+        self.bring(&repo, from, &format!("+{commit}:{kept}")).await.map_err(doing)
+    }
+
+    async fn host_keys(&self, of: &SshServer) -> Result<Result<Vec<HostKey>, FetchRefused>, PortError> {
+        let asked = self.git.host_keys(of).await.map_err(|e| PortError::new("asking for host keys", e))?;
+        Ok(asked.map_err(FetchRefused))
     }
 
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError> {

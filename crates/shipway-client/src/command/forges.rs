@@ -29,7 +29,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Connect a pipeline to its repository, in place of the connection that it had
-    Connect(Connect),
+    Connect(Box<Connect>),
     /// Show a pipeline's connection
     Info(One),
     /// End a pipeline's connection
@@ -74,6 +74,18 @@ struct Connect {
     /// A file with the App's private key; - is the input
     #[arg(long, value_name = "FILE", requires = "app_id")]
     app_key_from: Option<PathBuf>,
+    /// Make a key that the forge is to let read the repository, and fetch by ssh with it; nothing is told
+    #[arg(long, conflicts_with_all = ["token_from", "app_id", "app_key_from"])]
+    deploy_key: bool,
+    /// A file with the key of the forge's ssh server; without it the server is believed when you connect
+    #[arg(long, value_name = "FILE", requires = "deploy_key")]
+    known_hosts: Option<PathBuf>,
+    /// The account at the forge's ssh server, where it is not git
+    #[arg(long, value_name = "NAME", requires = "deploy_key")]
+    ssh_user: Option<String>,
+    /// The port of the forge's ssh server, where it is not 22
+    #[arg(long, value_name = "PORT", requires = "deploy_key")]
+    ssh_port: Option<u16>,
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<()> {
@@ -106,6 +118,10 @@ fn body(new: &Connect) -> Result<Value> {
     }
     if let (Some(id), Some(file)) = (&new.app_id, &new.app_key_from) {
         body["app"] = json!({ "id": id, "private_key": secret(file)? });
+    }
+    if new.deploy_key {
+        let known_hosts = new.known_hosts.as_deref().map(secret).transpose()?;
+        body["deploy_key"] = json!({ "known_hosts": known_hosts, "user": new.ssh_user, "port": new.ssh_port });
     }
     Ok(body)
 }
@@ -150,6 +166,15 @@ fn info(answer: &Value, context: &Context) -> Result<()> {
         row("webhook", text(answer, &["webhook", "url"])),
         row("heard of", if heard.is_empty() { "not yet".into() } else { heard }),
     ];
+    if answer["deploy_key"].is_object() {
+        let of = |name: &str| text(answer, &["deploy_key", "server", name]);
+        let port = &answer["deploy_key"]["server"]["port"];
+        rows.push(row("deploy key", text(answer, &["deploy_key", "public_key"])));
+        rows.push(row("ssh server", format!("{}@{}, port {port}", of("user"), of("host"))));
+        for key in items(&answer["deploy_key"]["host_keys"]) {
+            rows.push(row("known by", format!("{} {}", text(key, &["type"]), text(key, &["fingerprint"]))));
+        }
+    }
     let failure = text(answer, &["failure"]);
     if !failure.is_empty() {
         rows.push(vec![Cell::new("failure", Tone::Quiet), Cell::new(failure, Tone::Accent)]);
@@ -168,6 +193,12 @@ fn connected(answer: &Value, context: &Context) -> Result<()> {
         _ => ("Pushes, Pull requests, Statuses, Check runs, Check suites", "Secret"),
     };
     let secret = text(answer, &["webhook", "secret"]);
+    if answer["deploy_key"].is_object() {
+        context.terminal.say(
+            "\nAdd the deploy key above to the repository, for reading alone. Compare what the ssh server is known by with\n\
+             what the forge publishes of its host keys.\n",
+        )?;
+    }
     context.terminal.say(&format!(
         "\nAdd a webhook to the repository, with the address above, the content type application/json, and\n  \
          {more}: {secret}\n  events: {events}\nThe secret is not shown again.\n"

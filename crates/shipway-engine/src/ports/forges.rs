@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 use shipway_domain::CommitId;
-use shipway_domain::forge::{ForgeCredentials, ForgeKind, Message, RepositoryName};
+use shipway_domain::forge::{DeployKey, ForgeCredentials, ForgeKind, Message, RepositoryName};
 use shipway_domain::review::{BranchName, Checks};
 use shipway_domain::triggers::RefName;
 use shipway_store::ForgeConnection;
@@ -108,17 +108,27 @@ pub enum WebhookRefused {
 
 /// Where code is fetched from, with what opens it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Remote {
-    /// The address.
-    pub address: String,
-    /// The value of the header `Authorization`. Secret.
-    pub authorization: Option<String>,
+pub enum Remote {
+    /// By https, or by http from a host that the operator named.
+    Http {
+        /// The address.
+        address: String,
+        /// The value of the header `Authorization`. Secret.
+        authorization: Option<String>,
+    },
+    /// By ssh.
+    Ssh {
+        /// What opens it, and where. Secret.
+        key: Box<DeployKey>,
+        /// The repository.
+        repository: RepositoryName,
+    },
 }
 
 impl Remote {
     /// An address that needs nothing, or has it in itself.
     pub fn open(address: &str) -> Self {
-        Self { address: address.to_owned(), authorization: None }
+        Self::Http { address: address.to_owned(), authorization: None }
     }
 }
 
@@ -136,6 +146,9 @@ pub trait Forges: Send + Sync {
     fn check(&self, kind: ForgeKind, url: &str, credentials: &ForgeCredentials) -> Result<String, PortError>;
     /// Whether a request to a connection's webhook comes from the forge, in constant time.
     fn open(
+    /// Makes a deploy key of 256 random bits: its private half in OpenSSH's form and its public half in a line, both with
+    /// the comment.
+    fn deploy_key(&self, random: [u8; 32], comment: &str) -> Result<(String, String), PortError>;
         &self,
         connection: &ForgeConnection,
         request: WebhookRequest<'_>,

@@ -59,6 +59,14 @@ pub trait Histories: Send + Sync {
         from: &Remote,
         branch: &str,
     ) -> Result<Result<CommitId, FetchRefused>, PortError>;
+    /// Fetches a branch, a tag or a commit from where an upstream's code is, and keeps it beside the upstream's branch. The
+    /// inner error is the user's.
+    async fn fetch_reference(
+        &self,
+        pipeline: PipelineId,
+        from: &Remote,
+        reference: &str,
+    ) -> Result<Result<CommitId, FetchRefused>, PortError>;
     /// Takes the end of an upstream's branch from an app's repository, where somebody pushed it.
     async fn take_upstream(&self, pipeline: PipelineId, branch: &str, from: &Spot) -> Result<(), PortError>;
     /// Forgets a pipeline's upstream; a second time does nothing.

@@ -1,15 +1,16 @@
 //! Pipelines' connections to forges, and the door that forges knock at.
 
+use crate::payload::Payload;
 use crate::present::time;
 use crate::{Answer, ApiError, Call, Result, Web};
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use shipway_domain::forge::{ForgeCredentials, ForgeKind};
+use shipway_domain::forge::{DeployKey, ForgeCredentials, ForgeKind};
 use shipway_domain::{ForgeConnectionId, NameOrId};
 use shipway_engine::ports::{WebhookRefused, WebhookRequest};
-use shipway_engine::{Delivered, NewForge, Refusal};
+use shipway_engine::{Delivered, NewCredentials, NewDeployKey, NewForge, Refusal, fingerprint};
 use shipway_store::{ForgeConnection, ForgeDelivery, Pipeline};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -71,6 +72,7 @@ fn show_delivery(delivery: &ForgeDelivery) -> Value {
 }
 
 /// GET /shipway/v1/forges: the connections of all pipelines that the caller may see.
+        "deploy_key": if let ForgeCredentials::DeployKey(key) = &forge.credentials { show_key(key) } else { Value::Null },
 pub async fn list(call: Call) -> Result<Answer> {
     let all = call.platform().forges(&call.caller)?;
     Ok(Answer::ok(all.iter().map(|(pipeline, forge)| show(pipeline, forge)).collect()))
@@ -79,6 +81,17 @@ pub async fn list(call: Call) -> Result<Answer> {
 /// GET /shipway/v1/pipelines/{pipeline}/forge
 pub async fn info(call: Call) -> Result<Answer> {
     let pipeline = pipeline(&call)?;
+/// The half of a deploy key that is to be seen, and by what its server is known.
+fn show_key(key: &DeployKey) -> Value {
+    json!({
+        "public_key": key.public,
+        "server": { "user": key.server.user(), "host": key.server.host(), "port": key.server.port() },
+        "host_keys": key.host_keys.iter()
+            .map(|key| json!({ "type": key.kind, "fingerprint": fingerprint(key) }))
+            .collect::<Vec<_>>(),
+    })
+}
+
     Ok(Answer::ok(show(&pipeline, &call.platform().forge_of(&pipeline)?)))
 }
 
@@ -99,19 +112,26 @@ fn home(call: &Call, said: Option<String>) -> Result<String> {
     }
 }
 
-/// POST /shipway/v1/pipelines/{pipeline}/forge `{kind, repository, url?, token? | app: {id, private_key}?, home_url?}`.
-/// The answer has the webhook's secret, this once.
-pub async fn connect(call: Call) -> Result<Answer> {
-    let pipeline = pipeline(&call)?;
-    let payload = call.payload()?;
-    let credentials = match (payload.text("token")?, payload.object("app")?) {
-        (Some(_), Some(_)) => return Err(ApiError::invalid("Give `token` or `app`, not both.")),
-        (Some(token), None) => ForgeCredentials::Token { token },
-        (None, Some(app)) => {
+/// What is to open the forge: one thing, or nothing.
+fn credentials(payload: &Payload) -> Result<NewCredentials> {
+    let given = match (payload.text("token")?, payload.object("app")?, payload.object("deploy_key")?) {
+        (Some(token), None, None) => ForgeCredentials::Token { token },
+        (None, Some(app), None) => {
             let id = app.number_or_text("id")?.ok_or_else(|| ApiError::invalid("`app.id` is missing."))?;
             ForgeCredentials::App { app_id: id, key: app.required("private_key")? }
         }
-        (None, None) => ForgeCredentials::None,
+        (None, None, Some(key)) => {
+            let port = key.number("port")?.map(|port| {
+                u16::try_from(port).map_err(|_| ApiError::invalid("`deploy_key.port` must be from 1 to 65535."))
+            });
+            return Ok(NewCredentials::DeployKey(NewDeployKey {
+                user: key.text("user")?,
+                port: port.transpose()?,
+                known_hosts: key.text("known_hosts")?,
+            }));
+        }
+        (None, None, None) => ForgeCredentials::None,
+        _ => return Err(ApiError::invalid("Give one of `token`, `app` and `deploy_key`.")),
     };
     let new = NewForge {
         kind: ForgeKind::parse(&payload.required("kind")?)?,
@@ -135,6 +155,15 @@ pub async fn disconnect(call: Call) -> Result<Answer> {
 
 /// GET /shipway/v1/pipelines/{pipeline}/forge/deliveries: the newest 100, newest first.
 pub async fn deliveries(call: Call) -> Result<Answer> {
+    Ok(NewCredentials::Given(given))
+}
+
+/// POST /shipway/v1/pipelines/{pipeline}/forge `{kind, repository, url?, token? | app: {id, private_key}? |
+/// deploy_key: {user?, port?, known_hosts?}?, home_url?}`. The answer has the webhook's secret, this once.
+pub async fn connect(call: Call) -> Result<Answer> {
+    let pipeline = pipeline(&call)?;
+    let payload = call.payload()?;
+    let credentials = credentials(&payload)?;
     let all = call.platform().forge_deliveries(&call.caller, &pipeline(&call)?)?;
     Ok(Answer::ok(all.iter().map(show_delivery).collect()))
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use shipway_domain::forge::{ForgeCredentials, ForgeKind};
 use shipway_domain::review::ReviewAppStatus;
 use shipway_domain::{CommitId, Stage};
-use shipway_engine::{NewForge, Platform};
+use shipway_engine::{NewCredentials, NewForge, Platform};
 use shipway_net::{Lifecycle, Phase};
 use shipway_store::{ForgeConnection, ForgeDelivery, Pipeline, ReviewAppSettings};
 use shipway_testkit::forge::{Hook, REPOSITORY, TOKEN};
@@ -101,7 +101,7 @@ pub fn new_forge(forge: &ForgeDouble) -> NewForge {
         kind: forge.kind,
         url: Some(forge.url()),
         repository: REPOSITORY.into(),
-        credentials: ForgeCredentials::Token { token: TOKEN.into() },
+        credentials: NewCredentials::Given(ForgeCredentials::Token { token: TOKEN.into() }),
         home_url: "http://shipway.test".into(),
     }
 }
