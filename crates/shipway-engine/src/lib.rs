@@ -224,6 +224,8 @@ struct Inner {
     upstreams_wanted: Mutex<HashSet<PipelineId>>,
     /// One look at review apps at a time.
     reviewing: tokio::sync::Mutex<()>,
+    /// One telling of forges at a time: two would say the same.
+    telling: tokio::sync::Mutex<()>,
     triggers_wanted: Notify,
     /// One look at triggered deploys at a time.
     triggering: tokio::sync::Mutex<()>,
@@ -262,6 +264,7 @@ impl Platform {
             upstream_wanted: Notify::new(),
             upstreams_wanted: Mutex::default(),
             reviewing: tokio::sync::Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
             triggers_wanted: Notify::new(),
             triggering: tokio::sync::Mutex::default(),
             sharing: artifact::Sharing::default(),

@@ -47,6 +47,7 @@ impl Platform {
 
     /// Tells each forge what it does not know yet and what is due. One that is down keeps no other one waiting.
     pub async fn tell_forges(&self) -> Result<()> {
+        let _turn = self.inner.telling.lock().await;
         let mut all = tokio::task::JoinSet::new();
         for forge in self.store().read(|c| c.forges())? {
             let platform = self.clone();
@@ -94,6 +95,7 @@ impl Platform {
 
     /// Says one thing and writes down whether it was heard.
     async fn say(&self, forge: &ForgeConnection, wanted: Message, before: Option<ForgeMessage>) -> Result<bool> {
+        let begun = before.as_ref().is_some_and(|message| message.told.as_ref() != Some(&message.wanted));
         let mut message = before.unwrap_or_else(|| ForgeMessage {
             subject: wanted.subject(),
             wanted: wanted.clone(),
@@ -103,8 +105,13 @@ impl Platform {
             attempts: 0,
             due_at: self.now(),
         });
+        // Written down before it is said: who finds it so after a crash knows that it may have been heard.
+        let maybe_heard = begun && message.wanted == wanted;
         message.wanted = wanted;
-        let told = self.inner.parts.forges.tell(forge, &message.wanted, message.remote.as_ref()).await;
+        if !maybe_heard {
+            self.note(forge, message.clone(), None).await?;
+        }
+        let told = self.inner.parts.forges.tell(forge, &message.wanted, message.remote.as_ref(), maybe_heard).await;
         match &told {
             Ok(remote) => {
                 message.remote = remote.clone();
@@ -118,18 +125,30 @@ impl Platform {
                 message.failure = Some(e.to_string());
             }
         }
-        let (id, now, heard) = (forge.id, self.now(), told.is_ok());
-        self.store()
-            .write(move |c| {
-                // Disconnected meanwhile.
-                if c.forge(id)?.is_none() {
-                    return Ok(());
-                }
-                c.forge_failed(id, message.failure.as_deref())?;
-                c.put_forge_message(id, &message, now)
-            })
-            .await?;
-        Ok(heard)
+        let failure = message.failure.clone();
+        self.note(forge, message, Some(failure)).await?;
+        Ok(told.is_ok())
+    }
+
+    /// Writes down what a forge is to know and knows, and with `failure` how it went with that forge last.
+    async fn note(
+        &self,
+        forge: &ForgeConnection,
+        message: ForgeMessage,
+        failure: Option<Option<String>>,
+    ) -> Result<()> {
+        let (id, now) = (forge.id, self.now());
+        let written = self.store().write(move |c| {
+            // Disconnected meanwhile.
+            if c.forge(id)?.is_none() {
+                return Ok(());
+            }
+            if let Some(failure) = failure {
+                c.forge_failed(id, failure.as_deref())?;
+            }
+            c.put_forge_message(id, &message, now)
+        });
+        Ok(written.await?)
     }
 
     /// Everything that a forge should know, oldest subjects first.

@@ -8,10 +8,15 @@ use shipway_domain::forge::Message;
 
 pub(crate) use crate::github::open_pull_requests;
 
-pub(crate) async fn tell(api: &Api<'_>, message: &Message, remote: Option<&Value>) -> Result<Option<Value>, String> {
+pub(crate) async fn tell(
+    api: &Api<'_>,
+    message: &Message,
+    remote: Option<&Value>,
+    again: bool,
+) -> Result<Option<Value>, String> {
     match message {
         Message::Comment { number, body } => github::comment(api, *number, body, remote).await,
-        Message::Status { .. } => github::status(api, message).await,
+        Message::Status { .. } => github::status(api, message, again).await,
         Message::Deployment { .. } => Ok(None),
     }
 }

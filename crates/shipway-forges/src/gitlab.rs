@@ -44,7 +44,12 @@ async fn project_name(api: &Api<'_>, id: u64, known: &mut HashMap<u64, String>) 
     Ok(name)
 }
 
-pub(crate) async fn tell(api: &Api<'_>, message: &Message, remote: Option<&Value>) -> Result<Option<Value>, String> {
+pub(crate) async fn tell(
+    api: &Api<'_>,
+    message: &Message,
+    remote: Option<&Value>,
+    again: bool,
+) -> Result<Option<Value>, String> {
     let repository = api.repository();
     match message {
         Message::Comment { number, body } => {
@@ -68,7 +73,7 @@ pub(crate) async fn tell(api: &Api<'_>, message: &Message, remote: Option<&Value
                 _ => Ok(None),
             }
         }
-        Message::Deployment { .. } => deployment(api, message, remote).await,
+        Message::Deployment { .. } => deployment(api, message, remote, again).await,
     }
 }
 
@@ -80,7 +85,21 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-async fn deployment(api: &Api<'_>, message: &Message, remote: Option<&Value>) -> Result<Option<Value>, String> {
+/// The environment of a deployment that is there already, if it is the newest of that environment.
+async fn made_before(api: &Api<'_>, environment: &str, sha: &str, status: &str) -> Result<Option<u64>, String> {
+    let environment = crate::api::encoded(environment);
+    let newest = format!("deployments?environment={environment}&order_by=id&sort=desc&per_page=1");
+    let newest = api.get(&format!("{}/{newest}", api.repository())).await?;
+    let same = newest.get(0).filter(|newest| newest["sha"] == sha && newest["status"] == status);
+    same.map(|newest| number(newest, "environment.id")).transpose()
+}
+
+async fn deployment(
+    api: &Api<'_>,
+    message: &Message,
+    remote: Option<&Value>,
+    again: bool,
+) -> Result<Option<Value>, String> {
     let Message::Deployment { environment, commit, branch, state, url, transient, production, .. } = message else {
         return Ok(None);
     };
@@ -99,7 +118,11 @@ async fn deployment(api: &Api<'_>, message: &Message, remote: Option<&Value>) ->
         DeploymentState::Success | DeploymentState::Inactive => "success",
     };
     let told = remote.is_some_and(|r| r["commit"] == commit.as_str() && r["status"] == status);
-    let environment_id = match known.filter(|_| told) {
+    let there = match known.filter(|_| told) {
+        None if again => made_before(api, environment, commit.as_str(), status).await?,
+        known => known,
+    };
+    let environment_id = match there {
         Some(id) => id,
         None => {
             let reference = branch.as_ref().map_or(commit.as_str(), |branch| branch.as_str());

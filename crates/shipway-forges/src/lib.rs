@@ -134,10 +134,11 @@ impl Forges for HttpForges {
         }
         let api = self.api(connection).await.map_err(PortError)?;
         let told = match connection.kind {
-            ForgeKind::Github => github::tell(&api, message, remote).await,
-            ForgeKind::Gitlab => gitlab::tell(&api, message, remote).await,
-            ForgeKind::Gitea => gitea::tell(&api, message, remote).await,
+            ForgeKind::Github => github::tell(&api, message, remote, again).await,
+            ForgeKind::Gitlab => gitlab::tell(&api, message, remote, again).await,
+            ForgeKind::Gitea => gitea::tell(&api, message, remote, again).await,
         };
         told.map_err(PortError)
     }
 }
+        again: bool,

@@ -88,7 +88,8 @@ async fn everything(double: &ForgeDouble) {
     assert_eq!((fork.fork.as_deref(), fork.commit.clone()), (Some("eve/shop"), commit("b")), "{kind}");
     assert!(open.iter().all(|p| p.open && (p.fork.is_none() || p.number == 200)), "{kind}");
 
-    let tell = async |message: &Message, remote: Option<&Value>| forges.tell(&forge, message, remote).await.unwrap();
+    let tell =
+        async |message: &Message, remote: Option<&Value>| forges.tell(&forge, message, remote, false).await.unwrap();
     (1..=60).for_each(|n| double.add_comment(7, &format!("Talk {n}")));
     let first = tell(&comment("One"), None).await;
     assert_eq!(tell(&comment("Two"), first.as_ref()).await, first, "{kind}: edited");
@@ -103,10 +104,24 @@ async fn everything(double: &ForgeDouble) {
     let said = double.statuses(commit("a").as_str());
     assert!(said.last().unwrap().starts_with("success shipway/acorn"), "{kind}: {said:?}");
 
+    // Told before, and nobody saw how that ended.
+    let tell_again = async |message: &Message, remote: Option<&Value>| {
+        let (statuses, deployments) = (double.statuses(commit("a").as_str()), double.deployments("acorn-pr-7"));
+        let told = forges.tell(&forge, message, remote, true).await.unwrap();
+        assert_eq!(double.statuses(commit("a").as_str()), statuses, "{kind}: {message:?}");
+        assert_eq!(double.deployments("acorn-pr-7"), deployments, "{kind}: {message:?}");
+        told
+    };
+    tell_again(&status(Verdict::Success), None).await;
+    forges.tell(&forge, &status(Verdict::Failure), None, true).await.unwrap();
+    assert!(double.statuses(commit("a").as_str()).last().unwrap().starts_with("fail"), "{kind}: said after all");
+
     let (a, b) = (commit("a"), commit("b"));
     let one = tell(&deployment(&a, DeploymentState::Success), None).await;
     let again = tell(&deployment(&a, DeploymentState::Success), one.as_ref()).await;
     assert_eq!(one, again, "{kind}");
+    assert_eq!(tell_again(&deployment(&a, DeploymentState::Success), None).await, one, "{kind}");
+    assert_eq!(tell_again(&deployment(&a, DeploymentState::Success), one.as_ref()).await, one, "{kind}");
     if kind == ForgeKind::Github {
         // Said, and never written down here.
         assert_eq!(tell(&deployment(&a, DeploymentState::Success), None).await, one);

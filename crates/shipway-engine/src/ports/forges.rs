@@ -160,8 +160,8 @@ pub trait Forges: Send + Sync {
     async fn open_pull_requests(&self, connection: &ForgeConnection) -> Result<Vec<PullRequestNews>, PortError>;
     /// Where the connection's code is fetched from.
     async fn remote(&self, connection: &ForgeConnection) -> Result<Remote, PortError>;
-    /// Tells a forge something. `remote` is what the last telling of the same subject returned. A second time does
-    /// nothing but say it again. Returns what names it there.
+    /// Tells a forge something. `remote` is what the last telling of the same subject returned. `again`: the same was told
+    /// before and nobody saw how that ended, so it is looked for first and not said twice. Returns what names it there.
     async fn tell(
         &self,
         connection: &ForgeConnection,
@@ -169,3 +169,4 @@ pub trait Forges: Send + Sync {
         remote: Option<&Value>,
     ) -> Result<Option<Value>, PortError>;
 }
+        again: bool,

@@ -56,8 +56,30 @@ async fn answer(double: &ForgeDouble, request: Request<Incoming>) -> Response<Fu
         false => double.ask(head.method.as_str(), &path, &query, &body),
     };
     let asked = Asked { method: head.method.to_string(), path, query, body, status, answer: answer.clone() };
-    double.state.lock().unwrap().asked.push(asked);
+    if double.note(asked) {
+        std::future::pending::<()>().await;
+    }
     json_answer(status, &answer)
+}
+
+impl ForgeDouble {
+    /// Keeps what was asked. Whether it is not to be answered.
+    fn note(&self, asked: Asked) -> bool {
+        let mut state = self.state.lock().unwrap();
+        let changes = asked.method != "GET" && asked.status < 400;
+        state.asked.push(asked);
+        match state.hangs_after.filter(|_| changes) {
+            Some(0) => {
+                (state.hangs_after, state.hung) = (None, true);
+                true
+            }
+            Some(n) => {
+                state.hangs_after = Some(n - 1);
+                false
+            }
+            None => false,
+        }
+    }
 }
 
 /// Whether a header shows the token, in whichever form it is shown.

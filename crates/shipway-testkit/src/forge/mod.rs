@@ -69,6 +69,9 @@ struct State {
     deployments: Vec<Value>,
     asked: Vec<Asked>,
     down: bool,
+    /// Requests that change something until one is carried out and never answered.
+    hangs_after: Option<usize>,
+    hung: bool,
     clock: i64,
     ids: u64,
 }
@@ -158,6 +161,16 @@ impl ForgeDouble {
     /// What its API was asked, oldest first.
     pub fn asked(&self) -> Vec<Asked> {
         self.state.lock().unwrap().asked.clone()
+    }
+
+    /// Has it carry out the request that changes something after `n` more of them, and never answer it.
+    pub fn hang_after(&self, n: usize) {
+        self.state.lock().unwrap().hangs_after = Some(n);
+    }
+
+    /// Whether there was such a request.
+    pub fn hung(&self) -> bool {
+        self.state.lock().unwrap().hung
     }
 
     /// Has it answer 503 to everything, or no longer.

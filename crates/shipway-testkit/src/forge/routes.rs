@@ -34,6 +34,7 @@ impl ForgeDouble {
             (_, "POST", ["issues", number, "comments"]) => (201, state.comment(number, body)),
             (_, "PATCH", ["issues", "comments", id]) => state.edit(id, body),
             (_, "POST", ["statuses", sha]) => (201, state.status(sha, body)),
+            (kind, "GET", ["commits", sha, "statuses"]) => (200, page(state.statuses_of(sha, kind), query, kind)),
             (ForgeKind::Github, "GET", ["deployments"]) => {
                 let of = |d: &&Value| {
                     let has = |name: &str| query.contains(&format!("{name}={}", d[name].as_str().unwrap_or_default()));
@@ -44,6 +45,12 @@ impl ForgeDouble {
             (ForgeKind::Github, "POST", ["deployments"]) => {
                 let id = state.deployment(body["environment"].clone(), body["ref"].clone(), body);
                 (201, json!({ "id": id }))
+            }
+            (ForgeKind::Github, "GET", ["deployments", id, "statuses"]) => {
+                let found = state.deployments.iter().find(|d| is(&d["id"], id));
+                let states = found.and_then(|d| d["states"].as_array().cloned()).unwrap_or_default();
+                let said = states.iter().enumerate().map(|(n, word)| json!({ "id": n + 1, "state": word }));
+                (200, said.rev().collect())
             }
             (ForgeKind::Github, "POST", ["deployments", id, "statuses"]) => state.deployed(id, body["state"].clone()),
             _ => missing(),
@@ -99,6 +106,19 @@ impl State {
                     false => (201, self.status(sha, body)),
                 }
             }
+            ("GET", ["deployments"]) => {
+                let of = |d: &&Value| {
+                    d["environment"].as_str().is_some_and(|name| query.contains(&format!("environment={name}&")))
+                };
+                let mut found: Vec<&Value> = self.deployments.iter().filter(of).collect();
+                let environment = found.first().map(|first| first["id"].clone());
+                found.reverse();
+                let shown = found.iter().map(|d| {
+                    let status = d["states"].as_array().and_then(|states| states.last());
+                    json!({ "id": d["id"], "sha": d["sha"], "status": status, "environment": { "id": environment } })
+                });
+                (200, page(shown.collect(), query, kind))
+            }
             ("POST", ["deployments"]) => {
                 let id = self.deployment(body["environment"].clone(), body["sha"].clone(), body);
                 let _ = self.deployed(&id.to_string(), body["status"].clone());
@@ -147,8 +167,20 @@ impl State {
     fn status(&mut self, sha: &str, body: &Value) -> Value {
         let context = if body["context"].is_null() { &body["name"] } else { &body["context"] };
         let url = &body["target_url"];
-        self.statuses.push(json!({ "sha": sha, "state": body["state"], "context": context, "target_url": url }));
+        self.ids += 1;
+        self.statuses.push(json!({
+            "id": self.ids, "sha": sha, "state": body["state"], "context": context, "target_url": url,
+            "description": body["description"],
+        }));
         json!({ "state": body["state"], "context": context })
+    }
+
+    /// What was said of a commit, newest first.
+    fn statuses_of(&self, sha: &str, kind: ForgeKind) -> Vec<Value> {
+        let word = if kind == ForgeKind::Gitea { "status" } else { "state" };
+        let of = self.statuses.iter().rev().filter(|s| s["sha"] == sha);
+        let shown = |s: &Value| json!({ "id": s["id"], word: s["state"], "context": s["context"], "description": s["description"] });
+        of.map(shown).collect()
     }
 
     fn deployment(&mut self, environment: Value, sha: Value, body: &Value) -> u64 {

@@ -1,6 +1,7 @@
 //! Forges: a team's day with pull requests at a forge, by the real door, adapter and engine; the forge is a double.
 
 mod keys;
+mod killed;
 mod late;
 mod rights;
 mod storm;
