@@ -10,10 +10,14 @@ use crate::ports::{Caller, Envelope, WebhookRefused, WebhookRequest};
 use crate::{Event, Platform, Result};
 use shipway_domain::forge::{DeliveryStatus, ForgeCredentials, ForgeKind, RepositoryName};
 use shipway_domain::{ForgeConnectionId, ForgeDeliveryId};
-use shipway_store::{ForgeConnection, ForgeDelivery, Pipeline, PipelineSettings, StoreError, hex};
+use shipway_store::{Conn, ForgeConnection, ForgeDelivery, Pipeline, PipelineSettings, StoreError, hex};
 
 /// Deliveries that wait at once.
 const WAITING: u64 = 1000;
+/// Those of one connection.
+const SHARE: u64 = WAITING / 2;
+/// As many of each connection wait, however many others do.
+const ASSURED: u64 = 50;
 /// Deliveries that are listed.
 const LISTED: usize = 100;
 
@@ -32,10 +36,6 @@ pub struct NewForge {
     pub home_url: String,
 }
 
-/// What became of a request to a webhook's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivered {
-    /// It is written down.
 /// What is to open a forge to us.
 #[derive(Debug, Clone)]
 pub enum NewCredentials {
@@ -45,6 +45,10 @@ pub enum NewCredentials {
     DeployKey(NewDeployKey),
 }
 
+/// What became of a request to a webhook's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// It is written down.
     New(ForgeDeliveryId),
     /// It came before and is not carried out again.
     Known,
@@ -107,14 +111,14 @@ impl Platform {
         };
         let checked = self.inner.parts.forges.check(new.kind, url, given);
         let url = checked.map_err(|e| Error::invalid(e.0))?;
-        let now = self.now();
-        let forge = ForgeConnection {
-            id: self.id(ForgeConnectionId),
-            pipeline: pipeline.id,
         let credentials = match new.credentials {
             NewCredentials::Given(credentials) => credentials,
             NewCredentials::DeployKey(wanted) => self.new_deploy_key(pipeline, &url, wanted).await?,
         };
+        let now = self.now();
+        let forge = ForgeConnection {
+            id: self.id(ForgeConnectionId),
+            pipeline: pipeline.id,
             kind: new.kind,
             url,
             repository,
@@ -198,12 +202,11 @@ impl Platform {
     /// Whether a webhook's address leads somewhere and there is room for a delivery, before its body is read. A wrong
     /// address is refused as a wrong signature is.
     pub fn expects_webhook(&self, id: ForgeConnectionId) -> Result<(), Refusal> {
-        let (known, waiting) =
-            self.store().read(|c| Ok((c.forge(id)?.is_some(), c.count_waiting_forge_deliveries()?)))?;
-        match (known, waiting >= WAITING) {
+        let (known, room) = self.store().read(|c| Ok((c.forge(id)?.is_some(), has_room(c, id)?)))?;
+        match (known, room) {
             (false, _) => Err(WebhookRefused::Unauthorized.into()),
-            (true, true) => Err(Refusal::Full),
-            (true, false) => Ok(()),
+            (true, false) => Err(Refusal::Full),
+            (true, true) => Ok(()),
         }
     }
 
@@ -232,7 +235,7 @@ impl Platform {
         };
         let delivered = Delivered::New(delivery.id);
         let written = self.store().write(move |c| {
-            if c.count_waiting_forge_deliveries()? >= WAITING {
+            if !has_room(c, id)? {
                 return Ok(false);
             }
             c.heard_of_forge(id, now)?;
@@ -268,4 +271,10 @@ impl Platform {
             }
         });
     }
+}
+
+/// Whether another delivery of a connection may wait. One loud forge leaves room for the others.
+fn has_room(c: &Conn<'_>, id: ForgeConnectionId) -> shipway_store::Result<bool> {
+    let own = c.count_waiting_forge_deliveries_of(id)?;
+    Ok(own < ASSURED || (own < SHARE && c.count_waiting_forge_deliveries()? < WAITING))
 }

@@ -291,6 +291,14 @@ impl Conn<'_> {
         Ok(q.query_row([], |row| row.get(0))?)
     }
 
+    /// How many of a connection's deliveries wait.
+    pub fn count_waiting_forge_deliveries_of(&self, connection: ForgeConnectionId) -> Result<u64> {
+        let mut q = self
+            .sql
+            .prepare_cached("SELECT count(*) FROM forge_deliveries WHERE status = 'received' AND connection_id = ?")?;
+        Ok(q.query_row([connection.to_string()], |row| row.get(0))?)
+    }
+
     /// Forgets bodies of deliveries from before `bodies`, deliveries from before `ids` and checks from before `ids`.
     pub fn forget_forge_deliveries(&self, bodies: Timestamp, ids: Timestamp) -> Result<()> {
         self.sql

@@ -12,6 +12,8 @@ use shipway_domain::{ForgeConnectionId, NameOrId};
 use shipway_engine::ports::{WebhookRefused, WebhookRequest};
 use shipway_engine::{Delivered, NewCredentials, NewDeployKey, NewForge, Refusal, fingerprint};
 use shipway_store::{ForgeConnection, ForgeDelivery, Pipeline};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -26,15 +28,35 @@ const WAITING: usize = 256;
 /// When to come again, in seconds.
 const AGAIN: &str = "30";
 
-/// Bounds what webhooks take together, before anybody knows whose they are.
+/// Bounds what webhooks take together, before anybody knows whose they are, and what those of one connection take.
 pub(crate) struct Gate {
+    all: Share,
+    of_one: Mutex<HashMap<ForgeConnectionId, Arc<Share>>>,
+}
+
+struct Share {
     waiting: Semaphore,
     reading: Semaphore,
 }
 
+impl Share {
+    fn new(waiting: usize, reading: usize) -> Self {
+        Self { waiting: Semaphore::new(waiting), reading: Semaphore::new(reading) }
+    }
+}
+
 impl Default for Gate {
     fn default() -> Self {
-        Self { waiting: Semaphore::new(WAITING), reading: Semaphore::new(READING) }
+        Self { all: Share::new(WAITING, READING), of_one: Mutex::default() }
+    }
+}
+
+impl Gate {
+    /// A quarter of everything: one who sends much, or slowly, leaves the rest to others.
+    fn share_of(&self, connection: ForgeConnectionId) -> Arc<Share> {
+        let mut shares = self.of_one.lock().expect("no panic while a share is taken");
+        shares.retain(|_, share| Arc::strong_count(share) > 1);
+        shares.entry(connection).or_insert_with(|| Arc::new(Share::new(WAITING / 4, READING / 4))).clone()
     }
 }
 
@@ -50,11 +72,23 @@ fn show(pipeline: &Pipeline, forge: &ForgeConnection) -> Value {
         "url": forge.url,
         "repository": forge.repository,
         "credentials": forge.credentials.word(),
+        "deploy_key": if let ForgeCredentials::DeployKey(key) = &forge.credentials { show_key(key) } else { Value::Null },
         "webhook": { "url": format!("{}/shipway/v1/forges/{}/webhook", forge.home_url, forge.id) },
         "heard_at": forge.heard_at.map(time),
         "failure": forge.failure,
         "created_at": time(forge.created_at),
         "updated_at": time(forge.updated_at),
+    })
+}
+
+/// The half of a deploy key that is to be seen, and by what its server is known.
+fn show_key(key: &DeployKey) -> Value {
+    json!({
+        "public_key": key.public,
+        "server": { "user": key.server.user(), "host": key.server.host(), "port": key.server.port() },
+        "host_keys": key.host_keys.iter()
+            .map(|key| json!({ "type": key.kind, "fingerprint": fingerprint(key) }))
+            .collect::<Vec<_>>(),
     })
 }
 
@@ -72,7 +106,6 @@ fn show_delivery(delivery: &ForgeDelivery) -> Value {
 }
 
 /// GET /shipway/v1/forges: the connections of all pipelines that the caller may see.
-        "deploy_key": if let ForgeCredentials::DeployKey(key) = &forge.credentials { show_key(key) } else { Value::Null },
 pub async fn list(call: Call) -> Result<Answer> {
     let all = call.platform().forges(&call.caller)?;
     Ok(Answer::ok(all.iter().map(|(pipeline, forge)| show(pipeline, forge)).collect()))
@@ -81,17 +114,6 @@ pub async fn list(call: Call) -> Result<Answer> {
 /// GET /shipway/v1/pipelines/{pipeline}/forge
 pub async fn info(call: Call) -> Result<Answer> {
     let pipeline = pipeline(&call)?;
-/// The half of a deploy key that is to be seen, and by what its server is known.
-fn show_key(key: &DeployKey) -> Value {
-    json!({
-        "public_key": key.public,
-        "server": { "user": key.server.user(), "host": key.server.host(), "port": key.server.port() },
-        "host_keys": key.host_keys.iter()
-            .map(|key| json!({ "type": key.kind, "fingerprint": fingerprint(key) }))
-            .collect::<Vec<_>>(),
-    })
-}
-
     Ok(Answer::ok(show(&pipeline, &call.platform().forge_of(&pipeline)?)))
 }
 
@@ -133,6 +155,15 @@ fn credentials(payload: &Payload) -> Result<NewCredentials> {
         (None, None, None) => ForgeCredentials::None,
         _ => return Err(ApiError::invalid("Give one of `token`, `app` and `deploy_key`.")),
     };
+    Ok(NewCredentials::Given(given))
+}
+
+/// POST /shipway/v1/pipelines/{pipeline}/forge `{kind, repository, url?, token? | app: {id, private_key}? |
+/// deploy_key: {user?, port?, known_hosts?}?, home_url?}`. The answer has the webhook's secret, this once.
+pub async fn connect(call: Call) -> Result<Answer> {
+    let pipeline = pipeline(&call)?;
+    let payload = call.payload()?;
+    let credentials = credentials(&payload)?;
     let new = NewForge {
         kind: ForgeKind::parse(&payload.required("kind")?)?,
         url: payload.text("url")?,
@@ -155,15 +186,6 @@ pub async fn disconnect(call: Call) -> Result<Answer> {
 
 /// GET /shipway/v1/pipelines/{pipeline}/forge/deliveries: the newest 100, newest first.
 pub async fn deliveries(call: Call) -> Result<Answer> {
-    Ok(NewCredentials::Given(given))
-}
-
-/// POST /shipway/v1/pipelines/{pipeline}/forge `{kind, repository, url?, token? | app: {id, private_key}? |
-/// deploy_key: {user?, port?, known_hosts?}?, home_url?}`. The answer has the webhook's secret, this once.
-pub async fn connect(call: Call) -> Result<Answer> {
-    let pipeline = pipeline(&call)?;
-    let payload = call.payload()?;
-    let credentials = credentials(&payload)?;
     let all = call.platform().forge_deliveries(&call.caller, &pipeline(&call)?)?;
     Ok(Answer::ok(all.iter().map(show_delivery).collect()))
 }
@@ -186,11 +208,16 @@ pub async fn receive(State(web): State<Web>, Path(connection): Path<String>, req
 }
 
 async fn take(web: &Web, connection: &str, request: Request) -> Result<Delivered, Response> {
-    let Ok(_waits) = web.webhooks().waiting.try_acquire() else { return Err(refused(Refusal::Full)) };
-    let _reads = web.webhooks().reading.acquire().await.map_err(|_| refused(Refusal::Full))?;
+    let full = || refused(Refusal::Full);
+    let gate = web.webhooks();
+    let Ok(_waits) = gate.all.waiting.try_acquire() else { return Err(full()) };
     let id: ForgeConnectionId = connection.parse().map_err(|_| refused(WebhookRefused::Unauthorized.into()))?;
     // What is nobody's is not read.
     web.platform().expects_webhook(id).map_err(refused)?;
+    let own = gate.share_of(id);
+    let Ok(_own) = own.waiting.try_acquire() else { return Err(full()) };
+    let _own_reads = own.reading.acquire().await.map_err(|_| full())?;
+    let _reads = gate.all.reading.acquire().await.map_err(|_| full())?;
     let (parts, body) = request.into_parts();
     let headers: Vec<(String, String)> = parts
         .headers
