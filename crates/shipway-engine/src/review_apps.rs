@@ -5,6 +5,7 @@
 use crate::error::Error;
 use crate::pipelines::Access;
 use crate::ports::Caller;
+use crate::reviewing::may_be_built;
 use crate::{Event, Platform, Result, SourceBlob, SourceOrder};
 use shipway_domain::admission::Trigger;
 use shipway_domain::review::{BranchName, ReviewAppStatus};
@@ -213,7 +214,7 @@ impl Platform {
         pipeline: &Pipeline,
         new: NewReviewApp,
     ) -> Result<ReviewApp> {
-        self.review_app_config(pipeline)?;
+        let config = self.review_app_config(pipeline)?;
         let parent = self.review_parent(pipeline)?.ok_or_else(|| {
             Error::invalid(format!(
                 "{} has no app in staging or development to take config from. Add one: heroku pipelines:add {0} -a APP",
@@ -246,7 +247,7 @@ impl Platform {
             },
             ReviewSource::Upload(..) => (ReviewOrigin::Source, None),
         };
-        if known.as_ref().is_some_and(|r| r.fork.is_some() && r.allowed.as_ref() != Some(&r.commit)) {
+        if known.as_ref().is_some_and(|request| !may_be_built(request, &config.settings)) {
             return Err(Error::forbidden(
                 "The pull request comes from a fork. Look at its commit, then allow it: shipway reviewapps allow",
             ));

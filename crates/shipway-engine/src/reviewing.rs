@@ -526,15 +526,18 @@ fn note(c: &Conn<'_>, pipeline: PipelineId, news: PullRequestNews) -> shipway_st
     })
 }
 
+/// Whether the present commit of a pull request may be built: a fork's, when a maintainer said so of it, or of an earlier
+/// one where that is enough.
+pub(crate) fn may_be_built(request: &PullRequest, settings: &ReviewAppSettings) -> bool {
+    let kept = |commit: &CommitId| settings.keep_fork_permission || *commit == request.commit;
+    request.fork.is_none() || request.allowed.as_ref().is_some_and(kept)
+}
+
 fn wanted_by(request: &PullRequest, settings: &ReviewAppSettings, automatic: bool) -> Wanted {
-    let allowed = match &request.allowed {
-        Some(commit) => settings.keep_fork_permission || *commit == request.commit,
-        None => false,
-    };
     Wanted {
         commit: request.commit.clone(),
         make: automatic && request.parked.as_ref() != Some(&request.commit),
-        unallowed_fork: request.fork.is_some() && !allowed,
+        unallowed_fork: !may_be_built(request, settings),
         checks: request.checks,
     }
 }

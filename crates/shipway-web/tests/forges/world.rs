@@ -20,6 +20,9 @@ use tokio::net::TcpListener;
 
 pub const KINDS: [ForgeKind; 3] = [ForgeKind::Github, ForgeKind::Gitlab, ForgeKind::Gitea];
 
+/// When a sender comes again that was told to: a forge waits longer.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+
 pub struct World {
     pub server: Server,
     pub forge: ForgeDouble,
@@ -167,6 +170,37 @@ impl World {
             }
             self.server.quiet().await;
         }
+    }
+
+    /// The server killed where it is, and another one on the same ground.
+    pub async fn restarted(self) -> Self {
+        let Self { server, forge, pipeline, connection, door } = self;
+        door.close();
+        server.platform.stop().await;
+        let ground = server.ground.clone();
+        drop(server);
+        let server = ground.server(None).await;
+        let door = Door::open(&server.platform).await;
+        Self { server, forge, pipeline, connection, door }
+    }
+
+    /// Sends webhooks by eight senders at once; whoever is told to come again does. Each is taken, or was before.
+    pub async fn storm(&self, hooks: &[Hook]) {
+        let id = self.connection.id.to_string();
+        let senders = hooks.chunks(hooks.len().div_ceil(8)).map(async |hooks| {
+            let mut port = self.door.connect().await;
+            for hook in hooks {
+                loop {
+                    let reply = send_hook(&mut port, &id, hook.clone()).await;
+                    match reply.status {
+                        StatusCode::ACCEPTED | StatusCode::OK => break,
+                        StatusCode::SERVICE_UNAVAILABLE => tokio::time::sleep(AGAIN).await,
+                        other => panic!("{other}: {}", reply.body),
+                    }
+                }
+            }
+        });
+        futures::future::join_all(senders).await;
     }
 
     pub async fn end(self) {
