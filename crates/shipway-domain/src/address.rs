@@ -82,6 +82,13 @@ impl RemoteAddress {
         &self.address
     }
 
+    /// Its scheme, host and port, as they were written.
+    pub fn origin(&self) -> &str {
+        let host = self.address.find("://").map_or(0, |at| at + 3);
+        let end = self.address[host..].find(['/', '?', '#']).map_or(self.address.len(), |at| host + at);
+        &self.address[..end]
+    }
+
     /// `USER:PASSWORD` or `USER`, where the address had one.
     pub fn credentials(&self) -> Option<&str> {
         self.credentials.as_deref()
@@ -210,6 +217,10 @@ mod tests {
         check("https://github.com/a@b", "https://github.com/a@b", None);
         check("https://u:p@q@github.com", "https://github.com", Some("u:p@q"));
         check("https://s3cret@github.com:8443?a", "https://github.com:8443?a", Some("s3cret"));
+        assert_eq!(
+            RemoteAddress::parse("https://u:p@github.com:8443/a?b").unwrap().origin(),
+            "https://github.com:8443"
+        );
         check("https://u:%73%40%zz%@github.com/%41", "https://github.com/%41", Some("u:s@%zz%"));
     }
 }

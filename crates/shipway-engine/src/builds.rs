@@ -95,7 +95,7 @@ impl Platform {
         if let Some(buildpacks) = &order.buildpacks {
             app.buildpacks = self.set_buildpacks(caller, &app, buildpacks.clone()).await?;
         }
-        let (url, version) = (order.url, order.version);
+        let (url, version) = (source.shown(&order.url), order.version);
         self.deploy_as(caller, &app, commit, Trigger::Build, |row| {
             row.source_url = Some(url);
             row.source_version = version;

@@ -6,8 +6,9 @@ use crate::ports::{Archive, Caller, Place, Spot};
 use crate::{Platform, Result};
 use shipway_domain::admission::Scope;
 use shipway_domain::{AppId, CommitId, NameOrId, SourceId};
-use shipway_store::{Pipeline, Source};
-use std::path::PathBuf;
+use shipway_store::{ForgeConnection, Pipeline, Source};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 /// What the URL of a source blob names.
@@ -17,12 +18,30 @@ pub enum SourceBlob {
     Uploaded(SourceId),
     /// A commit of a repository of ours.
     Commit(Spot),
+    /// An archive at a server elsewhere, by its address.
+    Elsewhere(String),
+}
+
+impl SourceBlob {
+    /// The URL that named it, as it may be seen: one elsewhere may carry in its query or before its host what opens it.
+    pub(crate) fn shown(&self, url: &str) -> String {
+        let Self::Elsewhere(address) = self else { return url.to_owned() };
+        let plain = address.split(['?', '#']).next().unwrap_or_default();
+        match plain.split_once("://") {
+            Some((scheme, rest)) => {
+                let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+                let host = authority.rsplit('@').next().unwrap_or_default();
+                format!("{scheme}://{host}{path}")
+            }
+            None => plain.to_owned(),
+        }
+    }
 }
 
 /// A build by the API.
 #[derive(Debug, Clone)]
 pub struct SourceOrder {
-    /// What `source_blob.url` said: an address of ours.
+    /// What `source_blob.url` said.
     pub url: String,
     /// What the caller calls it: a commit, mostly.
     pub version: Option<String>,
@@ -34,8 +53,20 @@ pub struct SourceOrder {
 
 /// Largest source archive, in bytes.
 const MAX_SOURCE: u64 = 2 * 1024 * 1024 * 1024;
+/// For an archive to come from a server elsewhere: whoever asked waits.
+const FETCH_TIME: Duration = Duration::from_secs(120);
 /// The owner of repositories that are here and at no forge: `shipway/<app>`, `shipway/<pipeline>`.
 const OWN: &str = "shipway";
+
+/// A file that goes with this.
+struct OwnFile(PathBuf);
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        // There may be none.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
 
 impl Platform {
     /// A place for a source archive to be uploaded to. Nothing runs because of it: what builds it is asked then.
@@ -87,8 +118,8 @@ impl Platform {
         Ok(())
     }
 
-    /// Turns a source into a commit of an app's repository. Errors: an upload of somebody else, nothing was uploaded, an
-    /// archive that is damaged or hostile.
+    /// Turns a source into a commit of an app's repository. Errors: an upload of somebody else, nothing was uploaded, a
+    /// server elsewhere that does not give it, an archive that is damaged or hostile.
     pub(crate) async fn import_source(
         &self,
         caller: &Caller,
@@ -104,7 +135,19 @@ impl Platform {
                 self.inner.parts.repositories.adopt(app, spot).await?;
                 Ok(spot.commit.clone())
             }
+            SourceBlob::Elsewhere(from) => self.import_from(caller, app, from, order).await,
         }
+    }
+
+    async fn import_from(&self, caller: &Caller, app: AppId, from: &str, order: &SourceOrder) -> Result<CommitId> {
+        // As if the caller had uploaded it: so it is removed in time, should the server end meanwhile.
+        let source = Source { id: self.id(SourceId), account: caller.actor.account, created_at: self.now() };
+        let file = OwnFile(self.source_path(source.id));
+        self.store().write(move |c| c.insert_source(&source)).await?;
+        tokio::fs::create_dir_all(self.settings().home.join("sources")).await.map_err(Error::platform)?;
+        let fetched = self.inner.parts.forges.download(from, &file.0, MAX_SOURCE, FETCH_TIME).await?;
+        fetched.map_err(|refused| Error::invalid(format!("The source was not fetched: {refused}.")))?;
+        self.import_archive(app, &file.0, order).await
     }
 
     async fn import_upload(
@@ -122,9 +165,13 @@ impl Platform {
                 "Nothing was uploaded to that source yet. PUT the archive to its put_url first.",
             ));
         }
+        self.import_archive(app, &path, order).await
+    }
+
+    async fn import_archive(&self, app: AppId, path: &Path, order: &SourceOrder) -> Result<CommitId> {
         let version = order.version.clone().unwrap_or_default();
         let message = format!("Source {}", version.chars().filter(|c| !c.is_control()).take(100).collect::<String>());
-        let imported = self.inner.parts.repositories.import(app, &path, order.checksum.as_deref(), &message).await;
+        let imported = self.inner.parts.repositories.import(app, path, order.checksum.as_deref(), &message).await;
         imported.map_err(|e| Error::invalid(e.0))
     }
 
@@ -134,22 +181,58 @@ impl Platform {
     }
 
     /// Where the code of a repository is here: `owner/name` as a pipeline of the caller's has it, or `shipway/<app>`.
-    /// `reference`: a branch, tag or commit. Whoever may operate the pipeline may take the code of its upstream.
+    /// `reference`: a branch, tag or commit; the forge of a connected pipeline is asked for one that is not here. Whoever
+    /// may operate the pipeline may take the code of its upstream, and of its forge.
     ///
-    /// Errors: there is no such repository, or nothing of that name in it.
+    /// Errors: there is no such repository, or nothing of that name in it, or what its forge said.
     pub async fn find_source(&self, caller: &Caller, repository: &str, reference: &str) -> Result<Spot> {
         for place in self.places_of(caller, repository)? {
             if let Some(commit) = self.inner.parts.histories.find(place, reference).await? {
                 return Ok(Spot { place, commit });
             }
         }
+        let refused = match self.ask_forges(caller, repository, reference).await? {
+            Ok(spot) => return Ok(spot),
+            Err(refused) => refused.map_or(String::new(), |said| format!(" Its forge was asked: {said}.")),
+        };
         Err(Error {
             message: format!(
-                "{repository} has no such branch, tag or commit here. Name the app whose code it is, {OWN}/APP, or bring it: \
+                "{repository} has no such branch, tag or commit here.{refused} Name the app whose code it is, {OWN}/APP, or bring it: \
                  shipway upstream set https://… -p PIPELINE, for a pipeline that is connected to {repository}."
             ),
             ..Error::missing("repository")
         })
+    }
+
+    /// Fetches a branch, tag or commit from the forge of a pipeline that is connected to a repository. The inner error is
+    /// what the last forge said; none where none was asked.
+    async fn ask_forges(
+        &self,
+        caller: &Caller,
+        repository: &str,
+        reference: &str,
+    ) -> Result<std::result::Result<Spot, Option<String>>> {
+        let mut refused = None;
+        for pipeline in self.pipelines(caller)? {
+            let forge = self.store().read(|c| c.forge_of(pipeline.id))?;
+            let of_it = |forge: &ForgeConnection| forge.repository.as_str().eq_ignore_ascii_case(repository);
+            let Some(forge) = forge.filter(of_it) else { continue };
+            if self.may(caller, &pipeline, Access::Operate).is_err() {
+                continue;
+            }
+            let from = match self.inner.parts.forges.remote(&forge).await {
+                Ok(from) => from,
+                Err(e) => {
+                    refused = Some(e.0);
+                    continue;
+                }
+            };
+            match self.inner.parts.histories.fetch_reference(pipeline.id, &from, reference).await? {
+                Ok(commit) => return Ok(Ok(Spot { place: Place::Upstream(pipeline.id), commit })),
+                Err(said) => refused = Some(said.0.trim_end_matches('.').to_owned()),
+            }
+        }
+        Ok(Err(refused))
     }
 
     /// The branch that a repository is known by: that of its upstream, else main.

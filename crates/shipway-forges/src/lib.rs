@@ -25,6 +25,8 @@ use shipway_engine::PullRequestNews;
 use shipway_engine::ports::{Envelope, Forges, PortError, Received, Remote, WebhookRefused, WebhookRequest};
 use shipway_net::outward::Outward;
 use shipway_store::ForgeConnection;
+use std::path::Path;
+use std::time::Duration;
 
 /// Forges by HTTP.
 pub struct HttpForges {
@@ -82,12 +84,12 @@ impl Forges for HttpForges {
         Ok(address.shown().to_owned())
     }
 
-    fn open(
-        &self,
     fn deploy_key(&self, random: [u8; 32], comment: &str) -> Result<(String, String), PortError> {
         deploy_key::made_of(random, comment).map_err(PortError)
     }
 
+    fn open(
+        &self,
         connection: &ForgeConnection,
         request: WebhookRequest<'_>,
         now: Timestamp,
@@ -110,7 +112,26 @@ impl Forges for HttpForges {
         open.map_err(PortError)
     }
 
+    async fn download(
+        &self,
+        from: &str,
+        into: &Path,
+        most: u64,
+        time: Duration,
+    ) -> Result<Result<u64, String>, PortError> {
+        let from = match RemoteAddress::parse_within(from, self.outward.private_hosts()) {
+            Ok(from) => from,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let file = tokio::fs::File::create(into).await;
+        let mut file = file.map_err(|e| PortError::new("making room for a source", e))?;
+        Ok(self.outward.download(&from, &mut file, most, time).await)
+    }
+
     async fn remote(&self, connection: &ForgeConnection) -> Result<Remote, PortError> {
+        if let ForgeCredentials::DeployKey(key) = &connection.credentials {
+            return Ok(Remote::Ssh { key: Box::new(key.clone()), repository: connection.repository.clone() });
+        }
         let token = self.token(&Api::new(&self.outward, connection)).await.map_err(PortError)?;
         // Whose name stands before a token matters to none of them but must not be empty.
         let user = match connection.kind {
@@ -128,10 +149,8 @@ impl Forges for HttpForges {
         connection: &ForgeConnection,
         message: &Message,
         remote: Option<&Value>,
+        again: bool,
     ) -> Result<Option<Value>, PortError> {
-        if let ForgeCredentials::DeployKey(key) = &connection.credentials {
-            return Ok(Remote::Ssh { key: Box::new(key.clone()), repository: connection.repository.clone() });
-        }
         let api = self.api(connection).await.map_err(PortError)?;
         let told = match connection.kind {
             ForgeKind::Github => github::tell(&api, message, remote, again).await,
@@ -141,4 +160,3 @@ impl Forges for HttpForges {
         told.map_err(PortError)
     }
 }
-        again: bool,

@@ -2,11 +2,14 @@
 //!
 //! A server that asks what it is told to is a door into its own network (attack 23). So the host is resolved here, once;
 //! all of its addresses must be on the public internet unless the operator named the host; and the connection goes to the
-//! address that was checked, so that a second answer of the name server changes nothing. Redirects are not followed.
+//! address that was checked, so that a second answer of the name server changes nothing. Redirects are not followed, but
+//! by downloads, which begin anew with all of this.
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
@@ -14,7 +17,8 @@ use shipway_domain::address::{RemoteAddress, is_public};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// To connect, the handshake of TLS included.
@@ -23,12 +27,33 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// An answer larger than this is not read.
 const ANSWER_BYTES: usize = 16 << 20;
+/// How often a download may be led elsewhere: forges lead to the servers of their archives.
+const REDIRECTS: usize = 4;
+
+/// Where hosts' addresses are found.
+pub trait Names: Send + Sync {
+    /// The addresses of a host now; another time it may have others.
+    fn find(&self, host: &str, port: u16) -> BoxFuture<'_, std::io::Result<Vec<SocketAddr>>>;
+}
+
+/// The machine's own name servers.
+struct SystemNames;
+
+impl Names for SystemNames {
+    fn find(&self, host: &str, port: u16) -> BoxFuture<'_, std::io::Result<Vec<SocketAddr>>> {
+        let host = host.to_owned();
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+    }
+}
 
 /// An address of a host, when all of them are on the public internet or the host is one of `private_hosts`. Errors: a
 /// sentence without a full stop.
 pub async fn resolve(host: &str, port: u16, private_hosts: &[String]) -> Result<SocketAddr, String> {
-    let found = tokio::net::lookup_host((host, port)).await;
-    let found: Vec<SocketAddr> = found.map_err(|error| format!("{host}: {error}"))?.collect();
+    resolve_by(&SystemNames, host, port, private_hosts).await
+}
+
+async fn resolve_by(names: &dyn Names, host: &str, port: u16, private_hosts: &[String]) -> Result<SocketAddr, String> {
+    let found = names.find(host, port).await.map_err(|error| format!("{host}: {error}"))?;
     let named = private_hosts.iter().any(|name| name == host);
     match found.iter().find(|address| !named && !is_public(address.ip())) {
         Some(_) => Err(format!(
@@ -39,16 +64,28 @@ pub async fn resolve(host: &str, port: u16, private_hosts: &[String]) -> Result<
 }
 
 /// Asks servers elsewhere, one connection a request. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Outward {
+    names: Arc<dyn Names>,
     private_hosts: Arc<[String]>,
     tls: Arc<OnceLock<Result<Arc<ClientConfig>, String>>>,
+}
+
+impl Default for Outward {
+    fn default() -> Self {
+        Self::new(&[])
+    }
 }
 
 impl Outward {
     /// `private_hosts`, in lower case: hosts of private networks that may be asked.
     pub fn new(private_hosts: &[String]) -> Self {
-        Self { private_hosts: private_hosts.into(), tls: Arc::default() }
+        Self::with_names(Arc::new(SystemNames), private_hosts)
+    }
+
+    /// The same with name servers of the caller's.
+    pub fn with_names(names: Arc<dyn Names>, private_hosts: &[String]) -> Self {
+        Self { names, private_hosts: private_hosts.into(), tls: Arc::default() }
     }
 
     /// The hosts of private networks that may be asked.
@@ -61,15 +98,67 @@ impl Outward {
     /// Errors: a sentence without a full stop, in which there is no part of the address but its host. Timeouts: 10 s to
     /// connect, 30 s for the answer. An answer has 16 MiB at most.
     pub async fn send(&self, to: &RemoteAddress, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
-        let address = resolve(to.host(), to.port(), &self.private_hosts).await?;
+        let stream = self.connect(to).await?;
+        let whole = async |body: Incoming| {
+            let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(|e| e.to_string())?;
+            Ok(body.to_bytes())
+        };
+        let asked = tokio::time::timeout(ANSWER_TIME, ask(stream, to, request, whole)).await;
+        let answer = asked.map_err(|_| late(to, ANSWER_TIME))?.map_err(|e| format!("{}: {e}", to.host()))?;
+        straight(answer).map_err(|e| format!("{}: {e}", to.host()))
+    }
+
+    /// Writes what is at an address into a file, and returns how many bytes it has. It may lead elsewhere a few times;
+    /// each of these addresses is read and resolved as the first one, so that none leads into a private network.
+    ///
+    /// Errors: a sentence without a full stop, in which there is no part of an address but its host; more than `most`
+    /// bytes. Timeouts: 10 s to connect, `time` for all of it. The file may have been begun.
+    pub async fn download(
+        &self,
+        from: &RemoteAddress,
+        into: &mut File,
+        most: u64,
+        time: Duration,
+    ) -> Result<u64, String> {
+        let down = async {
+            let mut from = from.clone();
+            for _ in 0..=REDIRECTS {
+                let stream = self.connect(&from).await?;
+                let request = Request::get("/").header(http::header::USER_AGENT, "shipway");
+                let request = request.body(Bytes::new()).map_err(|e| e.to_string())?;
+                // What leads elsewhere has a body that nobody wants.
+                let save = async |body: Incoming| save(body, into, most).await;
+                let answer = ask(stream, &from, request, save).await.map_err(|e| format!("{}: {e}", from.host()))?;
+                match answer.status() {
+                    status if status.is_success() => return Ok(*answer.body()),
+                    status if status.is_redirection() => from = self.led(&from, &answer)?,
+                    status => return Err(format!("{} answered {status}", from.host())),
+                }
+            }
+            Err(format!("{} leads elsewhere more than {REDIRECTS} times", from.host()))
+        };
+        tokio::time::timeout(time, down).await.map_err(|_| format!("it was not here within {} s", time.as_secs()))?
+    }
+
+    /// Where an answer leads.
+    fn led<T>(&self, from: &RemoteAddress, answer: &Response<T>) -> Result<RemoteAddress, String> {
+        let location = answer.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+        let location = location.ok_or_else(|| format!("{} answered {}", from.host(), answer.status()))?;
+        let address = match location.starts_with('/') && !location.starts_with("//") {
+            true => format!("{}{location}", from.origin()),
+            false => location.to_owned(),
+        };
+        RemoteAddress::parse_within(&address, &self.private_hosts)
+            .map_err(|problem| format!("{} leads to another address: {problem}", from.host()))
+    }
+
+    async fn connect(&self, to: &RemoteAddress) -> Result<Box<dyn Stream>, String> {
+        let address = resolve_by(&*self.names, to.host(), to.port(), &self.private_hosts).await?;
         let connect = async {
             let stream = TcpStream::connect(address).await.map_err(|e| format!("{}: {e}", to.host()))?;
             self.wrap(to, stream).await
         };
-        let late = |what: &str, time: Duration| format!("{} did not {what} within {} s", to.host(), time.as_secs());
-        let stream = tokio::time::timeout(CONNECT_TIME, connect).await.map_err(|_| late("answer", CONNECT_TIME))??;
-        let asked = tokio::time::timeout(ANSWER_TIME, ask(stream, to, request)).await;
-        asked.map_err(|_| late("answer", ANSWER_TIME))?.map_err(|e| format!("{}: {e}", to.host()))
+        tokio::time::timeout(CONNECT_TIME, connect).await.map_err(|_| late(to, CONNECT_TIME))?
     }
 
     async fn wrap(&self, to: &RemoteAddress, stream: TcpStream) -> Result<Box<dyn Stream>, String> {
@@ -97,7 +186,33 @@ fn client_config() -> Result<Arc<ClientConfig>, String> {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn ask(stream: Box<dyn Stream>, to: &RemoteAddress, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
+fn late(who: &RemoteAddress, time: Duration) -> String {
+    format!("{} did not answer within {} s", who.host(), time.as_secs())
+}
+
+/// Writes a body into a file. Errors: it has more than `most` bytes, or breaks off.
+async fn save(mut body: Incoming, into: &mut File, most: u64) -> Result<u64, String> {
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|e| e.to_string())?.into_data() else { continue };
+        bytes += data.len() as u64;
+        if bytes > most {
+            return Err(format!("it has more than {} MiB", most >> 20));
+        }
+        into.write_all(&data).await.map_err(|e| format!("it could not be written: {e}"))?;
+    }
+    into.flush().await.map_err(|e| format!("it could not be written: {e}"))?;
+    Ok(bytes)
+}
+
+/// Sends a request. The body of an answer that is a success or not to be followed is read by `read`; one that leads
+/// elsewhere is left.
+async fn ask<T: Default>(
+    stream: Box<dyn Stream>,
+    to: &RemoteAddress,
+    request: Request<Bytes>,
+    read: impl AsyncFnOnce(Incoming) -> Result<T, String>,
+) -> Result<Response<T>, String> {
     let (mut parts, body) = request.into_parts();
     let (_, rest) = to.shown().split_once("://").unwrap_or_default();
     let path = rest.find('/').map_or("/", |at| &rest[at..]);
@@ -116,11 +231,11 @@ async fn ask(stream: Box<dyn Stream>, to: &RemoteAddress, request: Request<Bytes
     let answer = async {
         let answer = sender.send_request(Request::from_parts(parts, Full::new(body))).await;
         let (head, body) = answer.map_err(|e| e.to_string())?.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(|e| e.to_string())?;
-        Ok(Response::from_parts(head, body.to_bytes()))
+        let body = if head.status.is_redirection() { T::default() } else { read(body).await? };
+        Ok(Response::from_parts(head, body))
     };
     tokio::select! {
-        answer = answer => answer.and_then(straight),
+        answer = answer => answer,
         () = drive => Err("the connection ended before the answer".into()),
     }
 }
@@ -137,7 +252,8 @@ fn straight(answer: Response<Bytes>) -> Result<Response<Bytes>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use std::sync::Mutex;
+    use tokio::io::AsyncReadExt;
 
     #[tokio::test]
     async fn attack_23_a_private_host_is_asked_only_when_the_operator_named_it() {
@@ -176,5 +292,85 @@ mod tests {
         assert!(
             Outward::default().send(&to, Request::new(Bytes::new())).await.unwrap_err().contains("private network")
         );
+    }
+
+    /// A name server that says something else each time.
+    struct Rebinding(Mutex<Vec<&'static str>>);
+
+    impl Names for Rebinding {
+        fn find(&self, _: &str, port: u16) -> BoxFuture<'_, std::io::Result<Vec<SocketAddr>>> {
+            let next = self.0.lock().unwrap().remove(0);
+            Box::pin(std::future::ready(Ok(vec![SocketAddr::new(next.parse().unwrap(), port)])))
+        }
+    }
+
+    #[tokio::test]
+    async fn attack_23_a_name_that_is_public_first_and_private_second_leads_to_no_private_address() {
+        let private = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        private.set_nonblocking(true).unwrap();
+        let port = private.local_addr().unwrap().port();
+        // Public, and nobody's.
+        let names = Arc::new(Rebinding(Mutex::new(vec!["192.52.193.1", "127.0.0.1", "127.0.0.1"])));
+        let outward = Outward::with_names(names.clone(), &[]);
+        let to = RemoteAddress::parse(&format!("https://rebind.example:{port}/")).unwrap();
+        let first = outward.send(&to, Request::new(Bytes::new())).await.unwrap_err();
+        assert!(!first.contains("private network"), "{first}");
+        assert_eq!(names.0.lock().unwrap().len(), 2, "a request asks once, and goes where that answer says");
+        let second = outward.send(&to, Request::new(Bytes::new())).await.unwrap_err();
+        assert!(second.contains("private network"), "{second}");
+        assert_eq!(private.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody came");
+    }
+
+    /// Answers one request a connection, in turn, and gives its address.
+    async fn answering(answers: Vec<String>) -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1024]).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        port
+    }
+
+    async fn downloaded(answers: &[&str], most: u64) -> Result<String, String> {
+        let port = answering(answers.iter().map(|answer| (*answer).to_owned()).collect()).await;
+        let outward = Outward::new(&["127.0.0.1".to_string()]);
+        let from = RemoteAddress::parse_within(&format!("http://127.0.0.1:{port}/a"), outward.private_hosts()).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut into = File::create(file.path()).await.unwrap();
+        let bytes = outward.download(&from, &mut into, most, Duration::from_secs(20)).await?;
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        assert_eq!(text.len() as u64, bytes);
+        Ok(text)
+    }
+
+    #[tokio::test]
+    async fn attack_23_a_download_is_led_to_no_private_address_and_has_an_end() {
+        let good = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        let led = |to: &str| format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 4\r\n\r\naway");
+        let elsewhere = led("/b");
+        assert_eq!(downloaded(&[good], 5).await.unwrap(), "hello");
+        assert_eq!(downloaded(&[&elsewhere, good], 5).await.unwrap(), "hello");
+        for (to, words) in [
+            ("https://169.254.169.254/", "private network"),
+            ("http://localhost/", "only https://"),
+            ("//127.0.0.1/", "only https://"),
+            ("file:///etc/passwd", "only https://"),
+            ("unix:/run/docker.sock", "only https://"),
+        ] {
+            let refused = downloaded(&[&led(to)], 5).await.unwrap_err();
+            assert!(refused.contains(words), "{to}: {refused}");
+        }
+        let away = elsewhere.as_str();
+        assert!(downloaded(&[away, away, away, away, away], 5).await.unwrap_err().contains("more than 4 times"));
+        assert!(downloaded(&[good], 4).await.unwrap_err().contains("more than"));
+        assert!(
+            downloaded(&["HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"], 5).await.unwrap_err().contains("404")
+        );
+        let endless = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n4\r\nabcd\r\n";
+        assert!(downloaded(&[endless], 5).await.is_err());
     }
 }

@@ -9,6 +9,8 @@ use shipway_domain::forge::{DeployKey, ForgeCredentials, ForgeKind, Message, Rep
 use shipway_domain::review::{BranchName, Checks};
 use shipway_domain::triggers::RefName;
 use shipway_store::ForgeConnection;
+use std::path::Path;
+use std::time::Duration;
 
 /// A branch or tag that moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,11 +146,11 @@ pub trait Forges: Send + Sync {
     /// Checks the address and the credentials of a new connection and returns the address as it is kept. Nothing is
     /// asked. Errors: the user's to read.
     fn check(&self, kind: ForgeKind, url: &str, credentials: &ForgeCredentials) -> Result<String, PortError>;
-    /// Whether a request to a connection's webhook comes from the forge, in constant time.
-    fn open(
     /// Makes a deploy key of 256 random bits: its private half in OpenSSH's form and its public half in a line, both with
     /// the comment.
     fn deploy_key(&self, random: [u8; 32], comment: &str) -> Result<(String, String), PortError>;
+    /// Whether a request to a connection's webhook comes from the forge, in constant time.
+    fn open(
         &self,
         connection: &ForgeConnection,
         request: WebhookRequest<'_>,
@@ -158,6 +160,15 @@ pub trait Forges: Send + Sync {
     fn read(&self, kind: ForgeKind, event: &str, payload: &[u8]) -> Result<Received, PortError>;
     /// The pull requests of the connection's repository that are open now.
     async fn open_pull_requests(&self, connection: &ForgeConnection) -> Result<Vec<PullRequestNews>, PortError>;
+    /// Writes what is at an address that a user named into a new file: `most` bytes within `time`, no forge in particular.
+    /// The inner error is the user's: the end of a sentence.
+    async fn download(
+        &self,
+        from: &str,
+        into: &Path,
+        most: u64,
+        time: Duration,
+    ) -> Result<Result<u64, String>, PortError>;
     /// Where the connection's code is fetched from.
     async fn remote(&self, connection: &ForgeConnection) -> Result<Remote, PortError>;
     /// Tells a forge something. `remote` is what the last telling of the same subject returned. `again`: the same was told
@@ -167,6 +178,6 @@ pub trait Forges: Send + Sync {
         connection: &ForgeConnection,
         message: &Message,
         remote: Option<&Value>,
+        again: bool,
     ) -> Result<Option<Value>, PortError>;
 }
-        again: bool,

@@ -124,7 +124,7 @@ pub async fn create(call: Call) -> Result<Answer> {
             let source = source_blob(&call, &url)?;
             ReviewSource::Upload(
                 source,
-                SourceOrder { url, version: blob.text("version")?, checksum: None, buildpacks: None },
+                SourceOrder { url, version: blob.text("version")?, checksum: blob.text("checksum")?, buildpacks: None },
             )
         }
     };

@@ -34,11 +34,14 @@ pub async fn upload(
     Ok(Answer::ok(json!({})))
 }
 
-/// What a URL of ours names: an upload, or a commit's archive. Other addresses are not fetched: who may name one could
-/// read what this machine can reach and they cannot.
+/// What a URL names: an upload here, a commit's archive here, or an archive at a server elsewhere, which is fetched under
+/// guard (attack 23): who names an address could read what this machine can reach and they cannot.
 pub(super) fn source_blob(call: &Call, url: &str) -> Result<SourceBlob> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
-    let path = path.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..])).unwrap_or(path);
+    let (host, path) = match path.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or((rest, ""), |at| rest.split_at(at)),
+        None => ("", path),
+    };
     if let Some(at) = call.web.signed().read_archive(path, call.platform().now().as_second()) {
         return Ok(SourceBlob::Commit(at));
     }
@@ -47,10 +50,16 @@ pub(super) fn source_blob(call: &Call, url: &str) -> Result<SourceBlob> {
         (Some(signature), Some(id), Some("sources")) => call.web.signed().read_source(id, signature),
         _ => None,
     };
-    found.map(SourceBlob::Uploaded).ok_or_else(|| {
-        ApiError::invalid(
-            "`source_blob.url` must be the `get_url` of a source that was made here: POST /sources, PUT the tar archive \
-             to its `put_url`, then build its `get_url`; or an archive link of a repository here that has not expired.",
-        )
-    })
+    if let Some(id) = found {
+        return Ok(SourceBlob::Uploaded(id));
+    }
+    let here = [call.origin.url(""), call.web.base().http.clone(), call.web.base().https.clone()];
+    if !host.is_empty() && !here.iter().any(|address| address.ends_with(&format!("//{host}"))) {
+        return Ok(SourceBlob::Elsewhere(url.to_owned()));
+    }
+    Err(ApiError::invalid(
+        "`source_blob.url` must be the `get_url` of a source that was made here: POST /sources, PUT the tar archive \
+         to its `put_url`, then build its `get_url`; or an archive link of a repository here that has not expired; or the \
+         https:// address of a tar archive elsewhere.",
+    ))
 }
