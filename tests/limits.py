@@ -34,7 +34,7 @@ BREAKS = {
         "mkdir $1/closed; chmod 300 $1/closed; head -c 200M /dev/zero >$1/closed/full; sleep 60", "filled more than 64 MiB of disk."),
     # The buildpack's own failure; what it leaves cannot be looked at by its owner, nor reached by any path.
     "a tree that is hard to remove": (
-        "mkdir -p $1/a/b; perl -e 'chdir $ARGV[0]; for (1..3000) { mkdir \"deep-enough\"; chdir \"deep-enough\" }' $1; "
+        "mkdir -p $1/a/b; perl -e 'chdir $ARGV[0]; for (1..200) { mkdir \"deep-enough\"; chdir \"deep-enough\" }' $1; "
         "chmod 000 $1/a/b $1/a; exit 3", "exited with 3"),
 }
 APP = "acorn"
