@@ -396,8 +396,8 @@ def main():
                 ("promotions", lambda: promotions(table, platform, scratch, short)),
                 ("dynos", lambda: dyno_start(table, platform, short)),
                 ("logs", lambda: log_rate(table, platform)),
-                ("neighbour", lambda: neighbour(table, platform, scratch, short)),
                 ("memory", lambda: idle(table, platform, scratch)),
+                ("neighbour", lambda: neighbour(table, platform, scratch, short)),
             ]:
                 note(what)
                 measure()
