@@ -27,7 +27,7 @@ const MAX_DESCRIPTION: usize = 140;
 /// Characters of an address.
 const MAX_URL: usize = 2048;
 /// Statuses of one record.
-const MAX_STATUSES: usize = 1000;
+const MAX_STATUSES: u64 = 1000;
 /// Records that are looked at for the newest one that names an app's code.
 const LOOKED_AT: u32 = 100;
 
@@ -158,7 +158,7 @@ impl Platform {
         }
         let environment = new.environment.unwrap_or_else(|| deployment.environment.clone());
         plain("environment", &environment, MAX_NAME)?;
-        if self.deployment_statuses(deployment)?.len() >= MAX_STATUSES {
+        if self.store().read(|c| c.count_deployment_statuses(deployment.id))? >= MAX_STATUSES {
             return Err(Error::invalid(format!(
                 "Deployment {} has {MAX_STATUSES} statuses, and may not have more: write another deployment down.",
                 deployment.id

@@ -3,15 +3,12 @@
 
 use crate::error::Error;
 use crate::ports::{CheckNews, News, PortError, PushNews, Received};
-use crate::{Event, Platform, RefNews, RefOrigin, Result};
+use crate::{Event, Platform, RefNews, RefOrigin, Result, look};
 use shipway_domain::PipelineId;
 use shipway_domain::forge::DeliveryStatus;
 use shipway_domain::triggers::RefName;
 use shipway_store::{ForgeConnection, ForgeDelivery, Upstream};
-use std::time::Duration;
 
-/// How often is looked without a reason.
-const EVERY: Duration = Duration::from_secs(60);
 /// Deliveries that are read at once.
 const BATCH: usize = 50;
 /// Checks with this in front are our own words: waiting for them would be waiting for ourselves.
@@ -23,10 +20,7 @@ impl Platform {
             if let Err(e) = self.carry_out_deliveries().await {
                 tracing::error!(error = %e, cause = ?e.cause, "deliveries of forges could not be carried out");
             }
-            tokio::select! {
-                () = self.inner.news_wanted.notified() => {}
-                () = tokio::time::sleep(EVERY) => {}
-            }
+            look::next(&self.inner.news_wanted).await;
         }
     }
 

@@ -31,6 +31,7 @@ mod insisted;
 mod late;
 mod locks;
 mod logs;
+mod look;
 mod operation;
 mod output;
 mod overwritten;

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::plan::{CarryPlan, FetchPlan, Part};
 use crate::ports::{Caller, Place};
 use crate::setups::{Beginning, Origin};
-use crate::{Event, NewApp, Platform, Result, SourceBlob, SourceOrder};
+use crate::{Event, NewApp, Platform, Result, SourceBlob, SourceOrder, look};
 use jiff::{SignedDuration, Timestamp};
 use shipway_domain::admission::{Actor, Permission, Scope, Trigger};
 use shipway_domain::app_json::Environment;
@@ -21,10 +21,7 @@ use shipway_store::{
     App, Collaborator, ConfigVars, Conn, Pipeline, PullRequest, ReviewApp, ReviewAppSettings, ReviewOrigin,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-/// How often is looked without a reason.
-const EVERY: Duration = Duration::from_secs(60);
 /// How often forges are asked what is open, which finds what their webhooks lost.
 const SWEEP: SignedDuration = SignedDuration::from_mins(10);
 /// How many names are tried for a new review app.
@@ -118,10 +115,7 @@ impl Platform {
             if let Err(e) = self.review_all().await {
                 tracing::error!(error = %e, cause = ?e.cause, "review apps could not be kept");
             }
-            tokio::select! {
-                () = self.inner.review_wanted.notified() => {}
-                () = tokio::time::sleep(EVERY) => {}
-            }
+            look::next(&self.inner.review_wanted).await;
         }
     }
 

@@ -10,17 +10,14 @@ use crate::error::Error;
 use crate::pipelines::Access;
 use crate::plan::{CarryPlan, FetchPlan, Part};
 use crate::ports::{Caller, Place};
-use crate::{Event, Kind, Platform, Result};
+use crate::{Event, Kind, Platform, Result, look};
 use shipway_domain::admission::{Actor, Trigger};
 use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::review::Checks;
 use shipway_domain::triggers::{Action, RefKind, RefName, RefPattern, TriggeredStatus, Waiting, line_before, plan};
 use shipway_domain::{AppId, AppName, CommitId, NameOrId, OperationId, PipelineId, TriggerId, TriggeredDeployId};
 use shipway_store::{App, Build, CommitSource, Conn, Pipeline, RefTrigger, TriggeredDeploy};
-use std::time::Duration;
 
-/// How often is looked without a reason.
-const EVERY: Duration = Duration::from_secs(60);
 /// Triggers of one app.
 const MOST: usize = 50;
 
@@ -307,10 +304,7 @@ impl Platform {
             if let Err(e) = self.deploy_triggered().await {
                 tracing::error!(error = %e, cause = ?e.cause, "triggered deploys could not be looked at");
             }
-            tokio::select! {
-                () = self.inner.triggers_wanted.notified() => {}
-                () = tokio::time::sleep(EVERY) => {}
-            }
+            look::next(&self.inner.triggers_wanted).await;
         }
     }
 

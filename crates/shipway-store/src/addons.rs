@@ -156,11 +156,7 @@ impl Conn<'_> {
 
     /// Finds an add-on by id or name.
     pub fn addon(&self, which: &NameOrId) -> Result<Option<Addon>> {
-        let (sql, value) = match which {
-            NameOrId::Id(id) => ("SELECT * FROM addons WHERE id = ?", id.to_string()),
-            NameOrId::Name(name) => ("SELECT * FROM addons WHERE name = ?", name.clone()),
-        };
-        Ok(self.sql.prepare_cached(sql)?.query_row([value], addon).optional()?)
+        self.named("SELECT * FROM addons", "addons", which, addon)
     }
 
     /// The add-on with this id. Errors: `Missing`.

@@ -240,11 +240,7 @@ impl Conn<'_> {
 
     /// Finds an app by id or name.
     pub fn app(&self, which: &NameOrId) -> Result<Option<App>> {
-        let (sql, value) = match which {
-            NameOrId::Id(id) => (format!("{APP} WHERE apps.id = ?"), id.to_string()),
-            NameOrId::Name(name) => (format!("{APP} WHERE apps.name = ?"), name.clone()),
-        };
-        Ok(self.sql.prepare_cached(&sql)?.query_row([value], app).optional()?)
+        self.named(APP, "apps", which, app)
     }
 
     /// The app with this id. Errors: `Missing`.

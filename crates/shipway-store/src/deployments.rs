@@ -221,6 +221,12 @@ impl Conn<'_> {
         Ok(id)
     }
 
+    /// How many statuses a deployment has.
+    pub fn count_deployment_statuses(&self, deployment: i64) -> Result<u64> {
+        let mut q = self.sql.prepare_cached("SELECT count(*) FROM deployment_statuses WHERE deployment_id = ?")?;
+        Ok(q.query_row([deployment], |row| row.get(0))?)
+    }
+
     /// The statuses of a deployment, newest first.
     pub fn deployment_statuses(&self, deployment: i64) -> Result<Vec<DeploymentStatus>> {
         let mut q =

@@ -53,7 +53,8 @@ pub use webhooks::*;
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSqlError, ValueRef};
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use shipway_domain::NameOrId;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -152,6 +153,24 @@ pub struct Conn<'a> {
 }
 
 /// The store. Cheap to clone.
+impl Conn<'_> {
+    /// What `select` finds of this id or name in a table.
+    pub(crate) fn named<T>(
+        &self,
+        select: &str,
+        table: &str,
+        which: &NameOrId,
+        read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let (column, value) = match which {
+            NameOrId::Id(id) => ("id", id.to_string()),
+            NameOrId::Name(name) => ("name", name.clone()),
+        };
+        let mut q = self.sql.prepare_cached(&format!("{select} WHERE {table}.{column} = ?"))?;
+        Ok(q.query_row([value], read).optional()?)
+    }
+}
+
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -383,7 +402,7 @@ pub(crate) fn word<T>(row: &Row<'_>, column: &str, read: impl FnOnce(&str) -> Op
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use shipway_domain::{AccountId, AppId, AppName, ConfigKey, Email, NameOrId};
+    use shipway_domain::{AccountId, AppId, AppName, ConfigKey, Email};
 
     pub(crate) fn account(n: u128) -> Account {
         Account {

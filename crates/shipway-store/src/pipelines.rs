@@ -134,12 +134,7 @@ impl Conn<'_> {
 
     /// Finds a pipeline by id or name.
     pub fn pipeline(&self, which: &NameOrId) -> Result<Option<Pipeline>> {
-        let (column, value) = match which {
-            NameOrId::Id(id) => ("id", id.to_string()),
-            NameOrId::Name(name) => ("name", name.clone()),
-        };
-        let mut q = self.sql.prepare_cached(&format!("{PIPELINE} WHERE pipelines.{column} = ?"))?;
-        Ok(q.query_row([value], pipeline).optional()?)
+        self.named(PIPELINE, "pipelines", which, pipeline)
     }
 
     /// The pipeline with this id. Errors: `Missing`.

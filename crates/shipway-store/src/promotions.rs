@@ -232,12 +232,7 @@ impl Conn<'_> {
 
     /// Finds a product by id or name.
     pub fn product(&self, which: &NameOrId) -> Result<Option<Product>> {
-        let (column, value) = match which {
-            NameOrId::Id(id) => ("id", id.to_string()),
-            NameOrId::Name(name) => ("name", name.clone()),
-        };
-        let mut q = self.sql.prepare_cached(&format!("{PRODUCT} WHERE products.{column} = ?"))?;
-        Ok(q.query_row([value], product).optional()?)
+        self.named(PRODUCT, "products", which, product)
     }
 
     /// All products by name.

@@ -143,11 +143,7 @@ impl Conn<'_> {
 
     /// Finds a team by id or name.
     pub fn team(&self, which: &NameOrId) -> Result<Option<Team>> {
-        let (sql, value) = match which {
-            NameOrId::Id(id) => ("SELECT * FROM teams WHERE id = ?", id.to_string()),
-            NameOrId::Name(name) => ("SELECT * FROM teams WHERE name = ?", name.clone()),
-        };
-        Ok(self.sql.prepare_cached(sql)?.query_row([value], team).optional()?)
+        self.named("SELECT * FROM teams", "teams", which, team)
     }
 
     /// All teams by name.

@@ -32,6 +32,16 @@ use crate::{Context, Error};
 use std::process::ExitCode;
 
 /// The commands of the client half.
+/// The flags of a noun whose list is shown where nothing is to be done.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs<A: clap::Subcommand> {
+    #[command(subcommand)]
+    action: Option<A>,
+    /// Print the server's answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Print what points the Heroku CLI and git in this shell at your server

@@ -1,6 +1,6 @@
 //! `shipway products`.
 
-use super::{items, segment, table};
+use super::{ListArgs, items, segment, table};
 use crate::Context;
 use crate::error::Result;
 use crate::terminal::{name_of, printable, text};
@@ -8,17 +8,10 @@ use http::Method;
 use serde_json::{Value, json};
 
 /// The flags of `products`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    action: Option<Action>,
-    /// Print the server's answer as JSON
-    #[arg(long, global = true)]
-    json: bool,
-}
+pub type Args = ListArgs<Action>;
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+pub enum Action {
     /// Make a product of pipelines that are promoted together
     Create {
         /// Its name

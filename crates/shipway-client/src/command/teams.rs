@@ -1,6 +1,6 @@
 //! `shipway teams`: what the Heroku CLI has no command for. The people of a team are `heroku members`.
 
-use super::{items, segment, table};
+use super::{ListArgs, items, segment, table};
 use crate::Context;
 use crate::error::Result;
 use crate::terminal::{printable, text};
@@ -8,17 +8,10 @@ use http::Method;
 use serde_json::json;
 
 /// The flags of `teams`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    action: Option<Action>,
-    /// Print the server's answer as JSON
-    #[arg(long, global = true)]
-    json: bool,
-}
+pub type Args = ListArgs<Action>;
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+pub enum Action {
     /// Make a team with you as its admin
     Create {
         /// Its name

@@ -3,6 +3,7 @@
 mod authorization;
 mod behaviour;
 mod conformance;
+mod coverage;
 mod databases;
 mod deployments;
 mod malformed;
