@@ -212,12 +212,27 @@ impl Platform {
         Err(refused.unwrap_or_else(|| Error::missing("repository")))
     }
 
-    /// Errors: the newest successful record of a stage, or of an app in it, names other code for the app than what it runs.
-    pub(crate) fn as_recorded(&self, pipeline: &Pipeline, stage: Stage, source: &Promotable) -> Result<()> {
+    /// Whether the newest successful record of a stage, or of an app in it, names other code for the app than what it runs,
+    /// whichever of its releases is promoted.
+    pub(crate) fn contradiction(
+        &self,
+        pipeline: PipelineId,
+        stage: Stage,
+        source: &Promotable,
+    ) -> Result<Option<Contradiction>> {
         let app = source.app.name.as_str();
-        let (records, couplings) = self
-            .store()
-            .read(|c| Ok((c.successful_deployments(pipeline.id, stage, app, LOOKED_AT)?, c.couplings(pipeline.id)?)))?;
+        let current;
+        let runs = match source.app.current_release == Some(source.release.id) {
+            true => source,
+            false => {
+                current = self.promotable(&source.app, None)?;
+                &current
+            }
+        };
+        let (pipeline, records, couplings) = self.store().read(|c| {
+            let records = c.successful_deployments(pipeline, stage, app, LOOKED_AT)?;
+            Ok((c.pipeline_by_id(pipeline)?, records, c.couplings(pipeline)?))
+        })?;
         let alone = couplings.iter().filter(|coupling| coupling.stage == stage).count() == 1;
         let named = records.iter().find_map(|record| {
             let task = record.task.strip_prefix("deploy:");
@@ -226,19 +241,22 @@ impl Platform {
             let code = named_code(&record.payload, app, of_app || of_pipeline);
             (!code.is_empty()).then_some((record, code))
         });
-        let Some((record, code)) = named else { return Ok(()) };
-        let Some((kind, other)) = code.into_iter().find(|(_, code)| !is_of(&source.slug, code)) else { return Ok(()) };
-        Err(Error::conflict(format!(
-            "{app} runs v{}, {}, and deployment {} of {}, its newest successful record, says {kind} is {other}. Nothing was \
-             promoted. Deploy what the record names, write down what runs (POST /repos/{}/deployments, with the status \
-             success), or give deployment {} the status inactive.",
-            source.release.version,
-            source.slug.digest,
-            record.id,
-            record.environment,
-            self.repository_of(pipeline),
-            record.id
-        )))
+        let Some((record, code)) = named else { return Ok(None) };
+        let Some((kind, other)) = code.into_iter().find(|(_, code)| !is_of(&runs.slug, code)) else {
+            return Ok(None);
+        };
+        let id = record.id;
+        Ok(Some(Contradiction {
+            fact: format!(
+                "{app} runs v{}, {}, and deployment {id} of {}, its newest successful record, says {kind} is {other}.",
+                runs.release.version, runs.slug.digest, record.environment,
+            ),
+            ways_out: format!(
+                "Deploy what the record names, write down what runs (POST /repos/{}/deployments, with the status success), \
+                 give deployment {id} the status inactive, or promote all the same and say why: shipway promote {app}",
+                self.repository_of(&pipeline),
+            ),
+        }))
     }
 
     async fn commit_of(&self, caller: &Caller, repository: &str, reference: &str) -> Result<CommitId> {
@@ -308,6 +326,20 @@ fn named_code(payload: &Value, app: &str, of_app: bool) -> Vec<(String, String)>
 /// Whether a digest or an image id, as people write them, is that of a slug.
 fn is_of(slug: &Slug, code: &str) -> bool {
     code == slug.id.to_string() || code.trim_start_matches("sha256:") == slug.digest.hex()
+}
+
+/// A record that names other code for an app than what it runs.
+pub(crate) struct Contradiction {
+    /// Both, for people.
+    pub fact: String,
+    ways_out: String,
+}
+
+impl Contradiction {
+    /// Why nothing is promoted to an app, and what to do.
+    pub(crate) fn refusal(&self, target: &App) -> String {
+        format!("{} Nothing was promoted. {} {} --reason \"…\"", self.fact, self.ways_out, target.name)
+    }
 }
 
 /// A record of a release of ours.

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::plan::{ExternalPlan, Plan};
 use crate::ports::Caller;
-use crate::promotions::{Promotable, PromotionView};
+use crate::promotions::{Origin, Promotable, PromotionView, Weighed};
 use crate::{Platform, Result};
 use shipway_domain::admission::Trigger;
 use shipway_domain::{
@@ -54,6 +54,8 @@ pub struct Move {
     pub to: Stage,
     /// The release that runs the same already.
     pub unchanged: Option<Release>,
+    /// The record that names other code than what is promoted, all the same, with the order's reason.
+    pub against: Option<String>,
 }
 
 /// Longest command of an external step, in bytes.
@@ -190,8 +192,7 @@ impl Platform {
 
     /// What a promotion would do, app by app, without doing it.
     ///
-    /// Errors: nothing that fits the names, several apps where one must be chosen, a stage left out; the newest record of
-    /// the source names other code than what runs there.
+    /// Errors: nothing that fits the names, several apps where one must be chosen, what [`Self::weigh`] refuses.
     pub fn moves(&self, caller: &Caller, order: &TogetherOrder) -> Result<(Option<Product>, Vec<Move>)> {
         let (product, pipelines) = self.scope(caller, order)?;
         let mut moves = Vec::new();
@@ -212,13 +213,10 @@ impl Platform {
             }
             let source = self.promotable(&source, None)?;
             for (coupling, target) in targets {
-                self.leaves_nothing_out(&pipeline, from, coupling.stage, order.reason.as_deref(), target)?;
-                let unchanged = self.runs_the_same(target, &source)?;
-                if unchanged.is_none() {
-                    self.as_recorded(&pipeline, from, &source)?;
-                }
+                let (to, reason) = (coupling.stage, order.reason.as_deref());
+                let Weighed { unchanged, against } = self.weigh(&pipeline, (from, &source), (to, target), reason)?;
                 let (pipeline, source, target) = (pipeline.clone(), source.clone(), target.clone());
-                moves.push(Move { pipeline, source, from, target, to: coupling.stage, unchanged });
+                moves.push(Move { pipeline, source, from, target, to, unchanged, against });
             }
         }
         if moves.is_empty() {
@@ -309,7 +307,9 @@ impl Platform {
         let plan = Plan { actor: caller.actor.clone(), via: caller.via.into(), trigger: Trigger::Promotion, parts };
         let first = &moves[0];
         let plans = vec![(operation, plan)];
-        self.write_promotion(caller, promotion, targets, plans, &first.source.app, first.from).await
+        let against = moves.iter().find_map(|one| one.against.clone());
+        let origin = Origin { source: &first.source.app, stage: first.from, against };
+        self.write_promotion(caller, promotion, targets, plans, origin).await
     }
 
     fn external(&self, step: &ExternalStep) -> ExternalPlan {

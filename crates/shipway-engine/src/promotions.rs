@@ -86,6 +86,22 @@ fn short(slug: &Slug) -> String {
     slug.commit.as_ref().map_or_else(|| slug.digest.hex()[..7].to_string(), |c| c.short().to_string())
 }
 
+/// What speaks for or against a promotion to one app, which is not refused.
+pub(crate) struct Weighed {
+    /// The release that runs the same already.
+    pub unchanged: Option<Release>,
+    /// The record that names other code; there is a reason to promote all the same.
+    pub against: Option<String>,
+}
+
+/// Where a promotion begins, for the ledger.
+pub(crate) struct Origin<'a> {
+    pub source: &'a App,
+    pub stage: Stage,
+    /// What a record says against it.
+    pub against: Option<String>,
+}
+
 /// What a promotion to the next stage would find.
 #[derive(Debug, Clone)]
 pub struct Outlook {
@@ -93,6 +109,8 @@ pub struct Outlook {
     pub source: Promotable,
     /// The next stage.
     pub to: Stage,
+    /// Why none of it would be, without a reason: a record names other code than what runs.
+    pub against: Option<String>,
     /// Its apps, each with the reason why nothing would happen to it, where there is one.
     pub targets: Vec<(App, Option<String>)>,
 }
@@ -113,30 +131,36 @@ impl Platform {
             return Ok(None);
         }
         let source = self.promotable(app, None)?;
-        let mut targets = Vec::new();
+        let (mut targets, mut against) = (Vec::new(), None);
         for (_, target) in apps.iter().filter(|(coupling, _)| coupling.stage == to) {
             let there = self.runs_the_same(target, &source)?;
+            if there.is_none() && against.is_none() {
+                against = self.contradiction(place.pipeline, place.stage, &source)?.map(|said| said.refusal(target));
+            }
             let verdict = there.map(|there| self.nothing_to_promote(target, to, &there, &source));
             targets.push((target.clone(), verdict.transpose()?));
         }
-        Ok((!targets.is_empty()).then_some(Outlook { source, to, targets }))
+        Ok((!targets.is_empty()).then_some(Outlook { source, to, against, targets }))
     }
 
     /// Promotes: an operation per target that does not run the same already.
     ///
     /// Asked again while the same is under way, it answers with that one. Errors: apps that are not in the pipeline, no
-    /// code, review apps, a stage left out, nothing to promote; a refusal by admission, or for want of config
+    /// code, review apps, nothing to promote, what [`Self::weigh`] refuses; a refusal by admission, or for want of config
     /// vars that the code requires, if no target is left.
     pub async fn promote(&self, caller: &Caller, order: PromotionOrder) -> Result<PromotionView> {
         let stages = self.stages(&order)?;
         let source = self.promotable(&order.source, order.release.as_deref())?;
-        for (target, stage) in order.targets.iter().zip(&stages.1) {
-            self.leaves_nothing_out(&order.pipeline, stages.0, *stage, order.reason.as_deref(), target)?;
-        }
         // Two that ask at the same moment: the second finds what the first wrote down.
         let _turn = self.inner.promoting.lock().await;
         if let Some(same) = self.same_under_way(&order, &source)? {
             return Ok(same);
+        }
+        let (mut weighed, mut against) = (Vec::new(), None);
+        for (target, stage) in order.targets.iter().zip(&stages.1) {
+            let one = self.weigh(&order.pipeline, (stages.0, &source), (*stage, target), order.reason.as_deref())?;
+            against = against.or(one.against);
+            weighed.push((target, *stage, one.unchanged));
         }
         let promotion = Promotion {
             id: self.id(PromotionId),
@@ -148,11 +172,11 @@ impl Platform {
         };
         let (mut targets, mut plans, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
         let mut unchanged = Vec::new();
-        for (app, stage) in order.targets.iter().zip(&stages.1) {
+        for (app, stage, there) in weighed {
             let mut target = self.target(promotion.id, app, &source);
-            if let Some(there) = self.runs_the_same(app, &source)? {
+            if let Some(there) = there {
                 target.release = Some(there.id);
-                unchanged.push(self.nothing_to_promote(app, *stage, &there, &source)?);
+                unchanged.push(self.nothing_to_promote(app, stage, &there, &source)?);
             } else if let Err(refused) = self.may_receive(caller, app, &source).await {
                 target.error = Some(refused.to_string());
                 refusals.push(refused);
@@ -171,7 +195,27 @@ impl Platform {
                 None => Error::invalid(unchanged.join(" ")),
             });
         }
-        self.write_promotion(caller, promotion, targets, plans, &source.app, stages.0).await
+        let origin = Origin { source: &source.app, stage: stages.0, against };
+        self.write_promotion(caller, promotion, targets, plans, origin).await
+    }
+
+    /// Whether a promotion to an app may go on, by whichever way it is asked for. Errors: a stage left out; a record that
+    /// names other code than what is promoted (409), unless there is a reason to promote all the same.
+    pub(crate) fn weigh(
+        &self,
+        pipeline: &Pipeline,
+        (from, source): (Stage, &Promotable),
+        (to, target): (Stage, &App),
+        reason: Option<&str>,
+    ) -> Result<Weighed> {
+        let reason = reason.filter(|reason| !reason.trim().is_empty());
+        self.leaves_nothing_out(pipeline, from, to, reason, target)?;
+        let unchanged = self.runs_the_same(target, source)?;
+        let said = if unchanged.is_none() { self.contradiction(pipeline.id, from, source)? } else { None };
+        match said {
+            Some(said) if reason.is_none() => Err(Error::conflict(said.refusal(target))),
+            said => Ok(Weighed { unchanged, against: said.map(|said| said.fact) }),
+        }
     }
 
     /// Asks admission for a promotion to an app, and whether the app has what the code insists on.
@@ -187,14 +231,13 @@ impl Platform {
         promotion: Promotion,
         targets: Vec<PromotionTarget>,
         plans: Vec<(OperationId, Plan)>,
-        source: &App,
-        from: Stage,
+        origin: Origin<'_>,
     ) -> Result<PromotionView> {
         let detail = serde_json::json!({
-            "promotion": promotion.id, "from": from, "targets": targets.iter().map(|t| t.app).collect::<Vec<_>>(),
-            "reason": promotion.reason,
+            "promotion": promotion.id, "from": origin.stage, "reason": promotion.reason, "against": origin.against,
+            "targets": targets.iter().map(|t| t.app).collect::<Vec<_>>(),
         });
-        let entry = self.entry(caller, Some(source), "promotion-asked", detail);
+        let entry = self.entry(caller, Some(origin.source), "promotion-asked", detail);
         let account = caller.actor.account;
         let now = self.now();
         let mut pending = Vec::new();
@@ -277,7 +320,7 @@ impl Platform {
     }
 
     /// Errors: stages with apps in them that lie between, unless the pipeline allows it and there is a reason.
-    pub(crate) fn leaves_nothing_out(
+    fn leaves_nothing_out(
         &self,
         pipeline: &Pipeline,
         from: Stage,
@@ -305,7 +348,7 @@ impl Platform {
                 pipeline.name
             )));
         }
-        if reason.is_none_or(|r| r.trim().is_empty()) {
+        if reason.is_none() {
             return Err(Error::invalid(format!(
                 "From {from} to {to} leaves out {out}: say why. shipway promote {} {} --reason \"…\"",
                 from, target.name
@@ -315,7 +358,7 @@ impl Platform {
     }
 
     /// The release of an app that runs the same code from the same commit, if its current one does.
-    pub(crate) fn runs_the_same(&self, app: &App, source: &Promotable) -> Result<Option<Release>> {
+    fn runs_the_same(&self, app: &App, source: &Promotable) -> Result<Option<Release>> {
         let current = self.store().read(|c| {
             let Some(release) = app.current_release.map(|r| c.release(r)).transpose()?.flatten() else {
                 return Ok(None);

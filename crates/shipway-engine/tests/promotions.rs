@@ -3,7 +3,8 @@
 use futures::future::join_all;
 use shipway_domain::{NameOrId, PromotionStatus, Stage};
 use shipway_engine::{
-    Fault, Faults, Moment, Move, NewDeployment, NewDeploymentStatus, PromotionOrder, PromotionView, Seen, TogetherOrder,
+    Fault, Faults, Kind, Moment, Move, NewDeployment, NewDeploymentStatus, PromotionOrder, PromotionView, Seen,
+    TogetherOrder,
 };
 use shipway_store::{App, Pipeline, PipelineSettings, Release, Slug};
 use shipway_testkit::{Ground, Server, Trial, get};
@@ -490,13 +491,34 @@ async fn a_promotion_stops_where_the_record_says_something_else() {
     );
     let said = refused().await.unwrap();
     assert!(said.starts_with(&words), "{said}");
+    assert!(
+        said.ends_with("promote all the same and say why: shipway promote odb-staging odb-live --reason \"…\""),
+        "{said}"
+    );
     assert_eq!(together(&server, &to_production()).await.unwrap_err(), said);
+    // The ways of the API and of the board are the same.
+    let odb = server.platform.pipeline(&server.caller, &NameOrId::parse("odb")).unwrap();
+    let alone = || order(&server, &odb, "odb-staging", &["odb-live"]);
+    let stopped = server.platform.promote(&server.caller, alone()).await.unwrap_err();
+    assert_eq!((stopped.kind, stopped.to_string()), (Kind::Conflict, said.clone()));
+    let apps = server.platform.pipeline_apps(&server.caller, &odb).unwrap();
+    let outlook = server.platform.outlook(&apps, &server.app("odb-staging")).unwrap().unwrap();
+    assert_eq!(outlook.against.as_ref(), Some(&said));
+    let blank = PromotionOrder { reason: Some(" ".into()), ..alone() };
+    assert_eq!(promote(&server, blank).await.unwrap_err(), said);
     let inactive = NewDeploymentStatus { state: "inactive".into(), ..status };
     server.platform.record_deployment_status(&server.caller, &wrong, inactive).await.unwrap();
     let by_app = serde_json::json!({ "odb-staging": { "web": { "digest": "sha256:1111" } } });
     assert_eq!(refused().await, None);
     record("odb-staging", "deploy", by_app, "success").await;
     assert!(refused().await.unwrap().contains("says web is sha256:1111"));
+    // Whoever says why goes on; what the record said is kept with it.
+    let reason = PromotionOrder { reason: Some("The record is of an image that never ran".into()), ..alone() };
+    assert_eq!(promote(&server, reason).await.as_deref(), Ok("odb-live succeeded v3"));
+    let ledger = server.platform.store().read(|c| c.ledger(Some(server.app("odb-staging").id), 10)).unwrap();
+    let asked = ledger.iter().find(|entry| entry.action == "promotion-asked").unwrap();
+    assert!(asked.detail["against"].as_str().unwrap().contains("says web is sha256:1111"), "{asked:?}");
+
     server.push(&server.app("odb-staging"), "web: listen-after 2ms").await.unwrap();
     together(&server, &to_production()).await.unwrap();
 }

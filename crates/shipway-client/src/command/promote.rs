@@ -24,7 +24,7 @@ pub struct Args {
     /// These pipelines or apps alone
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
-    /// Why; needed where a stage is left out, and kept
+    /// Why; needed where a stage is left out or a record names other code than what runs, and kept
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Say what would be promoted, and change nothing
@@ -83,7 +83,14 @@ fn plan(planned: &Value, context: &Context) -> Result<()> {
             Cell::new(what, Tone::Quiet),
         ]
     });
-    table(context.terminal, &["PIPELINE", "FROM", "COMMIT", "TO", "STAGE", ""], rows.collect(), "Nothing to promote.")
+    table(context.terminal, &["PIPELINE", "FROM", "COMMIT", "TO", "STAGE", ""], rows.collect(), "Nothing to promote.")?;
+    let moves = planned["moves"].as_array().into_iter().flatten();
+    let mut against: Vec<String> = moves.map(|one| text(one, &["against"])).filter(|said| !said.is_empty()).collect();
+    against.dedup();
+    for said in against {
+        eprintln!("shipway: all the same, with your reason: {}", printable(&said));
+    }
+    Ok(())
 }
 
 fn seen(one: &Value) -> Value {

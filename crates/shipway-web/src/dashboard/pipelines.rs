@@ -367,7 +367,7 @@ fn way_on(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) ->
 fn refused(viewer: &Viewer, outlook: &Outlook) -> Option<String> {
     let may = |app: &App| viewer.may(Trigger::Promotion, app);
     if outlook.targets.iter().any(|(app, _)| may(app)) {
-        return None;
+        return outlook.against.clone();
     }
     let (app, _) = outlook.targets.first()?;
     Some(format!("You may look at {}, not deploy to it. Ask {}, who owns it.", app.name, app.owner_email.to_ask()))

@@ -83,6 +83,7 @@ pub fn planned(one: &Move) -> Value {
         "app": app_reference(&one.target),
         "to": one.to,
         "unchanged": one.unchanged.as_ref().map(|r| r.version),
+        "against": one.against,
     })
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use shipway_domain::admission::Permission;
 use shipway_domain::{CommitId, NameOrId, Stage};
 use shipway_engine::{NewApp, PromotionOrder};
+use shipway_store::{App, Pipeline};
 
 const RECORDS: &str = "/repos/shipway/shop/deployments";
 
@@ -160,15 +161,40 @@ async fn what_is_no_record_is_refused_in_words() {
     assert_eq!(page.status, 422);
 }
 
+/// An app in production, behind `shop`.
+async fn live(world: &World) -> (Pipeline, App) {
+    let owner = world.caller(Person::Owner);
+    let pipeline = world.platform.pipeline(&owner, &NameOrId::Name("shop".into())).unwrap();
+    let live = NewApp { name: Some("shop-live".into()), ..NewApp::default() };
+    let live = world.platform.create_app(&owner, live).await.unwrap();
+    world.platform.couple(&owner, &pipeline, &live, Stage::Production).await.unwrap();
+    (pipeline, live)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_by_the_api_stops_where_a_record_names_other_code() {
+    let world = World::new().await;
+    live(&world).await;
+    let call = async |path: &str, body: Value| world.call(Person::Owner, "POST", path, &body).await;
+    let other = json!({ "shop": { "web": { "digest": "sha256:0000" } } });
+    let new = json!({ "ref": "ab".repeat(20), "environment": "staging", "payload": other });
+    let record = call(RECORDS, new).await.json();
+    call(&format!("{RECORDS}/{}/statuses", record["id"]), json!({ "state": "success" })).await;
+    let mut order = json!({ "pipeline": "shop", "source": { "app": "shop" }, "targets": [{ "app": "shop-live" }] });
+    let stopped = call("/pipeline-promotions", order.clone()).await;
+    assert_eq!((stopped.status.as_u16(), &stopped.json()["id"]), (409, &json!("conflict")), "{}", stopped.text);
+    let message = stopped.json()["message"].as_str().unwrap().to_string();
+    assert!(message.ends_with("say why: shipway promote shop shop-live --reason \"…\""), "{message}");
+    order["reason"] = json!("The record is of another machine");
+    assert_eq!(call("/pipeline-promotions", order).await.status, 201);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promotion_is_written_down() {
     let world = World::new().await;
     let owner = world.caller(Person::Owner);
-    let pipeline = world.platform.pipeline(&owner, &NameOrId::Name("shop".into())).unwrap();
     let shop = world.platform.app(&owner, &NameOrId::Name("shop".into())).unwrap();
-    let live = NewApp { name: Some("shop-live".into()), ..NewApp::default() };
-    let live = world.platform.create_app(&owner, live).await.unwrap();
-    world.platform.couple(&owner, &pipeline, &live, Stage::Production).await.unwrap();
+    let (pipeline, live) = live(&world).await;
     let targets = vec![live.clone()];
     let order = PromotionOrder { pipeline, source: shop, release: None, targets, reason: None };
     let begun = world.platform.promote(&owner, order).await.unwrap();
