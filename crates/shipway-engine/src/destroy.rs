@@ -93,6 +93,7 @@ impl Platform {
     /// Removes everything that an app owned, but for the transcript of `kept`. A second time does nothing.
     pub(crate) async fn erase(&self, id: AppId, kept: Option<BuildId>) -> Result<Effect> {
         let Some(app) = self.store().read(|c| c.app(&NameOrId::Id(id.0)))? else { return Ok(nothing()) };
+        let farewell = self.farewell(&app).await;
         let (builds, releases) = self.store().read(|c| Ok((c.builds(id)?, c.releases(id)?)))?;
         let builds = builds.iter().map(|b| b.id).filter(|b| kept != Some(*b));
         for output in builds.map(|b| b.0).chain(releases.iter().map(|r| r.id.0)) {
@@ -112,7 +113,9 @@ impl Platform {
         self.tell(Event::Apps);
         let now = self.now();
         Ok(Box::new(move |c| {
+            farewell(c)?;
             c.delete_app(id)?;
+            c.forget_ended_webhooks()?;
             c.next_epoch(None, now).map(|_| ())
         }))
     }

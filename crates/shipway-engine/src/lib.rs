@@ -87,7 +87,7 @@ pub use sides::Point;
 pub use sources::{SourceBlob, SourceOrder};
 pub use transfers::TransferLine;
 pub use triggers::{RefNews, RefOrigin, SetOff, TriggeredView};
-pub use webhooks::WebhookOrder;
+pub use webhooks::{WebhookOrder, webhook_payload};
 
 use locks::Locks;
 use ports::{AddonProvider, Builder, Caller, Forges, Histories, Repositories, Router, World};

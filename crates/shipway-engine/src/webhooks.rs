@@ -2,15 +2,15 @@
 //!
 //! A look compares an app's resources with those of the look before, and writes events and deliveries down with the new
 //! look in one transaction. What is due is sent, and tried again with growing pauses; a delivery that was sent when the
-//! server was killed is sent again, under the same id.
+//! server was killed is sent again, under the same id. Webhooks outlive their app until its end has been told.
 
 use crate::error::Error;
+use crate::operation::Effect;
 use crate::ports::{Caller, Post, Receivers};
 use crate::{Event, Platform, Result};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use shipway_domain::admission::Trigger;
-use shipway_domain::webhooks::{DeliveryStatus, Include, Level, back_off, changes};
+use shipway_domain::webhooks::{Change, DeliveryStatus, Include, Level, Resources, back_off, changes};
 use shipway_domain::{AppId, NameOrId, WebhookDeliveryId, WebhookEventId, WebhookId};
 use shipway_store::{App, Attempt, Conn, Webhook, WebhookDelivery, WebhookEvent};
 use std::collections::BTreeSet;
@@ -199,35 +199,72 @@ impl Platform {
     pub async fn look_at(&self, id: AppId) -> Result<()> {
         let _turn = self.inner.looking.lock().await;
         let found = self.store().read(|c| Ok((c.app(&NameOrId::Id(id.0))?, c.webhooks(id)?)))?;
-        let (Some(app), webhooks) = found else { return Ok(()) };
+        let (Some(app), webhooks) = found else {
+            // It has ended, which there may be to tell.
+            self.inner.deliveries_wanted.notify_one();
+            return Ok(());
+        };
         if webhooks.is_empty() {
             return Ok(());
         }
         let resources = self.receivers()?.resources(&app)?;
-        let before = self.store().read(|c| c.webhook_look(id))?;
-        let (mut events, mut deliveries) = (Vec::new(), Vec::new());
-        let (seen, mut sequence) = before.unwrap_or_else(|| (resources.clone(), 0));
+        let (before, actor) = self.store().read(|c| Ok((c.webhook_look(id)?, actor(c, &app)?)))?;
+        let (seen, sequence) = before.unwrap_or_else(|| (resources.clone(), 0));
+        let news = self.news(id, &webhooks, changes(&seen, &resources), sequence, &actor);
+        let any = !news.deliveries.is_empty();
+        let written = self.store().write(move |c| {
+            news.write(c)?;
+            c.prune_webhook_events(id, KEPT)?;
+            c.put_webhook_look(id, &resources, news.sequence)
+        });
+        written.await?;
+        if any {
+            self.inner.deliveries_wanted.notify_one();
+        }
+        Ok(())
+    }
+
+    /// The end of an app for its webhooks, to be written with it: all that was seen last is gone.
+    pub(crate) async fn farewell(&self, app: &App) -> Effect {
+        if self.inner.receivers.get().is_some()
+            && let Err(e) = self.look_at(app.id).await
+        {
+            // Its end is told all the same.
+            tracing::error!(app.id = %app.id, error = %e, cause = ?e.cause, "webhooks could not be told of an app's last changes");
+        }
+        let (platform, app) = (self.clone(), app.clone());
+        Box::new(move |c| {
+            if let Some((seen, sequence)) = c.webhook_look(app.id)? {
+                let (webhooks, gone) = (c.webhooks(app.id)?, changes(&seen, &Resources::new()));
+                platform.news(app.id, &webhooks, gone, sequence, &actor(c, &app)?).write(c)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Events and deliveries of what has changed at an app, which has had `sequence` events.
+    fn news(&self, app: AppId, webhooks: &[Webhook], all: Vec<Change>, sequence: u64, actor: &Value) -> News {
+        let mut news = News { events: Vec::new(), deliveries: Vec::new(), sequence };
         let now = self.now();
-        let actor = self.store().read(|c| actor(c, &app))?;
-        for change in changes(&seen, &resources) {
+        for change in all {
             let told: Vec<&Webhook> = webhooks.iter().filter(|w| w.include.contains(&change.include)).collect();
             if told.is_empty() {
                 continue;
             }
-            sequence += 1;
+            news.sequence += 1;
             let event = WebhookEvent {
                 id: self.id(WebhookEventId),
-                app: id,
+                app,
                 include: change.include,
-                sequence,
+                sequence: news.sequence,
                 payload: json!({
-                    "action": change.action, "actor": change.data.get("user").unwrap_or(&actor), "data": change.data,
+                    "action": change.action, "actor": change.data.get("user").unwrap_or(actor), "data": change.data,
                     "previous_data": change.previous_data, "resource": change.include.resource(),
                     "version": "application/vnd.heroku+json; version=3",
                 }),
                 created_at: now,
             };
-            deliveries.extend(told.iter().map(|webhook| WebhookDelivery {
+            news.deliveries.extend(told.iter().map(|webhook| WebhookDelivery {
                 id: self.id(WebhookDeliveryId),
                 webhook: webhook.id,
                 level: webhook.level,
@@ -240,21 +277,9 @@ impl Platform {
                 created_at: now,
                 updated_at: now,
             }));
-            events.push(event);
+            news.events.push(event);
         }
-        let news = !deliveries.is_empty();
-        self.store()
-            .write(move |c| {
-                events.iter().try_for_each(|event| c.insert_webhook_event(event))?;
-                deliveries.iter().try_for_each(|delivery| c.put_webhook_delivery(delivery))?;
-                c.prune_webhook_events(id, KEPT)?;
-                c.put_webhook_look(id, &resources, sequence)
-            })
-            .await?;
-        if news {
-            self.inner.deliveries_wanted.notify_one();
-        }
-        Ok(())
+        news
     }
 
     async fn keep_looking(self) {
@@ -314,7 +339,7 @@ impl Platform {
             self.store().read(|c| Ok((c.webhook(delivery.webhook)?, c.webhook_event(delivery.event)?)))?;
         let (Some(webhook), Some(event)) = (webhook, event) else { return Ok(()) };
         let attempt = self.world().uuid();
-        let body = body(&webhook, &event, &delivery, attempt, self.now()).to_string();
+        let body = body(&webhook, &event, &delivery, attempt).to_string();
         let Webhook { url, authorization, secret, .. } = webhook;
         let sent = receivers.send(Post { url, authorization, secret, body }).await;
         let now = self.now();
@@ -336,12 +361,30 @@ impl Platform {
         delivery.updated_at = now;
         self.store()
             .write(move |c| match c.webhook_delivery(delivery.id)? {
-                Some(_) => c.put_webhook_delivery(&delivery),
+                Some(_) => {
+                    c.put_webhook_delivery(&delivery)?;
+                    c.forget_ended_webhooks()
+                }
                 // Its webhook was removed meanwhile.
                 None => Ok(()),
             })
             .await?;
         Ok(())
+    }
+}
+
+/// What there is to tell.
+struct News {
+    events: Vec<WebhookEvent>,
+    deliveries: Vec<WebhookDelivery>,
+    /// The number of the last event.
+    sequence: u64,
+}
+
+impl News {
+    fn write(&self, c: &Conn<'_>) -> shipway_store::Result<()> {
+        self.events.iter().try_for_each(|event| c.insert_webhook_event(event))?;
+        self.deliveries.iter().try_for_each(|delivery| c.put_webhook_delivery(delivery))
     }
 }
 
@@ -359,26 +402,23 @@ fn actor(c: &Conn<'_>, app: &App) -> shipway_store::Result<Value> {
     })
 }
 
+/// What is told of an event, with the moment that lists of events show.
+pub fn webhook_payload(event: &WebhookEvent) -> Value {
+    let mut told = event.payload.clone();
+    told["published_at"] = event.created_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+    told
+}
+
 /// What a receiver is sent. Source: Heroku Dev Center, "App Webhooks".
-fn body(
-    webhook: &Webhook,
-    event: &WebhookEvent,
-    delivery: &WebhookDelivery,
-    attempt: uuid::Uuid,
-    now: Timestamp,
-) -> Value {
-    let time = |t: Timestamp| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let mut body = event.payload.clone();
-    let more = json!({
-        "id": event.id, "created_at": time(event.created_at), "updated_at": time(event.created_at),
-        "published_at": time(now), "sequence": event.sequence.to_string(),
-        "webhook_metadata": {
-            "attempt": { "id": attempt }, "delivery": { "id": delivery.id },
-            "event": { "id": event.id, "include": event.include.as_str() }, "webhook": { "id": webhook.id },
-        },
+fn body(webhook: &Webhook, event: &WebhookEvent, delivery: &WebhookDelivery, attempt: uuid::Uuid) -> Value {
+    let mut body = webhook_payload(event);
+    let at = body["published_at"].clone();
+    body["id"] = json!(event.id);
+    body["sequence"] = event.sequence.to_string().into();
+    (body["created_at"], body["updated_at"]) = (at.clone(), at);
+    body["webhook_metadata"] = json!({
+        "attempt": { "id": attempt }, "delivery": { "id": delivery.id },
+        "event": { "id": event.id, "include": event.include.as_str() }, "webhook": { "id": webhook.id },
     });
-    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
-        body.extend(more);
-    }
     body
 }

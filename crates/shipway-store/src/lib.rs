@@ -140,6 +140,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/webhooks.sql"),
     include_str!("schema/deployments.sql"),
     include_str!("schema/triggered_before.sql"),
+    include_str!("schema/webhooks_outlive.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.
@@ -152,7 +153,6 @@ pub struct Conn<'a> {
     pub(crate) keys: &'a Keys,
 }
 
-/// The store. Cheap to clone.
 impl Conn<'_> {
     /// What `select` finds of this id or name in a table.
     pub(crate) fn named<T>(
@@ -171,6 +171,7 @@ impl Conn<'_> {
     }
 }
 
+/// The store. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -526,6 +527,34 @@ pub(crate) mod tests {
             assert!(store.write(move |c| Ok(c.sql.execute(sql, [])?)).await.is_err(), "{sql}");
         }
         assert_eq!(store.read(|c| c.ledger(None, 10)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn webhooks_and_what_they_were_told_are_kept_over_an_upgrade() {
+        let home = tempfile::tempdir().unwrap();
+        let upgrade = MIGRATIONS.iter().position(|sql| sql.contains("CREATE TABLE new_webhooks")).unwrap();
+        let before = Connection::open(home.path().join("shipway.db")).unwrap();
+        before.pragma_update(None, "foreign_keys", true).unwrap();
+        MIGRATIONS[..upgrade].iter().for_each(|sql| before.execute_batch(sql).unwrap());
+        before.pragma_update(None, "user_version", upgrade as i64).unwrap();
+        before.pragma_update(None, "foreign_keys", false).unwrap();
+        let rows = "INSERT INTO webhooks VALUES ('w', 'a', x'00', '[]', 'sync', NULL, x'00', 1, 2);
+             INSERT INTO webhook_events VALUES ('e', 'a', 'api:app', 7, '{}', 3);
+             INSERT INTO webhook_deliveries VALUES ('d', 'w', 'e', 'pending', 1, 4, NULL, NULL, NULL, NULL, 5, 6)";
+        before.execute_batch(rows).unwrap();
+        drop(before);
+        drop(Store::open(home.path()).unwrap());
+
+        let after = Connection::open(home.path().join("shipway.db")).unwrap();
+        after.pragma_update(None, "foreign_keys", true).unwrap();
+        let joined = "SELECT count(*) FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id
+             JOIN webhook_events e ON e.id = d.event_id WHERE w.app_id = 'a' AND e.sequence = 7 AND d.next_attempt_at = 4";
+        let count = |sql: &str| after.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count(joined), 1);
+        // What refers to what is as before.
+        assert_eq!(count("SELECT count(*) FROM pragma_foreign_key_check"), 0);
+        after.execute("DELETE FROM webhooks", []).unwrap();
+        assert_eq!(count("SELECT count(*) FROM webhook_deliveries"), 0);
     }
 
     #[tokio::test]

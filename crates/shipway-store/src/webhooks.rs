@@ -197,9 +197,25 @@ impl Conn<'_> {
         Ok(())
     }
 
+    /// Forgets webhooks and events of apps that have ended, once there is nothing left to tell.
+    pub fn forget_ended_webhooks(&self) -> Result<()> {
+        self.sql.execute(
+            "DELETE FROM webhooks WHERE app_id NOT IN (SELECT id FROM apps) AND NOT EXISTS (SELECT 1 FROM webhook_deliveries
+             WHERE webhook_id = webhooks.id AND next_attempt_at IS NOT NULL)",
+            [],
+        )?;
+        self.sql.execute(
+            "DELETE FROM webhook_events WHERE app_id NOT IN (SELECT id FROM apps)
+             AND id NOT IN (SELECT event_id FROM webhook_deliveries)",
+            [],
+        )?;
+        Ok(())
+    }
+
     /// The apps that have webhooks.
     pub fn apps_with_webhooks(&self) -> Result<Vec<AppId>> {
-        let mut q = self.sql.prepare_cached("SELECT DISTINCT app_id FROM webhooks")?;
+        let mut q =
+            self.sql.prepare_cached("SELECT DISTINCT app_id FROM webhooks WHERE app_id IN (SELECT id FROM apps)")?;
         Ok(q.query_map([], |row| parsed(row, "app_id"))?.collect::<rusqlite::Result<_>>()?)
     }
 

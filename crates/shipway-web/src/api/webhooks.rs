@@ -29,7 +29,7 @@ fn show_event(event: &WebhookEvent) -> Value {
         "created_at": time(event.created_at),
         "id": event.id,
         "include": event.include.as_str(),
-        "payload": event.payload,
+        "payload": shipway_engine::webhook_payload(event),
         "updated_at": time(event.created_at),
     })
 }

@@ -30,7 +30,7 @@ pub struct Link {
 /// Where we answer something else on purpose: our own addresses, and a clock that the whole stack shares.
 const OTHER_PATTERNS: [&str; 2] = ["git_url", "web_url"];
 /// What we answer beyond the schema, because the CLI reads it.
-const EXTRA: [&str; 4] = ["create_status", "locked", "joined", "extended"];
+const EXTRA: [&str; 5] = ["create_status", "locked", "joined", "extended", "published_at"];
 
 impl Schema {
     /// All links, by noun.
