@@ -128,7 +128,7 @@ impl Platform {
         Ok(row)
     }
 
-    /// Takes an add-on from an app. Errors: its last attachment.
+    /// Takes an add-on from an app. Errors: its last attachment, a config var that what runs there requires.
     pub async fn detach_addon(&self, caller: &Caller, attachment: &Attachment) -> Result<Release> {
         let (app, addon, all) = self.store().read(|c| {
             let addon = c.addon_by_id(attachment.addon)?;
@@ -142,6 +142,7 @@ impl Platform {
                 attachment.name, addon.name
             )));
         }
+        self.check_detached(&app, &[attachment]).await?;
         self.remove_attachment(caller, &app, &addon, attachment).await
     }
 
@@ -163,11 +164,11 @@ impl Platform {
     }
 
     /// Destroys an add-on with its data, after it was detached everywhere. Returns when it is gone, or after
-    /// [`PATIENCE`]. Errors: attached to other apps and not forced.
+    /// [`PATIENCE`]. Errors, unless it is forced: attached to other apps; what runs requires a config var of it.
     pub async fn destroy_addon(&self, caller: &Caller, addon: &Addon, force: bool) -> Result<Addon> {
         let (app, attachments) = self.store().read(|c| Ok((c.app_by_id(addon.app)?, c.attachments_of(addon.id)?)))?;
         self.admit(caller, Trigger::Addon, &app).await?;
-        let others: Vec<&Attachment> = attachments.iter().filter(|a| a.app != app.id).collect();
+        let (own, others): (Vec<&Attachment>, Vec<_>) = attachments.iter().partition(|a| a.app == app.id);
         if !others.is_empty() && !force {
             let names: Vec<String> = self.store().read(|c| {
                 others.iter().map(|a| Ok(c.app_by_id(a.app)?.name.to_string())).collect::<shipway_store::Result<_>>()
@@ -177,6 +178,9 @@ impl Platform {
                 addon.name,
                 names.join(", ")
             )));
+        }
+        if !force {
+            self.check_detached(&app, &own).await?;
         }
         let mut detach = Vec::new();
         for attachment in &attachments {

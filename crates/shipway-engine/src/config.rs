@@ -68,7 +68,7 @@ impl Platform {
             )));
         }
         within_limit(&vars)?;
-        self.check_unset(app, &vars, &unset).await?;
+        self.check_unset(app, &vars, &unset, "give it another value").await?;
         let noun = |n: usize| if n == 1 { "config var" } else { "config vars" };
         let mut parts = Vec::new();
         if !set.is_empty() {

@@ -8,7 +8,7 @@ use crate::setups::{APP_JSON, read_app_json};
 use crate::{Platform, Result};
 use shipway_domain::app_json::{EnvVar, Environment};
 use shipway_domain::{AppId, ConfigKey};
-use shipway_store::{App, ConfigVars, Slug};
+use shipway_store::{App, Attachment, ConfigVars, Slug};
 
 impl Platform {
     /// Refuses a commit whose app.json insists on config vars that the app does not have; says what else is wrong with
@@ -41,8 +41,29 @@ impl Platform {
         self.check_insisted(app, &config, &file, |_| ())
     }
 
-    /// Refuses to leave an app with `config` when what it runs insists on one of `unset`, which were taken out of it.
-    pub(crate) async fn check_unset(&self, app: &App, config: &ConfigVars, unset: &[String]) -> Result<()> {
+    /// Refuses to take `attachments` from an app when what it runs insists on a config var of theirs.
+    pub(crate) async fn check_detached(&self, app: &App, attachments: &[&Attachment]) -> Result<()> {
+        let (mut config, gone) = self.store().read(|c| {
+            let mut gone = ConfigVars::new();
+            for attachment in attachments {
+                gone.extend(c.attachment_vars(attachment)?);
+            }
+            Ok((c.config_vars(app.id)?, gone))
+        })?;
+        config.retain(|key, _| !gone.contains_key(key));
+        let gone: Vec<String> = gone.keys().map(ToString::to_string).collect();
+        self.check_unset(app, &config, &gone, "attach another add-on under the same name").await
+    }
+
+    /// Refuses to leave an app with `config` when what it runs insists on one of `unset`, which were taken out of it;
+    /// `instead` is what else could be done.
+    pub(crate) async fn check_unset(
+        &self,
+        app: &App,
+        config: &ConfigVars,
+        unset: &[String],
+        instead: &str,
+    ) -> Result<()> {
         let slug = self.store().read(|c| {
             let release = app.current_release.map(|r| c.release(r)).transpose()?.flatten();
             Ok(release.and_then(|r| r.slug).map(|s| c.slug(s)).transpose()?.flatten())
@@ -56,9 +77,8 @@ impl Platform {
         if missing.is_empty() {
             return Ok(());
         }
-        let way_out =
-            "Deploy code first whose app.json does not say \"required\": true of it, or give it another value.";
-        Err(missing_vars("would lack", app, &missing, way_out))
+        let way_out = format!("Deploy code first whose app.json does not say \"required\": true of it, or {instead}.");
+        Err(missing_vars("would lack", app, &missing, &way_out))
     }
 
     async fn app_json_of(&self, app: AppId, slug: &Slug) -> Result<Option<String>> {

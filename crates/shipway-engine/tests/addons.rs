@@ -94,6 +94,49 @@ async fn an_attachments_config_vars_are_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_runs_keeps_the_attachments_that_it_requires() {
+    let server = Ground::new().server(None).await;
+    let (acorn, beech) = (server.create("acorn").await, server.create("beech").await);
+    let addon = database(&server, &acorn).await;
+    server.platform.attach_addon(&server.caller, &beech, &addon, Some("DATABASE"), None).await.unwrap();
+    server.quiet().await;
+    let app_json = r#"{"env": {"DATABASE_URL": {"required": true}}}"#;
+    for app in [&acorn, &beech] {
+        let commit = server.ground.repositories.commit_of(&[("Procfile", "web: listen"), ("app.json", app_json)]);
+        let (_, operation) = server.platform.deploy(&server.caller, app, commit).await.unwrap();
+        server.outcome(operation).await.unwrap();
+    }
+    let all = server.platform.attachments_of(&server.caller, &addon).unwrap();
+    let of = |app: &App| all.iter().find(|attachment| attachment.app == app.id).unwrap();
+    let lacks = |app: &str| {
+        format!(
+            "{app} would lack config vars that its app.json requires:\n  DATABASE_URL (app.json line 1)\nDeploy code first \
+             whose app.json does not say \"required\": true of it, or attach another add-on under the same name."
+        )
+    };
+    let refused = server.platform.detach_addon(&server.caller, of(&beech)).await.unwrap_err();
+    assert_eq!(refused.message, lacks("beech"));
+
+    // Another one in its place, and under another name, is no loss.
+    let other = database(&server, &beech).await;
+    let confirmed = Some("beech");
+    server.platform.attach_addon(&server.caller, &beech, &other, Some("DATABASE"), confirmed).await.unwrap();
+    let attached = server.platform.attach_addon(&server.caller, &beech, &addon, Some("OLD"), None).await.unwrap();
+    server.platform.detach_addon(&server.caller, &attached).await.unwrap();
+
+    let refused = server.platform.destroy_addon(&server.caller, &addon, false).await.unwrap_err();
+    assert_eq!(refused.message, lacks("acorn"));
+    server.quiet().await;
+    server.platform.destroy_addon(&server.caller, &addon, true).await.unwrap();
+    assert_eq!(keys(&server, &acorn), "");
+    // The next release that insists on it is refused by name.
+    let commit = server.ground.repositories.commit_of(&[("Procfile", "web: listen"), ("app.json", app_json)]);
+    let (_, operation) = server.platform.deploy(&server.caller, &acorn, commit).await.unwrap();
+    let failed = server.outcome(operation).await.unwrap_err();
+    assert!(failed.starts_with("acorn lacks config vars that its app.json requires:\n  DATABASE_URL"), "{failed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_keeps_todays_attachments() {
     let server = Ground::new().server(None).await;
     let app = server.create("acorn").await;
