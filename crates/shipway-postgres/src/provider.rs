@@ -11,6 +11,7 @@ use shipway_engine::ports::{AddonFailure, AddonInfo, AddonProvider, DatabaseOrde
 use shipway_runtime::Runtime;
 use shipway_store::{AddonConfig, Keys, hex};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,11 +23,23 @@ use tokio_util::sync::CancellationToken;
 /// Issues a certificate for an address: chain and private key, both PEM.
 pub type Certificates = Box<dyn Fn(&str) -> Result<(String, String), String> + Send + Sync>;
 
-/// The largest dump that is fetched from outside, in bytes, as curl's `--max-filesize`.
-const MAX_FETCH: &str = "20000000000";
+/// The largest dump that is fetched from outside, in bytes; never more than half of what the disk has left.
+const MAX_FETCH: u64 = 20_000_000_000;
+
+/// The largest list of what a dump holds, in bytes: some 100,000 objects.
+const MAX_LIST: u64 = 16 << 20;
 
 /// Lists what a dump holds. No other format than our own: a plain one would be for psql, whose `\!` runs programs.
-const LIST: &str = "exec pg_restore --format=custom --list --file=/out/list /in/dump";
+/// `ulimit` counts KiB.
+const LIST: &str = "ulimit -f 16384; exec pg_restore --format=custom --list --file=/out/list /in/dump";
+
+/// Fetches a dump of `$MAX_KIB` KiB at most, also from a server that does not say how long it is, and never ends or stalls.
+const FETCH: &str = "trap '' XFSZ; ulimit -f \"$MAX_KIB\"; exec curl --fail --silent --show-error --location \
+                     --proto '=http,https' --max-redirs 5 --connect-timeout 30 --speed-limit 1024 --speed-time 120 \
+                     --max-filesize \"${MAX_KIB}K\" --output /out/dump --url \"$URL\"";
+
+/// What curl ends with when a file is larger than it may be: as it is announced, as it turns out.
+const TOO_LARGE: [i32; 2] = [63, 23];
 
 /// PostgreSQL for add-ons. The cluster is made when the first one is wanted.
 pub struct Provider {
@@ -131,8 +144,8 @@ impl Provider {
         if ended.status != 0 {
             return Err(AddonFailure::User(format!("This is not a dump that can be restored: {}", ended.last())));
         }
-        let listed = tokio::fs::read(place.output("list")).await.map_err(|e| platform("reading a dump's list", e))?;
-        let wanted = without_foreign_comments(&String::from_utf8_lossy(&listed));
+        let listed = listed(place.output("list")).await?;
+        let wanted = without_foreign_comments(&listed);
         tokio::fs::write(place.input("list"), wanted).await.map_err(|e| platform("writing a dump's list", e))?;
         let command = "exec pg_restore --format=custom --no-owner --no-acl --no-password --use-list=/in/list \
                        --dbname=\"$PGDATABASE\" /in/dump";
@@ -158,12 +171,16 @@ impl Provider {
         out: &Arc<dyn Lines>,
         cancel: &CancellationToken,
     ) -> Result<(), AddonFailure> {
-        let command = "exec curl --fail --silent --show-error --location --proto '=http,https' --max-redirs 5 \
-                       --max-filesize \"$MAX_FETCH\" --output /out/dump --url \"$URL\"";
-        let settings = [("URL", url), ("MAX_FETCH", MAX_FETCH), ("PATH", "/usr/bin:/bin")];
+        let disk = rustix::fs::statvfs(&self.home).map_err(|e| platform("asking for the disk's room", e.into()))?;
+        let most = MAX_FETCH.min(disk.f_bavail.saturating_mul(disk.f_frsize) / 2);
+        let settings = [("URL", url), ("MAX_KIB", &(most / 1024).to_string()), ("PATH", "/usr/bin:/bin")];
         let env: BTreeMap<_, _> = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let tool = Tool { command, env, services: Vec::new(), order };
+        let tool = Tool { command: FETCH, env, services: Vec::new(), order };
         let ended = tools::run(&*self.runtime, tool, out, cancel).await?;
+        if TOO_LARGE.contains(&ended.status) {
+            let most = size(most);
+            return Err(AddonFailure::User(format!("The dump could not be fetched: it has more than {most}.")));
+        }
         if ended.status != 0 {
             return Err(AddonFailure::User(format!("The dump could not be fetched: {}", ended.last())));
         }
@@ -330,16 +347,11 @@ async fn clear<T>(place: &Workplace, done: Result<T, AddonFailure>) -> Result<T,
 async fn keep(from: &Path, to: &Path) -> Result<(), AddonFailure> {
     let (from, to) = (from.to_path_buf(), to.to_path_buf());
     let moving = move || -> std::io::Result<()> {
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         if let Some(directory) = to.parent() {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
-        // The tool chose what lies there: a link is not followed, anything but a file is refused.
-        let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-        let file = std::fs::File::options().read(true).custom_flags(flags).open(&from)?;
-        if !file.metadata()?.is_file() {
-            return Err(std::io::ErrorKind::InvalidData.into());
-        }
+        let file = written_by_a_tool(&from)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         file.sync_all()?;
         std::fs::rename(&from, &to)
@@ -347,6 +359,29 @@ async fn keep(from: &Path, to: &Path) -> Result<(), AddonFailure> {
     let moved = tokio::task::spawn_blocking(moving).await;
     let moved = moved.unwrap_or_else(|e| Err(std::io::Error::other(e)));
     moved.map_err(|e| platform("keeping a dump", e))
+}
+
+/// Reads what `pg_restore --list` wrote.
+async fn listed(path: PathBuf) -> Result<String, AddonFailure> {
+    let read = move || -> std::io::Result<Option<String>> {
+        let mut bytes = Vec::new();
+        written_by_a_tool(&path)?.take(MAX_LIST + 1).read_to_end(&mut bytes)?;
+        Ok((bytes.len() as u64 <= MAX_LIST).then(|| String::from_utf8_lossy(&bytes).into_owned()))
+    };
+    let read = tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+    let read = read.map_err(|e| platform("reading a dump's list", e))?;
+    read.ok_or_else(|| AddonFailure::User("The dump holds more objects than can be listed.".into()))
+}
+
+/// Opens what a tool left. It chose what lies there: a link is not followed, anything but a file is refused.
+fn written_by_a_tool(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits();
+    let file = std::fs::File::options().read(true).custom_flags(flags as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::ErrorKind::InvalidData.into()),
+    }
 }
 
 fn password_of(config: &AddonConfig) -> Result<String, AddonFailure> {
@@ -407,6 +442,44 @@ mod tests {
         let said = String::from_utf8_lossy(&restored.stderr).into_owned();
         assert!(!restored.status.success() && said.contains("pg_restore"), "{said}");
         assert!(!Path::new(&ran).exists() && !Path::new(&list).exists(), "{said}");
+    }
+
+    #[test]
+    fn attack_36_a_dump_without_an_end_is_not_fetched_to_the_disks_end() {
+        use std::io::Write;
+        let there = tempfile::tempdir().unwrap();
+        let dump = there.path().join("dump");
+        let command = FETCH.replace("/out/dump", &dump.display().to_string());
+        for head in ["Transfer-Encoding: chunked\r\n", "Content-Length: 99999999999\r\n", ""] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/dump", listener.local_addr().unwrap());
+            let sending = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes());
+                let chunk = [b"1000\r\n".as_slice(), &[b'x'; 4096], b"\r\n"].concat();
+                while stream.write_all(&chunk).is_ok() {}
+            });
+            let mut curl = std::process::Command::new("bash");
+            curl.args(["-c", &command]).env("URL", &url).env("MAX_KIB", "64").env_remove("http_proxy");
+            let ended = curl.output().unwrap();
+            assert!(TOO_LARGE.contains(&ended.status.code().unwrap()), "{head}: {ended:?}");
+            let bytes = std::fs::metadata(&dump).map_or(0, |dump| dump.len());
+            assert!(bytes <= 64 << 10, "{head}: {bytes}");
+            sending.join().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn attack_36_a_list_is_a_file_of_a_bounded_size() {
+        let there = tempfile::tempdir().unwrap();
+        let path = |name: &str| there.path().join(name);
+        std::fs::write(path("secret"), "correct-horse").unwrap();
+        std::os::unix::fs::symlink(path("secret"), path("link")).unwrap();
+        assert!(matches!(listed(path("link")).await, Err(AddonFailure::Platform(_))));
+        assert_eq!(listed(path("secret")).await.unwrap(), "correct-horse");
+        std::fs::File::create(path("huge")).unwrap().set_len(MAX_LIST + 1).unwrap();
+        assert!(matches!(listed(path("huge")).await, Err(AddonFailure::User(_))));
     }
 
     #[test]
