@@ -7,11 +7,15 @@ use crate::plan::{BuildPlan, Part};
 use crate::ports::{BuildFailure, BuildOrder, Caller};
 use crate::setups::APP_JSON;
 use crate::{Platform, Result};
+use shipway_domain::admission::Permission;
 use shipway_domain::lifecycle::BuildStatus;
-use shipway_domain::{AppId, OperationId, PipelineId, compare};
-use shipway_store::{App, Build, Slug};
+use shipway_domain::{AppId, NameOrId, OperationId, PipelineId, compare};
+use shipway_store::{App, Build, Conn, Slug};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
+
+/// Slugs from the same shared inputs that are looked at, the newest first.
+const CANDIDATES: u32 = 10;
 
 /// The builds that apps of a pipeline share: of the same inputs one is made at a time, so that the second finds the first's.
 #[derive(Default)]
@@ -105,18 +109,16 @@ impl Platform {
             build.slug = Some(slug.id);
             return Ok(Box::new(move |c| c.put_build(&build)));
         }
-        let shared_inputs = match plan.shared {
-            Some(pipeline) => builder.inputs(&shared(&order, pipeline)).await.map_err(build_error)?,
-            None => String::new(),
-        };
-        // Held until the slug is written: the effect takes it along.
-        let turn = match plan.shared {
-            Some(_) => Some(self.turn_of(ctx, &shared_inputs).await?),
-            None => None,
-        };
-        if plan.shared.is_some()
-            && let Some((slug, of)) = self.built_beside(&shared_inputs).await?
-        {
+        let (mut shared_inputs, mut turn, mut beside) = (String::new(), None, None);
+        if let Some(pipeline) = plan.shared {
+            shared_inputs = builder.inputs(&shared(&order, pipeline)).await.map_err(build_error)?;
+            let for_all = BuildOrder { app: AppId(pipeline.0), ..order.clone() };
+            let all = builder.inputs(&for_all).await.map_err(build_error)?;
+            // Held until the slug is written: the effect takes it along.
+            turn = Some(self.turn_of(ctx, if plan.exactly { &all } else { &shared_inputs }).await?);
+            beside = self.built_beside(&shared_inputs, plan.exactly.then_some((&app, &order))).await?;
+        }
+        if let Some((slug, of)) = beside {
             ctx.line(&format!("-----> Commit {} was built for {of}: using that build", plan.commit.short()));
             let _ = tokio::fs::remove_dir_all(order.source.parent().unwrap_or(&order.source)).await;
             build.slug = Some(plan.slug);
@@ -178,21 +180,38 @@ impl Platform {
         }
     }
 
-    /// A slug that an app of the pipeline made from these inputs, if it can run, and the app's name.
-    async fn built_beside(&self, shared_inputs: &str) -> Result<Option<(Slug, String)>> {
-        let inputs = shared_inputs.to_string();
+    /// A slug that an app of the pipeline made from these inputs, if it can run, and the app's name. With `exactly`, only
+    /// one that had all that this order for the app has, built by somebody who may deploy the app.
+    async fn built_beside(
+        &self,
+        shared_inputs: &str,
+        exactly: Option<(&App, &BuildOrder)>,
+    ) -> Result<Option<(Slug, String)>> {
+        let (inputs, trusting) = (shared_inputs.to_string(), exactly.map(|(app, _)| app.clone()));
         // Asked of the writer: whoever had the turn before may not be committed yet.
-        let found = self.store().write(move |c| match c.slug_by_shared_inputs(&inputs)? {
-            Some(slug) => {
-                let name = c.app_by_id(slug.app)?.name.to_string();
-                Ok(Some((slug, name)))
+        let found = self.store().write(move |c| {
+            let mut found = Vec::new();
+            for slug in c.slugs_by_shared_inputs(&inputs, CANDIDATES)? {
+                if trusting.as_ref().map_or(Ok(true), |app| built_by_a_deployer(c, app, &slug))? {
+                    let name = c.app_by_id(slug.app)?.name.to_string();
+                    found.push((slug, name));
+                }
             }
-            None => Ok(None),
+            Ok(found)
         });
-        let found = found.await?;
-        let Some((slug, name)) = found else { return Ok(None) };
-        let whole = self.inner.parts.builder.ensure(&slug.manifest).await.is_ok();
-        Ok(whole.then_some((slug, name)))
+        let builder = &self.inner.parts.builder;
+        for (slug, name) in found.await? {
+            if let Some((_, order)) = exactly {
+                let there = BuildOrder { app: slug.app, ..order.clone() };
+                if builder.inputs(&there).await.map_err(build_error)? != slug.inputs {
+                    continue;
+                }
+            }
+            if builder.ensure(&slug.manifest).await.is_ok() {
+                return Ok(Some((slug, name)));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn undo_build(&self, part: &Part, error: &str) -> Result<Effect> {
@@ -249,6 +268,13 @@ impl Platform {
             updated_at: now,
         }
     }
+}
+
+/// Whether whoever had a slug built may bring code to an app.
+fn built_by_a_deployer(c: &Conn<'_>, app: &App, slug: &Slug) -> shipway_store::Result<bool> {
+    let Some(build) = c.build_of_slug(slug.app, slug.id)? else { return Ok(false) };
+    let admin = c.account(&NameOrId::Id(build.account.0))?.is_some_and(|account| account.admin);
+    Ok(admin || c.permission(app, build.account)? >= Some(Permission::Deploy))
 }
 
 /// What of a build is the same for all apps of a pipeline: only those config vars count that builds are known to read.

@@ -14,8 +14,8 @@ pub(crate) struct Extra {
     pub(crate) operation: OperationId,
     /// What happens to the app besides the build and the release.
     pub(crate) part: Part,
-    /// The pipeline whose apps share the build.
-    pub(crate) shared: Option<PipelineId>,
+    /// The pipeline whose apps share the build, and whether all config vars must be the same for that.
+    pub(crate) shared: Option<(PipelineId, bool)>,
     /// What is written down with it.
     pub(crate) also: Effect,
 }
@@ -35,7 +35,11 @@ impl Platform {
         trigger: Trigger,
         also: impl FnOnce(&mut Build),
     ) -> Result<(Build, OperationId)> {
-        self.deploy_with(caller, app, commit, trigger, self.nothing_else(app), also).await
+        // Nobody asked for one build of several apps here, so it must not show: only one from the very same inputs counts.
+        let place = self.store().read(|c| c.coupling_of(app.id))?;
+        let shared = place.filter(|place| !place.stage.is_made_by_the_platform()).map(|place| (place.pipeline, true));
+        let extra = Extra { shared, ..self.nothing_else(app) };
+        self.deploy_with(caller, app, commit, trigger, extra, also).await
     }
 
     /// Nothing but a build of the app's own and its release.
@@ -62,8 +66,9 @@ impl Platform {
         if let Some(place) = place {
             self.admit_code(caller, trigger, app, &Spot { place, commit: commit.clone() }).await?;
         }
-        let shared = extra.shared;
-        let build = BuildPlan { build: self.id(BuildId), slug: self.id(SlugId), commit: commit.clone(), shared };
+        let (build, slug) = (self.id(BuildId), self.id(SlugId));
+        let (shared, exactly) = extra.shared.map_or((None, false), |(pipeline, exactly)| (Some(pipeline), exactly));
+        let build = BuildPlan { build, slug, commit: commit.clone(), shared, exactly };
         let release = self.release_plan(app, format!("Deploy {}", commit.short()), Code::Built);
         let operation = extra.operation;
         let mut row = self.build_row(caller, app, &build, operation);

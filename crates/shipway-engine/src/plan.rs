@@ -202,6 +202,9 @@ pub struct BuildPlan {
     /// The pipeline whose apps share one build of a commit; none: the app builds for itself.
     #[serde(default)]
     pub shared: Option<PipelineId>,
+    /// Whether a shared build must have had all of the app's config vars, not only those that builds are known to read.
+    #[serde(default)]
+    pub exactly: bool,
 }
 
 /// The release of a plan.

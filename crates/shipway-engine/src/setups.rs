@@ -118,7 +118,8 @@ impl Platform {
         let Beginning { app, config, inherited, commit, origin, environment, coupling, collaborators, without_addons } =
             new;
         let now = self.now();
-        let build = BuildPlan { build: self.id(BuildId), slug: self.id(SlugId), commit: commit.clone(), shared: None };
+        let (build, slug) = (self.id(BuildId), self.id(SlugId));
+        let build = BuildPlan { build, slug, commit: commit.clone(), shared: None, exactly: false };
         let setup = AppSetup {
             id: self.id(AppSetupId),
             app: app.id,

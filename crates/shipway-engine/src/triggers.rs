@@ -351,7 +351,7 @@ impl Platform {
         let extra = Extra {
             operation,
             part: Part { carry, fetch, ..Part::new(app.id) },
-            shared: row.pipeline,
+            shared: row.pipeline.map(|pipeline| (pipeline, false)),
             also: Box::new(move |c| {
                 c.put_triggered_deploy(&row)?;
                 c.record(&entry)

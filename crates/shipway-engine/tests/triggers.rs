@@ -4,6 +4,7 @@ use shipway_domain::admission::{Actor, Scope};
 use shipway_domain::review::Checks;
 use shipway_domain::triggers::{RefKind, RefName};
 use shipway_domain::{CommitId, Email, Stage};
+use shipway_engine::ports::Caller;
 use shipway_engine::{RefNews, RefOrigin};
 use shipway_store::{App, Pipeline};
 use shipway_testkit::{Ground, Server};
@@ -79,6 +80,46 @@ async fn main_deploys_qa_and_staging_from_one_build() {
     server.platform.ref_moved(main_at(&server, &pipeline, &next)).await.unwrap();
     screen(&server, &qa).await;
     assert_eq!(builds(), 3, "each its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_of_what_an_app_of_the_pipeline_has_built_takes_that_build() {
+    let server = Ground::new().server(None).await;
+    let (_, qa, staging) = two_apps(&server, false).await;
+    let builds = || server.ground.builder.builds.load(Ordering::SeqCst);
+    let set = async |app: &App, key: &str, value: &str| {
+        let vars = BTreeMap::from([(key.to_string(), Some(value.to_string()))]);
+        server.platform.set_config_vars(&server.caller, app, vars).await.unwrap();
+        server.quiet().await;
+    };
+    let push = async |who: &Caller, app: &App, commit: &CommitId| {
+        let (_, operation) = server.platform.deploy(who, &server.app(app.name.as_str()), commit.clone()).await.unwrap();
+        server.outcome(operation).await.unwrap();
+    };
+    let one = server.ground.repositories.commit("web: listen");
+    push(&server.caller, &qa, &one).await;
+    push(&server.caller, &staging, &one).await;
+    assert_eq!(builds(), 1);
+    let said = format!("-----> Commit {} was built for shop-qa: using that build", one.short());
+    assert!(server.transcript(&staging).contains(&said), "{}", server.transcript(&staging));
+
+    // Who pushes by hand asked for no sharing: any config var parts them, whether builds are known to read it or not.
+    set(&staging, "BANNER", "staging").await;
+    let two = server.ground.repositories.commit("web: listen-after 1ms");
+    push(&server.caller, &qa, &two).await;
+    push(&server.caller, &staging, &two).await;
+    assert_eq!(builds(), 3);
+    set(&qa, "BANNER", "staging").await;
+
+    // What was built by one who may not deploy the app is not taken for it.
+    let email = Email::parse("dev@example.org").unwrap();
+    let (account, _) = server.platform.add_account(&server.caller, &email, None, false).await.unwrap();
+    server.platform.add_collaborator(&server.caller, &qa, email.as_str()).await.unwrap();
+    let actor = Actor { account: account.id, email: email.to_string(), admin: false, scope: Scope::Global };
+    let three = server.ground.repositories.commit("web: listen-after 2ms");
+    push(&Caller { actor, via: "git" }, &qa, &three).await;
+    push(&server.caller, &staging, &three).await;
+    assert_eq!(builds(), 5, "attack: code that a developer built is not what production gets unasked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

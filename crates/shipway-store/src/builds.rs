@@ -107,6 +107,14 @@ impl Conn<'_> {
         Ok(q.query_row([id.to_string()], build).optional()?)
     }
 
+    /// The build of an app that made a slug, or took it over.
+    pub fn build_of_slug(&self, app: AppId, slug: SlugId) -> Result<Option<Build>> {
+        let mut q = self
+            .sql
+            .prepare_cached("SELECT * FROM builds WHERE app_id = ? AND slug_id = ? ORDER BY created_at, id LIMIT 1")?;
+        Ok(q.query_row([app.to_string(), slug.to_string()], build).optional()?)
+    }
+
     /// The builds of an app, oldest first.
     pub fn builds(&self, app: AppId) -> Result<Vec<Build>> {
         let mut q = self.sql.prepare_cached("SELECT * FROM builds WHERE app_id = ? ORDER BY created_at, id")?;

@@ -140,12 +140,12 @@ impl Conn<'_> {
         Ok(q.query_row([app.to_string(), inputs.to_string()], slug).optional()?)
     }
 
-    /// The newest slug of any app that was built from these shared inputs.
-    pub fn slug_by_shared_inputs(&self, inputs: &str) -> Result<Option<Slug>> {
+    /// The newest slugs of any app that were built from these shared inputs, newest first.
+    pub fn slugs_by_shared_inputs(&self, inputs: &str, limit: u32) -> Result<Vec<Slug>> {
         let mut q = self.sql.prepare_cached(
-            "SELECT * FROM slugs WHERE shared_inputs = ? AND shared_inputs <> '' ORDER BY created_at DESC LIMIT 1",
+            "SELECT * FROM slugs WHERE shared_inputs = ? AND shared_inputs <> '' ORDER BY created_at DESC LIMIT ?",
         )?;
-        Ok(q.query_row([inputs], slug).optional()?)
+        Ok(q.query_map(params![inputs, limit], slug)?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// The newest slug of an app with this digest.

@@ -33,8 +33,7 @@ impl ProcfileBuilder {
 #[async_trait]
 impl Builder for ProcfileBuilder {
     async fn inputs(&self, order: &BuildOrder) -> Result<String, BuildFailure> {
-        let baked: Vec<_> = order.env.iter().filter(|(key, _)| key.starts_with("VITE_")).collect();
-        Ok(format!("{} {} {baked:?}", order.commit, order.app))
+        Ok(format!("{} {} {:?}", order.commit, order.app, order.env))
     }
     async fn build(
         &self,
