@@ -138,6 +138,14 @@ pub fn flag<'a>(args: &'a [String], long: &str, short: char) -> Option<&'a str> 
     None
 }
 
+/// The pipeline of `pipelines:open PIPELINE`; none where help is asked for, or more or less than that is said.
+pub fn opened_pipeline(args: &[String]) -> Option<&str> {
+    match args {
+        [command, pipeline] if command == "pipelines:open" && !pipeline.starts_with('-') => Some(pipeline),
+        _ => None,
+    }
+}
+
 /// Where the database of `pg:backups:restore DATABASE` stands, when it is given alone.
 ///
 /// Heroku's documents allow that form, meaning the latest backup; the CLI takes the word for a backup's name and refuses.
@@ -234,6 +242,15 @@ mod tests {
         check("pg:backups:restore https://x/dump --app shop", None);
         check("pg:backups:restore --app shop", None);
         check("pg:backups:capture DATABASE_URL", None);
+    }
+
+    #[test]
+    fn a_pipeline_is_opened_here() {
+        let check = |line: &str, expected: Option<&str>| assert_eq!(opened_pipeline(&words(line)), expected, "{line}");
+        check("pipelines:open shop", Some("shop"));
+        check("pipelines:open", None);
+        check("pipelines:open --help", None);
+        check("pipelines:info shop", None);
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
     let mut args = args.args;
     let mut account = context.account().await?;
+    if let Some(pipeline) = rewrite::opened_pipeline(&args) {
+        super::board::open(pipeline, &account, context.terminal).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let cli = find_cli(&context.environment, wrapper_directory(context).as_deref())?;
     restore_latest(&mut args, context, &account);
     if !rewrite::only_reads(&args) {

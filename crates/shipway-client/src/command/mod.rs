@@ -1,5 +1,6 @@
 //! One file per command; its doc comment is its help.
 
+mod board;
 mod builds;
 mod comparison;
 mod credential;
@@ -31,7 +32,6 @@ use crate::terminal::Terminal;
 use crate::{Context, Error};
 use std::process::ExitCode;
 
-/// The commands of the client half.
 /// The flags of a noun whose list is shown where nothing is to be done.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs<A: clap::Subcommand> {
@@ -42,6 +42,7 @@ pub struct ListArgs<A: clap::Subcommand> {
     json: bool,
 }
 
+/// The commands of the client half.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Print what points the Heroku CLI and git in this shell at your server
@@ -162,7 +163,8 @@ fn segment(what: &str, name: &str) -> Result<String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     if name.is_empty() || name.len() > 128 || name.starts_with('.') || !name.bytes().all(plain) {
         let shown = crate::terminal::printable(&name.chars().take(80).collect::<String>());
-        return Err(Error::new(format!("\"{shown}\" is not the name of an {what}")));
+        let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+        return Err(Error::new(format!("\"{shown}\" is not the name of {article} {what}")));
     }
     Ok(name.to_owned())
 }

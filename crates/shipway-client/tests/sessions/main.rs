@@ -187,6 +187,38 @@ fn a_lone_database_is_restored_from_the_latest_backup() {
 }
 
 #[test]
+fn a_pipeline_is_opened_on_the_board_and_not_at_the_real_heroku() {
+    let stage = Stage::open();
+    let browser = stage.path("browser");
+    std::fs::create_dir(&browser).unwrap();
+    // In the place of both the browser and the CLI, which is not asked.
+    let opened = stage.path("opened");
+    for program in ["xdg-open", "open", "heroku"] {
+        let script = format!("#!/bin/sh\necho \"$0 $*\" >> '{}'\n", opened.display());
+        std::fs::write(browser.join(program), script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(browser.join(program), mode).unwrap();
+    }
+    let path = format!("{}:/usr/bin:/bin", browser.display());
+    let open = |name: &str| stage.shipway(&["heroku", "pipelines:open", name]).env("PATH", &path).output().unwrap();
+    let (out, _) = assert_done(open("shop"));
+    let url = format!("{}/dashboard/pipelines/shop", stage.http());
+    assert_eq!(out, format!("Opening {url}...\n"));
+    let mut seen = String::new();
+    for _ in 0..500 {
+        seen = std::fs::read_to_string(&opened).unwrap_or_default();
+        if seen.ends_with('\n') {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(seen.ends_with(&format!("open {url}\n")) && seen.lines().count() == 1, "{seen}");
+    let refused = texts(&open("other")).1;
+    assert!(refused.contains("Couldn't find that thing."), "{refused}");
+    assert!(texts(&open("../x")).1.contains("is not the name of a pipeline"));
+}
+
+#[test]
 fn the_wrapper_leads_here_and_never_to_itself() {
     let stage = Stage::open();
     let fake = stage.path("real");

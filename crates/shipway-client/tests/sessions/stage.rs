@@ -240,6 +240,7 @@ impl Server {
             "GET /apps/shop" | "DELETE /apps/shop" => reply(200, &app),
             "PATCH /apps/shop/config-vars" | "GET /apps/shop/config-vars" => reply(200, &json!({ "A": "1" })),
             "GET /apps/shop/releases" => reply(200, &json!([{ "id": "r", "version": 4, "status": "succeeded" }])),
+            "GET /pipelines/shop" => reply(200, &json!({ "id": "01", "name": "shop" })),
             "GET /shipway/v1/operations" => reply(
                 200,
                 &json!([
