@@ -4,9 +4,13 @@ use crate::error::Error;
 use crate::ports::Caller;
 use crate::{Platform, Result, Settings};
 use shipway_domain::admission::{Permission, Trigger};
-use shipway_domain::{AppName, DomainId, Hostname};
-use shipway_store::{App, Domain};
+use shipway_domain::{AppName, DomainId, Hostname, LedgerId};
+use shipway_store::{App, Domain, LedgerEntry};
 
+/// What the ledger calls a name that the platform took from an app.
+const TAKEN: &str = "name-taken";
+/// Entries of an app's ledger that are looked through for one that has said so.
+const SAID: u32 = 1000;
 /// Most custom domains of one app.
 const MAX_DOMAINS: usize = 1000;
 
@@ -68,6 +72,48 @@ impl Platform {
         self.routes_changed();
         self.tell(crate::Event::App(app.id));
         Ok(domain)
+    }
+
+    /// Says which names of apps lead to the platform itself now, because the operator took them for it (`--api-host`): in
+    /// the server's log, in the app's, and once in the ledger.
+    pub(crate) async fn announce_taken_names(&self) -> Result<()> {
+        let settings = self.settings();
+        if settings.api_hosts.is_empty() {
+            return Ok(());
+        }
+        let taken = self.store().read(|c| {
+            let mut taken = Vec::new();
+            for app in c.apps()? {
+                let own = settings.is_api_host(&app.name).then(|| format!("{}.{}", app.name, settings.domain));
+                let domains = c.domains(app.id)?.into_iter().map(|domain| domain.hostname);
+                let domains = domains.filter(|name| settings.api_host_in(name).is_some()).map(|name| name.to_string());
+                let names: Vec<String> = own.into_iter().chain(domains).collect();
+                let ledger = if names.is_empty() { Vec::new() } else { c.ledger(Some(app.id), SAID)? };
+                let said = |name: &String| ledger.iter().any(|e| e.action == TAKEN && e.detail["hostname"] == **name);
+                taken.extend(names.into_iter().map(|name| (app.clone(), said(&name), name)));
+            }
+            Ok(taken)
+        })?;
+        for (app, said, hostname) in taken {
+            let because = "the operator gave it to the API and the dashboard (shipway up --api-host)";
+            tracing::warn!(app.name = %app.name, hostname, "a name of an app leads to the platform: {because}");
+            self.log_api(app.id, &format!("Warning: {hostname} does not lead here any more: {because}"));
+            if said {
+                continue;
+            }
+            let entry = LedgerEntry {
+                id: self.id(LedgerId),
+                at: self.now(),
+                actor: "platform".into(),
+                via: "platform".into(),
+                app: Some(app.id),
+                app_name: Some(app.name.to_string()),
+                action: TAKEN.into(),
+                detail: serde_json::json!({ "hostname": hostname, "because": because }),
+            };
+            self.store().write(move |c| c.record(&entry)).await?;
+        }
+        Ok(())
     }
 
     /// Errors: the name takes visitors from somebody else's app, or would once that gives a name up.

@@ -289,6 +289,7 @@ impl Platform {
             self.reconcile(app.id);
         }
         self.resume_operations()?;
+        self.announce_taken_names().await?;
         self.spawn(Self::keep_tidy);
         self.spawn(Self::keep_review_apps);
         self.spawn(Self::keep_triggers);

@@ -83,7 +83,15 @@ async fn attack_22_no_app_is_at_the_name_of_the_dashboard() {
         }
         server.platform.stop().await;
     }
+    // Whose names they were is told: once in the ledger, at each start in the app's log.
+    ground.server_as(named.clone(), None).await.platform.stop().await;
     let server = ground.server_as(named, None).await;
+    for (app, name) in [("trap", "ship.example.org"), ("console", "console.apps.example.org")] {
+        let ledger = server.platform.store().read(|c| c.ledger(Some(server.app(app).id), 100)).unwrap();
+        let told: Vec<_> = ledger.iter().filter(|entry| entry.action == "name-taken").collect();
+        let [only] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((only.actor.as_str(), only.detail["hostname"].as_str()), ("platform", Some(name)));
+    }
     let (eve, trap) = &apps[0];
     for name in ["SHIP.example.org.", "*.example.org", "*.org"] {
         let refused = server.platform.add_domain(eve, trap, name).await.unwrap_err();

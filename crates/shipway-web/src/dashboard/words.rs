@@ -154,6 +154,7 @@ fn what(entry: &LedgerEntry) -> String {
         "collaborator-removed" => format!("took access from {}", text("email")),
         "domain-added" => format!("added the domain {}", text("hostname")),
         "domain-removed" => format!("removed the domain {}", text("hostname")),
+        "name-taken" => format!("took the name {} for the platform", text("hostname")),
         "buildpacks-set" => format!("set the buildpacks: {}", list("buildpacks")),
         "pipeline-app-added" => format!("put it into {} of the pipeline {}", text("stage"), text("pipeline")),
         "pipeline-app-moved" => format!("moved it to {} of the pipeline {}", text("to"), text("pipeline")),
