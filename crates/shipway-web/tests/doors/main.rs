@@ -7,6 +7,7 @@ mod git;
 mod heroku;
 mod own;
 mod pages;
+mod promotions;
 mod run;
 mod setup;
 mod stage;
