@@ -33,7 +33,8 @@ impl SchemaMoved {
             .reversals
             .iter()
             .filter_map(|reversal| reversal.command.as_ref())
-            .map(|command| format!("  heroku run -a {app} -- {command}"))
+            // In one argument: of several the CLI loses count where one is the app's name, as a Django app's may be.
+            .map(|command| format!("  heroku run -a {app} \"{command}\""))
             .collect();
         if !commands.is_empty() {
             said.push(format!("To take them back, the last one first, with the code of v{code} running:"));
@@ -89,7 +90,7 @@ mod tests {
             said.join("\n"),
             "The schema has moved on since v5, whose code does not know: orders.0008_total (Django), 2024_x (Prisma).\n\
              To take them back, the last one first, with the code of v7 running:\n  \
-             heroku run -a shop -- python manage.py migrate orders 0007_a\n\
+             heroku run -a shop \"python manage.py migrate orders 0007_a\"\n\
              They need the code of v7. Once v5 runs, go on again first: heroku rollback v7 -a shop\n\
              Prisma has no way back for 2024_x: write a migration that undoes it.\n\
              Or put the database back as it was, which loses what was written since: heroku pg:backups:restore -a shop"

@@ -199,7 +199,7 @@ async fn a_rollback_warns_when_the_schema_has_moved_on() {
         [
             "The schema has moved on since v3, whose code does not know: orders.0002_total (Django).",
             "To take them back, the last one first, with the code of v4 running:",
-            "  heroku run -a shop -- python manage.py migrate orders 0001_initial",
+            "  heroku run -a shop \"python manage.py migrate orders 0001_initial\"",
             "They need the code of v4. Once v3 runs, go on again first: heroku rollback v4 -a shop",
         ]
     );
