@@ -16,7 +16,7 @@ release and follow one more change, on the page that was opened first, and have 
 ended with a server.
 
 Usage: ROUNDS=20 tests/load.py [CHANGE...]     (2 rounds of all changes by default)
-BOARD=1 wants the board, BOARD=0 leaves it out; otherwise it is there when SHIPWAY_TEST_PAGES names its modules.
+BOARD=1 wants the board, BOARD=0 leaves it out; otherwise it is there when its modules are (npm ci in tests/pages).
 A round takes about 45 s, most of it the 3 s of each boot: 20 rounds are a quarter of an hour.
 Needs: SHIPWAY_BIN (the binary), root for dynos that are apart; exits with 77 without the binary.
 """
@@ -253,7 +253,7 @@ class Board:
     def wanted():
         if "BOARD" in os.environ:
             return os.environ["BOARD"] == "1"
-        return "SHIPWAY_TEST_PAGES" in os.environ
+        return "SHIPWAY_TEST_PAGES" in os.environ or (HERE / "pages" / "node_modules").is_dir()
 
     def tell(self, *command):
         self.browser.stdin.write(json.dumps(command) + "\n")
@@ -403,7 +403,7 @@ def main():
             print(f"the board: {finding}")
         failed += len(wrong)
         if not board:
-            print("the board was not open: SHIPWAY_TEST_PAGES names no modules, or BOARD is 0")
+            print("the board was not open: BOARD is 0, or npm ci was not run in tests/pages")
     finally:
         if board:
             board.end()

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shipway_dashboard::path;
 use shipway_domain::review::{Checks, ReviewAppStatus};
 use shipway_domain::{BranchName, CommitId, ReviewAppId, Stage as Place};
-use shipway_engine::{NewReviewApp, ReviewSource};
+use shipway_engine::{NewReviewApp, ReviewSource, Settings};
 use shipway_store::{ConfigVars, Pipeline, PullRequest, ReviewApp, ReviewAppSettings, ReviewOrigin};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -90,6 +90,11 @@ impl Drop for Chromium {
     }
 }
 
+/// A server that lets an app start as slowly as a browser needs to see it.
+async fn patient() -> Stage {
+    Stage::with(|settings| Settings { boot_seconds: 30, ..settings }).await
+}
+
 /// A pipeline with an app in staging and one in production that runs other code.
 async fn line(stage: &Stage) -> Pipeline {
     let (staging, production) = (stage.create("shop-staging").await, stage.create("shop").await);
@@ -101,7 +106,7 @@ async fn line(stage: &Stage) -> Pipeline {
     checkout.write(&[("Procfile", "web: listen\n")], "Invoices in the customer’s language");
     checkout.deploy("shop").await;
     // Slow enough to be seen while it starts.
-    checkout.write(&[("Procfile", "web: listen-after 1200ms\n")], "Round totals per line, not per cart");
+    checkout.write(&[("Procfile", "web: listen-after 3000ms\n")], "Round totals per line, not per cart");
     checkout.deploy("shop-staging").await;
     pipeline
 }
@@ -130,7 +135,7 @@ async fn pages_hold_in_a_real_browser() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: bin/test"]
 async fn the_board_follows_a_promotion_that_is_made_elsewhere() {
-    let stage = Stage::open().await;
+    let stage = patient().await;
     let pipeline = line(&stage).await;
     let mut browser = Chromium::open(&stage, &[]);
     browser.tell(json!(["open", path("pipeline", &["acorn"])]));
@@ -159,7 +164,7 @@ async fn the_board_follows_a_promotion_that_is_made_elsewhere() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: bin/test"]
 async fn promoting_and_going_back_without_a_mouse() {
-    let stage = Stage::open().await;
+    let stage = patient().await;
     line(&stage).await;
     let mut browser = Chromium::open(&stage, &[]);
     browser.tell(json!(["open", path("pipeline", &["acorn"])]));
@@ -246,7 +251,7 @@ async fn review(stage: &Stage, pipeline: &Pipeline, number: u64, title: &str, ch
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Chromium: bin/test"]
 async fn a_board_with_much_on_it_and_a_review_app_that_is_tried_again() {
-    let stage = Stage::open().await;
+    let stage = patient().await;
     let pipeline = line(&stage).await;
     let (platform, caller) = (&stage.platform, &stage.caller);
     for n in 2..=5 {

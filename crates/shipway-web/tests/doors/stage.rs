@@ -42,6 +42,11 @@ fn trusting_git(home: &Path) -> PathBuf {
 impl Stage {
     /// A server that may fetch from itself.
     pub async fn open() -> Self {
+        Self::with(|settings| settings).await
+    }
+
+    /// The same with other settings.
+    pub async fn with(change: impl FnOnce(Settings) -> Settings) -> Self {
         let home = tempfile::tempdir().unwrap();
         let hook = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/push_hook");
         assert!(hook.exists(), "run `cargo test -p shipway-web`, which builds {hook:?}");
@@ -55,7 +60,7 @@ impl Stage {
         let (home, builder) = (ground.home.clone(), ground.builder.clone());
         let repositories = Arc::new(GitRepositories::new(git.git().clone(), home.path().into()));
         let parts = Parts { repositories: repositories.clone(), histories: repositories, ..ground.parts() };
-        let settings = Settings { drain_seconds: 1, ..settings(home.path()) };
+        let settings = change(Settings { drain_seconds: 1, ..settings(home.path()) });
         let platform = Platform::open(settings, parts).unwrap();
         let token = platform.first_admin(&Email::parse(OWNER).unwrap()).await.unwrap().unwrap();
         platform.start().await.unwrap();
