@@ -4,21 +4,60 @@
 say() { printf '%s\n' "$*"; }
 note() { printf '%s\n' "$*" >&2; }
 fail() {
+  stop_ticking
   printf 'error: %s\n' "$1" >&2
   shift
   for hint in "$@"; do printf 'hint: %s\n' "$hint" >&2; done
   exit 1
 }
 
-# Which of our roads to root there is: root, sudo, none.
+# Fails after the end of a log, the rest of which stays where it is.
+fail_showing() { # LOG WHAT
+  stop_ticking
+  tail -n 40 "$1" >&2
+  fail "$2" "the whole log: $1"
+}
+
+# Which of our roads to root there is: root, sudo, none. Who has sudo and a password is asked for it, on a terminal.
 root_by() {
   if [ "$(id -u)" = 0 ]; then
     say root
-  elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+  elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || may_sudo; }; then
     say sudo
   else
     say none
   fi
+}
+may_sudo() {
+  [ -t 0 ] && [ -t 2 ] || return 1
+  # Asks for a password where one is needed.
+  sudo -v || { note "Going on without root: apps are not kept apart, and nothing is installed."; return 1; }
+}
+
+# A line that is alive while something takes long: on a terminal it counts the seconds. Others see it once.
+working() {
+  since=$SECONDS
+  if [ -t 2 ]; then
+    # It ends with us, however we end.
+    (while kill -0 $$ 2>/dev/null; do printf '\r%s  %s s' "$1" $((SECONDS - since)) >&2 && sleep 1; done) &
+    ticker=$!
+    trap stop_ticking EXIT
+  else
+    say "$1"
+  fi
+}
+worked() {
+  stop_ticking
+  trap - EXIT
+  say "$1  $((SECONDS - since)) s"
+}
+stop_ticking() {
+  [ -n "${ticker:-}" ] || return 0
+  kill "$ticker" 2>/dev/null || true
+  # Bash would say that it was killed.
+  wait "$ticker" 2>/dev/null || true
+  ticker=''
+  printf '\r\033[K' >&2
 }
 
 as_root() {
@@ -34,17 +73,26 @@ has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/
 # The Debian packages that are missing of `test package` pairs on standard input. A test is a command's name, or a
 # shell line after `!`.
 missing_packages() {
-  local test package
-  while IFS='|' read -r test package; do
+  local line test
+  while IFS= read -r line; do
+    # A shell line may have a pipe in it.
+    test=${line%|*}
     case $test in
-      '') ;;
-      !*) sh -c "${test#!}" >/dev/null 2>&1 || say "$package" ;;
-      *) has "$test" || say "$package" ;;
+      '') continue ;;
+      !*) sh -c "${test#!}" >/dev/null 2>&1 || say "${line##*|}" ;;
+      *) has "$test" || say "${line##*|}" ;;
     esac
   done | sort -u
 }
 
-installed_packages() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | sort -u; }
+# What packages bring, a line each: themselves, and the users and groups that their scripts add.
+installed() {
+  {
+    dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed /package /p'
+    sed -n 's/^\([^:]*\):.*/package-user \1/p' /etc/passwd
+    sed -n 's/^\([^:]*\):.*/package-group \1/p' /etc/group
+  } | sort -u
+}
 
 # Says to the packages' own scripts that no service may be started, while they are installed (invoke-rc.d(8)).
 POLICY=/usr/sbin/policy-rc.d
@@ -55,31 +103,36 @@ start_nothing() {
 }
 start_again() { ! grep -qs '^exit 101 # shipway$' "$POLICY" || as_root rm -f "$POLICY"; }
 
-# Installs Debian packages and prints every name that came with them.
+# Installs Debian packages and prints everything that came with them, as `installed` does.
 install_packages() {
   local before after
   before=$(mktemp) after=$(mktemp)
-  installed_packages >"$before"
+  installed >"$before"
   start_nothing
   trap start_again EXIT
   if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >"$after.log" 2>&1; then
-    note "Refreshing the package lists."
-    as_root apt-get update -q >"$after.log" 2>&1 || { cat "$after.log" >&2; fail "the package lists could not be refreshed"; }
+    # On a fresh machine there are no lists of packages yet.
+    as_root apt-get update -q >"$after.log" 2>&1 || fail_showing "$after.log" "the package lists could not be refreshed"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >"$after.log" 2>&1 ||
-      { cat "$after.log" >&2; fail "these packages could not be installed: $*"; }
+      fail_showing "$after.log" "these packages could not be installed: $*"
   fi
   start_again
   trap - EXIT
-  installed_packages >"$after"
+  installed >"$after"
   comm -13 "$before" "$after"
   rm -f "$before" "$after" "$after.log"
 }
 
 # Says to PostgreSQL's packages, before they are installed, that they need not make a database server of their own: ours
-# is made in the data directory when the first database is wanted.
+# is made in the data directory when the first database is wanted. Prints everything that it made for that.
 NO_CLUSTER=/etc/postgresql-common/createcluster.d/shipway.conf
 no_cluster_of_the_packages() {
-  as_root mkdir -p "$(dirname "$NO_CLUSTER")"
+  local directory
+  for directory in /etc/postgresql-common "$(dirname "$NO_CLUSTER")"; do
+    [ -d "$directory" ] || say "empty-directory $directory"
+    as_root mkdir -p "$directory"
+  done
+  say "file $NO_CLUSTER"
   say 'create_main_cluster = false' | as_root tee "$NO_CLUSTER" >/dev/null
 }
 
@@ -120,7 +173,7 @@ no_services_of_the_packages() {
     [ ! -e "$mask" ] || continue
     as_root mkdir -p /etc/systemd/system
     as_root ln -s /dev/null "$mask"
-    say "$mask"
+    say "file $mask"
   done
 }
 

@@ -50,9 +50,13 @@ page() { curl -fsS --max-time 10 --resolve hello.localhost:8080:127.0.0.1 http:/
 up() { bin/up --home "$scratch/data" --detach "$@" </dev/null; }
 nobody_refused() { [ ! -s "$scratch/refused" ] || { cat "$scratch/refused"; return 1; }; }
 gone() { [ ! -e "$1" ]; }
+refused() { ! "$@" >/dev/null 2>&1; }
 # Every dyno has a directory of its own, and another one after a restart.
 dynos() { ls "$scratch/data/run/dynos"; }
 forwarding=$(cat /proc/sys/net/ipv4/ip_forward)
+
+missing=$(. bin/common.sh && printf '%s\n' 'sh|dash' 'no-such-program|one' '!echo pdo | grep -qx xml|two' '!echo pdo | grep -qx pdo|three' | missing_packages)
+expect "what is missing is asked for by name" [ "$missing" = $'one\ntwo' ]
 
 echo '$ bin/up --plan'
 bin/up --plan --home "$scratch/data"
@@ -77,6 +81,16 @@ expect "the app was not touched" [ "$before" = "$(dynos)" ]
 given=$(tr '\0' ' ' <"/proc/$(cat /var/lib/shipway-up/pid)/cmdline")
 expect "what was given is remembered, in its order" \
   grep -q -- '--private-host git.example.internal --private-host ci.example.internal' <<<"$given"
+
+echo '$ sudo bin/up'
+mkdir "$scratch/sudoer" && chown 65533:65533 "$scratch/sudoer"
+as_sudoer() { setpriv --reuid=65533 --regid=65533 --clear-groups env HOME="$scratch/sudoer" XDG_CONFIG_HOME="$scratch/sudoer" "$@"; }
+expect "who has no root is nobody here" refused as_sudoer shipway --home "$scratch/data" status
+SUDO_UID=65533 up >/dev/null
+expect "who has root is the administrator" as_sudoer shipway --home "$scratch/data" status
+up >/dev/null
+expect "and stays so" as_sudoer shipway --home "$scratch/data" status
+expect "the app was not touched" [ "$before" = "$(dynos)" ]
 
 echo '$ bin/up   # after its server was stopped'
 kill -TERM "$(cat /var/lib/shipway-up/pid)"

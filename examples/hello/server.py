@@ -40,9 +40,10 @@ footer {{ margin-top: 1.5rem; color: var(--soft); font-size: .9rem }}
 <h1>{app} is live.</h1>
 <p class="lead">You pushed it, it was built once, and it answers here. Three things to try next:</p>
 <ol>
-<li><h2>Change it</h2><code>git commit -am "Say hello" &amp;&amp; git push heroku main</code></li>
+<li><h2>Change it</h2><code>heroku git:clone -a {app} &amp;&amp; cd {app}
+git commit -am "Say hello" &amp;&amp; git push heroku main</code></li>
 <li><h2>Watch it</h2><code>heroku logs --tail -a {app}</code></li>
-<li><h2>Scale it, then take it back</h2><code>heroku ps:scale web=2 -a {app}
+<li><h2>Scale it, and take the change back</h2><code>heroku ps:scale web=2 -a {app}
 heroku rollback -a {app}</code></li>
 </ol>
 <footer>Reload while you push: no request is lost.</footer>

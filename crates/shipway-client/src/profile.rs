@@ -100,6 +100,9 @@ pub fn bridged(before: &Environment, account: &Account, files: &Files, bridge: &
     // This one is opened in a browser, which knows no bridge.
     changes.push(Change::set("HEROKU_LOGIN_HOST", account.url.to_string()));
     changes.push(Change::set("HEROKU_API_KEY", &account.token));
+    // Streams of logs and one-off dynos are opened past the bridge: the server's answers must name an address that is found.
+    let reached_by = serde_json::json!({ "shipway-server": account.url.https_authority() });
+    changes.push(Change::set("HEROKU_HEADERS", reached_by.to_string()));
     let proxy = before.filled("HTTPS_PROXY").or_else(|| before.filled("https_proxy")).unwrap_or_default();
     changes.extend(git_settings(before, account, files, if account.url.is_loopback() { "" } else { proxy }));
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
@@ -305,6 +308,6 @@ mod tests {
         check("NO_PROXY", Some("127.0.0.1,localhost"));
         check("SSL_CERT_FILE", Some("/t/ca.pem"));
         check("SSL_CERT_DIR", None);
-        check("HEROKU_HEADERS", None);
+        check("HEROKU_HEADERS", Some(r#"{"shipway-server":"paas.example.org"}"#));
     }
 }

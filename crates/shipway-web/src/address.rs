@@ -16,6 +16,10 @@ pub struct BaseUrls {
     pub git_host: String,
 }
 
+/// Where a request of the Heroku CLI says by which address its user reaches us. It comes through `shipway heroku`'s bridge,
+/// where its `Host` is one of Heroku's; what it opens by itself, such as a stream of logs, does not go through there.
+const REACHED_BY: &str = "shipway-server";
+
 /// The scheme, host and port by which one request came. URLs in its answer lead back the same way.
 #[derive(Debug, Clone)]
 pub struct Origin {
@@ -27,8 +31,9 @@ impl Origin {
     /// Reads it off a request. A missing or unreadable `Host` gives the configured address.
     pub fn of(parts: &Parts, base: &BaseUrls) -> Self {
         let tls = parts.extensions.get::<ConnInfo>().map_or(base.http.starts_with("https:"), |c| c.tls);
-        let host = parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
-        let authority = parts.uri.authority().map(Authority::as_str).or(host);
+        let named = |name| parts.headers.get(name).and_then(|h| h.to_str().ok());
+        let host = parts.uri.authority().map(Authority::as_str).or(named(header::HOST.as_str()));
+        let authority = named(REACHED_BY).or(host);
         let authority = authority
             .filter(|a| !a.contains('@'))
             .and_then(|a| a.parse::<Authority>().ok())
@@ -69,5 +74,32 @@ impl Origin {
             Ok(a) if a.port().is_none() => format!("{}:{}", self.authority, if self.tls { 443 } else { 80 }),
             _ => self.authority.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_lead_back_by_the_address_that_the_client_can_reach() {
+        let base = BaseUrls {
+            http: "http://127.0.0.1:5000".into(),
+            https: "https://127.0.0.1:5000".into(),
+            git_host: "127.0.0.1:5000".into(),
+        };
+        let check = |headers: &[(&str, &str)], expected: &str| {
+            let mut request = axum::http::Request::get("/apps");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(Origin::of(&parts, &base).url("/x"), expected, "{headers:?}");
+        };
+        let bridged = ("host", "api.paas.herokudev.com");
+        check(&[], "http://127.0.0.1:5000/x");
+        check(&[("host", "paas.example.org:5000")], "http://paas.example.org:5000/x");
+        check(&[bridged, (REACHED_BY, "paas.example.org")], "http://paas.example.org/x");
+        check(&[bridged, (REACHED_BY, "user@elsewhere")], "http://127.0.0.1:5000/x");
     }
 }

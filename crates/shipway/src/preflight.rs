@@ -73,10 +73,10 @@ fn tier(wanted: Option<Tier>) -> Result<(Tier, Vec<String>), Problem> {
             match bwrap.filter(|f| f.level != Level::Ok) {
                 None => Ok((Tier::Bwrap, lacks)),
                 Some(missing) => {
-                    let mut problem =
-                        Problem::new(format!("there is no sandbox to run apps in: {}", sentence(missing)));
-                    problem = lacks.into_iter().fold(problem, Problem::hint);
-                    Err(problem)
+                    let why = missing.says.trim_end_matches('.');
+                    let problem = Problem::new(format!("there is no sandbox to run apps in: {why}"));
+                    let problem = missing.way_out.iter().fold(problem, Problem::hint);
+                    Err(lacks.into_iter().fold(problem, Problem::hint))
                 }
             }
         }

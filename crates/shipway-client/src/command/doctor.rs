@@ -1,5 +1,6 @@
 //! `shipway doctor`.
 
+use super::heroku::find_cli;
 use super::install::{self, WRAPPER, wrapper_directory};
 use super::items;
 use crate::Context;
@@ -10,14 +11,23 @@ use crate::finding::{Finding, Level};
 use crate::git::{self, Leads, Remote};
 use crate::server::{Account, Server};
 use crate::terminal::{Cell, Tone, printable, text};
+use std::io::Read;
 use std::net::ToSocketAddrs;
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// The oldest Node.js that the Heroku CLI runs on (its `package.json`, `engines`, version 11). Debian 12 has 18.
+const NODE: u32 = 20;
 
 /// Exit code 1 when there is a problem, 0 otherwise.
 pub async fn run(context: &Context, machine: Vec<Finding>) -> Result<ExitCode> {
     let mut findings = machine;
     match context.account().await {
         Ok(account) => {
+            if let Server::Remote(_) = account.server {
+                // What this machine could run is not the question.
+                findings.clear();
+            }
             let whose = match &account.server {
                 Server::Local(home) => {
                     format!("the server is {} (data in {}), you are {}", account.url, home.display(), account.email)
@@ -25,8 +35,13 @@ pub async fn run(context: &Context, machine: Vec<Finding>) -> Result<ExitCode> {
                 Server::Remote(url) => format!("the server is {url}, you are {}", account.email),
             };
             findings.push(Finding::new(Level::Good, whose));
-            findings.push(shell(&context.environment, &account.url));
-            findings.push(wrapper(context));
+            findings.push(cli(context));
+            let wrapper = wrapper(context);
+            // It goes its own way, whatever the variables say.
+            if wrapper.level != Level::Good {
+                findings.push(shell(&context.environment, &account.url));
+            }
+            findings.push(wrapper);
             findings.push(git_settings(context));
             findings.extend(git::remotes().iter().map(|remote| checkout(remote, &account.url)));
             findings.extend(hosts(&account).await);
@@ -42,11 +57,52 @@ fn no_server(error: Error) -> Finding {
     error.hints().iter().fold(Finding::new(Level::Problem, error.to_string()), |f, hint| f.next(hint))
 }
 
+/// Whether there is a Heroku CLI, and a Node.js that it runs on.
+fn cli(context: &Context) -> Finding {
+    let path = match find_cli(&context.environment, wrapper_directory(context).as_deref()) {
+        Ok(path) => path,
+        Err(error) => {
+            let missing = Finding::new(Level::Note, error.to_string());
+            return error.hints().iter().fold(missing, |f, hint| f.next(hint));
+        }
+    };
+    let node = needs_node(&path).then(node_version).flatten();
+    cli_on_node(&path, node.as_deref())
+}
+
+/// Whether a program is a script that the Node.js on PATH runs; the CLI's own packages bring theirs.
+fn needs_node(program: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(program).and_then(|file| file.take(64).read_to_end(&mut start));
+    let first = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    read.is_ok() && first.starts_with(b"#!/usr/bin/env ") && first.windows(4).any(|word| word == b"node")
+}
+
+/// What `node --version` says, such as `v18.20.4`.
+fn node_version() -> Option<String> {
+    let output = Command::new("node").arg("--version").output().ok()?;
+    Some(printable(String::from_utf8(output.stdout).ok()?.trim()))
+}
+
+fn cli_on_node(path: &Path, node: Option<&str>) -> Finding {
+    let major = node.and_then(|version| version.trim_start_matches('v').split('.').next()?.parse::<u32>().ok());
+    let path = printable(&path.to_string_lossy());
+    match (node, major) {
+        (Some(version), Some(major)) if major < NODE => {
+            let what = format!("the Heroku CLI {path} runs on Node.js {version}, and needs {NODE}: most commands fail");
+            Finding::new(Level::Warning, what)
+                .next("one with a Node.js of its own: curl https://cli-assets.heroku.com/install.sh | sh")
+        }
+        _ => Finding::new(Level::Good, format!("the Heroku CLI is {path}")),
+    }
+}
+
 /// Where `heroku`, typed in this shell, leads by its variables.
 fn shell(environment: &Environment, server: &ServerUrl) -> Finding {
     const DOMAINS: [&str; 4] = ["heroku.com", "herokai.com", "herokuspace.com", "herokudev.com"];
     let key = environment.filled("HEROKU_API_KEY").is_some();
-    let eval = r#"eval "$(shipway env)""#;
+    // Variables cannot point the CLI at a server elsewhere.
+    let eval = if server.is_loopback() { r#"eval "$(shipway env)""# } else { "shipway env --install" };
     let Some(host) = environment.filled("HEROKU_HOST") else {
         let what = "this shell's `heroku` leads to the real Heroku: HEROKU_HOST is not set";
         return Finding::new(Level::Warning, what).next(eval);
@@ -160,6 +216,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_node_too_old_for_the_heroku_cli_is_said() {
+        let check = |node: Option<&str>, expected: Level| {
+            assert_eq!(cli_on_node(Path::new("/usr/local/bin/heroku"), node).level, expected, "{node:?}");
+        };
+        check(Some("v18.20.4"), Level::Warning);
+        check(Some("v20.0.0"), Level::Good);
+        check(Some("v100.1.2"), Level::Good);
+        check(None, Level::Good);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_cli_that_brings_its_node_is_told_from_one_that_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let check = |text: &str, expected: bool| {
+            let path = directory.path().join("heroku");
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(needs_node(&path), expected, "{text}");
+        };
+        check("#!/usr/bin/env -S node --no-deprecation\n", true);
+        check("#!/usr/bin/env node\n", true);
+        check("#!/usr/bin/env bash\nexec /usr/local/lib/heroku/bin/node run.js\n", false);
+        check("\u{7f}ELF", false);
+    }
+
+    #[test]
     fn the_shell_leads_where_the_cli_would_go() {
         let server = "http://127.0.0.1:5000".parse().unwrap();
         let check = |pairs: &[(&str, &str)], level: Level, words: &str| {
@@ -174,6 +256,8 @@ mod tests {
         check(&[("HEROKU_HOST", "http://127.0.0.1:5001")], Level::Warning, "not to");
         check(&[("HEROKU_HOST", "http://127.0.0.l:5000")], Level::Warning, "does not believe");
         check(&[("HEROKU_HOST", "heroku.com")], Level::Warning, "real Heroku");
+        let elsewhere = "https://paas.example.org".parse().unwrap();
+        assert_eq!(shell(&Environment::default(), &elsewhere).next, ["shipway env --install"]);
     }
 
     #[test]

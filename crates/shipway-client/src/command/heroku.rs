@@ -87,7 +87,7 @@ fn restore_latest(args: &mut Vec<String>, context: &Context, account: &Account) 
 }
 
 /// The first `heroku` on PATH that is not our wrapper.
-fn find_cli(environment: &Environment, wrapper: Option<&Path>) -> Result<PathBuf> {
+pub(super) fn find_cli(environment: &Environment, wrapper: Option<&Path>) -> Result<PathBuf> {
     let names: &[&str] = if cfg!(windows) { &["heroku.cmd", "heroku.exe"] } else { &["heroku"] };
     let same = |a: &Path, b: &Path| a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     let mut wrapped = false;
@@ -110,7 +110,9 @@ fn find_cli(environment: &Environment, wrapper: Option<&Path>) -> Result<PathBuf
     } else {
         "the Heroku CLI is not on PATH"
     };
-    Err(Error::new(what).hint("install it: npm install --global heroku"))
+    Err(Error::new(what)
+        .hint("install it: npm install --global heroku (with Node.js 20 or newer)")
+        .hint("or with a Node.js of its own: curl https://cli-assets.heroku.com/install.sh | sh"))
 }
 
 #[cfg(unix)]

@@ -44,6 +44,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let email = server::log_in(&url, &token, authority, &context.environment, &context.config).await?;
     eprintln!("Logged in to {url} as {}.", printable(&email));
     eprintln!("  shipway --server {url} heroku apps");
+    eprintln!("So that `heroku` and `git push` lead there in every shell: shipway --server {url} env --install");
     Ok(())
 }
 

@@ -48,6 +48,9 @@ pub struct Arguments {
     /// A directory outside /usr that apps see at the same path, such as a Python under /opt; may be repeated
     #[arg(long, value_name = "DIR")]
     toolchain: Vec<PathBuf>,
+    /// A user of this machine who is the administrator on the server's socket, beside root; may be repeated
+    #[arg(long, value_name = "UID")]
+    trusted_uid: Vec<u32>,
 }
 
 /// Runs until it is told to end.
@@ -69,7 +72,10 @@ pub fn run(place: &Place, arguments: Arguments) -> Result<(), Vec<Problem>> {
         let real = directory.canonicalize();
         toolchains.push(real.doing(format!("the toolchain {}", directory.display()))?);
     }
-    let up = Up { home, options, machine, toolchains };
+    let mut trusted_uids = arguments.trusted_uid;
+    // Whoever may start us as root is the administrator anyway.
+    trusted_uids.extend(std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok()));
+    let up = Up { home, options, machine, toolchains, trusted_uids };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.doing("starting the runtime")?.block_on(up.run(&successor, kept)).map_err(Vec::from)
 }
@@ -79,6 +85,7 @@ struct Up {
     options: Options,
     machine: Machine,
     toolchains: Vec<PathBuf>,
+    trusted_uids: Vec<u32>,
 }
 
 impl Up {
@@ -210,10 +217,7 @@ impl Up {
 
     async fn server(&self, options: &Options, listeners: &Listeners) -> Result<Role, Problem> {
         let mut flags = options.arguments();
-        if let Some(user) = std::env::var("SUDO_UID").ok().filter(|uid| uid.parse::<u32>().is_ok()) {
-            // Whoever may start us as root is the administrator anyway.
-            flags.extend(["--trusted-uid".into(), user.into()]);
-        }
+        flags.extend(self.trusted_uids.iter().flat_map(|uid| ["--trusted-uid".into(), uid.to_string().into()]));
         let launch = self.launch("server", flags, listeners)?;
         let mut role = Role::begin("server", launch, None)?;
         let socket = self.home.join("run/api.sock");
