@@ -5,8 +5,8 @@ A transcript is text. A line that starts with `$ ` is a command for bash; the li
 to leave (stdout and stderr, without ANSI, runs of blanks as one). `$~ ` is the same, repeated until the screen is right
 (60 s): for what becomes true. In expected lines `…` stands for any text of a line, a line `...` for any lines.
 `# ` starts a comment; `[exit 2]` as the last line expects that exit status instead of 0. Each `# with NAME=value ...`
-plays the whole transcript once with these variables; `# up with FLAG ...` gives `shipway up` more flags. Every play has a platform of its own; one more than there are
-processors run at once.
+plays the whole transcript once with these variables; `# up with FLAG ...` gives `shipway up` more flags. Every play has
+a platform of its own; two more than there are processors run at once.
 
 Usage: tests/transcripts.py [NAME...]
 Needs: SHIPWAY_BIN (the binary), SHIPWAY_TEST_HEROKU (the official CLI); without the CLI it exits with 77, skipped.
@@ -236,8 +236,8 @@ def main():
     paths.sort(key=lambda path: -path.read_text().count("\n$"))
     plays = [(path, given) for path in paths for given in variables(path.read_text())]
     binary, heroku = str(pathlib.Path(binary).resolve()), str(pathlib.Path(heroku).absolute())
-    # One more than there are processors: plays wait, too.
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() + 1) as pool:
+    # More than there are processors: plays wait, too.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() + 2) as pool:
         results = [pool.submit(run, path, given, binary, heroku) for path, given in plays]
     failed = sum(1 for result in results if result.exception() or not result.result())
     for error in filter(None, (result.exception() for result in results)):
