@@ -32,11 +32,12 @@ def write():
 def main():
     for _ in range(PROCESSES):
         child(signal.pause)
-    memory = bytearray(MEMORY_MIB << 20)
     for _ in range(2 * os.cpu_count()):
         child(burn)
     for _ in range(2):
         child(write)
+    # After the children, who would otherwise keep what they share of it when it is written to: twice as much.
+    memory = bytearray(MEMORY_MIB << 20)
     print("at its limits", flush=True)
     while True:
         # Touched again and again, so that none of it is at rest.
