@@ -112,10 +112,14 @@ impl Platform {
         let (mut shared_inputs, mut turn, mut beside) = (String::new(), None, None);
         if let Some(pipeline) = plan.shared {
             shared_inputs = builder.inputs(&shared(&order, pipeline)).await.map_err(build_error)?;
-            let for_all = BuildOrder { app: AppId(pipeline.0), ..order.clone() };
-            let all = builder.inputs(&for_all).await.map_err(build_error)?;
+            let same = if plan.exactly {
+                let for_all = BuildOrder { app: AppId(pipeline.0), ..order.clone() };
+                builder.inputs(&for_all).await.map_err(build_error)?
+            } else {
+                shared_inputs.clone()
+            };
             // Held until the slug is written: the effect takes it along.
-            turn = Some(self.turn_of(ctx, if plan.exactly { &all } else { &shared_inputs }).await?);
+            turn = Some(self.turn_of(ctx, &same).await?);
             beside = self.built_beside(&shared_inputs, plan.exactly.then_some((&app, &order))).await?;
         }
         if let Some((slug, of)) = beside {

@@ -37,17 +37,23 @@ impl Receivers for Receiver {
     }
 }
 
+/// Waits until a condition holds; says what is so instead when it never does.
+async fn until(condition: impl Fn() -> bool, instead: impl Fn() -> String) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{}", instead());
+}
+
 impl Receiver {
     /// What it was told once there are `n` of them.
     async fn told(&self, n: usize) -> Vec<Value> {
-        for _ in 0..1000 {
-            let told = self.told.lock().unwrap().clone();
-            if told.len() >= n {
-                return told;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("told of {:?}, not of {n}", self.told.lock().unwrap());
+        until(|| self.told.lock().unwrap().len() >= n, || format!("told of {:?}, not of {n}", self.told.lock().unwrap()))
+            .await;
+        self.told.lock().unwrap().clone()
     }
 }
 
@@ -88,13 +94,7 @@ async fn the_end_of_an_app_is_told_and_nothing_is_left_of_it() {
     assert_eq!((&last["action"], &last["resource"]), (&json!("destroy"), &json!("app")), "{told:?}");
     assert_eq!((&last["data"]["name"], &last["actor"]["email"]), (&json!("acorn"), &json!("owner@example.org")));
     assert_eq!(last["published_at"], last["created_at"]);
-    for _ in 0..1000 {
-        if rows(&server, &app) == (0, 0, 0) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("left: {:?}", rows(&server, &app));
+    until(|| rows(&server, &app) == (0, 0, 0), || format!("left: {:?}", rows(&server, &app))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,14 +116,11 @@ async fn what_was_on_its_way_when_the_server_was_killed_is_sent_again_under_its_
     assert_eq!(id(&before, "delivery"), id(&after, "delivery"));
     assert_ne!(id(&before, "attempt"), id(&after, "attempt"));
     assert_eq!(after[0]["data"], json!({ "name": "acorn", "maintenance": true }));
-    for _ in 0..1000 {
+    let done = || {
         let all = server.platform.store().read(|c| c.webhook_deliveries(app.id, 10)).unwrap();
-        if all.iter().all(|delivery| delivery.status == DeliveryStatus::Succeeded && delivery.attempts == 1) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("a delivery is not done");
+        all.iter().all(|delivery| delivery.status == DeliveryStatus::Succeeded && delivery.attempts == 1)
+    };
+    until(done, || "a delivery is not done".into()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
