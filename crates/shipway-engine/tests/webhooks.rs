@@ -51,8 +51,11 @@ async fn until(condition: impl Fn() -> bool, instead: impl Fn() -> String) {
 impl Receiver {
     /// What it was told once there are `n` of them.
     async fn told(&self, n: usize) -> Vec<Value> {
-        until(|| self.told.lock().unwrap().len() >= n, || format!("told of {:?}, not of {n}", self.told.lock().unwrap()))
-            .await;
+        until(
+            || self.told.lock().unwrap().len() >= n,
+            || format!("told of {:?}, not of {n}", self.told.lock().unwrap()),
+        )
+        .await;
         self.told.lock().unwrap().clone()
     }
 }

@@ -194,7 +194,8 @@ async fn attack_44_a_forge_that_sends_slowly_holds_up_no_other() {
     let pipeline = platform.create_pipeline(&world.server.caller, "birch").await.unwrap();
     let other = platform.connect_forge(&world.server.caller, &pipeline, new_forge(&world.forge)).await.unwrap();
     let mut begun = Vec::new();
-    for _ in 0..64 {
+    // More than may wait: those that find no room are told so.
+    for _ in 0..80 {
         let mut stream = tokio::net::TcpStream::connect(world.door.address).await.unwrap();
         let head = format!(
             "POST /shipway/v1/forges/{}/webhook HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
@@ -214,7 +215,7 @@ async fn attack_44_a_forge_that_sends_slowly_holds_up_no_other() {
             Ok(reply) if reply.status == StatusCode::SERVICE_UNAVAILABLE => break,
             _ => n += 1,
         }
-        assert!(n < 25, "there is always room for one more");
+        assert!(n < 100, "there is always room for one more");
     }
     let knock = world.door.knock(&quiet, hook(&other.secret, "one".into()));
     let reply = tokio::time::timeout(Duration::from_secs(5), knock);
