@@ -9,18 +9,36 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 
+/// Below this are the commits that were made of directories.
+const IMPORTS: &str = "refs/shipway/imports/";
+
 impl Repo {
     /// Commits the files below `directory` as they are, kept by a hidden ref named after the commit.
     ///
     /// No ignore file, attribute or filter has a say; links are kept as links and never followed; a `.git`, anything
-    /// that is no file, and empty directories are left out. `time`: seconds since 1970; the same files, message and
-    /// time give the same commit. `message`: its first line is what people will read.
+    /// that is no file, and empty directories are left out. `time`: seconds since 1970. `message`: its first line is what
+    /// people will read. The same files and first line give the commit that they gave before, so that what somebody signed
+    /// is what a second upload of it brings.
     pub async fn import_tree(&self, directory: &Path, message: &str, time: u64) -> Result<CommitId, GitError> {
         let (repo, directory, message) = (self.clone(), directory.to_path_buf(), message.to_string());
         let import = tokio::task::spawn_blocking(move || repo.import_blocking(&directory, &message, time));
         let commit = import.await.map_err(|error| GitError::io("fast-import")(io::Error::other(error)))??;
-        self.transaction(&[Change::set(format!("refs/shipway/imports/{commit}"), &commit)]).await?;
+        if let Some(before) = self.imported_before(&commit).await? {
+            return Ok(before);
+        }
+        self.transaction(&[Change::set(format!("{IMPORTS}{commit}"), &commit)]).await?;
         Ok(commit)
+    }
+
+    /// The oldest import of the same files with the same first line.
+    async fn imported_before(&self, commit: &CommitId) -> Result<Option<CommitId>, GitError> {
+        let made = self.run(&["show", "--no-patch", "--format=%T %s", commit.as_str()], b"").await?;
+        let all = ["for-each-ref", "--sort=creatordate", "--format=%(objectname) %(tree) %(contents:subject)", IMPORTS];
+        let (made, known) = (String::from_utf8_lossy(&made).into_owned(), self.run(&all, b"").await?);
+        let known = String::from_utf8_lossy(&known);
+        let mut known = known.lines().filter_map(|line| line.split_once(' '));
+        let same = known.find(|(_, what)| what.trim_end() == made.trim_end());
+        Ok(same.and_then(|(id, _)| id.parse().ok()))
     }
 
     fn import_blocking(&self, directory: &Path, message: &str, time: u64) -> Result<CommitId, GitError> {

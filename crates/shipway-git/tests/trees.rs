@@ -72,8 +72,11 @@ async fn a_checkout_is_what_was_committed_and_nothing_else() {
     let message = "Build from an upload\n\nSecond paragraph";
     let imported = server.repo.import_tree(&server.directory.path().join("out"), message, 1_767_225_600).await.unwrap();
     assert_eq!(checkout(&server, &imported, "again").await.unwrap(), found);
-    let again = server.repo.import_tree(&server.directory.path().join("again"), message, 1_767_225_600).await.unwrap();
-    assert_eq!(again, imported, "the same files give the same commit");
+    let again = server.repo.import_tree(&server.directory.path().join("again"), message, 1_767_225_660).await.unwrap();
+    assert_eq!(again, imported, "the same files give the same commit, at any time");
+    let other =
+        server.repo.import_tree(&server.directory.path().join("again"), "Another", 1_767_225_660).await.unwrap();
+    assert_ne!(other, imported, "it says something else");
     let info = server.repo.commit_info(&imported).await.unwrap();
     assert_eq!((info.subject.as_str(), info.time), ("Build from an upload", 1_767_225_600));
     let missing = CommitId::parse(&"1".repeat(40)).unwrap();
