@@ -95,6 +95,8 @@ pub const ROUTES: &[Route] = &[
     // To all apps of the next stage. `release` is what was looked at: another one that runs by now is not promoted.
     get("promote.ask",      "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &[],                  "ConfirmPage"),
     post("promote",         "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &["release"],         "303 operation, or pipeline when there are several"),
+    // In the viewer's name, for a party that they may sign for.
+    post("sign_off",        "/dashboard/pipelines/{pipeline}/stages/{stage}/sign-offs", &["commit", "party"], "303 pipeline"),
     post("review.retry",    "/dashboard/pipelines/{pipeline}/review-apps/{review}/retry", &[],          "303 pipeline"),
     get("product",          "/dashboard/products/{product}",                    &["q?", "all?"],        "BoardPage"),
     get("product.events",   "/dashboard/products/{product}/events",             &[],                    "events: changed"),

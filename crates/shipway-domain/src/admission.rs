@@ -1,10 +1,11 @@
 //! One road in: every way to change what runs asks [`admit`], and there is no second one.
 //!
 //! It is asked twice: at the door, before a build, and under the app's lock immediately before the switch. The second
-//! answer decides. Rules that are not there yet (windows, freezes, sign-offs) become fields of [`Policy`] and arms here.
+//! answer decides. Rules that are not there yet (windows, freezes) become fields of [`Subject`] and arms here.
 
 use crate::ids::{AccountId, AppId};
 use crate::pipeline::Stage;
+use crate::sign_off::SignOffs;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +77,11 @@ impl Trigger {
             Self::Access | Self::Destroy => Permission::Manage,
         }
     }
+
+    /// Whether it has an app run code that it may never have run: what an app has run may come back, and run on.
+    pub fn brings_new_code(self) -> bool {
+        matches!(self, Self::Push | Self::Build | Self::SlugRelease | Self::Promotion)
+    }
 }
 
 /// What a person may do with an app, each including the ones before it.
@@ -146,6 +152,9 @@ pub struct Subject {
     pub behind: Option<Behind>,
     /// Who keeps it for themselves.
     pub reserved: Option<Reserved>,
+    /// What the app's stage wants signed, and what the code that is to run has; none where it wants nothing, or where no
+    /// code is known yet.
+    pub sign_offs: Option<SignOffs>,
 }
 
 /// An app that somebody keeps for themselves for a while: nobody else changes its code.
@@ -199,7 +208,7 @@ impl Admitted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{because}{}", way_out(.who_can_lift, .lifts_at))]
 pub struct Refused {
-    /// The rule's name: `access`, `token-scope`, `ending`, `behind-upstream`, `reserved`.
+    /// The rule's name: `access`, `token-scope`, `ending`, `reserved`, `behind-upstream`, `sign-offs`.
     pub rule: String,
     /// One sentence.
     pub because: String,
@@ -297,6 +306,18 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
             who_can_lift: Some(format!("{owner_email}, who owns the pipeline")),
         });
     }
+    if let Some(sign_offs) = &subject.sign_offs
+        && trigger.brings_new_code()
+        && let Some((because, who)) = sign_offs.refusal()
+    {
+        return Err(Refused {
+            rule: "sign-offs".into(),
+            because,
+            holder: Some(format!("{} of {}", sign_offs.stage, sign_offs.pipeline)),
+            lifts_at: None,
+            who_can_lift: Some(who),
+        });
+    }
     Ok(Admitted { trigger, at: now })
 }
 
@@ -378,6 +399,7 @@ mod tests {
             ending: false,
             behind: None,
             reserved: None,
+            sign_offs: None,
         }
     }
 
@@ -463,5 +485,52 @@ mod tests {
                             rebase, then push again. Ask ida@example.org, who owns the pipeline.";
             assert!(refused.is_none_or(|refused| refused.to_string() == expected));
         }
+    }
+    #[test]
+    fn attack_18_code_without_sign_offs_gets_in_by_no_trigger() {
+        use crate::names::CommitId;
+        use crate::sign_off::{Code, Given, Party, PartyName, Signer};
+        let account = |n: u128| AccountId(uuid::Uuid::from_u128(n));
+        let (qa, product) = (PartyName::parse("qa").unwrap(), PartyName::parse("product").unwrap());
+        let party = |name: &PartyName, n: u128| Party {
+            name: name.clone(),
+            people: vec![Signer { account: account(n), email: format!("{name}@example.org") }],
+        };
+        let given = |name: &PartyName, n: u128| Given { party: name.clone(), account: account(n), artifacts: vec![] };
+        let wanted = |given: Vec<Given>| SignOffs {
+            pipeline: "shop".into(),
+            owner_email: "ida@example.org".into(),
+            stage: Stage::Production,
+            parties: vec![party(&qa, 1), party(&product, 2)],
+            code: Code { commit: Some(CommitId::parse(&"3f".repeat(20)).unwrap()), artifact: None },
+            given,
+        };
+        // Everything that can have been signed, wrongly or by one of the two.
+        let wanting = [vec![], vec![given(&qa, 1)], vec![given(&product, 2)], vec![given(&qa, 1), given(&product, 1)]];
+        for trigger in Trigger::ALL {
+            for admin in [false, true] {
+                let ask = |given: &Vec<Given>| {
+                    let sign_offs = Some(wanted(given.clone()));
+                    let subject = Subject { sign_offs, ..subject(Some(Permission::Manage)) };
+                    admit(&actor(Scope::Global, admin), trigger, &subject, Timestamp::UNIX_EPOCH)
+                };
+                for given in &wanting {
+                    assert_eq!(ask(given).is_err(), trigger.brings_new_code(), "{trigger:?} with {given:?}");
+                }
+                assert!(ask(&vec![given(&qa, 1), given(&product, 2)]).is_ok(), "{trigger:?} with both");
+            }
+        }
+        let free: Vec<Trigger> = Trigger::ALL.into_iter().filter(|it| !it.brings_new_code()).collect();
+        use Trigger::*;
+        let expected = [Redeploy, Config, Scale, Restart, OneOff, Rollback, Addon, Domain, Settings, Access, Destroy];
+        assert_eq!(free, expected);
+        let subject = Subject { sign_offs: Some(wanted(vec![given(&qa, 1)])), ..subject(Some(Permission::Deploy)) };
+        let refused = admit(&actor(Scope::Global, false), Push, &subject, Timestamp::UNIX_EPOCH).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "production of shop takes only code that its parties have signed off, and 3f3f3f3 lacks the sign-off of product \
+             (shipway sign-off shop production 3f3f3f3 --as product). Ask product@example.org (product)."
+        );
+        assert_eq!((refused.rule.as_str(), refused.holder.as_deref()), ("sign-offs", Some("production of shop")));
     }
 }

@@ -82,6 +82,8 @@ ids! {
     ReleaseId;
     /// A review app, through all its states; its app is made anew when it failed.
     ReviewAppId;
+    /// A sign-off of a commit for a stage; another one in its place is another id.
+    SignOffId;
     /// A runnable result of a build.
     SlugId;
     /// A source blob that was or will be uploaded.

@@ -20,6 +20,7 @@ pub mod procfile;
 pub mod quantity;
 pub mod review;
 pub mod route;
+pub mod sign_off;
 pub mod size;
 pub mod ssh;
 pub mod team;

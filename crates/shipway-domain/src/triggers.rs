@@ -7,6 +7,7 @@ use crate::ids::TriggeredDeployId;
 use crate::lifecycle::states;
 use crate::names::{BranchName, CommitId, NameError, TagName, check_ref_name};
 use crate::review::Checks;
+use crate::sign_off::{PartyName, and};
 use serde::{Deserialize, Serialize};
 
 /// A branch or a tag.
@@ -128,7 +129,7 @@ fn glob_matches(glob: &str, name: &str) -> bool {
 states! {
     /// What became of a deploy that a trigger asked for.
     TriggeredStatus {
-        /// It waits, for CI.
+        /// It waits, for CI or for sign-offs.
         Waiting = "waiting",
         /// It is an operation, which says the rest.
         Begun = "begun",
@@ -154,6 +155,8 @@ pub struct Waiting {
     pub wait_for_ci: bool,
     /// What checks say of the commit.
     pub checks: Checks,
+    /// The parties of the app's stage that have not signed the commit.
+    pub unsigned: Vec<PartyName>,
     /// What the app was asked to run since then, if anything.
     pub overtaken_by: Option<CommitId>,
     /// Why it waits, as it says now.
@@ -206,8 +209,8 @@ pub fn plan(waiting: &[Waiting]) -> Vec<Action> {
     }
     let short = newest.commit.short();
     let reason = match newest.checks {
-        _ if !newest.wait_for_ci => None,
-        Checks::Succeeded => None,
+        _ if !newest.wait_for_ci => waits_for(&newest.unsigned),
+        Checks::Succeeded => waits_for(&newest.unsigned),
         Checks::Failed => Some(format!("CI failed for {short}: it deploys when a run of it passes")),
         Checks::Pending => Some(format!("waits for CI: checks of {short} run")),
         Checks::Unknown => Some(format!("waits for CI: nothing was heard of {short} yet")),
@@ -218,6 +221,11 @@ pub fn plan(waiting: &[Waiting]) -> Vec<Action> {
         Some(_) => {}
     }
     actions
+}
+
+/// What is said of a deploy whose commit these parties have not signed; none where there are none.
+pub fn waits_for(unsigned: &[PartyName]) -> Option<String> {
+    (!unsigned.is_empty()).then(|| format!("waits for the sign-off of {}", and(unsigned.iter())))
 }
 
 fn superseded(by: &CommitId) -> String {
@@ -272,6 +280,7 @@ mod tests {
             line: Vec::new(),
             wait_for_ci: true,
             checks,
+            unsigned: Vec::new(),
             overtaken_by: None,
             message: None,
         }
@@ -303,6 +312,26 @@ mod tests {
         let overtaken =
             Waiting { overtaken_by: Some(waiting(9, Checks::Unknown).commit), ..waiting(1, Checks::Succeeded) };
         check(&[overtaken], "1 ends: 0909090 took its place");
+    }
+
+    #[test]
+    fn the_newest_commit_waits_for_all_parties() {
+        let unsigned = |n: u128, parties: &[&str]| Waiting {
+            wait_for_ci: false,
+            unsigned: parties.iter().map(|name| PartyName::parse(name).unwrap()).collect(),
+            ..waiting(n, Checks::Unknown)
+        };
+        check(&[unsigned(1, &["qa", "product"])], "1 waits for the sign-off of qa and product");
+        check(&[unsigned(1, &["product"])], "1 waits for the sign-off of product");
+        check(&[unsigned(1, &[])], "1 deploys");
+        // What was signed and what was not: a newer commit takes the place of either.
+        let newer = "1 ends: 0202020 took its place, 2 waits for the sign-off of qa";
+        check(&[unsigned(1, &["qa"]), unsigned(2, &["qa"])], newer);
+        check(&[unsigned(1, &[]), unsigned(2, &["qa"])], newer);
+        // CI comes first, and is said first.
+        let both = Waiting { wait_for_ci: true, checks: Checks::Pending, ..unsigned(1, &["qa"]) };
+        check(std::slice::from_ref(&both), "1 waits for CI: checks of 0101010 run");
+        check(&[Waiting { checks: Checks::Succeeded, ..both }], "1 waits for the sign-off of qa");
     }
 
     #[test]

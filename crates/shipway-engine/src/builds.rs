@@ -63,9 +63,12 @@ impl Platform {
             // A commit that is at a forge is looked at when it is here.
             (None, Some(_)) => None,
         };
+        let mut subject = self.subject(caller, app)?;
+        subject.sign_offs = self.sign_offs_on(app, Some(&commit), None)?;
         if let Some(place) = place {
-            self.admit_code(caller, trigger, app, &Spot { place, commit: commit.clone() }).await?;
+            subject.behind = self.behind(app, &Spot { place, commit: commit.clone() }).await?;
         }
+        self.admit_subject(caller, trigger, app, subject).await?;
         let (build, slug) = (self.id(BuildId), self.id(SlugId));
         let (shared, exactly) = extra.shared.map_or((None, false), |(pipeline, exactly)| (Some(pipeline), exactly));
         let build = BuildPlan { build, slug, commit: commit.clone(), shared, exactly };

@@ -197,6 +197,12 @@ impl Platform {
                 let spot = Spot { place: Place::App(app.id), commit: build.commit.clone() };
                 subject.behind = self.behind(&app, &spot).await?;
             }
+            if ctx.plan.trigger.brings_new_code() && part.release.is_some() {
+                let commit = slug.as_ref().and_then(|slug| slug.commit.as_ref());
+                let artifact =
+                    slug.as_ref().filter(|_| ctx.plan.trigger == Trigger::Promotion).map(|slug| &slug.digest);
+                subject.sign_offs = self.sign_offs_on(&app, commit, artifact)?;
+            }
             admit(&caller.actor, ctx.plan.trigger, &subject, self.now())?;
             let record =
                 slug.as_ref().map(|slug| self.own_deployment(&caller, part, &app, slug)).transpose()?.flatten();

@@ -52,6 +52,7 @@ mod run;
 mod setup_addons;
 mod setups;
 mod sides;
+mod sign_offs;
 mod sources;
 mod starts;
 mod teams;
@@ -84,6 +85,7 @@ pub use reviewing::PullRequestNews;
 pub use run::{Attached, RunOrder};
 pub use setups::SetupOrder;
 pub use sides::Point;
+pub use sign_offs::{StageRule, Waits};
 pub use sources::{SourceBlob, SourceOrder};
 pub use transfers::TransferLine;
 pub use triggers::{RefNews, RefOrigin, SetOff, TriggeredView};
@@ -429,6 +431,7 @@ impl Platform {
             permission,
             ending: app.ending,
             behind: None,
+            sign_offs: None,
             reserved: reservation.map(|r| Reserved {
                 account: r.account,
                 email: r.email.to_string(),

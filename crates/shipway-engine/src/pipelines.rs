@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
 use shipway_domain::admission::{Permission, Trigger};
-use shipway_domain::{CouplingId, DisplayName, NameOrId, PipelineId, PipelineName, Stage};
+use shipway_domain::{AccountId, CouplingId, DisplayName, NameOrId, PipelineId, PipelineName, Stage};
 use shipway_store::{Account, App, ConfigVars, Coupling, Pipeline, PipelineSettings, StoreError};
 use std::collections::BTreeMap;
 
@@ -59,15 +59,25 @@ impl Platform {
         if !caller.actor.scope.reads_widely() {
             return Ok(None);
         }
-        if caller.actor.admin || pipeline.owner == caller.actor.account {
+        self.access_of((caller.actor.account, caller.actor.admin), pipeline)
+    }
+
+    /// Whether somebody may look at a pipeline at all.
+    pub(crate) fn sees_pipeline(&self, account: &Account, pipeline: &Pipeline) -> Result<bool> {
+        Ok(self.access_of((account.id, account.admin), pipeline)?.is_some())
+    }
+
+    /// What an account, an administrator's or not, may do with a pipeline by a token of any scope.
+    fn access_of(&self, (account, admin): (AccountId, bool), pipeline: &Pipeline) -> Result<Option<Access>> {
+        if admin || pipeline.owner == account {
             return Ok(Some(Access::Own));
         }
         let (role, permissions) = self.store().read(|c| {
             let mut all = Vec::new();
             for coupling in c.couplings(pipeline.id)? {
-                all.extend(c.permission(&c.app_by_id(coupling.app)?, caller.actor.account)?);
+                all.extend(c.permission(&c.app_by_id(coupling.app)?, account)?);
             }
-            Ok((c.role(pipeline.owner, caller.actor.account)?, all))
+            Ok((c.role(pipeline.owner, account)?, all))
         })?;
         let by_role = role.and_then(|role| role.permission(false));
         let access = |p: Permission| if p >= Permission::Operate { Access::Operate } else { Access::See };
@@ -273,7 +283,7 @@ impl Platform {
         Ok(coupling)
     }
 
-    /// Moves an app to another stage, or calls it something else.
+    /// Moves an app to another stage, or calls it something else. Errors: as [`Self::may_leave_stage`].
     pub async fn update_coupling(
         &self,
         caller: &Caller,
@@ -282,6 +292,9 @@ impl Platform {
         change: UpdateCoupling,
     ) -> Result<Coupling> {
         self.admit(caller, Trigger::Settings, app).await?;
+        if change.stage.is_some_and(|stage| stage != coupling.stage) {
+            self.may_leave_stage(caller, app)?;
+        }
         let mut changed = coupling.clone();
         changed.stage = change.stage.unwrap_or(changed.stage);
         changed.display_name = change.display_name.unwrap_or(changed.display_name);
@@ -302,12 +315,13 @@ impl Platform {
         Ok(changed)
     }
 
-    /// Takes an app out of its pipeline. It stays and runs on.
+    /// Takes an app out of its pipeline. It stays and runs on. Errors: as [`Self::may_leave_stage`].
     pub async fn uncouple(&self, caller: &Caller, coupling: &Coupling, app: &App) -> Result<()> {
         let pipeline = self.store().read(|c| c.pipeline_by_id(coupling.pipeline))?;
         // The owner of the pipeline may clear out what somebody else put in.
         if self.may(caller, &pipeline, Access::Own).is_err() {
             self.admit(caller, Trigger::Settings, app).await?;
+            self.may_leave_stage(caller, app)?;
         }
         let detail = serde_json::json!({ "pipeline": coupling.pipeline_name, "stage": coupling.stage });
         let entry = self.entry(caller, Some(app), "pipeline-app-removed", detail);

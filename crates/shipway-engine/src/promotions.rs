@@ -8,7 +8,7 @@ use crate::plan::{CarryPlan, Code, Part, Plan};
 use crate::ports::{Caller, Place};
 use crate::{Event, Platform, Result};
 use jiff::Timestamp;
-use shipway_domain::admission::Trigger;
+use shipway_domain::admission::{Refused, Subject, Trigger, admit};
 use shipway_domain::lifecycle::{OperationStatus, ReleaseStatus};
 use shipway_domain::{
     NameOrId, OperationId, PromotionId, PromotionStatus, PromotionTargetId, SlugId, Stage, TargetStatus,
@@ -220,8 +220,20 @@ impl Platform {
 
     /// Asks admission for a promotion to an app, and whether the app has what the code insists on.
     pub(crate) async fn may_receive(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<()> {
-        self.admit(caller, Trigger::Promotion, app).await?;
+        let subject = self.promotion_subject(caller, app, source)?;
+        self.admit_subject(caller, Trigger::Promotion, app, subject).await?;
         self.check_promoted(app, source).await
+    }
+
+    fn promotion_subject(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<Subject> {
+        let sign_offs = self.sign_offs_on(app, source.slug.commit.as_ref(), Some(&source.slug.digest))?;
+        Ok(Subject { sign_offs, ..self.subject(caller, app)? })
+    }
+
+    /// What admission would say to a promotion to an app, without a record of the question.
+    pub fn promotion_refusal(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<Option<Refused>> {
+        let subject = self.promotion_subject(caller, app, source)?;
+        Ok(admit(&caller.actor, Trigger::Promotion, &subject, self.now()).err())
     }
 
     /// Writes a promotion down and starts its operations.

@@ -122,6 +122,9 @@ impl Platform {
         self.admit(caller, Trigger::SlugRelease, app).await?;
         let found = self.store().read(|c| c.slug(slug))?.filter(|s| s.app == app.id);
         let found = found.ok_or_else(|| Error::missing("slug"))?;
+        let mut subject = self.subject(caller, app)?;
+        subject.sign_offs = self.sign_offs_on(app, found.commit.as_ref(), None)?;
+        self.admit_subject(caller, Trigger::SlugRelease, app, subject).await?;
         let commit = found.commit.as_ref().map_or("slug", |c| c.short()).to_string();
         let description = description.filter(|d| !d.trim().is_empty()).unwrap_or(format!("Deploy {commit}"));
         let plan = self.release_plan(app, description.chars().take(200).collect(), Code::Slug(slug));

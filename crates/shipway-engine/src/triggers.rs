@@ -3,7 +3,8 @@
 //! A ref that moved (`ref_moved`: at a forge, at an app's remote, on the upstream) becomes a row for each app that has a
 //! trigger for it. Rows that wait are looked at together (`shipway_domain::triggers::plan`); one whose time has come
 //! becomes an operation, in the name of who pushed, or of the pipeline's owner where a forge has told us. The operation
-//! says the rest, so nothing of it is kept here.
+//! says the rest, so nothing of it is kept here. What parties of the app's stage have not signed waits for them, and goes out
+//! when the last of them has signed.
 
 use crate::builds::Extra;
 use crate::error::Error;
@@ -14,12 +15,16 @@ use crate::{Event, Kind, Platform, Result, look};
 use shipway_domain::admission::{Actor, Trigger};
 use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::review::Checks;
-use shipway_domain::triggers::{Action, RefKind, RefName, RefPattern, TriggeredStatus, Waiting, line_before, plan};
+use shipway_domain::triggers::{
+    Action, RefKind, RefName, RefPattern, TriggeredStatus, Waiting, line_before, plan, waits_for,
+};
 use shipway_domain::{AppId, AppName, CommitId, NameOrId, OperationId, PipelineId, TriggerId, TriggeredDeployId};
 use shipway_store::{App, Build, CommitSource, Conn, Pipeline, RefTrigger, TriggeredDeploy};
 
 /// Triggers of one app.
 const MOST: usize = 50;
+/// Promotions of a pipeline among which those to an app are looked for.
+const PROMOTIONS: u32 = 20;
 
 /// Where a ref moved.
 #[derive(Debug, Clone)]
@@ -69,6 +74,8 @@ pub struct SetOff {
     pub app: AppName,
     /// Why it is not deployed all the same.
     pub refused: Option<String>,
+    /// What it waits for, where its stage's parties have not signed, with the command that signs.
+    pub waits: Option<String>,
 }
 
 /// A deploy that a trigger asked for, as it stands.
@@ -243,8 +250,9 @@ impl Platform {
             if refused.is_some() {
                 (row.status, row.message) = (TriggeredStatus::Refused, refused.clone());
             }
+            let waits = self.waits_to_be_signed(&app, &row.commit)?.filter(|_| refused.is_none());
             rows.push(row);
-            told.push(SetOff { app: app.name, refused });
+            told.push(SetOff { app: app.name, refused, waits });
         }
         self.store()
             .write(move |c| {
@@ -282,8 +290,13 @@ impl Platform {
         let _turn = self.inner.triggering.lock().await;
         let rows = self.store().read(|c| c.waiting_deploys())?;
         for of_app in rows.chunk_by(|a, b| a.app == b.app) {
-            let waiting =
+            let of = of_app.first().map(|row| self.store().read(|c| c.app(&NameOrId::Id(row.app.0)))).transpose()?;
+            let Some(app) = of.flatten() else { continue };
+            let mut waiting =
                 self.store().read(|c| of_app.iter().map(|row| waiting(c, row)).collect::<Result<Vec<_>, _>>())?;
+            for one in &mut waiting {
+                one.unsigned = self.unsigned(&app, &one.commit)?.into_iter().map(|party| party.name).collect();
+            }
             for action in plan(&waiting) {
                 let (Action::Deploy(id) | Action::Say(id, _) | Action::Supersede(id, _)) = &action;
                 let Some(row) = of_app.iter().find(|row| row.id == *id).cloned() else { continue };
@@ -319,8 +332,26 @@ impl Platform {
                 tracing::error!(app.name = %app.name, error = %e, cause = ?e.cause, "a triggered deploy could not begin");
                 self.put_triggered(row, TriggeredStatus::Waiting, Some(e.to_string())).await
             }
+            // A sign-off was taken back since it was looked at.
+            Err(e) if !self.unsigned(&app, &row.commit)?.is_empty() => {
+                self.put_triggered(row, TriggeredStatus::Waiting, Some(e.to_string())).await
+            }
             Err(e) => self.put_triggered(row, TriggeredStatus::Refused, Some(e.to_string())).await,
         }
+    }
+
+    /// What a commit waits for before the app's trigger deploys it, for the one who pushed it.
+    fn waits_to_be_signed(&self, app: &App, commit: &CommitId) -> Result<Option<String>> {
+        let unsigned = self.unsigned(app, commit)?;
+        let names: Vec<_> = unsigned.iter().map(|party| party.name.clone()).collect();
+        let (Some(waits), Some(first)) = (waits_for(&names), names.first()) else { return Ok(None) };
+        let coupling = self.coupling_of(app)?;
+        Ok(Some(format!(
+            "{} {waits}: shipway sign-off {} {} {0} --as {first}",
+            commit.short(),
+            coupling.pipeline_name,
+            coupling.stage
+        )))
     }
 
     async fn begin_triggered(
@@ -418,7 +449,11 @@ fn waiting(c: &Conn<'_>, row: &TriggeredDeploy) -> shipway_store::Result<Waiting
         None => Checks::Unknown,
     };
     let pushes = c.triggered_deploys_of(row.app, &row.reference)?.into_iter().map(|of| (of.before, of.commit));
-    let later = c.builds(row.app)?.pop().filter(|build| build.created_at > row.created_at);
+    let built = c.builds(row.app)?.pop().filter(|build| build.created_at > row.created_at);
+    let later = match built.and_then(|build| build.commit) {
+        None => promoted_since(c, row)?,
+        built => built,
+    };
     Ok(Waiting {
         id: row.id,
         reference: row.reference.clone(),
@@ -426,9 +461,29 @@ fn waiting(c: &Conn<'_>, row: &TriggeredDeploy) -> shipway_store::Result<Waiting
         line: line_before(row.before.as_ref(), &pushes.collect::<Vec<_>>()),
         wait_for_ci: row.wait_for_ci,
         checks,
-        overtaken_by: later.and_then(|build| build.commit),
+        unsigned: Vec::new(),
+        overtaken_by: later,
         message: row.message.clone(),
     })
+}
+
+/// What was promoted to the app since a deploy was asked for.
+fn promoted_since(c: &Conn<'_>, row: &TriggeredDeploy) -> shipway_store::Result<Option<CommitId>> {
+    let Some(pipeline) = row.pipeline else { return Ok(None) };
+    for promotion in c.promotions(pipeline, PROMOTIONS)?.into_iter().filter(|it| it.created_at > row.created_at) {
+        for target in c.promotion_targets(promotion.id)?.into_iter().filter(|target| target.app == row.app) {
+            let done = match target.operation {
+                Some(operation) => c.operation(operation)?.status == OperationStatus::Succeeded,
+                None => false,
+            };
+            let release = target.release.filter(|_| done).map(|release| c.release(release)).transpose()?.flatten();
+            let slug = release.and_then(|release| release.slug).map(|slug| c.slug(slug)).transpose()?.flatten();
+            if let Some(commit) = slug.and_then(|slug| slug.commit) {
+                return Ok(Some(commit));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn view(c: &Conn<'_>, deploy: TriggeredDeploy) -> shipway_store::Result<TriggeredView> {

@@ -10,7 +10,7 @@ use crate::ports::{Caller, FetchRefused, Place, Remote, Spot};
 use crate::sides::Point;
 use crate::{Event, Platform, RefNews, RefOrigin, Result};
 use shipway_domain::address::RemoteAddress;
-use shipway_domain::admission::{Behind, Subject, Trigger};
+use shipway_domain::admission::{Behind, Trigger};
 use shipway_domain::compare::Beside;
 use shipway_domain::triggers::RefName;
 use shipway_domain::{BranchName, CommitId, PipelineId};
@@ -192,13 +192,6 @@ impl Platform {
         let tip = Spot { place: Place::Upstream(upstream.pipeline), commit: tip };
         let standing = self.inner.parts.histories.standing(spot, &tip, LISTED).await?;
         Ok(Some(Beside { branch: upstream.branch, heard_at, standing }))
-    }
-
-    /// Asks admission for code that is to be built, where the app's stage wants all of the upstream in it.
-    pub(crate) async fn admit_code(&self, caller: &Caller, trigger: Trigger, app: &App, spot: &Spot) -> Result<()> {
-        let Some(behind) = self.behind(app, spot).await? else { return Ok(()) };
-        let subject = Subject { behind: Some(behind), ..self.subject(caller, app)? };
-        self.admit_subject(caller, trigger, app, subject).await.map(drop)
     }
 
     /// What code for an app lacks of the upstream, where the app's stage wants all of it.

@@ -22,6 +22,7 @@ mod reservations;
 mod review_apps;
 mod seal;
 mod sealed_file;
+mod sign_offs;
 mod teams;
 mod transfers;
 mod triggers;
@@ -45,6 +46,7 @@ pub use reservations::*;
 pub use review_apps::*;
 pub use seal::{Keys, hex, sha256, token_hash};
 pub use sealed_file::{SealedFile, plain_bytes};
+pub use sign_offs::*;
 pub use teams::*;
 pub use transfers::*;
 pub use triggers::*;
@@ -141,6 +143,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/deployments.sql"),
     include_str!("schema/triggered_before.sql"),
     include_str!("schema/webhooks_outlive.sql"),
+    include_str!("schema/sign_offs.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

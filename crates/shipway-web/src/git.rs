@@ -2,8 +2,8 @@
 //!
 //! `main` and `master` are one branch under two names: what runs. A push to either is built and released, and its
 //! transcript is what the pusher's git shows as `remote:`; the ref is accepted when the new code serves, and refused
-//! with the reason when it does not. A tag or another branch that a trigger of the app names deploys like it. Other tags
-//! are kept; other branches are kept or refused as the app's settings say.
+//! with the reason when it does not. A tag or another branch that a trigger of the app names deploys like it, or is kept until
+//! the parties of the app's stage have signed it. Other tags are kept; other branches are kept or refused as the app's settings say.
 
 use crate::Web;
 use crate::auth::authenticate;
@@ -17,7 +17,7 @@ use shipway_domain::admission::Trigger;
 use shipway_domain::triggers::RefName;
 use shipway_domain::{CommitId, NameOrId};
 use shipway_engine::ports::Caller;
-use shipway_engine::{Outcome, OutputReader, Platform, RefNews, RefOrigin, ago};
+use shipway_engine::{Outcome, OutputReader, Platform, RefNews, RefOrigin, SetOff, ago};
 use shipway_git::{Access, Call, GitHttp, Push, PushHandler, PushOutput, RefResult, RefUpdate, Repo, unauthorized};
 use shipway_store::{App, RefTrigger};
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl PushHandler for Deployer {
         let mut results = Vec::with_capacity(push.commands.len());
         let mut running = Vec::new();
         for (at, update) in push.commands.iter().enumerate() {
-            match self.runs(update) {
+            match self.runs(&push.repo, update).await {
                 true => running.push((at, update)),
                 false => results.push((at, self.keep(&push.repo, update, &output).await)),
             }
@@ -135,8 +135,18 @@ impl PushHandler for Deployer {
 
 impl Deployer {
     /// Whether this app runs what a ref is to point at, now.
-    fn runs(&self, update: &RefUpdate) -> bool {
-        update.is_running_branch() || self.trigger(update).is_some_and(|(trigger, _)| !trigger.wait_for_ci)
+    async fn runs(&self, repo: &Repo, update: &RefUpdate) -> bool {
+        let at_once = || self.trigger(update).is_some_and(|(trigger, _)| !trigger.wait_for_ci);
+        update.is_running_branch() || (at_once() && self.is_signed(repo, update).await)
+    }
+
+    /// Whether nothing waits for parties of the app's stage. What cannot be read is asked of admission.
+    async fn is_signed(&self, repo: &Repo, update: &RefUpdate) -> bool {
+        let Some(object) = &update.new else { return true };
+        match repo.peel(object).await {
+            Ok(Some(commit)) => self.platform.unsigned(&self.app, &commit).unwrap_or_default().is_empty(),
+            _ => true,
+        }
     }
 
     /// The trigger of this app that a ref sets off.
@@ -184,10 +194,14 @@ impl Deployer {
         let actor = self.caller.actor.clone();
         let (origin, by) = (RefOrigin::App { app: self.app.id, actor }, self.caller.actor.email.clone());
         let told = self.platform.ref_moved(RefNews { origin, reference: reference.clone(), commit, by }).await;
-        for name in told.map_err(|e| first_line(&e.message))?.into_iter().map(|set_off| set_off.app) {
-            let deployed = name == self.app.name && self.runs(update);
-            if !deployed {
-                output.line(&format!("-----> {reference} deploys {name}: shipway triggers -a {name}"));
+        let deployed = self.runs(repo, update).await;
+        for SetOff { app: name, waits, .. } in told.map_err(|e| first_line(&e.message))? {
+            match waits {
+                Some(waits) => {
+                    output.line(&format!("-----> {reference} deploys {name} once it is signed off: {waits}"))
+                }
+                None if deployed && name == self.app.name => {}
+                None => output.line(&format!("-----> {reference} deploys {name}: shipway triggers -a {name}")),
             }
         }
         Ok(())

@@ -20,6 +20,7 @@ mod redeploy;
 mod reservations;
 mod reviewapps;
 mod rollback;
+mod sign_offs;
 mod status;
 mod teams;
 mod triggers;
@@ -84,6 +85,10 @@ pub enum Command {
     Teams(teams::Args),
     /// Show or change which branches and tags deploy an app by themselves
     Triggers(triggers::Args),
+    /// List what stages want signed off, what waits for it, and what was signed; say what a stage wants
+    SignOffs(sign_offs::Args),
+    /// Sign a commit off for a stage
+    SignOff(sign_offs::SignArgs),
     /// Say who has an app, and whose code it runs
     Who(reservations::Args),
     /// Keep an app for yourself for a while
@@ -122,6 +127,8 @@ impl Command {
             Self::Reviewapps(args) => reviewapps::run(&args, context).await?,
             Self::Teams(args) => teams::run(&args, context).await?,
             Self::Triggers(args) => triggers::run(&args, context).await?,
+            Self::SignOffs(args) => sign_offs::run(&args, context).await?,
+            Self::SignOff(args) => sign_offs::sign(&args, context).await?,
             Self::Who(args) => reservations::who(&args, context).await?,
             Self::Reserve(args) => reservations::reserve(&args, context).await?,
             Self::Unreserve(args) => reservations::unreserve(&args, context).await?,
@@ -167,6 +174,22 @@ fn segment(what: &str, name: &str) -> Result<String> {
         return Err(Error::new(format!("\"{shown}\" is not the name of {article} {what}")));
     }
     Ok(name.to_owned())
+}
+
+/// The one pipeline of a list. Errors: none, or several, with what to add to the command: `hint`.
+fn only_pipeline(list: &serde_json::Value, hint: &str) -> Result<String> {
+    use crate::terminal::text;
+    let all: Vec<String> = comparison::items(list).iter().map(|pipeline| text(pipeline, &["name"])).collect();
+    match all.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => {
+            Err(Error::new("there is no pipeline that you can see")
+                .hint("heroku pipelines:create NAME -a APP -s staging"))
+        }
+        several => {
+            Err(Error::new("there are several pipelines").hint(format!("name one: {hint} {}", several.join("|"))))
+        }
+    }
 }
 
 /// The path of this executable, for lines that other programs will run later.

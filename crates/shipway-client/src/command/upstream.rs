@@ -1,7 +1,7 @@
 //! `shipway upstream [set|unset|fetch|push|require]`.
 
 use super::comparison::{self, names};
-use super::{App, segment};
+use super::{App, only_pipeline, segment};
 use crate::environment::Change;
 use crate::error::Result;
 use crate::profile::{self, SignIn};
@@ -64,7 +64,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let client = account.client();
     let name = match &args.pipeline {
         Some(name) => segment("pipeline", name)?,
-        None => only_pipeline(&client.get("/pipelines").await?)?,
+        None => only_pipeline(&client.get("/pipelines").await?, "--pipeline")?,
     };
     let path = format!("/shipway/v1/pipelines/{name}/upstream");
     let send = async |method: Method, body: Value| client.send(method, &path, Some(&body)).await?.success();
@@ -77,20 +77,6 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
         Some(Command::Push { .. }) => Value::Null,
     };
     if args.json { context.terminal.json(&answer) } else { show(&answer, context) }
-}
-
-fn only_pipeline(list: &Value) -> Result<String> {
-    let all: Vec<String> = comparison::items(list).iter().map(|pipeline| text(pipeline, &["name"])).collect();
-    match all.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => {
-            Err(Error::new("there is no pipeline that you can see")
-                .hint("heroku pipelines:create NAME -a APP -s staging"))
-        }
-        several => {
-            Err(Error::new("there are several pipelines").hint(format!("name one: --pipeline {}", several.join("|"))))
-        }
-    }
 }
 
 fn show(answer: &Value, context: &Context) -> Result<()> {

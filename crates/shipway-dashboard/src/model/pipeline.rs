@@ -98,10 +98,25 @@ pub struct Column {
     pub groups: Vec<Group>,
     /// How many are not shown.
     pub hidden: usize,
+    /// What waits for sign-offs before it is deployed here.
+    pub waits: Vec<Waits>,
     /// What a stage without apps says.
     pub empty: String,
     /// The command that puts one there.
     pub empty_command: Option<String>,
+}
+
+/// Code that is not deployed until its parties have signed it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Waits {
+    /// The commit, whole.
+    pub commit: String,
+    /// Where it comes from, and where it waits to go: "branch main, for shop".
+    pub what: String,
+    /// Whose sign-off it waits for: "qa and product".
+    pub lacks: String,
+    /// The parties that the viewer may sign it for.
+    pub sign_as: Vec<String>,
 }
 
 /// One app of a stage, or several that run one commit.
@@ -188,10 +203,21 @@ pub struct Card {
     pub failure: Option<Failure>,
     /// How it is carried on.
     pub promote: Option<Promote>,
+    /// The next stage, where the commit lacks sign-offs for it that the viewer may give.
+    pub sign_for: Option<SignFor>,
     /// The release that "Roll back to…" offers.
     pub previous_version: Option<u64>,
     /// Where visitors find it.
     pub url: Option<String>,
+}
+
+/// Sign-offs that the viewer may give.
+#[derive(Debug, Clone, Serialize)]
+pub struct SignFor {
+    /// For which stage.
+    pub stage: String,
+    /// For which of its parties.
+    pub parties: Vec<String>,
 }
 
 /// How an app's code is carried on.

@@ -109,6 +109,7 @@ fn acting(name: &str) -> MethodRouter<Web> {
         "access.ask" => act(people::ask),
         "offer" => act(people::answer_offer),
         "promote" => act(pipelines::promote),
+        "sign_off" => act(pipelines::sign_off),
         "review.retry" => act(pipelines::retry_review),
         "trigger.add" => act(deploys::add_trigger),
         "trigger.remove" => act(deploys::remove_trigger),

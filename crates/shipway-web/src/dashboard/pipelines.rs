@@ -6,13 +6,14 @@ use super::{Page, difference, done, page, words};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{
     BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, Failure, Group, Mark, Pill, PipelineRow,
-    PipelinesPage, ProductRow, Promote, Running, UpstreamRow,
+    PipelinesPage, ProductRow, Promote, Running, SignFor, UpstreamRow, Waits,
 };
 use shipway_dashboard::path;
 use shipway_domain::address::RemoteAddress;
 use shipway_domain::admission::Trigger;
 use shipway_domain::review::{Checks, ReviewAppStatus};
-use shipway_domain::{AppId, ReviewAppId, Stage};
+use shipway_domain::sign_off::{Party, and};
+use shipway_domain::{AppId, CommitId, ReviewAppId, Stage};
 use shipway_engine::{Outlook, PromotionOrder};
 use shipway_store::{App, Coupling, Pipeline, PullRequest, ReviewApp, ReviewOrigin, Upstream};
 use std::collections::HashMap;
@@ -128,6 +129,7 @@ fn activity(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<Event>> {
 /// A pipeline's columns. Stages without apps stand there only where a build would pass through them.
 async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> Result<BoardRow> {
     let mut columns = Vec::new();
+    let waiting = viewer.platform().waiting_for_sign_offs(&viewer.caller, pipeline)?;
     for stage in Stage::ALL {
         let (groups, count, hidden) = match stage {
             Stage::Review => {
@@ -149,6 +151,7 @@ async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> 
         columns.push(Column {
             stage: stage.to_string(),
             hidden,
+            waits: waiting.iter().filter(|it| it.stage == stage).map(|it| waits(viewer, it)).collect(),
             empty: match count {
                 0 => "No app here yet.".into(),
                 _ => "No review app has that in its title, branch or number.".into(),
@@ -159,6 +162,33 @@ async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> 
         });
     }
     Ok(BoardRow { name: pipeline.name.to_string(), upstream: upstream(viewer, pipeline)?, columns })
+}
+
+fn waits(viewer: &Viewer, it: &shipway_engine::Waits) -> Waits {
+    Waits {
+        commit: it.deploy.commit.to_string(),
+        what: format!("{}, for {}", it.deploy.reference, it.app),
+        lacks: and(it.missing.iter().map(|party| &party.name)),
+        sign_as: mine(viewer, &it.missing),
+    }
+}
+
+/// The parties that the viewer may sign for.
+fn mine(viewer: &Viewer, missing: &[Party]) -> Vec<String> {
+    let me = viewer.caller.actor.account;
+    let mine = missing.iter().filter(|party| party.people.iter().any(|person| person.account == me));
+    mine.map(|party| party.name.to_string()).collect()
+}
+
+/// POST sign_off
+pub(super) async fn sign_off(viewer: Viewer) -> Page {
+    let pipeline = viewer.pipeline()?;
+    let stage = Stage::parse(viewer.parameter("stage"))?;
+    let field = |name: &str| viewer.field(name).unwrap_or_default();
+    let (commit, party) = (field("commit"), field("party"));
+    let signed = viewer.platform().sign_off(&viewer.caller, &pipeline, stage, &commit, &party, None).await?;
+    let text = format!("You signed {} off for {stage}, as {party}.", signed.commit.short());
+    done(&viewer, &path("pipeline", &[pipeline.name.as_str()]), Mark::Good, &text)
 }
 
 fn upstream(viewer: &Viewer, pipeline: &Pipeline) -> Result<Option<UpstreamRow>> {
@@ -238,6 +268,7 @@ fn nothing_yet(review: &ReviewApp) -> Card {
         running: None,
         failure: None,
         promote: None,
+        sign_for: None,
         previous_version: None,
         url: None,
     }
@@ -330,6 +361,8 @@ async fn card(
     }
     pills.extend(platform.reservation(app)?.map(|held| Pill::new(Mark::Wait, format!("reserved by {}", held.email))));
     let running = facts.running(platform)?.map(|it| Running { steps: words::ahead(it.steps), ..it });
+    let commit = slug.as_ref().and_then(|slug| slug.commit.as_ref());
+    let sign_for = commit.map(|commit| sign_for(viewer, pipeline, coupling.stage, commit)).transpose()?.flatten();
     let may_go_back = running.is_none() && viewer.may(Trigger::Rollback, app);
     Ok(Card {
         title: coupling.display_name.as_ref().map_or_else(|| app.name.to_string(), ToString::to_string),
@@ -347,10 +380,18 @@ async fn card(
         pills,
         failure: if running.is_some() { None } else { facts.failed(viewer)? },
         promote: platform.outlook(apps, app)?.map(|it| way_on(viewer, pipeline, app, &it)),
+        sign_for,
         previous_version: if may_go_back { facts.previous(platform)? } else { None },
         url: release.map(|_| platform.web_url(app.name.as_str())),
         running,
     })
+}
+
+/// What the viewer may sign of a commit so that the stage after its own takes it.
+fn sign_for(viewer: &Viewer, pipeline: &Pipeline, stage: Stage, commit: &CommitId) -> Result<Option<SignFor>> {
+    let Some(next) = stage.next() else { return Ok(None) };
+    let parties = mine(viewer, &viewer.platform().unsigned_by(pipeline, next, commit)?);
+    Ok((!parties.is_empty()).then(|| SignFor { stage: next.to_string(), parties }))
 }
 
 fn way_on(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) -> Promote {
@@ -365,9 +406,11 @@ fn way_on(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) ->
 
 /// Why none of the targets would be changed for this viewer.
 fn refused(viewer: &Viewer, outlook: &Outlook) -> Option<String> {
-    let may = |app: &App| viewer.may(Trigger::Promotion, app);
-    if outlook.targets.iter().any(|(app, _)| may(app)) {
-        return outlook.against.clone();
+    let mut may = outlook.targets.iter().filter(|(app, _)| viewer.may(Trigger::Promotion, app));
+    if let Some((app, _)) = may.next() {
+        // The targets are of one stage, which wants the same of all.
+        let unsigned = viewer.platform().promotion_refusal(&viewer.caller, app, &outlook.source);
+        return outlook.against.clone().or_else(|| unsigned.ok().flatten().map(|refused| refused.to_string()));
     }
     let (app, _) = outlook.targets.first()?;
     Some(format!("You may look at {}, not deploy to it. Ask {}, who owns it.", app.name, app.owner_email.to_ask()))

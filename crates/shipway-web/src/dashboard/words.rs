@@ -213,6 +213,21 @@ fn what(entry: &LedgerEntry) -> String {
         "deployment-status" => format!("set a deployment's status to {}", text("state")),
         "app-reserved" => "reserved the app".into(),
         "app-unreserved" => "ended the reservation of the app".into(),
+        "sign-offs-required" => match list("parties") {
+            none if none.is_empty() => format!("has {} of {} want no sign-offs", text("stage"), text("pipeline")),
+            parties => format!("has {} of {} want the sign-offs of {parties}", text("stage"), text("pipeline")),
+        },
+        "signed-off" => {
+            format!("signed {commit} off for {} of {}, as {}", text("stage"), text("pipeline"), text("party"))
+        }
+        "sign-off-withdrawn" => {
+            format!(
+                "took the sign-off of {commit} for {} of {} back, as {}",
+                text("stage"),
+                text("pipeline"),
+                text("party")
+            )
+        }
         "forge-connected" => format!("connected the pipeline {} to {}", text("pipeline"), text("repository")),
         "forge-disconnected" => format!("ended the connection of the pipeline {}", text("pipeline")),
         "forge-redelivered" => format!("had a webhook of the pipeline {} carried out again", text("pipeline")),

@@ -13,6 +13,7 @@ mod promotions;
 mod reservations;
 mod review_apps;
 mod session;
+mod sign_offs;
 mod status;
 mod triggers;
 mod upstream;
@@ -58,6 +59,10 @@ pub fn routes(web: &Web) -> Router<Web> {
         .route("/shipway/v1/promotions", post(promotions::promote))
         .route("/shipway/v1/promotions/{promotion}", get(promotions::promotion))
         .route("/shipway/v1/pipelines/{pipeline}/settings", get(promotions::settings).patch(promotions::set))
+        .route("/shipway/v1/pipelines/{pipeline}/sign-offs", get(sign_offs::list))
+        .route("/shipway/v1/pipelines/{pipeline}/stages/{stage}/parties", put(sign_offs::require))
+        .route("/shipway/v1/pipelines/{pipeline}/stages/{stage}/sign-offs", post(sign_offs::give))
+        .route("/shipway/v1/pipelines/{pipeline}/stages/{stage}/sign-offs/{commit}", delete(sign_offs::withdraw))
         .route("/shipway/v1/pipelines/{pipeline}/pull-requests/{number}/actions/allow", post(review_apps::allow))
         .route("/shipway/v1/pipelines/{pipeline}/review-apps", get(review_apps::list))
         .route("/shipway/v1/pipelines/{pipeline}/review-apps/password", put(review_apps::password))

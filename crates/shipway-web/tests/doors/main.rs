@@ -10,6 +10,7 @@ mod pages;
 mod promotions;
 mod run;
 mod setup;
+mod sign_offs;
 mod stage;
 mod streams;
 mod upstream;

@@ -1,0 +1,160 @@
+//! Sign-offs: what a stage wants signed, and what was.
+
+use crate::{Conn, Result, json, micros, parsed, time, to_json, word};
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, params};
+use shipway_domain::sign_off::PartyName;
+use shipway_domain::{AccountId, CommitId, Digest, Email, PipelineId, SignOffId, Stage};
+
+/// A party that a stage names, as it was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartyRule {
+    /// The party.
+    pub party: PartyName,
+    /// Who was named for it, at least one.
+    pub people: Vec<AccountId>,
+}
+
+/// A sign-off.
+#[derive(Debug, Clone)]
+pub struct SignOff {
+    /// Its id.
+    pub id: SignOffId,
+    /// The pipeline.
+    pub pipeline: PipelineId,
+    /// The stage that may take the code because of it.
+    pub stage: Stage,
+    /// The code.
+    pub commit: CommitId,
+    /// For which party.
+    pub party: PartyName,
+    /// Who signed.
+    pub account: AccountId,
+    /// Their address; the store fills this in.
+    pub email: Email,
+    /// The builds of the commit that the stage before had then.
+    pub artifacts: Vec<Digest>,
+    /// What they said.
+    pub comment: Option<String>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+const SIGN_OFF: &str = "SELECT sign_offs.*, accounts.email FROM sign_offs JOIN accounts ON accounts.id = account_id";
+
+fn sign_off(row: &Row<'_>) -> rusqlite::Result<SignOff> {
+    Ok(SignOff {
+        id: parsed(row, "id")?,
+        pipeline: parsed(row, "pipeline_id")?,
+        stage: word(row, "stage", Stage::from_text)?,
+        commit: parsed(row, "commit_id")?,
+        party: parsed(row, "party")?,
+        account: parsed(row, "account_id")?,
+        email: parsed(row, "email")?,
+        artifacts: json(row, "artifacts")?,
+        comment: row.get("comment")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+impl Conn<'_> {
+    /// The parties that a stage names, in their order; none: it wants nothing signed.
+    pub fn sign_off_parties(&self, pipeline: PipelineId, stage: Stage) -> Result<Vec<PartyRule>> {
+        let mut q = self
+            .sql
+            .prepare_cached("SELECT * FROM sign_off_parties WHERE pipeline_id = ? AND stage = ? ORDER BY place")?;
+        let rule = |row: &Row<'_>| Ok(PartyRule { party: parsed(row, "party")?, people: json(row, "people")? });
+        Ok(q.query_map(params![pipeline.to_string(), stage.as_str()], rule)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Names a stage's parties in the place of those before. What was signed stays.
+    pub fn set_sign_off_parties(&self, pipeline: PipelineId, stage: Stage, parties: &[PartyRule]) -> Result<()> {
+        self.sql
+            .prepare_cached("DELETE FROM sign_off_parties WHERE pipeline_id = ? AND stage = ?")?
+            .execute(params![pipeline.to_string(), stage.as_str()])?;
+        for (place, rule) in parties.iter().enumerate() {
+            self.sql
+                .prepare_cached(
+                    "INSERT INTO sign_off_parties (pipeline_id, stage, party, place, people) VALUES (?,?,?,?,?)",
+                )?
+                .execute(params![
+                    pipeline.to_string(),
+                    stage.as_str(),
+                    rule.party.as_str(),
+                    place as i64,
+                    to_json(&rule.people)?
+                ])?;
+        }
+        Ok(())
+    }
+
+    /// Writes a sign-off down in the place of its person's one of the same commit and stage.
+    pub fn put_sign_off(&self, s: &SignOff) -> Result<()> {
+        self.sql
+            .prepare_cached(
+                "INSERT OR REPLACE INTO sign_offs (id, pipeline_id, stage, commit_id, party, account_id, artifacts, comment,
+                 created_at) VALUES (?,?,?,?,?,?,?,?,?)",
+            )?
+            .execute(params![
+                s.id.to_string(),
+                s.pipeline.to_string(),
+                s.stage.as_str(),
+                s.commit.as_str(),
+                s.party.as_str(),
+                s.account.to_string(),
+                to_json(&s.artifacts)?,
+                s.comment,
+                micros(s.created_at)
+            ])?;
+        Ok(())
+    }
+
+    /// Takes a sign-off back; a second time does nothing.
+    pub fn delete_sign_off(&self, id: SignOffId) -> Result<()> {
+        self.sql.prepare_cached("DELETE FROM sign_offs WHERE id = ?")?.execute([id.to_string()])?;
+        Ok(())
+    }
+
+    /// The sign-offs of a commit for a stage, oldest first.
+    pub fn sign_offs_of(&self, pipeline: PipelineId, stage: Stage, commit: &CommitId) -> Result<Vec<SignOff>> {
+        let mut q = self.sql.prepare_cached(&format!(
+            "{SIGN_OFF} WHERE pipeline_id = ? AND stage = ? AND commit_id = ? ORDER BY sign_offs.created_at, sign_offs.rowid"
+        ))?;
+        let of = params![pipeline.to_string(), stage.as_str(), commit.as_str()];
+        Ok(q.query_map(of, sign_off)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A person's sign-off of a commit for a stage.
+    pub fn sign_off_by(
+        &self,
+        pipeline: PipelineId,
+        stage: Stage,
+        commit: &CommitId,
+        account: AccountId,
+    ) -> Result<Option<SignOff>> {
+        let mut q = self.sql.prepare_cached(&format!(
+            "{SIGN_OFF} WHERE pipeline_id = ? AND stage = ? AND commit_id = ? AND account_id = ?"
+        ))?;
+        let of = params![pipeline.to_string(), stage.as_str(), commit.as_str(), account.to_string()];
+        Ok(q.query_row(of, sign_off).optional()?)
+    }
+
+    /// The newest sign-offs of a pipeline, newest first.
+    pub fn sign_offs(&self, pipeline: PipelineId, limit: u32) -> Result<Vec<SignOff>> {
+        let mut q = self.sql.prepare_cached(&format!(
+            "{SIGN_OFF} WHERE pipeline_id = ? ORDER BY sign_offs.created_at DESC, sign_offs.rowid DESC LIMIT ?"
+        ))?;
+        Ok(q.query_map(params![pipeline.to_string(), limit], sign_off)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The builds of a commit that the apps of a stage have: digests, each once.
+    pub fn artifacts_in(&self, pipeline: PipelineId, stage: Stage, commit: &CommitId) -> Result<Vec<Digest>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT DISTINCT digest FROM slugs JOIN couplings ON couplings.app_id = slugs.app_id
+             WHERE couplings.pipeline_id = ? AND couplings.stage = ? AND slugs.commit_id = ? ORDER BY digest",
+        )?;
+        let of = params![pipeline.to_string(), stage.as_str(), commit.as_str()];
+        let digest = |row: &Row<'_>| parsed(row, "digest");
+        Ok(q.query_map(of, digest)?.collect::<rusqlite::Result<_>>()?)
+    }
+}
