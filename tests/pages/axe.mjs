@@ -6,7 +6,7 @@
 import { createServer } from "node:http";
 import { mkdirSync, readFileSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
-import { VIEWS, launch, open, signIn, wrong } from "./browser.mjs";
+import { NARROW, WIDE, launch, open, signIn, unreadable, wrong } from "./browser.mjs";
 
 const [where, second] = process.argv.slice(2);
 if (!where) {
@@ -41,33 +41,45 @@ async function check(page, name) {
   checked++;
 }
 
-// Colours are of the stylesheet, which the static pages show whole.
-for (const view of live ? [VIEWS[0], VIEWS[3]] : VIEWS) {
-  const { context, page } = await open(browser, view, (what) => findings.push(what));
-  const label = `${view.width} ${view.colorScheme}`;
-  if (live) {
-    const home = new URL("/dashboard", where).href;
-    await page.goto(home, { waitUntil: "load" });
-    await check(page, `sign-in (${label})`);
-    await signIn(page, where, second ?? "");
-    const todo = [home], seen = new Set(todo);
-    while (todo.length && seen.size < 60) {
-      const url = todo.shift();
-      const answer = await page.goto(url, { waitUntil: "load" });
-      if (!/html/.test(answer.headers()["content-type"] ?? "")) continue;
-      await check(page, `${new URL(url).pathname} (${label})`);
-      for (const link of await page.$$eval("a[href]", (all) => all.map((a) => a.href.split("#")[0])))
-        if (link.startsWith(home) && !seen.has(link)) seen.add(link), todo.push(link);
-    }
-  } else {
-    const shots = second && join(second, label.replace(" ", "-"));
-    if (shots) mkdirSync(shots, { recursive: true });
-    for (const file of readdirSync(where).filter((f) => f.endsWith(".html")).sort()) {
-      await page.goto(`http://127.0.0.1:${server.address().port}/dashboard/${file}`, { waitUntil: "load" });
-      await check(page, `${file} (${label})`);
-      if (shots) await page.screenshot({ path: join(shots, file.replace(".html", ".png")), fullPage: true });
-    }
+// Follows the links of the dashboard from its first page.
+async function follow(page, label) {
+  const home = new URL("/dashboard", where).href;
+  await page.goto(home, { waitUntil: "load" });
+  await check(page, `sign-in (${label})`);
+  await signIn(page, where, second ?? "");
+  const todo = [home], seen = new Set(todo);
+  while (todo.length && seen.size < 60) {
+    const url = todo.shift();
+    const answer = await page.goto(url, { waitUntil: "load" });
+    if (!/html/.test(answer.headers()["content-type"] ?? "")) continue;
+    await check(page, `${new URL(url).pathname} (${label})`);
+    for (const link of await page.$$eval("a[href]", (all) => all.map((a) => a.href.split("#")[0])))
+      if (link.startsWith(home) && !seen.has(link)) seen.add(link), todo.push(link);
   }
+}
+
+// Opens each of the static pages, and has each change its colours where it stands.
+async function leaf(page, width) {
+  const shot = async (file, scheme) => {
+    if (!second) return;
+    const directory = join(second, `${width}-${scheme}`);
+    mkdirSync(directory, { recursive: true });
+    await page.screenshot({ path: join(directory, file.replace(".html", ".png")), fullPage: true });
+  };
+  for (const file of readdirSync(where).filter((f) => f.endsWith(".html")).sort()) {
+    await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
+    await page.goto(`http://127.0.0.1:${server.address().port}/dashboard/${file}`, { waitUntil: "load" });
+    await check(page, `${file} (${width} light)`);
+    await shot(file, "light");
+    findings.push(...(await unreadable(page, "dark")).map((what) => `${file} (${width} dark): ${what}`));
+    await shot(file, "dark");
+  }
+}
+
+// Colours are of the stylesheet, which the static pages show whole: of a live server one scheme each is enough.
+for (const view of [{ ...WIDE, colorScheme: "light" }, { ...NARROW, colorScheme: live ? "dark" : "light" }]) {
+  const { context, page } = await open(browser, view, (what) => findings.push(what));
+  await (live ? follow(page, `${view.width} ${view.colorScheme}`) : leaf(page, view.width));
   await context.close();
 }
 await browser.close();

@@ -10,7 +10,6 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 
 export const WIDE = { width: 1280, height: 900 };
 export const NARROW = { width: 390, height: 844, hasTouch: true, isMobile: true };
-export const VIEWS = [WIDE, NARROW].flatMap((size) => ["light", "dark"].map((colorScheme) => ({ ...size, colorScheme })));
 
 function program() {
   if (process.env.CHROMIUM) return process.env.CHROMIUM;
@@ -46,12 +45,24 @@ export async function open(browser, { width, height, ...view }, found) {
   return { context, page };
 }
 
+// What axe-core finds: by all of its rules, or by those named.
+async function axed(page, rules) {
+  if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
+  const options = { resultTypes: ["violations"], ...(rules && { runOnly: rules }) };
+  const { violations } = await page.evaluate((options) => axe.run(document, options), options);
+  return violations.map((v) => `${v.id}: ${v.help}\n    ${v.nodes.map((n) => n.html.slice(0, 160)).slice(0, 4).join("\n    ")}`);
+}
+
+// What of the page cannot be read in another colour scheme: nothing else of it depends on the scheme.
+export async function unreadable(page, colorScheme) {
+  await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+  return axed(page, ["color-contrast"]);
+}
+
 // What is wrong with the page as it is now: findings of axe-core, what is wider than its window, what moved by itself since
 // the page was opened, targets that are too small for a finger, more bytes than a page may take.
 export async function wrong(page) {
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
-  const findings = violations.map((v) => `${v.id}: ${v.help}\n    ${v.nodes.map((n) => n.html.slice(0, 160)).slice(0, 4).join("\n    ")}`);
+  const findings = await axed(page);
   const { over, moved, small, weight } = await page.evaluate(() => ({
     weight: performance.getEntries().filter((e) => ["navigation", "link", "script", "css"].includes(e.initiatorType))
       .reduce((sum, e) => sum + e.decodedBodySize, 0),
