@@ -128,7 +128,7 @@ pub(crate) async fn run(
         profile: false,
         env,
         port: false,
-        // A quarter of an app's share of the processor: visitors come first.
+        // Beside builds, of which none comes first; apps do before any of them.
         size: DynoSize { name: "transfer".into(), memory_mib: 512, cpu_weight: 25, pids: 64, disk_mib: 64 },
         io: Io::Pipe,
         grace_seconds: 5,

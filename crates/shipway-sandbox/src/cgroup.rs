@@ -73,22 +73,48 @@ impl Controllers {
         all
     }
 
-    /// Makes the group that holds the dynos' groups, with our controllers passed on to them.
+    /// Makes the groups that hold the dynos' and the builds' groups, with our controllers passed on to them. Builds give
+    /// way to everybody.
     pub(crate) fn prepare(&self, network: Network) -> Result<(), Failure> {
         for hierarchy in self.all() {
-            let parent = hierarchy.root.join(network.cgroup());
-            make(&parent)?;
-            make(&parent.join(SHIMS))?;
+            let parents = Kind::ALL.map(|kind| hierarchy.root.join(kind.parent(network)));
+            for parent in &parents {
+                make(parent)?;
+            }
+            make(&hierarchy.root.join(shims(network)))?;
             if hierarchy.version == 2 {
                 for name in ["memory", "pids", "cpu"] {
                     // A controller that is mounted as version 1 cannot be passed on here, and need not be.
-                    for directory in [&hierarchy.root, &parent] {
+                    for directory in std::iter::once(&hierarchy.root).chain(&parents) {
                         let _ = std::fs::write(directory.join("cgroup.subtree_control"), format!("+{name}"));
                     }
                 }
             }
         }
-        Ok(())
+        self.set_builds(network, Part::GivesWay)
+    }
+
+    /// Says which part builds take beside everything else on the machine.
+    pub(crate) fn set_builds(&self, network: Network, part: Part) -> Result<(), Failure> {
+        let Some(cpu) = &self.cpu else { return Ok(()) };
+        let parent = cpu.root.join(Kind::Build.parent(network));
+        let idle = std::fs::write(parent.join("cpu.idle"), if part == Part::GivesWay { "1" } else { "0" });
+        let weight = match part {
+            // The kernel has its own weight for those who give way, and takes no other.
+            Part::GivesWay if idle.is_ok() => return Ok(()),
+            // Kernels before 5.15 have weights alone.
+            Part::GivesWay => 25,
+            Part::Share => 100,
+        };
+        let (name, weight) = cpu.weight(weight);
+        let file = parent.join(name);
+        std::fs::write(&file, weight.to_string()).doing(|| format!("writing {weight} to {}", file.display()))
+    }
+
+    /// The processor time that builds took so far; none where nobody counts it.
+    pub(crate) fn builds_time(&self, network: Network) -> Option<Duration> {
+        let cpuacct = self.cpuacct.as_ref()?;
+        cpuacct.time(&cpuacct.root.join(Kind::Build.parent(network)))
     }
 
     /// Makes a dyno's group, without limits yet.
@@ -103,10 +129,12 @@ impl Controllers {
     /// Removes the groups that nobody is in, which a spawner that was killed left.
     pub(crate) fn sweep(&self, network: Network) {
         for hierarchy in self.all() {
-            let groups = std::fs::read_dir(hierarchy.root.join(network.cgroup())).into_iter().flatten().flatten();
-            for group in groups.filter(|group| group.file_name() != SHIMS && group.path().is_dir()) {
-                // One with processes in it refuses.
-                let _ = std::fs::remove_dir(group.path());
+            for parent in Kind::ALL.map(|kind| hierarchy.root.join(kind.parent(network))) {
+                let groups = std::fs::read_dir(parent).into_iter().flatten().flatten();
+                for group in groups.filter(|group| group.file_name() != SHIMS && group.path().is_dir()) {
+                    // One with processes in it refuses.
+                    let _ = std::fs::remove_dir(group.path());
+                }
             }
         }
     }
@@ -114,13 +142,14 @@ impl Controllers {
     /// Removes every group that [`Controllers::prepare`] and [`Controllers::make`] made. Their processes were killed.
     pub(crate) fn purge(&self, network: Network) -> io::Result<()> {
         for hierarchy in self.all() {
-            let parent = hierarchy.root.join(network.cgroup());
-            for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
-                if entry.path().is_dir() {
-                    remove(&entry.path())?;
+            for parent in Kind::ALL.map(|kind| hierarchy.root.join(kind.parent(network))) {
+                for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+                    if entry.path().is_dir() {
+                        remove(&entry.path())?;
+                    }
                 }
+                remove(&parent)?;
             }
-            remove(&parent)?;
         }
         Ok(())
     }
@@ -152,8 +181,77 @@ fn make(directory: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The group in which the shims themselves run.
+/// The group in which the shims themselves run, beside the dynos'.
 const SHIMS: &str = "shims";
+
+fn shims(network: Network) -> PathBuf {
+    Path::new(&network.cgroup()).join(SHIMS)
+}
+
+/// What a group is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// What visitors wait for: a formation's dynos, release phases, one-off dynos.
+    Dyno,
+    /// Builds, and the tools of add-ons.
+    Build,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 2] = [Self::Dyno, Self::Build];
+
+    /// What its groups' names begin with; a group is found again by its name alone.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Dyno => "dyno-",
+            Self::Build => "build-",
+        }
+    }
+
+    /// What the group of this name is for.
+    pub(crate) fn of(name: &str) -> Self {
+        if name.starts_with(Self::Build.prefix()) { Self::Build } else { Self::Dyno }
+    }
+
+    /// The group that holds its groups. Builds' lies beside the dynos', at the top: the kernel compares two processes by
+    /// the groups of theirs that lie side by side, and what builds wait for is the router and the server too.
+    fn parent(self, network: Network) -> String {
+        match self {
+            Self::Dyno => network.cgroup(),
+            Self::Build => format!("{}-builds", network.cgroup()),
+        }
+    }
+}
+
+/// Which part of the processor builds take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// What nobody else wants. More than a small weight: whoever wakes has the processor at once, and a build's process
+    /// does not run on to the end of its slice, milliseconds later.
+    GivesWay,
+    /// All together as much as all dynos together, or as anything else at the top of the hierarchy.
+    Share,
+}
+
+impl Hierarchy {
+    /// The file that a weight of 1 to 10,000 is written to, 100 being usual, and the number that says it there.
+    fn weight(&self, weight: u64) -> (&'static str, u64) {
+        match self.version {
+            // 1,024 shares are what a weight of 100 is.
+            1 => ("cpu.shares", (weight * 1024 / 100).max(2)),
+            _ => ("cpu.weight", weight),
+        }
+    }
+
+    /// The processor time of a group and those in it.
+    fn time(&self, group: &Path) -> Option<Duration> {
+        let read = |name: &str| std::fs::read_to_string(group.join(name)).ok();
+        match self.version {
+            1 => read("cpuacct.usage")?.trim().parse().ok().map(Duration::from_nanos),
+            _ => field(&read("cpu.stat")?, "usage_usec").map(Duration::from_micros),
+        }
+    }
+}
 
 /// One dyno's group, in every hierarchy that we use.
 #[derive(Debug, Clone)]
@@ -174,7 +272,7 @@ impl Group {
     }
 
     fn path(&self) -> PathBuf {
-        Path::new(&self.network.cgroup()).join(&self.name)
+        Path::new(&Kind::of(&self.name).parent(self.network)).join(&self.name)
     }
 
     /// Sets what a dyno of this size may use.
@@ -195,12 +293,8 @@ impl Group {
             self.set(pids, "pids.max", u64::from(size.pids) + 1)?;
         }
         if let Some(cpu) = &self.controllers.cpu {
-            let weight = u64::from(size.cpu_weight.clamp(1, 10_000));
-            match cpu.version {
-                // 1,024 shares are what a weight of 100 is.
-                1 => self.set(cpu, "cpu.shares", (weight * 1024 / 100).max(2))?,
-                _ => self.set(cpu, "cpu.weight", weight)?,
-            }
+            let (name, weight) = cpu.weight(size.cpu_weight.clamp(1, 10_000).into());
+            self.set(cpu, name, weight)?;
         }
         Ok(())
     }
@@ -230,7 +324,7 @@ impl Group {
 
     /// Moves the calling process out, to where the shims are.
     pub(crate) fn leave(&self) -> Result<(), Failure> {
-        self.move_to(&Path::new(&self.network.cgroup()).join(SHIMS))
+        self.move_to(&shims(self.network))
     }
 
     fn move_to(&self, group: &Path) -> Result<(), Failure> {
@@ -261,10 +355,8 @@ impl Group {
         let stat = self.get(memory, "memory.stat", "memory.stat").unwrap_or_default();
         let cache = ["total_inactive_file", "inactive_file"].iter().find_map(|name| field(&stat, name)).unwrap_or(0);
         let cpuacct = self.controllers.cpuacct.as_ref();
-        let cpu_us = match cpuacct.map(|h| h.version) {
-            Some(1) => number(self.get(cpuacct, "cpuacct.usage", "")) / 1000,
-            _ => self.get(cpuacct, "", "cpu.stat").and_then(|text| field(&text, "usage_usec")).unwrap_or(0),
-        };
+        let time = cpuacct.and_then(|hierarchy| hierarchy.time(&hierarchy.root.join(self.path())));
+        let cpu_us = time.map_or(0, |time| time.as_micros() as u64);
         let pids = number(self.get(self.controllers.pids.as_ref(), "pids.current", "pids.current"));
         // Our own first process is not the dyno's.
         Usage { memory_bytes: used.saturating_sub(cache), cpu_us, pids: (pids as u32).saturating_sub(1) }
@@ -306,6 +398,43 @@ mod tests {
         check(v1, "", [memory, None, cpu, cpu]);
         check(&format!("{v1}{unified}"), "pids io", [memory, v2, cpu, cpu]);
         check(unified, "cpuset cpu io memory pids", [v2; 4]);
+    }
+
+    /// Controllers of one version on directories of `root`, in which writing to a file makes it.
+    fn made_of_files(root: &Path, version: u8) -> Controllers {
+        let hierarchy = |name: &str| {
+            let root = if version == 1 { root.join(name) } else { root.to_owned() };
+            std::fs::create_dir_all(&root).unwrap();
+            Some(Hierarchy { root, version })
+        };
+        let [memory, pids, cpu, cpuacct] = ["memory", "pids", "cpu", "cpuacct"].map(hierarchy);
+        Controllers { memory, pids, cpu, cpuacct }
+    }
+
+    #[test]
+    fn builds_give_way_at_the_top_of_the_hierarchy() {
+        let network = Network::of(Path::new("/var/lib/shipway"));
+        for (version, place, weight) in [(1, "cpu/", ("cpu.shares", "1024")), (2, "", ("cpu.weight", "100"))] {
+            let root = tempfile::tempdir().unwrap();
+            let controllers = made_of_files(root.path(), version);
+            controllers.prepare(network).unwrap();
+            let file = |name: &str| {
+                let path = root.path().join(format!("{place}{}-builds/{name}", network.cgroup()));
+                std::fs::read_to_string(path).ok()
+            };
+            assert_eq!((file("cpu.idle").as_deref(), file(weight.0)), (Some("1"), None), "version {version}");
+            assert_eq!(file("cgroup.subtree_control").is_some(), version == 2);
+            controllers.set_builds(network, Part::Share).unwrap();
+            assert_eq!((file("cpu.idle").as_deref(), file(weight.0).as_deref()), (Some("0"), Some(weight.1)));
+
+            let build = controllers.make(network, "build-1-2").unwrap();
+            assert!(root.path().join(format!("{place}{}-builds/build-1-2", network.cgroup())).is_dir());
+            let dyno = controllers.make(network, "dyno-1-3").unwrap();
+            assert!(root.path().join(format!("{place}{}/dyno-1-3", network.cgroup())).is_dir());
+            build.remove().unwrap();
+            controllers.sweep(network);
+            assert_eq!(dyno.controllers.all().iter().filter(|h| h.root.join(dyno.path()).exists()).count(), 0);
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Network {
         format!("{:04x}", self.tag)
     }
 
-    /// The control group that holds the dynos' groups.
+    /// The control group that holds the dynos' groups; that of the builds is named after it.
     pub(crate) fn cgroup(self) -> String {
         format!("shipway-{}", self.tag())
     }

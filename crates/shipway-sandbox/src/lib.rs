@@ -18,6 +18,7 @@
 )]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+mod builds;
 mod bwrap;
 mod cgroup;
 mod client;

@@ -8,6 +8,7 @@
 //!
 //! A record without an exit whose socket is dead is a lost dyno. The environment is in none of them.
 
+use crate::cgroup::Kind;
 use crate::wire;
 use serde::{Deserialize, Serialize};
 use shipway_domain::DynoId;
@@ -113,6 +114,13 @@ impl Directory {
     pub(crate) fn grants(&self) -> io::Result<Option<(Ipv4Addr, Vec<u16>)>> {
         let grants = self.read::<Record>("record.json")?.and_then(|record| record.grants);
         Ok(grants.filter(|_| matches!(self.exit(), Ok(None))))
+    }
+
+    /// Which build it is; none when it is none, or has ended.
+    pub(crate) fn running_build(&self) -> io::Result<Option<DynoId>> {
+        let record = self.read::<Record>("record.json")?;
+        let is_build = |record: &Record| record.group.as_deref().map(Kind::of) == Some(Kind::Build);
+        Ok(record.filter(is_build).filter(|_| matches!(self.exit(), Ok(None))).map(|record| record.observation.dyno))
     }
 
     pub(crate) fn exit(&self) -> io::Result<Option<Exit>> {

@@ -1,7 +1,8 @@
 //! The spawner: starts shims, lays cables, makes disks. On the `root` tier it is the one part that runs as root and
 //! listens; it takes plans from root and the server's user alone, and never a path.
 
-use crate::cgroup::{Controllers, Group};
+use crate::builds::Builds;
+use crate::cgroup::{Controllers, Group, Kind};
 use crate::config::{Config, Network, Tier};
 use crate::disk::Disk;
 use crate::network::{Cable, Grants};
@@ -22,8 +23,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// The port that a dyno with a network of its own listens on.
 const PORT: u16 = 5000;
 
-/// How many networks, and disks of each size in use, wait for their dynos.
+/// How many shims, networks, and disks of each size in use, wait for their dynos.
 const READY: usize = 4;
+
+/// How many shims wait for a build's steps, which come one after the other.
+const READY_FOR_BUILDS: usize = 2;
 
 /// More sizes than this do not have disks waiting.
 const MAX_SIZES: usize = 4;
@@ -42,6 +46,11 @@ pub fn main(config: Config) -> io::Result<()> {
     let listener = wire::listen(&config.home.join("run/spawner.sock"), config.uid, config.gid)?;
     let pool = spawner.clone();
     std::thread::Builder::new().name("pool".into()).spawn(move || pool.keep_ready())?;
+    if config.tier == Tier::Root {
+        let spawner = spawner.clone();
+        let keep = move || spawner.builds.keep_going(&spawner.controllers, spawner.network);
+        std::thread::Builder::new().name("builds".into()).spawn(keep)?;
+    }
     for socket in listener.incoming() {
         let socket = socket?;
         if !wire::peer_is(&socket, config.uid) {
@@ -70,12 +79,15 @@ struct Spawner {
     /// What was given to the dynos at these addresses; those of a dyno that is gone are taken back when the next has
     /// its address (`root` tier).
     grants: Mutex<Grants>,
+    builds: Builds,
 }
 
 #[derive(Default)]
 struct Pool {
-    /// Shims that wait for their launch.
+    /// Shims that wait for a dyno's launch.
     shims: Vec<UnixStream>,
+    /// Shims that wait for a build's; on the `bwrap` tier any shim is as good.
+    build_shims: Vec<UnixStream>,
     cables: Vec<Cable>,
     /// By size in MiB; a size is kept once it was asked for.
     disks: BTreeMap<u64, Vec<Disk>>,
@@ -86,12 +98,16 @@ impl Spawner {
         let mut network = config.network();
         let controllers = Controllers::find();
         let mut grants = Grants::new();
+        let builds = Builds::default();
         if config.tier == Tier::Root {
             network = Network::claim(&config.home).doing(|| "choosing addresses for dynos".into())?;
             controllers.prepare(network)?;
             controllers.sweep(network);
             std::fs::create_dir_all(config.home.join("run")).doing(|| "making the data directory".into())?;
             grants = Self::grants_of_running(&config)?;
+            for build in Self::running_builds(&config)? {
+                builds.begin(build);
+            }
             network.prepare(&config.home, &config.services, &grants)?;
         }
         let new = Self {
@@ -106,6 +122,7 @@ impl Spawner {
             not_busy: Condvar::new(),
             ports: Mutex::default(),
             grants: Mutex::new(grants),
+            builds,
         };
         new.forget_failed_starts()?;
         Ok(new)
@@ -116,6 +133,13 @@ impl Spawner {
         let all = Directory::all(&config.home).doing(|| "listing the dynos".into())?;
         let grants = all.iter().filter_map(|dyno| dyno.grants().transpose());
         grants.collect::<io::Result<_>>().doing(|| "reading what dynos may reach".into())
+    }
+
+    /// The builds that an earlier spawner started.
+    fn running_builds(config: &Config) -> Result<Vec<DynoId>, Failure> {
+        let all = Directory::all(&config.home).doing(|| "listing the dynos".into())?;
+        let builds = all.iter().filter_map(|dyno| dyno.running_build().transpose());
+        builds.collect::<io::Result<_>>().doing(|| "reading which builds run".into())
     }
 
     /// Removes what a spawner or shim that was killed in the middle of a start left.
@@ -184,14 +208,20 @@ impl Spawner {
         }
         let doing = || format!("making the directory of dyno {}", plan.dyno);
         directory.make(self.config.uid, self.config.gid).doing(doing)?;
+        let dyno = plan.dyno;
         let started = self.start_in(plan);
         if started.is_err() {
+            self.builds.end(dyno);
             let _ = directory.remove();
         }
         started
     }
 
     fn start_in(&self, plan: DynoPlan) -> Result<Observation, Failure> {
+        let kind = match (self.config.tier, &plan.root) {
+            (Tier::Root, Root::Build { .. }) => Kind::Build,
+            _ => Kind::Dyno,
+        };
         let mut fds: Vec<OwnedFd> = Vec::new();
         let (mut address, mut port) = (None, PORT);
         match self.config.tier {
@@ -206,7 +236,11 @@ impl Spawner {
             Tier::Bwrap => {}
         }
         let doing = || format!("starting the shim of {}", plan.name);
-        let ours = self.take_shim()?;
+        if kind == Kind::Build {
+            // What it is started by gives way too.
+            self.builds.begin(plan.dyno);
+        }
+        let ours = self.take_shim(kind)?;
         let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         wire::send_fds(&ours, &raw).doing(doing)?;
         drop(fds);
@@ -221,6 +255,7 @@ impl Spawner {
     }
 
     fn remove(&self, dyno: DynoId) -> Result<(), Failure> {
+        self.builds.end(dyno);
         let directory = Directory::new(&self.config.home, dyno);
         if !directory.0.exists() {
             return Ok(());
@@ -254,14 +289,14 @@ impl Spawner {
         Ok(())
     }
 
-    fn take_shim(&self) -> Result<UnixStream, Failure> {
-        let ready = lock(&self.pool).shims.pop();
+    fn take_shim(&self, kind: Kind) -> Result<UnixStream, Failure> {
+        let ready = lock(&self.pool).shims(kind).pop();
         self.pool_changed.notify_all();
-        ready.map_or_else(|| self.prepare_shim(), Ok)
+        ready.map_or_else(|| self.prepare_shim(kind), Ok)
     }
 
     /// Starts a shim that waits for a launch at the other end of the returned socket.
-    fn prepare_shim(&self) -> Result<UnixStream, Failure> {
+    fn prepare_shim(&self, kind: Kind) -> Result<UnixStream, Failure> {
         let doing = || "starting a shim".to_owned();
         let (ours, theirs) = UnixStream::pair().doing(doing)?;
         let mut shim = Command::new("/proc/self/exe");
@@ -275,7 +310,7 @@ impl Spawner {
         drop(shim);
         // Never one that another dyno had: pids come again.
         let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let group = format!("dyno-{made}-{}", child.id());
+        let group = format!("{}{made}-{}", kind.prefix(), child.id());
         lock(&self.shims).push(child);
         wire::say(&ours, &Prepare { config: self.config.clone(), group }).doing(doing)?;
         match wire::hear(&ours).doing(doing)? {
@@ -338,7 +373,7 @@ impl Spawner {
                 }
             };
             let made = match missing {
-                Missing::Shim => self.prepare_shim().map(|shim| lock(&self.pool).shims.push(shim)),
+                Missing::Shim(kind) => self.prepare_shim(kind).map(|shim| lock(&self.pool).shims(kind).push(shim)),
                 Missing::Cable => self.lay_cable().map(|cable| lock(&self.pool).cables.push(cable)),
                 Missing::Disk(mib) => self.make_disk(mib).map(|disk| {
                     if let Some(disks) = lock(&self.pool).disks.get_mut(&disk.mib) {
@@ -373,18 +408,28 @@ impl Spawner {
 }
 
 enum Missing {
-    Shim,
+    Shim(Kind),
     Cable,
     Disk(u64),
 }
 
 impl Pool {
+    fn shims(&mut self, kind: Kind) -> &mut Vec<UnixStream> {
+        match kind {
+            Kind::Dyno => &mut self.shims,
+            Kind::Build => &mut self.build_shims,
+        }
+    }
+
     fn missing(&self, tier: Tier) -> Option<Missing> {
         if self.shims.len() < READY {
-            return Some(Missing::Shim);
+            return Some(Missing::Shim(Kind::Dyno));
         }
         if tier == Tier::Bwrap {
             return None;
+        }
+        if self.build_shims.len() < READY_FOR_BUILDS {
+            return Some(Missing::Shim(Kind::Build));
         }
         if self.cables.len() < READY {
             return Some(Missing::Cable);

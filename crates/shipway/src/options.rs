@@ -126,7 +126,7 @@ impl BuildLimits {
         DynoSize {
             name: "build".into(),
             memory_mib: self.build_memory / 2,
-            // A quarter of an app's share of the processor: visitors come first.
+            // Beside other builds, of which none comes first; apps do before any of them.
             cpu_weight: 25,
             pids: self.build_processes,
             disk_mib: self.build_disk,

@@ -35,6 +35,7 @@ pub fn root() -> Vec<Case> {
         ("root_attack_44_build_that_breaks_a_limit_is_named", || on(a_build_that_breaks_a_limit_is_named(Tier::Root))),
         ("root_lost_dyno_is_named", || on(a_lost_dyno_is_named(Tier::Root))),
         ("root_forgets_who_stopped_waiting", || on(who_stopped_waiting_is_forgotten(Tier::Root))),
+        ("root_build_gives_way_and_goes_on", || on(a_build_gives_way_and_goes_on())),
         ("root_leaves_nothing_behind", || on(nothing_is_left_behind())),
         ("root_measures", || on(measures())),
     ]
@@ -181,6 +182,36 @@ async fn a_build_that_breaks_a_limit_is_named(tier: Tier) {
     check("exit 1".into(), ExitCause::Exited).await;
 }
 
+/// Dynos that burn every processor: a build has none of it by right, and comes to its end all the same.
+async fn a_build_gives_way_and_goes_on() {
+    const BURN: &str = "for i in $(seq $((2 * $(nproc)))); do while :; do :; done & done; echo burning; wait";
+    let rig = Rig::new(Tier::Root).await;
+    let tag = std::fs::read_to_string(rig.config.home.join("run/network")).expect("a tag");
+    let builds = format!("/sys/fs/cgroup/*shipway-{tag}-builds");
+    let found = Command::new("find").args(["/sys/fs/cgroup", "-path", &format!("{builds}/cpu.idle")]).output();
+    let found = String::from_utf8(found.expect("it runs").stdout).expect("text");
+    for file in found.lines() {
+        assert_eq!(std::fs::read_to_string(file).expect("a file").trim(), "1", "{file}");
+    }
+    assert_eq!(found.lines().count(), 1, "{found}");
+
+    let mut hog = rig.plan_of(shipway_domain::AppId(uuid::Uuid::new_v4()), 2, BURN);
+    hog.size.cpu_weight = 1000;
+    rig.embedded().start(&hog).await.expect("it starts");
+    rig.line(&hog, |line| line == "burning").await;
+    let build = BuildId(uuid::Uuid::new_v4());
+    std::fs::create_dir_all(rig.config.home.join(format!("work/{build}/app"))).expect("a directory");
+    own(&rig, "work");
+    // A third of a second of a processor: if it only ever gave way, it would take minutes.
+    let mut plan = rig.shell("perl -e 'while ((times)[0] < 0.33) {}'");
+    plan.name = "build.1".into();
+    let app = BuildMount { source: BuildSource::Work("app".into()), target: "/app".into(), writable: true };
+    plan.root = Root::Build { build, mounts: vec![app], working_directory: "/app".into() };
+    let (exit, _) = rig.outcome(&plan).await;
+    assert_eq!((exit.status, exit.cause), (0, ExitCause::Exited));
+    rig.embedded().remove(hog.dyno).await.expect("it is removed");
+}
+
 async fn a_lost_dyno_is_named(tier: Tier) {
     let rig = Rig::new(tier).await;
     let plan = rig.shell("echo up; exec sleep 1000");
@@ -248,7 +279,8 @@ async fn nothing_is_left_behind() {
     drop(rig);
     // Networks are taken down by the kernel in its own time.
     let patience = Instant::now() + Duration::from_secs(20);
-    let tag = before.iter().find_map(|l| l.split("shipway-").nth(1)).expect("a control group").to_owned();
+    let group = before.iter().find_map(|l| l.split("shipway-").nth(1)).expect("a control group");
+    let tag = group.trim_end_matches("-builds").to_owned();
     while held(&home).iter().any(|l| l.contains(&tag) || l.contains(&home.display().to_string())) {
         assert!(Instant::now() < patience, "left: {:?}", held(&home));
         tokio::time::sleep(Duration::from_millis(20)).await;
