@@ -13,9 +13,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 /// What `up` may take: the server's own time, and a little.
 const UP_PATIENCE: Duration = Duration::from_secs(35);
+/// How often a lock is looked at whose holder is not known yet.
+const LOOK: Duration = Duration::from_millis(5);
 /// What apps get between SIGTERM and SIGKILL, as at any stop.
 const DYNO_PATIENCE: Duration = Duration::from_secs(30);
 /// What a router may take for requests that nobody can answer any more.
@@ -57,8 +60,13 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<(), Vec<Problem>> {
 }
 
 async fn stop_server(home: &Path, owner: u32) {
-    if let Some(mut up) = Lock::holder(home).and_then(|pid| Process::of_pid(pid).ok()) {
-        up.end(UP_PATIENCE).await;
+    // One that has just begun may not have said yet which process it is.
+    let patience = Instant::now() + UP_PATIENCE;
+    while Lock::is_held(home) && Instant::now() < patience {
+        match Lock::holder(home).and_then(|pid| Process::of_pid(pid).ok()) {
+            Some(mut up) => up.end(UP_PATIENCE).await,
+            None => sleep(LOOK).await,
+        }
     }
     up::end_servers(home, owner).await;
 }

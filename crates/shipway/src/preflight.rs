@@ -2,6 +2,7 @@
 
 use crate::home::{self, Owner};
 use crate::problem::Problem;
+use crate::up::Lock;
 use shipway_sandbox::Tier;
 use shipway_sandbox::doctor::{Finding, Level};
 use std::path::Path;
@@ -21,18 +22,17 @@ pub struct Machine {
     pub why: Vec<String>,
 }
 
-/// Looks at the machine and makes the data directory. Errors: everything that is in the way, not the first thing alone.
-pub fn check(home: &Path, wanted: Option<Tier>) -> Result<Machine, Vec<Problem>> {
-    let mut problems: Vec<Problem> = git().err().into_iter().collect();
+/// Makes the data directory, takes it for this `up`, and looks at the machine. In this order: looking takes a while, in
+/// which a `down` must find whom to end. Errors: everything that is in the way, not the first thing alone.
+pub fn check(home: &Path, wanted: Option<Tier>) -> Result<(Machine, Lock), Vec<Problem>> {
+    let mut problems = Vec::new();
     let owner = Owner::choose().map_err(|problem| problems.push(problem)).ok();
-    if let Some(owner) = owner
-        && let Err(problem) = home::prepare(home, owner)
-    {
-        problems.push(problem);
-    }
+    let prepared = owner.map(|owner| home::prepare(home, owner).and_then(|()| Lock::take(home)));
+    let lock = prepared.and_then(|lock| lock.map_err(|problem| problems.push(problem)).ok());
+    problems.extend(git().err());
     let tier = tier(wanted).map_err(|problem| problems.push(problem)).ok();
-    match (owner, tier) {
-        (Some(owner), Some((tier, why))) if problems.is_empty() => Ok(Machine { owner, tier, why }),
+    match (owner, lock, tier) {
+        (Some(owner), Some(lock), Some((tier, why))) if problems.is_empty() => Ok((Machine { owner, tier, why }, lock)),
         _ => Err(problems),
     }
 }

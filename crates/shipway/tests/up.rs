@@ -232,6 +232,31 @@ fn after_up_was_killed_the_next_one_takes_over() {
 }
 
 #[test]
+fn down_ends_an_up_that_has_just_begun() {
+    let Some(stage) = Stage::new() else { return };
+    // The first program that it asks for its version does not answer yet.
+    let programs = stage.place.path().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let git = programs.join("git");
+    fs::write(
+        &git,
+        format!("#!/bin/sh\ncd {}; >asked; until [ -e answer ]; do sleep 0.01; done\n", programs.display()),
+    )
+    .unwrap();
+    fs::set_permissions(&git, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut command = stage.command(Path::new(BINARY));
+    command.args(["up", "--listen", "127.0.0.1:0", "--router-listen", "127.0.0.1:0"]);
+    let mut up = command.env("PATH", format!("{}:{path}", programs.display())).spawn().unwrap();
+    until("it looks at the machine", || programs.join("asked").exists());
+    let output = stage.down();
+    fs::write(programs.join("answer"), "").unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!up.wait().unwrap().success());
+    assert_eq!(stage.roles(), BTreeMap::new());
+}
+
+#[test]
 fn a_newer_binary_takes_the_router_over() {
     let Some(stage) = Stage::new() else { return };
     stage.up().interrupt();

@@ -33,11 +33,14 @@ impl Lock {
         Ok(Self { _file: file })
     }
 
-    /// The process that holds it; none when nobody does.
+    /// Whether anybody holds it.
+    pub fn is_held(home: &Path) -> bool {
+        File::open(lock_file(home)).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+    }
+
+    /// The process that holds it; none when nobody does, or one that took it a moment ago.
     pub fn holder(home: &Path) -> Option<u32> {
-        let path = lock_file(home);
-        let file = File::open(&path).ok()?;
-        flock(&file, FlockOperation::NonBlockingLockShared).err()?;
-        std::fs::read_to_string(&path).ok()?.trim().parse().ok()
+        let said = || std::fs::read_to_string(lock_file(home)).ok()?.trim().parse().ok();
+        Self::is_held(home).then(said).flatten()
     }
 }

@@ -63,10 +63,9 @@ pub fn run(place: &Place, arguments: Arguments) -> Result<(), Vec<Problem>> {
     roles::log();
     let named = options::home(place)?;
     let options = arguments.options.absolute()?;
-    let machine = preflight::check(&named, arguments.tier)?;
+    let (machine, _lock) = preflight::check(&named, arguments.tier)?;
     // The same directory by the name that it has for everybody, now that it is there.
     let home = named.canonicalize().doing(format!("finding {}", named.display()))?;
-    let _lock = Lock::take(&home)?;
     let mut toolchains = Vec::new();
     for directory in &arguments.toolchain {
         let real = directory.canonicalize();
