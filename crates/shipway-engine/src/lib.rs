@@ -23,6 +23,7 @@ mod destroy;
 mod domains;
 mod dynos;
 mod error;
+mod fetches;
 mod forge_news;
 mod forges;
 mod formation;
@@ -69,6 +70,7 @@ pub use apps::{REGIONS, STACKS};
 pub use deploy_keys::{NewDeployKey, fingerprint};
 pub use deployments::{NewDeployment, NewDeploymentStatus};
 pub use error::{Error, Kind, Result};
+pub use fetches::{FETCHES_ASKED, FETCHES_AT_ONCE};
 pub use forges::{Delivered, NewCredentials, NewForge, Refusal};
 pub use formation::{ScaleTo, ScaleUpdate};
 pub use logs::LOG_LIMITS;
@@ -233,6 +235,7 @@ struct Inner {
     /// One look at triggered deploys at a time.
     triggering: tokio::sync::Mutex<()>,
     sharing: artifact::Sharing,
+    fetches: fetches::Fetches,
     receivers: OnceLock<Arc<dyn ports::Receivers>>,
     /// One look at what webhooks are told of at a time.
     looking: tokio::sync::Mutex<()>,
@@ -271,6 +274,7 @@ impl Platform {
             triggers_wanted: Notify::new(),
             triggering: tokio::sync::Mutex::default(),
             sharing: artifact::Sharing::default(),
+            fetches: fetches::Fetches::default(),
             receivers: OnceLock::new(),
             looking: tokio::sync::Mutex::default(),
             deliveries_wanted: Notify::new(),

@@ -351,10 +351,12 @@ impl Platform {
                 plan.repository
             ))
         })?;
+        let turn = self.turn_of_operation(ctx).await?;
         ctx.line(&format!("-----> Fetching {} from {}", plan.commit.short(), plan.repository));
         let parts = &self.inner.parts;
         let remote = parts.forges.remote(&forge).await.map_err(|e| Error::invalid(e.0))?;
         let fetched = parts.repositories.fetch(&remote, part.app, ctx.operation, &plan.commit).await?;
+        drop(turn);
         fetched.map_err(|refused| {
             Error::invalid(format!("{} was not fetched from {}: {refused}", plan.commit.short(), plan.repository))
         })?;

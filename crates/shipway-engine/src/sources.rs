@@ -145,7 +145,9 @@ impl Platform {
         let file = OwnFile(self.source_path(source.id));
         self.store().write(move |c| c.insert_source(&source)).await?;
         tokio::fs::create_dir_all(self.settings().home.join("sources")).await.map_err(Error::platform)?;
+        let turn = self.turn_of_request().await?;
         let fetched = self.inner.parts.forges.download(from, &file.0, MAX_SOURCE, FETCH_TIME).await?;
+        drop(turn);
         fetched.map_err(|refused| Error::invalid(format!("The source was not fetched: {refused}.")))?;
         self.import_archive(app, &file.0, order).await
     }
@@ -227,6 +229,7 @@ impl Platform {
                     continue;
                 }
             };
+            let _turn = self.turn_of_request().await?;
             match self.inner.parts.histories.fetch_reference(pipeline.id, &from, reference).await? {
                 Ok(commit) => return Ok(Ok(Spot { place: Place::Upstream(pipeline.id), commit })),
                 Err(said) => refused = Some(said.0.trim_end_matches('.').to_owned()),

@@ -56,6 +56,7 @@ impl Platform {
                 .map_err(|problem| Error::invalid(format!("This upstream cannot be fetched: {problem}.")))?;
             shown = Some(address.shown().to_owned());
             let from = Remote::open(url);
+            let _turn = self.turn_of_request().await?;
             let fetched = self.inner.parts.histories.fetch_upstream(pipeline.id, &from, branch.as_str()).await?;
             tip = Some(
                 fetched.map_err(|refused| Error::invalid(format!("{} was not fetched: {refused}", address.shown())))?,
@@ -108,7 +109,9 @@ impl Platform {
         let upstream = known.ok_or_else(|| {
             Error::invalid(format!("{} has no upstream that is fetched: shipway upstream set URL", pipeline.name))
         })?;
+        let turn = self.turn_of_request().await?;
         let fetched = self.fetch_one(upstream).await?;
+        drop(turn);
         match &fetched.failure {
             Some(failure) => {
                 Err(Error::invalid(format!("The upstream of {} was not fetched: {failure}", pipeline.name)))
@@ -235,7 +238,11 @@ impl Platform {
             });
             for upstream in all {
                 let pipeline = upstream.pipeline;
-                match self.fetch_one(upstream).await {
+                let in_turn = async {
+                    let _turn = self.turn_to_fetch().await?;
+                    self.fetch_one(upstream).await
+                };
+                match in_turn.await {
                     Ok(Upstream { failure: Some(failure), .. }) => {
                         tracing::warn!(pipeline.id = %pipeline, failure, "an upstream was not fetched");
                     }

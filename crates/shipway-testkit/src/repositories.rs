@@ -14,6 +14,8 @@ use shipway_store::{hex, sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::watch;
 
 /// Every app sees every commit; branches and pins are kept per app and operation.
 #[derive(Default)]
@@ -24,6 +26,9 @@ pub struct ProcfileRepositories {
     running: Mutex<HashMap<AppId, CommitId>>,
     branches: Mutex<HashMap<(AppId, BranchName), CommitId>>,
     pins: Mutex<HashMap<OperationId, CommitId>>,
+    /// Whether fetches from elsewhere wait.
+    held: watch::Sender<bool>,
+    fetching: AtomicUsize,
 }
 
 type Files = BTreeMap<String, String>;
@@ -57,6 +62,16 @@ impl ProcfileRepositories {
             Some(commit) => self.branches.lock().unwrap().insert(at, commit.clone()),
             None => self.branches.lock().unwrap().remove(&at),
         };
+    }
+
+    /// Lets fetches from elsewhere begin and not end, or end.
+    pub fn hold_fetches(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    /// How many fetches from elsewhere are under way.
+    pub fn fetches(&self) -> usize {
+        self.fetching.load(Ordering::SeqCst)
     }
 
     /// How many commits are kept for operations.
@@ -93,6 +108,10 @@ impl Repositories for ProcfileRepositories {
         operation: OperationId,
         commit: &CommitId,
     ) -> Result<Result<(), FetchRefused>, PortError> {
+        self.fetching.fetch_add(1, Ordering::SeqCst);
+        // The sender is ours, and there as long as we are.
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+        self.fetching.fetch_sub(1, Ordering::SeqCst);
         if !self.commits.lock().unwrap().contains_key(commit) {
             return Ok(Err(FetchRefused(format!("there is no {}", commit.short()))));
         }
