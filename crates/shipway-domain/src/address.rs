@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+/// Longest address, in bytes: those that object stores sign for a while have some thousands.
+const MAX_ADDRESS: usize = 8192;
+
 /// An address of a server elsewhere: `https://`, or `http://` of a host that the operator has named.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RemoteAddress {
@@ -37,7 +40,8 @@ impl RemoteAddress {
             (None, None) => return Err(kind()),
         };
         let bad = || "it is not a plain https:// address".to_string();
-        if address.len() > 1000 || address.bytes().any(|b| !b.is_ascii_graphic() || b"\\\"'<>^`{|}".contains(&b)) {
+        if address.len() > MAX_ADDRESS || address.bytes().any(|b| !b.is_ascii_graphic() || b"\\\"'<>^`{|}".contains(&b))
+        {
             return Err(bad());
         }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

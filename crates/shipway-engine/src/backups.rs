@@ -9,9 +9,9 @@ use crate::{Platform, Result};
 use shipway_domain::TransferId;
 use shipway_domain::addon::TransferKind;
 use shipway_store::{SealedFile, plain_bytes};
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 impl Platform {
@@ -57,6 +57,16 @@ impl Platform {
             std::fs::rename(&draft, sealed)?;
             File::open(platform.backups())?.sync_all()?;
             Ok(bytes)
+        })
+        .await
+    }
+
+    /// Makes an empty file for a dump that comes from elsewhere.
+    pub(crate) async fn make_open_dump(&self, dump: &Path) -> Result<()> {
+        let (directory, dump) = (self.backups(), dump.to_path_buf());
+        blocking(move || {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            create(&dump).map(drop)
         })
         .await
     }

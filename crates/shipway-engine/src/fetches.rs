@@ -6,11 +6,14 @@
 
 use crate::error::Error;
 use crate::operation::Context;
+use crate::ports::Lines;
 use crate::{Platform, Result, change};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Fetches at a time, of the whole platform.
 pub const FETCHES_AT_ONCE: usize = 4;
+/// Dumps of databases that are brought here at a time, which may take hours.
+const DUMPS_AT_ONCE: usize = 2;
 /// Requests that fetch something or wait for it; the next one is told to come again.
 pub const FETCHES_ASKED: usize = 32;
 
@@ -18,11 +21,16 @@ pub const FETCHES_ASKED: usize = 32;
 pub(crate) struct Fetches {
     turns: Semaphore,
     requests: Semaphore,
+    dumps: Semaphore,
 }
 
 impl Default for Fetches {
     fn default() -> Self {
-        Self { turns: Semaphore::new(FETCHES_AT_ONCE), requests: Semaphore::new(FETCHES_ASKED) }
+        Self {
+            turns: Semaphore::new(FETCHES_AT_ONCE),
+            requests: Semaphore::new(FETCHES_ASKED),
+            dumps: Semaphore::new(DUMPS_AT_ONCE),
+        }
     }
 }
 
@@ -56,6 +64,15 @@ impl Platform {
             Error::unavailable(text, full)
         })?;
         Ok(Turn { _request: Some(request), ..self.turn_to_fetch().await? })
+    }
+
+    /// Waits for a turn to bring a dump of a database here, and says so.
+    pub(crate) async fn turn_of_dump(&self, out: &dyn Lines) -> Result<Turn<'_>> {
+        let dumps = &self.inner.fetches.dumps;
+        if dumps.available_permits() == 0 {
+            out.line(&format!("Waiting for a turn: {DUMPS_AT_ONCE} dumps are on their way here, no more at a time"));
+        }
+        Ok(Turn { _turn: dumps.acquire().await.map_err(Error::platform)?, _request: None })
     }
 
     /// Waits for a turn.

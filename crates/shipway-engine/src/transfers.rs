@@ -7,21 +7,25 @@ use crate::addons::failed;
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
 use crate::plan::{AddonPlan, Part};
-use crate::ports::{Caller, DatabaseOrder, Lines};
+use crate::ports::{AddonFailure, Caller, DatabaseOrder, Lines};
 use crate::{Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::addon::TransferKind;
 use shipway_domain::admission::Trigger;
 use shipway_domain::{AddonId, NameOrId, OperationId, TransferId};
 use shipway_store::{Addon, App, Transfer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 /// What the address of one of our own backups begins with, as `pg:backups:restore` sends it back.
 const OUR_BACKUP: &str = "shipway-backup:";
 /// Longest address of a dump, in bytes.
 const MAX_URL: usize = 8192;
+
+/// What bringing a dump here may take.
+const FETCH_TIME: Duration = Duration::from_secs(6 * 3600);
 
 /// One line of what a transfer said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +83,9 @@ impl Platform {
         self.begin_transfer(caller, &app, TransferKind::Backup, addon, ends, None).await
     }
 
-    /// Begins to replace a database's data by a backup of ours, or by a dump at an `http(s)` address. Errors: a backup of
-    /// an app that the caller may not operate, one that is not complete; an address of another kind.
+    /// Begins to replace a database's data by a backup of ours, or by a dump at an address elsewhere, which the transfer
+    /// fetches under guard. Errors: a backup of an app that the caller may not operate, one that is not complete; an
+    /// address of another kind.
     pub async fn restore(&self, caller: &Caller, addon: &Addon, source: &str) -> Result<Transfer> {
         let mut ends = Ends { from_name: "URL".into(), to_name: self.database_name(addon)?, backup: None, from: None };
         let mut url = None;
@@ -249,30 +254,47 @@ impl Platform {
     async fn move_data(&self, ctx: &Context, work: Work<'_>) -> Result<(u64, u64)> {
         let provider = &self.inner.parts.addons;
         let Work { row, addon, app, from, out, scratch } = work;
-        let order = |addon: &Addon, file: PathBuf| -> Result<DatabaseOrder> {
+        let mut source_bytes = None;
+        let order = |addon: &Addon, source_bytes: Option<u64>| -> Result<DatabaseOrder> {
             let config = self.store().read(|c| c.addon_config(addon.id))?;
-            let (transfer, uid_block) = (row.id, app.uid_block);
-            Ok(DatabaseOrder { transfer, app: app.id, uid_block, addon: addon.id, config, file })
+            let (transfer, uid_block, file) = (row.id, app.uid_block, scratch.clone());
+            Ok(DatabaseOrder { transfer, app: app.id, uid_block, addon: addon.id, config, file, source_bytes })
         };
         let source = from.map(|from| self.store().read(|c| c.addon_by_id(from))).transpose()?;
         let read = if row.kind == TransferKind::Backup { Some(addon) } else { source.as_ref() };
         if let Some(read) = read {
-            let dumped = provider.dump(&order(read, scratch.clone())?, out.clone(), ctx.cancel.clone()).await;
+            source_bytes = Some(provider.size_bytes(read.id).await.map_err(|e| failed(e, read))?);
+            let dumped = provider.dump(&order(read, source_bytes)?, out.clone(), ctx.cancel.clone()).await;
             dumped.map_err(|e| failed(e, read))?;
         } else if let Some(backup) = row.backup {
+            source_bytes = self.store().read(|c| c.transfer(backup))?.and_then(|backup| backup.source_bytes);
             self.unseal_backup(backup, &scratch).await?;
         } else {
             let url = self.store().read(|c| c.transfer_source(row.id))?;
             let url = url.ok_or_else(|| Error::platform("a restore without a source"))?;
-            let fetched = provider.fetch(&order(addon, scratch.clone())?, &url, out.clone(), ctx.cancel.clone()).await;
-            fetched.map_err(|e| failed(e, addon))?;
+            tokio::select! {
+                fetched = self.fetch_dump(&url, &scratch, &*out) => fetched?,
+                () = ctx.cancel.cancelled() => return Err(failed(AddonFailure::Cancelled, addon)),
+            }
         }
         if row.kind == TransferKind::Backup {
             return Ok((self.seal_backup(row.id, &scratch).await?, 0));
         }
         let bytes = tokio::fs::metadata(&scratch).await.map_err(Error::platform)?.len();
-        let restored = provider.restore(&order(addon, scratch)?, addon.plan, out, ctx.cancel.clone()).await;
+        let restored = provider.restore(&order(addon, source_bytes)?, addon.plan, out, ctx.cancel.clone()).await;
         Ok((bytes, restored.map_err(|e| failed(e, addon))?))
+    }
+
+    /// Brings a dump from a server elsewhere: over https and from the public internet, wherever that server leads to.
+    async fn fetch_dump(&self, url: &str, into: &Path, out: &dyn Lines) -> Result<()> {
+        let _turn = self.turn_of_dump(out).await?;
+        let parts = &self.inner.parts;
+        let most = parts.addons.most_dump_bytes()?;
+        self.make_open_dump(into).await?;
+        let fetched = parts.forges.download(url, into, most, FETCH_TIME).await?;
+        let bytes = fetched.map_err(|why| Error::invalid(format!("The dump could not be fetched: {why}.")))?;
+        out.line(&format!("Fetched a dump of {bytes} bytes"));
+        Ok(())
     }
 
     /// What was read stays as it was, what was written too: a restore replaces the data in its last moment.

@@ -8,6 +8,7 @@ use shipway_testkit::{Ground, Server, Trial};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn postgres() -> NewAddon {
     NewAddon { plan: "heroku-postgresql:essential-0".into(), ..NewAddon::default() }
@@ -220,8 +221,6 @@ async fn a_backup_goes_into_another_apps_database() {
     assert_eq!(over(&server, &copy).await.number, 2);
     assert_eq!(server.ground.addons.read(to.id).as_deref(), Some("more rows"));
 
-    let broken = server.platform.restore(&server.caller, &to, "https://broken.example/dump").await;
-    assert!(broken.is_ok());
     server.ground.addons.write(from.id, "broken");
     let copy = server.platform.copy_database(&server.caller, &from, &to).await.unwrap();
     let copy = over(&server, &copy).await;
@@ -234,6 +233,59 @@ async fn a_backup_goes_into_another_apps_database() {
     }
     server.platform.delete_transfer(&server.caller, &production, &backup).await.unwrap();
     assert!(server.platform.open_backup(backup.id).await.is_err());
+    let left = std::fs::read_dir(server.ground.home.path().join("backups")).unwrap().count();
+    assert_eq!(left, 0);
+}
+
+/// Answers one request a connection, in turn, and gives its address.
+async fn answering(answers: &[&str]) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/dump", listener.local_addr().unwrap());
+    let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_23_a_dump_from_elsewhere_comes_from_no_private_network_wherever_it_leads() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    let addon = database(&server, &app).await;
+    server.ground.addons.write(addon.id, "rows");
+    let restored = async |answers: &[&str]| {
+        let url = answering(answers).await;
+        let restore = server.platform.restore(&server.caller, &addon, &url).await.unwrap();
+        let restore = over(&server, &restore).await;
+        let last = server.platform.transfer_lines(&restore).await.unwrap().pop().unwrap();
+        (server.ground.addons.read(addon.id).unwrap(), last.message)
+    };
+    let led = |to: &str| format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+    for (to, words) in [
+        ("https://169.254.169.254/latest/", "169.254.169.254 is in a private network"),
+        ("https://10.0.0.1/dump", "10.0.0.1 is in a private network"),
+        ("https://localhost/dump", "localhost is in a private network"),
+        ("http://localhost/dump", "only https:// addresses are fetched"),
+        ("file:///etc/passwd", "only https:// addresses are fetched"),
+    ] {
+        let (rows, said) = restored(&[&led(to)]).await;
+        assert!(
+            rows == "rows" && said.starts_with("The dump could not be fetched: ") && said.contains(words),
+            "{said}"
+        );
+    }
+    let huge = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", (1 << 20) + 1);
+    let (rows, said) = restored(&[&huge]).await;
+    assert!(rows == "rows" && said.ends_with("it has more than 1 MiB."), "{said}");
+
+    let good = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nnew rows";
+    let (rows, said) = restored(&[&led("/elsewhere"), good]).await;
+    assert_eq!((rows.as_str(), said.as_str()), ("new rows", "Done: 8 bytes, 0 warnings"));
     let left = std::fs::read_dir(server.ground.home.path().join("backups")).unwrap().count();
     assert_eq!(left, 0);
 }

@@ -5,9 +5,12 @@
 //! address that was checked, so that a second answer of the name server changes nothing. Redirects are not followed, but
 //! by downloads, which begin anew with all of this.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -27,6 +30,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// An answer larger than this is not read.
 const ANSWER_BYTES: usize = 16 << 20;
+/// How long a server may be silent in the middle of a download, or before it.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How often a download may be led elsewhere: forges lead to the servers of their archives.
 const REDIRECTS: usize = 4;
 
@@ -111,8 +116,10 @@ impl Outward {
     /// Writes what is at an address into a file, and returns how many bytes it has. It may lead elsewhere a few times;
     /// each of these addresses is read and resolved as the first one, so that none leads into a private network.
     ///
+    /// Credentials of an address are shown to its own server alone.
+    ///
     /// Errors: a sentence without a full stop, in which there is no part of an address but its host; more than `most`
-    /// bytes. Timeouts: 10 s to connect, `time` for all of it. The file may have been begun.
+    /// bytes. Timeouts: 10 s to connect, 60 s without a byte, `time` for all of it. The file may have been begun.
     pub async fn download(
         &self,
         from: &RemoteAddress,
@@ -124,7 +131,11 @@ impl Outward {
             let mut from = from.clone();
             for _ in 0..=REDIRECTS {
                 let stream = self.connect(&from).await?;
-                let request = Request::get("/").header(http::header::USER_AGENT, "shipway");
+                let mut request = Request::get("/").header(http::header::USER_AGENT, "shipway");
+                if let Some(credentials) = from.credentials() {
+                    let basic = format!("Basic {}", STANDARD.encode(credentials));
+                    request = request.header(http::header::AUTHORIZATION, basic);
+                }
                 let request = request.body(Bytes::new()).map_err(|e| e.to_string())?;
                 // What leads elsewhere has a body that nobody wants.
                 let save = async |body: Incoming| save(body, into, most).await;
@@ -190,14 +201,23 @@ fn late(who: &RemoteAddress, time: Duration) -> String {
     format!("{} did not answer within {} s", who.host(), time.as_secs())
 }
 
+/// What a server says next. Errors: it says nothing for too long.
+async fn heard<T>(next: impl Future<Output = T>) -> Result<T, String> {
+    tokio::time::timeout(SILENCE, next).await.map_err(|_| format!("it was silent for {} s", SILENCE.as_secs()))
+}
+
 /// Writes a body into a file. Errors: it has more than `most` bytes, or breaks off.
 async fn save(mut body: Incoming, into: &mut File, most: u64) -> Result<u64, String> {
+    let too_much = || format!("it has more than {} MiB", most >> 20);
+    if body.size_hint().lower() > most {
+        return Err(too_much());
+    }
     let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = heard(body.frame()).await? {
         let Ok(data) = frame.map_err(|e| e.to_string())?.into_data() else { continue };
         bytes += data.len() as u64;
         if bytes > most {
-            return Err(format!("it has more than {} MiB", most >> 20));
+            return Err(too_much());
         }
         into.write_all(&data).await.map_err(|e| format!("it could not be written: {e}"))?;
     }
@@ -229,7 +249,7 @@ async fn ask<T: Default>(
         std::future::pending::<()>().await;
     };
     let answer = async {
-        let answer = sender.send_request(Request::from_parts(parts, Full::new(body))).await;
+        let answer = heard(sender.send_request(Request::from_parts(parts, Full::new(body)))).await?;
         let (head, body) = answer.map_err(|e| e.to_string())?.into_parts();
         let body = if head.status.is_redirection() { T::default() } else { read(body).await? };
         Ok(Response::from_parts(head, body))

@@ -1,7 +1,7 @@
 //! The provider: a role and a database per add-on.
 
 use crate::sql::Admin;
-use crate::tools::{self, Tool, Workplace};
+use crate::tools::{self, Ended, Tool, Workplace};
 use crate::wire::{self, Answer, Endpoint, Order};
 use crate::{cluster, ident};
 use async_trait::async_trait;
@@ -10,11 +10,11 @@ use shipway_domain::{AddonId, AppId, DynoId, TransferId};
 use shipway_engine::ports::{AddonFailure, AddonInfo, AddonProvider, DatabaseOrder, Lines, PortError};
 use shipway_runtime::Runtime;
 use shipway_store::{AddonConfig, Keys, hex};
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
@@ -23,9 +23,6 @@ use tokio_util::sync::CancellationToken;
 /// Issues a certificate for an address: chain and private key, both PEM.
 pub type Certificates = Box<dyn Fn(&str) -> Result<(String, String), String> + Send + Sync>;
 
-/// The largest dump that is fetched from outside, in bytes; never more than half of what the disk has left.
-const MAX_FETCH: u64 = 20_000_000_000;
-
 /// The largest list of what a dump holds, in bytes: some 100,000 objects.
 const MAX_LIST: u64 = 16 << 20;
 
@@ -33,13 +30,8 @@ const MAX_LIST: u64 = 16 << 20;
 /// `ulimit` counts KiB.
 const LIST: &str = "ulimit -f 16384; exec pg_restore --format=custom --list --file=/out/list /in/dump";
 
-/// Fetches a dump of `$MAX_KIB` KiB at most, also from a server that does not say how long it is, and never ends or stalls.
-const FETCH: &str = "trap '' XFSZ; ulimit -f \"$MAX_KIB\"; exec curl --fail --silent --show-error --location \
-                     --proto '=http,https' --max-redirs 5 --connect-timeout 30 --speed-limit 1024 --speed-time 120 \
-                     --max-filesize \"${MAX_KIB}K\" --output /out/dump --url \"$URL\"";
-
-/// What curl ends with when a file is larger than it may be: as it is announced, as it turns out.
-const TOO_LARGE: [i32; 2] = [63, 23];
+/// How often is looked how large a database has become that a restore fills.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// PostgreSQL for add-ons. The cluster is made when the first one is wanted.
 pub struct Provider {
@@ -49,20 +41,25 @@ pub struct Provider {
     /// Where the cluster listens, which its certificate names.
     address: IpAddr,
     certificates: Certificates,
+    /// The most bytes of a dump from elsewhere, and of the database that a dump becomes.
+    restore_bytes: u64,
     /// Known once the keeper was asked.
     endpoint: Mutex<Option<Endpoint>>,
 }
 
 impl Provider {
-    /// The provider of a data directory. `address`: where the keeper's cluster listens.
+    /// The provider of a data directory. `address`: where the keeper's cluster listens. `restore_bytes`: the most that a
+    /// dump from elsewhere may have, and the database that a dump becomes.
     pub fn new(
         home: &Path,
         runtime: Arc<dyn Runtime>,
         keys: Keys,
         address: IpAddr,
         certificates: Certificates,
+        restore_bytes: u64,
     ) -> Self {
-        Self { home: home.to_path_buf(), runtime, keys, address, certificates, endpoint: Mutex::default() }
+        let home = home.to_path_buf();
+        Self { home, runtime, keys, address, certificates, restore_bytes, endpoint: Mutex::default() }
     }
 
     /// Has the cluster running and returns where it answers.
@@ -150,7 +147,8 @@ impl Provider {
         let command = "exec pg_restore --format=custom --no-owner --no-acl --no-password --use-list=/in/list \
                        --dbname=\"$PGDATABASE\" /in/dump";
         let tool = Tool { command, env, services: vec![endpoint.address.port()], order };
-        let ended = tools::run(&*self.runtime, tool, out, cancel).await?;
+        let room = (&admin, database.as_str(), self.most_restored(order)?);
+        let ended = self.fill(tool, room, out, cancel).await?;
         let warnings = match (ended.status, ignored_errors(&ended.said)) {
             (0, _) => 0,
             (1, Some(warnings)) => warnings,
@@ -163,28 +161,56 @@ impl Provider {
         Ok(warnings)
     }
 
-    async fn fetch_in(
+    /// The most bytes that the database may have which a restore of `order` fills. A dump of ours has been a database
+    /// here, so that there is room for twice of that one; neither it nor another one takes the disk's last tenth.
+    fn most_restored(&self, order: &DatabaseOrder) -> Result<u64, AddonFailure> {
+        let free = self.free_bytes().map_err(|e| platform("asking for the disk's room", e))?;
+        let most = self.restore_bytes.max(order.source_bytes.unwrap_or(0).saturating_mul(2));
+        Ok(most.min(free / 10 * 9))
+    }
+
+    fn free_bytes(&self) -> std::io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.home)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// Runs `tool`, which fills `database`, and ends it as soon as that has more than `most` bytes: a small dump may ask
+    /// for a database without an end.
+    async fn fill(
         &self,
-        order: &DatabaseOrder,
-        url: &str,
-        place: &Workplace,
+        tool: Tool<'_>,
+        (admin, database, most): (&Admin, &str, u64),
         out: &Arc<dyn Lines>,
         cancel: &CancellationToken,
-    ) -> Result<(), AddonFailure> {
-        let disk = rustix::fs::statvfs(&self.home).map_err(|e| platform("asking for the disk's room", e.into()))?;
-        let most = MAX_FETCH.min(disk.f_bavail.saturating_mul(disk.f_frsize) / 2);
-        let settings = [("URL", url), ("MAX_KIB", &(most / 1024).to_string()), ("PATH", "/usr/bin:/bin")];
-        let env: BTreeMap<_, _> = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let tool = Tool { command: FETCH, env, services: Vec::new(), order };
-        let ended = tools::run(&*self.runtime, tool, out, cancel).await?;
-        if TOO_LARGE.contains(&ended.status) {
-            let most = size(most);
-            return Err(AddonFailure::User(format!("The dump could not be fetched: it has more than {most}.")));
+    ) -> Result<Ended, AddonFailure> {
+        let stop = cancel.child_token();
+        let grown = async || -> Result<(), AddonFailure> {
+            match admin.size_bytes(database).await.map_err(sql)? > most {
+                true => Err(too_large(most)),
+                false => Ok(()),
+            }
+        };
+        let watch = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                if let Err(e) = grown().await {
+                    break e;
+                }
+            }
+        };
+        let mut run = std::pin::pin!(tools::run(&*self.runtime, tool, out, &stop));
+        tokio::select! {
+            ended = &mut run => {
+                grown().await?;
+                ended
+            }
+            failure = watch => {
+                stop.cancel();
+                // Cancelled, or over by itself meanwhile: why is known.
+                let _ = run.await;
+                Err(failure)
+            }
         }
-        if ended.status != 0 {
-            return Err(AddonFailure::User(format!("The dump could not be fetched: {}", ended.last())));
-        }
-        keep(&place.output("dump"), &order.file).await
     }
 }
 
@@ -298,6 +324,7 @@ impl AddonProvider for Provider {
             addon,
             config: AddonConfig::new(),
             file: PathBuf::new(),
+            source_bytes: None,
         };
         let removed = self.runtime.remove(DynoId(transfer.0)).await;
         removed.map_err(|e| PortError::new("ending a database tool", e))?;
@@ -313,16 +340,9 @@ impl AddonProvider for Provider {
         cleared.await.map_err(|e| PortError::new("removing half a restore", e))
     }
 
-    async fn fetch(
-        &self,
-        order: &DatabaseOrder,
-        url: &str,
-        out: Arc<dyn Lines>,
-        cancel: CancellationToken,
-    ) -> Result<(), AddonFailure> {
-        let place = self.workplace(order).await?;
-        let done = self.fetch_in(order, url, &place, &out, &cancel).await;
-        clear(&place, done).await
+    fn most_dump_bytes(&self) -> Result<u64, PortError> {
+        let free = self.free_bytes().map_err(|e| PortError::new("asking for the disk's room", e))?;
+        Ok(self.restore_bytes.min(free / 2))
     }
 }
 
@@ -411,6 +431,14 @@ fn size(bytes: u64) -> String {
     }
 }
 
+fn too_large(most: u64) -> AddonFailure {
+    AddonFailure::User(format!(
+        "The database would get larger than {}, more than a restore may take here: the data is as it was. The platform's \
+         operator makes room on the disk, or allows more with --restore-size.",
+        size(most)
+    ))
+}
+
 fn platform(doing: &str, e: std::io::Error) -> AddonFailure {
     AddonFailure::Platform(format!("{doing}: {e}"))
 }
@@ -442,32 +470,6 @@ mod tests {
         let said = String::from_utf8_lossy(&restored.stderr).into_owned();
         assert!(!restored.status.success() && said.contains("pg_restore"), "{said}");
         assert!(!Path::new(&ran).exists() && !Path::new(&list).exists(), "{said}");
-    }
-
-    #[test]
-    fn attack_36_a_dump_without_an_end_is_not_fetched_to_the_disks_end() {
-        use std::io::Write;
-        let there = tempfile::tempdir().unwrap();
-        let dump = there.path().join("dump");
-        let command = FETCH.replace("/out/dump", &dump.display().to_string());
-        for head in ["Transfer-Encoding: chunked\r\n", "Content-Length: 99999999999\r\n", ""] {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let url = format!("http://{}/dump", listener.local_addr().unwrap());
-            let sending = std::thread::spawn(move || {
-                let (mut stream, _) = listener.accept().unwrap();
-                assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
-                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes());
-                let chunk = [b"1000\r\n".as_slice(), &[b'x'; 4096], b"\r\n"].concat();
-                while stream.write_all(&chunk).is_ok() {}
-            });
-            let mut curl = std::process::Command::new("bash");
-            curl.args(["-c", &command]).env("URL", &url).env("MAX_KIB", "64").env_remove("http_proxy");
-            let ended = curl.output().unwrap();
-            assert!(TOO_LARGE.contains(&ended.status.code().unwrap()), "{head}: {ended:?}");
-            let bytes = std::fs::metadata(&dump).map_or(0, |dump| dump.len());
-            assert!(bytes <= 64 << 10, "{head}: {bytes}");
-            sending.join().unwrap();
-        }
     }
 
     #[tokio::test]

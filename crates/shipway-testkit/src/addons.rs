@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// A provider whose databases are texts. A dump is the text, unless it begins with `broken`.
@@ -18,6 +19,9 @@ pub struct TextDatabases {
     passwords: AtomicU32,
     /// Nothing can be made while it is set.
     pub missing: AtomicBool,
+    /// While it is set, databases are in the making and not made.
+    pub slow: watch::Sender<bool>,
+    making: AtomicU32,
     /// How often the data directory was moved: each time they are at another port.
     pub moves: AtomicU16,
 }
@@ -41,6 +45,11 @@ impl TextDatabases {
         self.databases.lock().unwrap().len()
     }
 
+    /// How many are in the making.
+    pub fn making(&self) -> u32 {
+        self.making.load(Ordering::SeqCst)
+    }
+
     fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], FIRST_PORT + self.moves.load(Ordering::Relaxed)).into()
     }
@@ -56,6 +65,10 @@ impl AddonProvider for TextDatabases {
         if self.missing.load(Ordering::Relaxed) {
             return Err(AddonFailure::Missing("PostgreSQL is not installed here: apt-get install postgresql".into()));
         }
+        self.making.fetch_add(1, Ordering::SeqCst);
+        // The sender is ours, and there as long as we are.
+        let _ = self.slow.subscribe().wait_for(|slow| !slow).await;
+        self.making.fetch_sub(1, Ordering::SeqCst);
         self.databases.lock().unwrap().entry(addon).or_default();
         let password = self.passwords.fetch_add(1, Ordering::Relaxed);
         let url = format!("postgres://u:password{password}@{}/{addon}", self.address());
@@ -122,14 +135,7 @@ impl AddonProvider for TextDatabases {
         Ok(())
     }
 
-    async fn fetch(
-        &self,
-        order: &DatabaseOrder,
-        url: &str,
-        _: Arc<dyn Lines>,
-        _: CancellationToken,
-    ) -> Result<(), AddonFailure> {
-        std::fs::create_dir_all(order.file.parent().unwrap()).unwrap();
-        std::fs::write(&order.file, url).map_err(|e| AddonFailure::Platform(e.to_string()))
+    fn most_dump_bytes(&self) -> Result<u64, PortError> {
+        Ok(1 << 20)
     }
 }

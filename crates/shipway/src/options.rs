@@ -36,6 +36,9 @@ pub struct Options {
     pub api_host: Vec<String>,
     #[command(flatten)]
     pub build_limits: BuildLimits,
+    /// The most that a dump from elsewhere may have, and the database that a dump becomes
+    #[arg(long, value_name = "MIB", default_value_t = 20_480, value_parser = value_parser!(u64).range(1..=1 << 24))]
+    pub restore_size: u64,
 }
 
 impl Options {
@@ -63,6 +66,7 @@ impl Options {
             all.extend(["--api-host".into(), host.into()]);
         }
         all.extend(self.build_limits.arguments());
+        all.extend(["--restore-size".into(), self.restore_size.to_string().into()]);
         all
     }
 

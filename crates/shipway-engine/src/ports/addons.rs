@@ -48,6 +48,8 @@ pub struct DatabaseOrder {
     pub config: AddonConfig,
     /// The dump: written by [`AddonProvider::dump`], read by [`AddonProvider::restore`].
     pub file: PathBuf,
+    /// Bytes of the database that a dump of ours was made of; none for somebody else's dump, whose word does not count.
+    pub source_bytes: Option<u64>,
 }
 
 /// What a provider says of an add-on, for people: name and values, in order.
@@ -92,7 +94,7 @@ pub trait AddonProvider: Send + Sync {
     ) -> Result<(), AddonFailure>;
 
     /// Replaces everything in it by `order.file`, which nobody trusts: whole or not at all. Returns how many objects
-    /// could not be made.
+    /// could not be made. Errors: what would be in it takes more room than there is for it.
     async fn restore(
         &self,
         order: &DatabaseOrder,
@@ -104,12 +106,6 @@ pub trait AddonProvider: Send + Sync {
     /// Ends what a transfer that was interrupted left running. A second time does nothing.
     async fn abandon(&self, transfer: TransferId, addon: AddonId) -> Result<(), PortError>;
 
-    /// Fetches a dump from outside into `order.file`. Errors: an address that is not on the public internet.
-    async fn fetch(
-        &self,
-        order: &DatabaseOrder,
-        url: &str,
-        out: Arc<dyn Lines>,
-        cancel: CancellationToken,
-    ) -> Result<(), AddonFailure>;
+    /// The most bytes that a dump from elsewhere may have now.
+    fn most_dump_bytes(&self) -> Result<u64, PortError>;
 }

@@ -113,7 +113,9 @@ async fn open(home: &Path, options: &Options, git: Git, ca: Arc<Ca>) -> Result<P
     let build_time = Duration::from_secs(options.build_limits.build_seconds);
     let repositories = Arc::new(GitRepositories::new(git, home.to_path_buf()));
     let certificates = move |address: &str| ca.issue_pem(&[address.to_owned()]).map_err(|e| e.to_string());
-    let databases = Provider::new(home, runtime.clone(), keys, databases_address, Box::new(certificates));
+    let restore_bytes = options.restore_size << 20;
+    let databases =
+        Provider::new(home, runtime.clone(), keys, databases_address, Box::new(certificates), restore_bytes);
     let parts = Parts {
         runtime,
         router: Arc::new(SocketRouter(RouterClient::new(home))),
