@@ -11,7 +11,7 @@ use tokio::sync::watch;
 /// per database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lock {
-    /// Held by a deploy from its build on.
+    /// Held by a deploy from its build on, and by the end of an app.
     Deploy(AppId),
     /// Held by everything that makes a release or replaces dynos, from there to its switch.
     Release(AppId),

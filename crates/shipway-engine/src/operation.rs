@@ -151,7 +151,9 @@ impl Platform {
 
     /// Takes the operation's places in its queues now, and lets a task do the rest. `made`: its artifact is there.
     fn begin(&self, id: OperationId, plan: Plan, made: bool) {
-        let builds = plan.parts.iter().filter(|p| p.build.is_some()).map(|p| Lock::Deploy(p.app)).collect::<Vec<_>>();
+        // An app's end waits for whatever makes something for it, which it has asked to stop.
+        let builds = plan.parts.iter().filter(|p| p.build.is_some() || p.destroy);
+        let builds = builds.map(|p| Lock::Deploy(p.app)).collect::<Vec<_>>();
         let release = if builds.is_empty() || made { self.release_places(id, &plan) } else { Vec::new() };
         let mut places = Places { deploy: self.inner.locks.enqueue(builds, id), release };
         let output = plan.transcript().and_then(|t| match self.output(t) {
@@ -278,15 +280,18 @@ impl Platform {
 
     /// Waits for the lock that a step needs, and says behind whom.
     async fn wait_turn(&self, ctx: &Context, at: StepAt, places: &mut Places) {
-        let needed = if at.step.builds() {
-            &places.deploy
-        } else {
-            if places.release.is_empty() {
-                places.release = self.release_places(ctx.operation, &ctx.plan);
-            }
-            &places.release
-        };
-        for place in needed {
+        self.wait_first(ctx, &places.deploy).await;
+        if at.step.builds() {
+            return;
+        }
+        if places.release.is_empty() {
+            places.release = self.release_places(ctx.operation, &ctx.plan);
+        }
+        self.wait_first(ctx, &places.release).await;
+    }
+
+    async fn wait_first(&self, ctx: &Context, places: &[Place]) {
+        for place in places {
             if let Some(before) = place.behind() {
                 let who = self.store().read(|c| {
                     let operation = c.operation(before)?;

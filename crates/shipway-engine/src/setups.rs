@@ -4,6 +4,7 @@
 //! The steps are those of a deploy with `setup` before them and `postdeploy` after them. What fails before the switch
 //! takes the whole app with it; the setup's row and its transcript stay for whoever asked.
 
+use crate::change::cancelled;
 use crate::config::within_limit;
 use crate::error::Error;
 use crate::insisted::missing_vars;
@@ -355,7 +356,10 @@ impl Platform {
         ctx.line(&format!("-----> Fetching {} from {}", plan.commit.short(), plan.repository));
         let parts = &self.inner.parts;
         let remote = parts.forges.remote(&forge).await.map_err(|e| Error::invalid(e.0))?;
-        let fetched = parts.repositories.fetch(&remote, part.app, ctx.operation, &plan.commit).await?;
+        let fetched = tokio::select! {
+            fetched = parts.repositories.fetch(&remote, part.app, ctx.operation, &plan.commit) => fetched?,
+            () = ctx.cancel.cancelled() => return Err(cancelled()),
+        };
         drop(turn);
         fetched.map_err(|refused| {
             Error::invalid(format!("{} was not fetched from {}: {refused}", plan.commit.short(), plan.repository))

@@ -5,7 +5,7 @@ use shipway_domain::admission::{Actor, Scope};
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::size::DynoSizes;
 use shipway_domain::{Email, NameOrId, OperationId};
-use shipway_engine::ports::Caller;
+use shipway_engine::ports::{AddonProvider, Caller};
 use shipway_engine::{Faults, NewApp, Outcome, Parts, Platform, Settings};
 use shipway_forges::HttpForges;
 use shipway_runtime::fake::Fake;
@@ -56,8 +56,10 @@ pub struct Ground {
     pub repositories: Arc<ProcfileRepositories>,
     /// The builder.
     pub builder: Arc<ProcfileBuilder>,
-    /// The databases.
+    /// The databases, where no others are.
     pub addons: Arc<TextDatabases>,
+    /// What makes databases instead of [`Self::addons`].
+    pub databases: Option<Arc<dyn AddonProvider>>,
     /// The clock.
     pub world: Arc<SetWorld>,
 }
@@ -78,6 +80,7 @@ impl Ground {
             repositories: Arc::default(),
             builder: Arc::default(),
             addons: Arc::default(),
+            databases: None,
             world: Arc::default(),
         }
     }
@@ -91,7 +94,7 @@ impl Ground {
             histories: self.repositories.clone(),
             builder: self.builder.clone(),
             forges: Arc::new(HttpForges::new(&["127.0.0.1".to_string()])),
-            addons: self.addons.clone(),
+            addons: self.databases.clone().unwrap_or_else(|| self.addons.clone()),
             world: self.world.clone(),
             faults: None,
         }

@@ -5,6 +5,7 @@ mod forks;
 mod keys;
 mod killed;
 mod late;
+mod postgres;
 mod rights;
 mod storm;
 mod telling;

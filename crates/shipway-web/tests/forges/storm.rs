@@ -1,6 +1,8 @@
 //! A hundred pull requests by a storm of webhooks: twice, out of order, not at all, and through a server that is killed.
+//! Once with databases that are texts, once with PostgreSQL's.
 
-use crate::world::World;
+use crate::postgres::Postgres;
+use crate::world::{World, automatic, until};
 use shipway_domain::forge::ForgeKind;
 use shipway_domain::review::ReviewAppStatus;
 use std::collections::BTreeMap;
@@ -9,9 +11,53 @@ use std::collections::BTreeMap;
 const WITH_DATABASE: &str =
     r#"{ "env": { "DATABASE_URL": { "required": true } }, "addons": [{ "plan": "heroku-postgresql:essential-0" }] }"#;
 
+/// Pull requests of the storm.
+const PULLS: u64 = 100;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_webhooks_ends_with_what_the_forge_says() {
     let world = World::new(ForgeKind::Github).await;
+    let databases = world.server.ground.addons.clone();
+    storm(world, async || databases.count()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_webhooks_leaves_no_database_and_no_role_in_postgresql() {
+    let Some(postgres) = Postgres::start() else {
+        eprintln!("skipped: PostgreSQL is not installed");
+        return;
+    };
+    let world = World::on(postgres.ground.clone(), ForgeKind::Github, automatic()).await;
+    let count = async || {
+        let (databases, roles) = postgres.made().await;
+        assert_eq!(databases, roles, "each database has its role, and the other way round");
+        databases
+    };
+    storm(world, count).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_request_that_is_closed_while_its_database_is_made_leaves_none() {
+    let world = World::new(ForgeKind::Github).await;
+    let databases = world.server.ground.addons.clone();
+    databases.slow.send_replace(true);
+    let commit =
+        world.server.ground.repositories.commit_of(&[("Procfile", "web: listen"), ("app.json", WITH_DATABASE)]);
+    world.pull(7, &commit, true).await;
+    world.server.platform.review_all().await.unwrap();
+    until("the database is in the making", || (databases.making() == 1).then_some(())).await;
+    world.pull(7, &commit, false).await;
+    world.server.platform.review_all().await.unwrap();
+    let status = || world.server.platform.review_apps(&world.pipeline).unwrap().first().map(|row| row.status);
+    until("the app is going", || (status() == Some(ReviewAppStatus::Deleting)).then_some(())).await;
+    databases.slow.send_replace(false);
+    assert_eq!(world.screen().await, "");
+    assert_eq!(databases.count(), 0, "what was made too late is gone as well");
+    world.end().await;
+}
+
+/// Opens and closes pull requests; `databases`: how many there are now.
+async fn storm(world: World, databases: impl AsyncFn() -> usize) {
     let repositories = world.server.ground.repositories.clone();
     let commit = |n: usize| {
         let procfile = format!("web: listen-after {n}ms");
@@ -25,7 +71,7 @@ async fn a_storm_of_webhooks_ends_with_what_the_forge_says() {
         random % n
     };
     let mut storm = Vec::new();
-    for number in 1..=100_u64 {
+    for number in 1..=PULLS {
         let last = chance(3) as usize;
         let mut history: Vec<_> = (0..=last).map(|n| (commit(n), true)).collect();
         // One in ten stays open.
@@ -64,7 +110,7 @@ async fn a_storm_of_webhooks_ends_with_what_the_forge_says() {
     assert_eq!(there, world.forge.open_pulls());
     assert!(rows.iter().all(|r| r.status == ReviewAppStatus::Created));
     assert_eq!(world.server.apps().len(), there.len() + 1, "no app but these and the parent");
-    assert_eq!(world.server.ground.addons.count(), there.len(), "one database each");
+    assert_eq!(databases().await, there.len(), "one database each");
 
     // All closed, and nobody heard of it.
     for (number, commit) in world.forge.open_pulls() {
@@ -73,6 +119,6 @@ async fn a_storm_of_webhooks_ends_with_what_the_forge_says() {
     platform.sweep_pull_requests().await.unwrap();
     assert_eq!(world.screen().await, "");
     assert_eq!(world.server.apps().len(), 1, "the parent");
-    assert_eq!(world.server.ground.addons.count(), 0, "no database is left");
+    assert_eq!(databases().await, 0, "no database is left");
     world.end().await;
 }

@@ -109,15 +109,23 @@ pub fn new_forge(forge: &ForgeDouble) -> NewForge {
     }
 }
 
+/// Review apps by themselves, 200 at most.
+pub fn automatic() -> ReviewAppSettings {
+    ReviewAppSettings { automatic_review_apps: true, quota: 200, ..ReviewAppSettings::default() }
+}
+
 impl World {
     /// The pipeline `acorn` with the app `acorn-staging`, review apps by themselves.
     pub async fn new(kind: ForgeKind) -> Self {
-        let settings = ReviewAppSettings { automatic_review_apps: true, quota: 200, ..ReviewAppSettings::default() };
-        Self::with(kind, settings).await
+        Self::with(kind, automatic()).await
     }
 
     pub async fn with(kind: ForgeKind, settings: ReviewAppSettings) -> Self {
-        let server = Ground::new().server(None).await;
+        Self::on(Ground::new(), kind, settings).await
+    }
+
+    pub async fn on(ground: Ground, kind: ForgeKind, settings: ReviewAppSettings) -> Self {
+        let server = ground.server(None).await;
         let forge = ForgeDouble::start(kind).await;
         let (platform, caller) = (&server.platform, &server.caller);
         let pipeline = platform.create_pipeline(caller, "acorn").await.unwrap();
