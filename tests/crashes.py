@@ -8,15 +8,16 @@ git fetch shows. The next round's push is "the next command works". A visitor as
 nothing may fail but nothing either may wait for the server.
 
 Promotions are killed likewise, of one app and of a product of two; and the server is killed while pg_dump and while
-pg_restore run.
+pg_restore run, and while webhooks are on their way.
 
-Usage: tests/crashes.py [deploy|failing|config|rollback|promotion|product|transfers|destroy...]
+Usage: tests/crashes.py [deploy|failing|config|rollback|promotion|product|transfers|webhooks|destroy...]
 Needs: root, git, PostgreSQL and a development build: SHIPWAY_DEBUG_BIN or target/debug/shipway; else exits with 77.
 """
 
 import concurrent.futures
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -73,6 +74,35 @@ class Visitor(threading.Thread):
             except (OSError, http.client.HTTPException) as e:
                 self.failed.append(f"{time.time():.2f} {e!r}")
             time.sleep(0.01)
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """Takes webhooks. While it is silent, it reads what it is told and does not answer."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Hook)
+        self.speaks, self.asked, self.answered = threading.Event(), [], []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, request, client_address):
+        """The other side was killed: that is what is played here."""
+
+
+class Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(told)
+        if not self.server.speaks.is_set():
+            self.server.speaks.wait()
+            return
+        self.server.answered.append(told)
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *words):
+        pass
 
 
 class Session(Team):
@@ -349,6 +379,51 @@ def transfers(session, visitor):
     session.api("DELETE", f"/apps/{APP}/addons/{addon}")
 
 
+def webhooks(session, visitor):
+    """The server is killed while deliveries are on their way: each arrives after the start, under the id that it had."""
+    receiver = Receiver()
+    delivery = lambda told: told["webhook_metadata"]["delivery"]["id"]
+    order = {"include": ["api:release"], "level": "sync", "url": f"http://127.0.0.1:{receiver.server_port}/"}
+    hook = session.api("POST", f"/apps/{APP}/webhooks", order)["id"]
+    def released(colour):
+        session.colour = colour
+        session.api("PATCH", f"/apps/{APP}/config-vars", {"COLOUR": colour})
+        return max(r["version"] for r in session.api("GET", f"/apps/{APP}/releases"))
+    def deliveries():
+        return session.api("GET", f"/apps/{APP}/webhook-deliveries")
+    def all_told(versions):
+        def over():
+            told = {told["data"]["version"] for told in receiver.answered}
+            return versions <= told and all(d["status"] == "succeeded" for d in deliveries())
+        wait_until(f"all of {versions} was told", over)
+        answered = {delivery(told) for told in receiver.answered}
+        missing = {d["id"] for d in deliveries()} - answered
+        assert not missing, f"said to be delivered, and never answered: {missing}"
+    for colour in ["red", "green", "blue"]:
+        before = {d["id"] for d in deliveries()}
+        receiver.speaks.clear()
+        receiver.asked.clear()
+        versions = {released(f"{colour}-{n}") for n in range(3)}
+        wait_until("deliveries are on their way, others wait", lambda: receiver.asked and len(deliveries()) >= len(before) + 3)
+        on_their_way = {delivery(told) for told in receiver.asked}
+        with session.another_platform():
+            os.kill(session.server(), signal.SIGKILL)
+            assert not on_their_way & {delivery(told) for told in receiver.answered}, "nobody has answered yet"
+            receiver.speaks.set()
+        all_told(versions)
+        again = {delivery(told) for told in receiver.answered}
+        assert on_their_way <= again, f"not told again under their ids: {on_their_way - again}"
+        yield f"{len(on_their_way)} deliveries are on their way"
+    for colour in ["cyan", "pink"]:
+        versions = {released(colour)}
+        with session.another_platform():
+            os.kill(session.server(), signal.SIGKILL)
+        all_told(versions)
+        yield "a release was answered a moment ago"
+    session.api("DELETE", f"/apps/{APP}/webhooks/{hook}")
+    receiver.shutdown()
+
+
 def destroy(session, visitor):
     def end():
         session.tolerant("DELETE", f"/apps/{APP}")
@@ -371,7 +446,7 @@ def run(binary, operation):
     """Kills one operation at all its moments, on a platform of its own; what it prints, and whether all was well."""
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="shipway-crashes-"))
     scratch.chmod(0o755)
-    platform = Platform(binary, scratch)
+    platform = Platform(binary, scratch, ["--private-host", "127.0.0.1"])
     good, said = False, []
     try:
         platform.up()
@@ -406,7 +481,7 @@ def main():
         print("root and a development build (cargo build, or SHIPWAY_DEBUG_BIN) are needed; skipped")
         return 77
     binary = str(pathlib.Path(binary).resolve())
-    operations = [deploy, failing, config, rollback, promotion, product, transfers, destroy]
+    operations = [deploy, failing, config, rollback, promotion, product, transfers, webhooks, destroy]
     operations = [o for o in operations if not sys.argv[1:] or o.__name__ in sys.argv[1:]]
     # Most of it is waiting: for processes to start, to become healthy, to drain.
     with concurrent.futures.ThreadPoolExecutor(len(operations)) as pool:
