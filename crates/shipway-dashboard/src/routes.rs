@@ -92,14 +92,21 @@ pub const ROUTES: &[Route] = &[
     get("pipelines",        "/dashboard/pipelines",                             &[],                    "PipelinesPage"),
     get("pipeline",         "/dashboard/pipelines/{pipeline}",                  &["q?", "all?"],        "BoardPage"),
     get("pipeline.events",  "/dashboard/pipelines/{pipeline}/events",           &[],                    "events: changed"),
-    // To all apps of the next stage. `release` is what was looked at: another one that runs by now is not promoted.
-    get("promote.ask",      "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &[],                  "ConfirmPage"),
-    post("promote",         "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &["release"],         "303 operation, or pipeline when there are several"),
     // In the viewer's name, for a party that they may sign for.
     post("sign_off",        "/dashboard/pipelines/{pipeline}/stages/{stage}/sign-offs", &["commit", "party"], "303 pipeline"),
+    // To all apps of the next stage, or of the stage `to`. `release` is what was looked at: another one that runs by now
+    // is not promoted.
+    get("promote.ask",      "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &["to?"],             "ConfirmPage"),
+    post("promote",         "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &["release", "to?", "reason?"], "303 operation, or pipeline when there are several"),
     post("review.retry",    "/dashboard/pipelines/{pipeline}/review-apps/{review}/retry", &[],          "303 pipeline"),
+    // `commit` is what was looked at: another one that is there by now is not allowed.
+    get("fork.ask",         "/dashboard/pipelines/{pipeline}/pull-requests/{number}/allow", &[],        "ConfirmPage"),
+    post("fork.allow",      "/dashboard/pipelines/{pipeline}/pull-requests/{number}/allow", &["commit"], "303 pipeline"),
     get("product",          "/dashboard/products/{product}",                    &["q?", "all?"],        "BoardPage"),
     get("product.events",   "/dashboard/products/{product}/events",             &[],                    "events: changed"),
+    // `seen` is what was looked at, `app=digest` and a space between two: when it would be anything else by now, nothing is.
+    get("together.ask",     "/dashboard/products/{product}/promote",            &["from", "to"],        "ConfirmPage"),
+    post("together",        "/dashboard/products/{product}/promote",            &["from", "to", "seen", "reason?"], "303 operation"),
     get("activity",         "/dashboard/activity",                              &["before?"],           "ActivityPage without app"),
     get("app.activity",     "/dashboard/apps/{app}/activity",                   &["before?"],           "ActivityPage"),
     get("operations",       "/dashboard/operations",                            &["app?", "before?"],   "OperationsPage"),

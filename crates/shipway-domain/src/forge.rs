@@ -39,6 +39,15 @@ impl ForgeKind {
         Self::from_text(text).ok_or_else(|| NameError::new("forge", s, "must be github, gitlab, gitea or forgejo"))
     }
 
+    /// Where a repository's pull request is, below the repository's address.
+    pub fn pull_request_path(self, number: u64) -> String {
+        match self {
+            Self::Github => format!("pull/{number}"),
+            Self::Gitlab => format!("-/merge_requests/{number}"),
+            Self::Gitea => format!("pulls/{number}"),
+        }
+    }
+
     /// Its address where there is one that everybody means.
     pub fn usual_url(self) -> Option<&'static str> {
         match self {

@@ -80,7 +80,7 @@ pub use overwritten::{Deployed, ago};
 pub use pipelines::UpdateCoupling;
 pub use plan::{Part, Plan, Step, StepAt};
 pub use products::{Move, Seen, TogetherOrder};
-pub use promotions::{Outlook, Promotable, PromotionOrder, PromotionView, TargetView};
+pub use promotions::{Against, Outlook, Promotable, PromotionOrder, PromotionView, TargetView};
 pub use restarts::Which;
 pub use review_apps::{NewReviewApp, ReviewSource};
 pub use reviewing::PullRequestNews;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use shipway_domain::admission::{Refused, Subject, Trigger, admit};
 use shipway_domain::lifecycle::{OperationStatus, ReleaseStatus};
 use shipway_domain::{
-    NameOrId, OperationId, PromotionId, PromotionStatus, PromotionTargetId, SlugId, Stage, TargetStatus,
+    NameOrId, OperationId, PipelineId, PromotionId, PromotionStatus, PromotionTargetId, SlugId, Stage, TargetStatus,
 };
 use shipway_store::{App, Coupling, Pipeline, Promotion, PromotionTarget, Release, Slug};
 use std::time::Duration;
@@ -102,27 +102,43 @@ pub(crate) struct Origin<'a> {
     pub against: Option<String>,
 }
 
-/// What a promotion to the next stage would find.
+/// What speaks against a promotion, which goes on with a reason: a record names other code than what runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Against {
+    /// Both, for people.
+    pub fact: String,
+    /// The same with the ways out.
+    pub refusal: String,
+}
+
+/// What a promotion to a later stage would find.
 #[derive(Debug, Clone)]
 pub struct Outlook {
     /// What would be promoted.
     pub source: Promotable,
-    /// The next stage.
+    /// Its own stage.
+    pub from: Stage,
+    /// The later stage.
     pub to: Stage,
-    /// Why none of it would be, without a reason: a record names other code than what runs.
-    pub against: Option<String>,
+    /// Stages with apps in between, which are left out: only where the pipeline allows it, and with a reason.
+    pub leaves_out: Vec<Stage>,
+    /// Why none of it would be, without a reason.
+    pub against: Option<Against>,
     /// Its apps, each with the reason why nothing would happen to it, where there is one.
     pub targets: Vec<(App, Option<String>)>,
 }
 
 impl Platform {
-    /// Looks at a promotion of one of a pipeline's `apps` ([`Self::pipeline_apps`]) to all of them in the next stage. None
-    /// from the last stage, from review apps, without code, or without an app in the next stage.
-    pub fn outlook(&self, apps: &[(Coupling, App)], app: &App) -> Result<Option<Outlook>> {
+    /// Looks at a promotion of one of a pipeline's `apps` ([`Self::pipeline_apps`]) to all of them in a later stage, the
+    /// next one where none is named. None from the last stage, from review apps, without code, or without an app in that
+    /// stage.
+    pub fn outlook(&self, apps: &[(Coupling, App)], app: &App, to: Option<Stage>) -> Result<Option<Outlook>> {
         let Some((place, _)) = apps.iter().find(|(_, there)| there.id == app.id) else {
             return Err(Error::missing("pipeline coupling"));
         };
-        let Some(to) = place.stage.next() else { return Ok(None) };
+        let from = place.stage;
+        let later = to.filter(|to| *to > from && !from.is_made_by_the_platform());
+        let Some(to) = (if to.is_some() { later } else { from.next() }) else { return Ok(None) };
         let runs_code = self.store().read(|c| match app.current_release {
             Some(release) => Ok(c.release(release)?.is_some_and(|r| r.slug.is_some())),
             None => Ok(false),
@@ -135,12 +151,14 @@ impl Platform {
         for (_, target) in apps.iter().filter(|(coupling, _)| coupling.stage == to) {
             let there = self.runs_the_same(target, &source)?;
             if there.is_none() && against.is_none() {
-                against = self.contradiction(place.pipeline, place.stage, &source)?.map(|said| said.refusal(target));
+                let said = self.contradiction(place.pipeline, from, &source)?;
+                against = said.map(|said| Against { refusal: said.refusal(target), fact: said.fact });
             }
             let verdict = there.map(|there| self.nothing_to_promote(target, to, &there, &source));
             targets.push((target.clone(), verdict.transpose()?));
         }
-        Ok((!targets.is_empty()).then_some(Outlook { source, to, against, targets }))
+        let leaves_out = self.left_out(place.pipeline, from, to)?;
+        Ok((!targets.is_empty()).then_some(Outlook { source, from, to, leaves_out, against, targets }))
     }
 
     /// Promotes: an operation per target that does not run the same already.
@@ -331,6 +349,13 @@ impl Platform {
         Ok(Promotable { app: app.clone(), release, slug })
     }
 
+    /// Stages with apps in them that lie between two.
+    fn left_out(&self, pipeline: PipelineId, from: Stage, to: Stage) -> Result<Vec<Stage>> {
+        let couplings = self.store().read(|c| c.couplings(pipeline))?;
+        let has_apps = |stage: &Stage| couplings.iter().any(|c| c.stage == *stage);
+        Ok(from.skipped(to).into_iter().filter(has_apps).collect())
+    }
+
     /// Errors: stages with apps in them that lie between, unless the pipeline allows it and there is a reason.
     fn leaves_nothing_out(
         &self,
@@ -340,13 +365,7 @@ impl Platform {
         reason: Option<&str>,
         target: &App,
     ) -> Result<()> {
-        let couplings = self.store().read(|c| c.couplings(pipeline.id))?;
-        let skipped: Vec<&str> = from
-            .skipped(to)
-            .into_iter()
-            .filter(|stage| couplings.iter().any(|c| c.stage == *stage))
-            .map(Stage::as_str)
-            .collect();
+        let skipped: Vec<&str> = self.left_out(pipeline.id, from, to)?.into_iter().map(Stage::as_str).collect();
         if skipped.is_empty() {
             return Ok(());
         }

@@ -336,9 +336,23 @@ impl Platform {
         removed.ok_or_else(|| Error::missing("review_app"))
     }
 
+    /// Whether a pull request's commit is built only when somebody allows it: it is from a fork, and nobody has.
+    pub fn waits_for_permission(&self, pipeline: &Pipeline, request: &PullRequest) -> Result<bool> {
+        let settings = self.store().read(|c| c.review_app_config(pipeline.id))?.map(|c| c.settings);
+        Ok(request.open && !may_be_built(request, &settings.unwrap_or_default()))
+    }
+
     /// Lets the present commit of a fork's pull request be built. Whoever may deploy to the parent may: it is their
     /// machine that runs a stranger's code. It still gets none of the parent's config.
-    pub async fn allow_pull_request(&self, caller: &Caller, pipeline: &Pipeline, number: u64) -> Result<PullRequest> {
+    ///
+    /// `seen`: the commit that they looked at. Errors: the pull request has another one by now.
+    pub async fn allow_pull_request(
+        &self,
+        caller: &Caller,
+        pipeline: &Pipeline,
+        number: u64,
+        seen: Option<&CommitId>,
+    ) -> Result<PullRequest> {
         let parent = self.review_parent(pipeline)?.ok_or_else(|| Error::missing("app"))?;
         self.admit(caller, Trigger::Push, &parent).await?;
         let request = self.store().read(|c| c.pull_request(pipeline.id, number))?;
@@ -346,6 +360,13 @@ impl Platform {
             message: format!("There is no open pull request {number} in the repository of {}.", pipeline.name),
             ..Error::missing("pull_request")
         })?;
+        if let Some(seen) = seen.filter(|seen| **seen != request.commit) {
+            return Err(Error::conflict(format!(
+                "#{number} is at {} by now, and you looked at {}. Nothing was allowed; look again.",
+                request.commit.short(),
+                seen.short()
+            )));
+        }
         let detail = serde_json::json!({ "pipeline": pipeline.name, "pull_request": number, "commit": request.commit });
         let entry = self.entry(caller, None, "fork-allowed", detail);
         let (id, commit) = (pipeline.id, request.commit.clone());

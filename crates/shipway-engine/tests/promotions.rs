@@ -502,8 +502,8 @@ async fn a_promotion_stops_where_the_record_says_something_else() {
     let stopped = server.platform.promote(&server.caller, alone()).await.unwrap_err();
     assert_eq!((stopped.kind, stopped.to_string()), (Kind::Conflict, said.clone()));
     let apps = server.platform.pipeline_apps(&server.caller, &odb).unwrap();
-    let outlook = server.platform.outlook(&apps, &server.app("odb-staging")).unwrap().unwrap();
-    assert_eq!(outlook.against.as_ref(), Some(&said));
+    let outlook = server.platform.outlook(&apps, &server.app("odb-staging"), None).unwrap().unwrap();
+    assert_eq!(outlook.against.map(|against| against.refusal).as_ref(), Some(&said));
     let blank = PromotionOrder { reason: Some(" ".into()), ..alone() };
     assert_eq!(promote(&server, blank).await.unwrap_err(), said);
     let inactive = NewDeploymentStatus { state: "inactive".into(), ..status };

@@ -232,7 +232,7 @@ async fn attack_27_a_fork_gets_no_secrets_and_no_build_until_a_maintainer_allows
     let refused = server.platform.create_review_app(&server.caller, &pipeline, by_hand).await.unwrap_err();
     assert!(refused.message.contains("already") || refused.message.contains("fork"), "{refused}");
 
-    server.platform.allow_pull_request(&server.caller, &pipeline, 9).await.unwrap();
+    server.platform.allow_pull_request(&server.caller, &pipeline, 9, None).await.unwrap();
     assert_eq!(screen(&server, pipeline.id).await, "acorn-pr-9 created");
     let app = server.app("acorn-pr-9");
     let vars: Vec<String> = config(&server, "acorn-pr-9").into_keys().collect();

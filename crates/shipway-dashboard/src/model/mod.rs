@@ -112,6 +112,8 @@ pub struct ConfirmPage {
     pub refused: Option<String>,
     /// Where the form goes.
     pub action_url: String,
+    /// Whether the form asks for a reason, without which it is refused, and which is kept.
+    pub asks_why: bool,
     /// Hidden fields besides the CSRF token: name and value.
     pub fields: Vec<(String, String)>,
     /// The button's words: "Roll back to v63".

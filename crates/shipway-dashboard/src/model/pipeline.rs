@@ -51,6 +51,8 @@ pub struct BoardPage {
     pub says: Vec<String>,
     /// What review apps are filtered by; empty for none.
     pub filter: String,
+    /// How a product's apps are carried on together, from each stage to the next; none for a pipeline.
+    pub together: Vec<Together>,
     /// The rows, in the order of the product; one for a pipeline.
     pub rows: Vec<BoardRow>,
     /// The newest entries of the ledger about its apps, newest first.
@@ -201,6 +203,8 @@ pub struct Card {
     pub running: Option<Running>,
     /// The newest attempt, when it failed.
     pub failure: Option<Failure>,
+    /// The page that allows the build of a fork's commit, which waits for that; for who may.
+    pub allow_url: Option<String>,
     /// How it is carried on.
     pub promote: Option<Promote>,
     /// The next stage, where the commit lacks sign-offs for it that the viewer may give.
@@ -224,6 +228,21 @@ pub struct SignFor {
 #[derive(Debug, Clone, Serialize)]
 pub struct Promote {
     /// The next stage's name.
+    pub to: String,
+    /// The page that shows the difference first.
+    pub ask_url: String,
+    /// Why there is nothing to promote or it is refused, with the way out; then it is not the primary button.
+    pub verdict: Option<String>,
+    /// Whether [`Self::verdict`] says that all is done.
+    pub is_done: bool,
+}
+
+/// How all of a product is carried on from a stage to the next one.
+#[derive(Debug, Clone, Serialize)]
+pub struct Together {
+    /// From which stage.
+    pub from: String,
+    /// To which.
     pub to: String,
     /// The page that shows the difference first.
     pub ask_url: String,

@@ -104,6 +104,7 @@ pub(super) async fn ask_unset(viewer: Viewer) -> Page {
         links: Vec::new(),
         warnings: vec!["Its value is gone then. Reveal and copy it first if somebody may need it.".into()],
         refused: refusal(&viewer, Trigger::Config, &facts),
+        asks_why: false,
         action_url: path("config.unset", &[facts.name()]),
         fields: vec![("name".into(), name.clone())],
         button: format!("Remove {name}"),

@@ -183,6 +183,7 @@ pub(super) async fn ask_previous(viewer: Viewer) -> Page {
         links: difference::links(&difference),
         warnings: moved.map(|moved| moved.sentences(facts.name())).unwrap_or_default(),
         refused: refusal(&viewer, Trigger::Rollback, &facts),
+        asks_why: false,
         action_url: path("previous", &[facts.name()]),
         fields: vec![("version".into(), version.to_string())],
         button: format!("Bring v{version} back"),

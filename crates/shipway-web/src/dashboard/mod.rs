@@ -6,6 +6,7 @@ mod config;
 mod deploys;
 mod difference;
 mod facts;
+mod forks;
 mod live;
 mod logs;
 mod operations;
@@ -13,6 +14,7 @@ mod people;
 mod pipelines;
 mod releases;
 mod sign_in;
+mod together;
 mod visit;
 mod words;
 
@@ -78,6 +80,8 @@ fn reading(name: &str) -> MethodRouter<Web> {
         "pipeline" => look(pipelines::board),
         "pipeline.events" => look(live::pipeline),
         "promote.ask" => look(pipelines::ask_promote),
+        "fork.ask" => look(forks::ask),
+        "together.ask" => look(together::ask),
         "product" => look(pipelines::product),
         "product.events" => look(live::product),
         "activity" => look(operations::activity),
@@ -110,6 +114,8 @@ fn acting(name: &str) -> MethodRouter<Web> {
         "offer" => act(people::answer_offer),
         "promote" => act(pipelines::promote),
         "sign_off" => act(pipelines::sign_off),
+        "fork.allow" => act(forks::allow),
+        "together" => act(together::promote),
         "review.retry" => act(pipelines::retry_review),
         "trigger.add" => act(deploys::add_trigger),
         "trigger.remove" => act(deploys::remove_trigger),

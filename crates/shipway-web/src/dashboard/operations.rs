@@ -158,6 +158,7 @@ pub(super) async fn ask_cancel(viewer: Viewer) -> Page {
         links: Vec::new(),
         warnings: Vec::new(),
         refused,
+        asks_why: false,
         action_url: path("cancel", &[&id]),
         fields: Vec::new(),
         button: "Cancel it".into(),

@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, email};
 use super::visit::Viewer;
-use super::{Page, difference, done, page, words};
+use super::{Page, difference, done, page, together, words};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{
     BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, Failure, Group, Mark, Pill, PipelineRow,
@@ -54,7 +54,7 @@ pub(super) async fn list(viewer: Viewer) -> Page {
 fn waiting(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<String>> {
     let mut says = Vec::new();
     for (_, app) in apps.iter().rev() {
-        let Some(outlook) = viewer.platform().outlook(apps, app)? else { continue };
+        let Some(outlook) = viewer.platform().outlook(apps, app, None)? else { continue };
         let waits = outlook.targets.iter().any(|(_, done)| done.is_none());
         let (to, version) = (outlook.to, outlook.source.release.version);
         says.push(match waits {
@@ -79,6 +79,7 @@ pub(super) async fn board(viewer: Viewer) -> Page {
         is_product: false,
         says: waiting(&viewer, &apps)?,
         filter: filter(&viewer),
+        together: Vec::new(),
         rows: vec![row(&viewer, &pipeline, &apps).await?],
         activity: activity(&viewer, &apps)?,
         command: None,
@@ -90,6 +91,7 @@ pub(super) async fn board(viewer: Viewer) -> Page {
 pub(super) async fn product(viewer: Viewer) -> Page {
     let product = viewer.product()?;
     let (mut rows, mut all) = (Vec::new(), Vec::new());
+    let together = together::offers(&viewer, &product)?;
     for pipeline in viewer.platform().pipelines(&viewer.caller)? {
         if product.pipelines.contains(&pipeline.id) {
             let apps = viewer.platform().pipeline_apps(&viewer.caller, &pipeline)?;
@@ -108,6 +110,7 @@ pub(super) async fn product(viewer: Viewer) -> Page {
         is_product: true,
         says,
         filter: filter(&viewer),
+        together,
         rows,
         activity: activity(&viewer, &all)?,
         command: Some(format!("shipway promote staging production --product {} --dry-run", product.name)),
@@ -224,7 +227,7 @@ async fn review_cards(
         let title = request.map_or(String::new(), |r| format!("#{} {}", r.number, r.title.to_lowercase()));
         title.contains(&wanted) || review.branch.as_str().to_lowercase().contains(&wanted)
     });
-    let may_retry = platform.review_parent(pipeline)?.is_some_and(|parent| viewer.may(Trigger::Push, &parent));
+    let may_build = platform.review_parent(pipeline)?.is_some_and(|parent| viewer.may(Trigger::Push, &parent));
     let me = viewer.caller.actor.account;
     shown.sort_by_key(|(review, request)| {
         let failed = review.status == ReviewAppStatus::Errored || request.is_some_and(|r| r.checks == Checks::Failed);
@@ -245,7 +248,12 @@ async fn review_cards(
         };
         dress(&mut card, review, request);
         if review.status == ReviewAppStatus::Errored {
-            card.failure = Some(failure_of(pipeline, review, may_retry));
+            card.failure = Some(failure_of(pipeline, review, may_build));
+        }
+        if let Some(request) = request.filter(|_| may_build)
+            && platform.waits_for_permission(pipeline, request)?
+        {
+            card.allow_url = Some(path("fork.ask", &[pipeline.name.as_str(), &request.number.to_string()]));
         }
         cards.push(card);
     }
@@ -267,6 +275,7 @@ fn nothing_yet(review: &ReviewApp) -> Card {
         pills: Vec::new(),
         running: None,
         failure: None,
+        allow_url: None,
         promote: None,
         sign_for: None,
         previous_version: None,
@@ -379,7 +388,8 @@ async fn card(
         at: release.map(|release| release.created_at),
         pills,
         failure: if running.is_some() { None } else { facts.failed(viewer)? },
-        promote: platform.outlook(apps, app)?.map(|it| way_on(viewer, pipeline, app, &it)),
+        allow_url: None,
+        promote: platform.outlook(apps, app, None)?.map(|it| way_on(viewer, pipeline, app, &it)),
         sign_for,
         previous_version: if may_go_back { facts.previous(platform)? } else { None },
         url: release.map(|_| platform.web_url(app.name.as_str())),
@@ -400,28 +410,54 @@ fn way_on(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) ->
         to: outlook.to.to_string(),
         ask_url: path("promote.ask", &[pipeline.name.as_str(), app.name.as_str()]),
         is_done: done.is_some(),
-        verdict: done.map(|done| done.join(" ")).or_else(|| refused(viewer, outlook)),
+        verdict: done.map(|done| done.join(" ")).or_else(|| {
+            let against = outlook.against.as_ref().map(|against| against.refusal.clone());
+            out_of_reach(viewer, outlook).or(against)
+        }),
     }
 }
 
-/// Why none of the targets would be changed for this viewer.
-fn refused(viewer: &Viewer, outlook: &Outlook) -> Option<String> {
+/// Why this viewer may change none of the targets: they may not deploy there, or the stage wants something first.
+fn out_of_reach(viewer: &Viewer, outlook: &Outlook) -> Option<String> {
     let mut may = outlook.targets.iter().filter(|(app, _)| viewer.may(Trigger::Promotion, app));
-    if let Some((app, _)) = may.next() {
-        // The targets are of one stage, which wants the same of all.
-        let unsigned = viewer.platform().promotion_refusal(&viewer.caller, app, &outlook.source);
-        return outlook.against.clone().or_else(|| unsigned.ok().flatten().map(|refused| refused.to_string()));
-    }
-    let (app, _) = outlook.targets.first()?;
-    Some(format!("You may look at {}, not deploy to it. Ask {}, who owns it.", app.name, app.owner_email.to_ask()))
+    let Some((app, _)) = may.next() else { return outlook.targets.first().map(|(app, _)| not_to_deploy(app)) };
+    // The targets are of one stage, which wants the same of all.
+    let unsigned = viewer.platform().promotion_refusal(&viewer.caller, app, &outlook.source);
+    unsigned.ok().flatten().map(|refused| refused.to_string())
 }
 
-fn outlook(viewer: &Viewer, pipeline: &Pipeline, app: &App) -> Result<Outlook> {
+/// What somebody reads who sees an app and may not deploy to it.
+pub(super) fn not_to_deploy(app: &App) -> String {
+    format!("You may look at {}, not deploy to it. Ask {}, who owns it.", app.name, app.owner_email.to_ask())
+}
+
+/// What stages in between a promotion would leave out: `staging`.
+fn left_out(outlook: &Outlook) -> Option<String> {
+    let stages: Vec<&str> = outlook.leaves_out.iter().map(|stage| stage.as_str()).collect();
+    (!stages.is_empty()).then(|| stages.join(" and "))
+}
+
+/// Why a promotion that leaves a stage out is refused, whoever asks for it.
+fn leaves_too_much_out(pipeline: &Pipeline, outlook: &Outlook) -> Option<String> {
+    let stages = left_out(outlook).filter(|_| !pipeline.settings.may_skip_stages)?;
+    Some(format!(
+        "From {} to {} leaves out {stages}, which the pipeline {} does not allow. Promote to {stages} first, or ask {}, who owns it.",
+        outlook.from,
+        outlook.to,
+        pipeline.name,
+        pipeline.owner_email.to_ask()
+    ))
+}
+
+/// What a promotion of an app to the stage that the viewer named would find, else to the next one.
+fn outlook(viewer: &Viewer, pipeline: &Pipeline, app: &App, to: Option<&str>) -> Result<Outlook> {
     let apps = viewer.platform().pipeline_apps(&viewer.caller, pipeline)?;
-    let found = viewer.platform().outlook(&apps, app)?;
+    let stage = |to| Stage::from_people(to).ok_or_else(|| ApiError::invalid("There is no such stage: `to`."));
+    let to = to.filter(|to| !to.is_empty()).map(stage).transpose()?;
+    let found = viewer.platform().outlook(&apps, app, to)?;
     found.ok_or_else(|| {
         ApiError::invalid(format!(
-            "{} has nothing to promote: no code yet, or no app that you can see in the stage after its own.",
+            "{} has nothing to promote: no code yet, or no app that you can see in the stage to promote to.",
             app.name
         ))
     })
@@ -431,7 +467,7 @@ fn outlook(viewer: &Viewer, pipeline: &Pipeline, app: &App) -> Result<Outlook> {
 pub(super) async fn ask_promote(viewer: Viewer) -> Page {
     let platform = viewer.platform();
     let (pipeline, app) = (viewer.pipeline()?, viewer.app()?);
-    let outlook = outlook(&viewer, &pipeline, &app)?;
+    let outlook = outlook(&viewer, &pipeline, &app, viewer.query("to"))?;
     let (mut changes, mut links, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let open: Vec<&App> = outlook.targets.iter().filter(|(_, done)| done.is_none()).map(|(app, _)| app).collect();
     let source = platform.point_of(&app, None, None).await?;
@@ -445,6 +481,11 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
         warnings.extend(difference::warnings(&difference));
     }
     warnings.dedup();
+    warnings.extend(outlook.against.iter().map(|against| against.fact.clone()));
+    warnings.extend(left_out(&outlook).map(|stages| format!("It leaves out {stages}.")));
+    if pipeline.settings.may_skip_stages && outlook.leaves_out.is_empty() {
+        links.extend(further(&viewer, &pipeline, &app, &outlook)?);
+    }
     let (version, to) = (outlook.source.release.version, outlook.to);
     let names: Vec<&str> = outlook.targets.iter().map(|(app, _)| app.name.as_str()).collect();
     let done: Option<Vec<&str>> = outlook.targets.iter().map(|(_, done)| done.as_deref()).collect();
@@ -460,9 +501,13 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
         changes,
         links,
         warnings,
-        refused: done.map(|done| done.join(" ")).or_else(|| refused(&viewer, &outlook)),
+        refused: done
+            .map(|done| done.join(" "))
+            .or_else(|| out_of_reach(&viewer, &outlook))
+            .or_else(|| leaves_too_much_out(&pipeline, &outlook)),
+        asks_why: outlook.against.is_some() || !outlook.leaves_out.is_empty(),
         action_url: path("promote", &[pipeline.name.as_str(), app.name.as_str()]),
-        fields: vec![("release".into(), format!("v{version}"))],
+        fields: vec![("release".into(), format!("v{version}")), ("to".into(), to.to_string())],
         button: format!("Promote to {to}"),
         danger: false,
         back_url: path("pipeline", &[pipeline.name.as_str()]),
@@ -470,11 +515,20 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
     page(&viewer, shipway_dashboard::confirm(&model))
 }
 
+/// The stages beyond, where the pipeline lets stages be left out: text and address.
+fn further(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) -> Result<Vec<(String, String)>> {
+    let couplings = viewer.platform().store().read(|c| c.couplings(pipeline.id))?;
+    let beyond = Stage::ALL.into_iter().filter(|stage| *stage > outlook.to);
+    let beyond = beyond.filter(|stage| couplings.iter().any(|coupling| coupling.stage == *stage));
+    let ask = path("promote.ask", &[pipeline.name.as_str(), app.name.as_str()]);
+    Ok(beyond.map(|to| (format!("Promote to {to} instead"), format!("{ask}?to={to}"))).collect())
+}
+
 /// POST promote
 pub(super) async fn promote(viewer: Viewer) -> Page {
     let platform = viewer.platform();
     let (pipeline, app) = (viewer.pipeline()?, viewer.app()?);
-    let outlook = outlook(&viewer, &pipeline, &app)?;
+    let outlook = outlook(&viewer, &pipeline, &app, viewer.field("to").as_deref())?;
     let release = viewer.field("release").filter(|release| !release.is_empty());
     let release = release.ok_or_else(|| ApiError::invalid("Name the release that you looked at: `release`."))?;
     let order = PromotionOrder {
@@ -482,7 +536,7 @@ pub(super) async fn promote(viewer: Viewer) -> Page {
         source: app.clone(),
         release: Some(release.clone()),
         targets: outlook.targets.into_iter().map(|(app, _)| app).collect(),
-        reason: None,
+        reason: viewer.field("reason"),
     };
     let view = platform.promote(&viewer.caller, order).await?;
     let operations: Vec<_> = view.targets.iter().filter_map(|target| target.target.operation).collect();

@@ -121,6 +121,7 @@ pub(super) async fn ask_rollback(viewer: Viewer) -> Page {
         links: difference::links(&difference),
         warnings,
         refused,
+        asks_why: false,
         action_url: path("rollback", &[facts.name(), &format!("v{version}")]),
         fields: Vec::new(),
         button: format!("Roll back to v{version}"),

@@ -19,7 +19,7 @@ pub async fn list(call: Call) -> Result<Answer> {
 pub async fn allow(call: Call) -> Result<Answer> {
     let pipeline = named(&call)?;
     let number = call.parameter("number").parse().map_err(|_| ApiError::missing("pull_request"))?;
-    let request = call.platform().allow_pull_request(&call.caller, &pipeline, number).await?;
+    let request = call.platform().allow_pull_request(&call.caller, &pipeline, number, None).await?;
     Ok(Answer::ok(json!({ "number": number, "commit": request.commit, "fork": request.fork, "title": request.title })))
 }
 

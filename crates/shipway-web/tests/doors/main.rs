@@ -1,6 +1,7 @@
 //! The doors, tried with the clients that come through them: git, curl, and the Heroku CLI where there is one.
 
 mod browser;
+mod carrying;
 mod compare;
 mod deploys;
 mod git;

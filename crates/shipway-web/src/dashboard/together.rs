@@ -1,0 +1,181 @@
+//! A product's apps, carried on together: what would move, and one operation for all of it.
+
+use super::pipelines::not_to_deploy;
+use super::visit::Viewer;
+use super::{Page, difference, done, page};
+use crate::{ApiError, Result};
+use shipway_dashboard::model::{Change, ChangeKind, Changes, ConfirmPage, Mark, Together};
+use shipway_dashboard::path;
+use shipway_domain::Stage;
+use shipway_domain::admission::Trigger;
+use shipway_engine::{Move, Seen, TogetherOrder};
+use shipway_store::Product;
+
+/// With a reason, a look finds also what is not promoted without one.
+const LOOK: &str = "a look";
+
+/// A promotion of all of a product, as it would go.
+struct Prospect {
+    moves: Vec<Move>,
+    /// Why nothing is done, with the way out.
+    verdict: Option<String>,
+    /// Whether that says that all is done.
+    is_done: bool,
+}
+
+impl Prospect {
+    fn of(viewer: &Viewer, product: &Product, from: Stage, to: Stage) -> Result<Self> {
+        let order = TogetherOrder { reason: Some(LOOK.into()), ..order(product, from, to) };
+        let moves = match viewer.platform().moves(&viewer.caller, &order) {
+            Ok((_, moves)) => moves,
+            Err(e) if e.kind == shipway_engine::Kind::Platform => return Err(e.into()),
+            Err(e) => return Ok(Self { moves: Vec::new(), verdict: Some(e.to_string()), is_done: false }),
+        };
+        let mut going = moves.iter().filter(|one| one.unchanged.is_none()).peekable();
+        let is_done = going.peek().is_none();
+        let verdict = match is_done {
+            true => Some(format!("No changes to promote: {to} already runs all that {from} runs.")),
+            false => going
+                .find_map(|one| refusal(viewer, one))
+                .map(|because| format!("All of it moves, or none. {because}")),
+        };
+        Ok(Self { moves, verdict, is_done })
+    }
+
+    fn going(&self) -> impl Iterator<Item = &Move> {
+        self.moves.iter().filter(|one| one.unchanged.is_none())
+    }
+}
+
+/// Why one app is not promoted to for this viewer.
+fn refusal(viewer: &Viewer, one: &Move) -> Option<String> {
+    if !viewer.may(Trigger::Promotion, &one.target) {
+        return Some(not_to_deploy(&one.target));
+    }
+    let unsigned = viewer.platform().promotion_refusal(&viewer.caller, &one.target, &one.source);
+    unsigned.ok().flatten().map(|refused| refused.to_string())
+}
+
+fn order(product: &Product, from: Stage, to: Stage) -> TogetherOrder {
+    TogetherOrder {
+        from: from.to_string(),
+        to: to.to_string(),
+        product: Some(product.id.to_string()),
+        ..TogetherOrder::default()
+    }
+}
+
+/// What a product's board offers: from each stage to the next one, where a pipeline of it has apps in both.
+pub(super) fn offers(viewer: &Viewer, product: &Product) -> Result<Vec<Together>> {
+    let all = product.pipelines.iter().map(|pipeline| viewer.platform().store().read(|c| c.couplings(*pipeline)));
+    let all = all.collect::<shipway_store::Result<Vec<_>>>()?;
+    let mut offers = Vec::new();
+    for from in Stage::ALL {
+        let Some(to) = from.next() else { continue };
+        let has = |stage: Stage| move |of: &Vec<shipway_store::Coupling>| of.iter().any(|it| it.stage == stage);
+        if !all.iter().any(|of| has(from)(of) && has(to)(of)) {
+            continue;
+        }
+        let Prospect { verdict, is_done, .. } = Prospect::of(viewer, product, from, to)?;
+        let ask = path("together.ask", &[product.name.as_str()]);
+        offers.push(Together {
+            from: from.to_string(),
+            to: to.to_string(),
+            ask_url: format!("{ask}?from={from}&to={to}"),
+            verdict,
+            is_done,
+        });
+    }
+    Ok(offers)
+}
+
+fn stage(text: Option<&str>, field: &str) -> Result<Stage> {
+    let stage = text.and_then(Stage::from_people);
+    stage.ok_or_else(|| ApiError::invalid(format!("Name a stage, such as staging: `{field}`.")))
+}
+
+/// GET together.ask
+pub(super) async fn ask(viewer: Viewer) -> Page {
+    let platform = viewer.platform();
+    let product = viewer.product()?;
+    let (from, to) = (stage(viewer.query("from"), "from")?, stage(viewer.query("to"), "to")?);
+    let prospect = Prospect::of(&viewer, &product, from, to)?;
+    let (mut changes, mut links, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    for one in prospect.going() {
+        let (there, source) =
+            (platform.point_of(&one.target, None, None).await?, platform.point_of(&one.source.app, None, None).await?);
+        let difference = platform.compare(&viewer.caller, &there, &source).await?;
+        let lines = difference::changes(&difference).into_iter();
+        changes.extend(lines.map(|it| Changes { title: format!("{}: {}", one.target.name, it.title), ..it }));
+        links.extend(difference::links(&difference));
+        let of = |warning: String| format!("{}: {warning}", one.target.name);
+        warnings.extend(difference::warnings(&difference).into_iter().map(of));
+        warnings.extend(one.against.clone());
+    }
+    changes.extend(beside(&prospect, &product));
+    let asks_why = prospect.going().any(|one| one.against.is_some());
+    let names: Vec<&str> = prospect.going().map(|one| one.target.name.as_str()).collect();
+    let seen: Vec<String> =
+        prospect.moves.iter().map(|one| format!("{}={}", one.target.name, one.source.slug.digest)).collect();
+    let model = ConfirmPage {
+        shell: viewer.shell(),
+        app: None,
+        title: format!("Promote all of {} from {from} to {to}?", product.name),
+        meaning: match names.as_slice() {
+            [] => "Nothing would change.".into(),
+            names => format!(
+                "Releases what {from} runs, unchanged, on {}. When all new dynos are healthy and all release phases have run, one \
+                 switch is for all; if anything fails before, all run on as they are.",
+                names.join(", ")
+            ),
+        },
+        changes,
+        links,
+        warnings,
+        refused: prospect.verdict,
+        asks_why,
+        action_url: path("together", &[product.name.as_str()]),
+        fields: vec![("from".into(), from.to_string()), ("to".into(), to.to_string()), ("seen".into(), seen.join(" "))],
+        button: format!("Promote to {to}"),
+        danger: false,
+        back_url: path("product", &[product.name.as_str()]),
+    };
+    page(&viewer, shipway_dashboard::confirm(&model))
+}
+
+/// What stays as it is, and what else takes part.
+fn beside(prospect: &Prospect, product: &Product) -> Vec<Changes> {
+    let unchanged = prospect.moves.iter().filter_map(|one| Some((one, one.unchanged.as_ref()?)));
+    let stays = unchanged.map(|(one, there)| Change {
+        kind: ChangeKind::Changed,
+        code: format!("v{}", there.version),
+        text: format!("{} runs {} already", one.target.name, one.source.commit()),
+    });
+    let takes_part = |pipeline| prospect.going().any(|one| one.pipeline.id == pipeline);
+    let steps = product.settings.steps.iter().filter(|step| takes_part(step.pipeline)).map(|step| Change {
+        kind: ChangeKind::Added,
+        code: step.name.clone(),
+        text: step.command.clone(),
+    });
+    let groups = [("Stay as they are", stays.collect::<Vec<_>>()), ("Steps elsewhere", steps.collect())];
+    let groups = groups.into_iter().filter(|(_, lines)| !lines.is_empty());
+    groups.map(|(title, lines)| Changes { title: title.into(), lines }).collect()
+}
+
+/// POST together
+pub(super) async fn promote(viewer: Viewer) -> Page {
+    let product = viewer.product()?;
+    let field = |name: &str| viewer.field(name).unwrap_or_default();
+    let (from, to) = (stage(Some(&field("from")), "from")?, stage(Some(&field("to")), "to")?);
+    let read = |one: &str| one.split_once('=').map(|(app, digest)| Seen { app: app.into(), digest: digest.into() });
+    let seen = field("seen").split(' ').map(read).collect::<Option<Vec<Seen>>>();
+    let seen = seen.ok_or_else(|| ApiError::invalid("Say what you looked at: `seen`, app=digest for each app."))?;
+    let order = TogetherOrder { seen: Some(seen), reason: viewer.field("reason"), ..order(&product, from, to) };
+    let view = viewer.platform().promote_together(&viewer.caller, &order).await?;
+    let operation = view.targets.iter().find_map(|target| target.target.operation);
+    let to_see = match operation {
+        Some(operation) => path("operation", &[&operation.to_string()]),
+        None => path("product", &[product.name.as_str()]),
+    };
+    done(&viewer, &to_see, Mark::Good, &format!("What {from} runs of {} is on its way to {to}.", product.name))
+}
