@@ -91,7 +91,6 @@ pub(super) async fn board(viewer: Viewer) -> Page {
 pub(super) async fn product(viewer: Viewer) -> Page {
     let product = viewer.product()?;
     let (mut rows, mut all) = (Vec::new(), Vec::new());
-    let together = together::offers(&viewer, &product)?;
     for pipeline in viewer.platform().pipelines(&viewer.caller)? {
         if product.pipelines.contains(&pipeline.id) {
             let apps = viewer.platform().pipeline_apps(&viewer.caller, &pipeline)?;
@@ -100,6 +99,8 @@ pub(super) async fn product(viewer: Viewer) -> Page {
         }
     }
     let hidden = product.pipelines.len() - rows.len();
+    // All of it moves, or none: also what the viewer may not see.
+    let together = if hidden == 0 { together::offers(&viewer, &product)? } else { Vec::new() };
     let mut says = vec![format!("{} pipelines, promoted together.", product.pipelines.len())];
     if hidden > 0 {
         says.push(format!("{hidden} of them you may not see. Ask {}.", product.owner_email.to_ask()));
