@@ -35,9 +35,9 @@ impl Prospect {
         let is_done = going.peek().is_none();
         let verdict = match is_done {
             true => Some(format!("No changes to promote: {to} already runs all that {from} runs.")),
-            false => going
-                .find_map(|one| refusal(viewer, one))
-                .map(|because| format!("All of it moves, or none. {because}")),
+            false => {
+                going.find_map(|one| refusal(viewer, one)).map(|because| format!("All of it moves, or none. {because}"))
+            }
         };
         Ok(Self { moves, verdict, is_done })
     }

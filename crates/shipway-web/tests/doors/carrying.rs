@@ -119,7 +119,8 @@ async fn a_product_is_promoted_from_its_board() {
     let together = path("together", &["store"]);
     let ask = format!("{together}?from=staging&to=production");
     let asked = browser.get(&ask).await.body;
-    for words in ["Promote all of store from staging to production?", "on odb, sso.", "odb: Migrations", "sso: Config"] {
+    for words in ["Promote all of store from staging to production?", "on odb, sso.", "odb: Migrations", "sso: Config"]
+    {
         assert!(asked.contains(words), "{words}: {asked}");
     }
     let seen = asked.split_once("name=\"seen\" value=\"").unwrap().1.split('"').next().unwrap().to_string();
