@@ -47,7 +47,7 @@ pub const ISOLATION: &[(&str, &str, &str)] = &[
     ("Memory", "limited by the kernel", "watched five times a second"),
     ("Processes", "limited by the kernel", "limited by the kernel (RLIMIT_NPROC)"),
     ("Disk", "a file system of its own", "the host's"),
-    ("Processor", "shares by weight", "shared"),
+    ("Processor", "shares by weight; builds have what nobody else wants", "shared"),
     ("A log flood", "slows the dyno that writes", "slows the dyno that writes"),
 ];
 

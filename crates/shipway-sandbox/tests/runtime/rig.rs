@@ -113,7 +113,7 @@ impl Rig {
 
     /// What a dyno wrote to its log so far.
     pub fn lines(&self, plan: &DynoPlan) -> Vec<String> {
-        lines(self.config.home.join("logs").join(plan.app.to_string()), &plan.name, plan.dyno)
+        lines(self.config.home.join("logs").join(plan.app.to_string()), plan.dyno)
     }
 
     /// Waits until a line satisfies `wanted`.
@@ -151,9 +151,8 @@ fn spawner(config: &Config) -> Child {
     command.spawn().expect("the spawner starts")
 }
 
-fn lines(app_dir: PathBuf, name: &str, dyno: DynoId) -> Vec<String> {
-    let filter = Filter { dyno: Some(name.to_owned()), source: None };
-    let Ok((entries, _)) = Reader::last(&app_dir, filter, 100_000) else { return Vec::new() };
+fn lines(app_dir: PathBuf, dyno: DynoId) -> Vec<String> {
+    let Ok((entries, _)) = Reader::last(&app_dir, Filter::default(), 100_000) else { return Vec::new() };
     let own = entries.iter().filter(|entry| *entry.id.writer == *dyno.to_string());
     own.map(|entry| String::from_utf8_lossy(&entry.message).into_owned()).collect()
 }
