@@ -360,7 +360,7 @@ def transfers(session, visitor):
         return transfer
     # The index is made anew by a restore, and takes its time.
     sql("CREATE TABLE rows AS SELECT generate_series(1, 8) AS id")
-    sql("CREATE FUNCTION slow(i integer) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT pg_sleep(0.5); SELECT i'")
+    sql("CREATE FUNCTION slow(i integer) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT pg_sleep(1); SELECT i'")
     sql("CREATE INDEX ON rows (slow(id))")
     holder = subprocess.Popen(["psql", url, "-q"], stdin=subprocess.PIPE)
     holder.stdin.write(b"BEGIN; LOCK TABLE rows IN ACCESS EXCLUSIVE MODE;\n")
@@ -483,8 +483,8 @@ def main():
     binary = str(pathlib.Path(binary).resolve())
     operations = [deploy, failing, config, rollback, promotion, product, transfers, webhooks, destroy]
     operations = [o for o in operations if not sys.argv[1:] or o.__name__ in sys.argv[1:]]
-    # Most of it is waiting: for processes to start, to become healthy, to drain.
-    with concurrent.futures.ThreadPoolExecutor(len(operations)) as pool:
+    # Some of it is waiting: for processes to start, to become healthy, to drain.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() + 2) as pool:
         results = list(pool.map(lambda operation: run(binary, operation), operations))
     for said, _ in results:
         print(said, flush=True)

@@ -58,7 +58,7 @@ class Faulty(Session):
     def up_says(self, **environment):
         """What `up` says that cannot start."""
         done = subprocess.run([self.platform.binary, "--home", self.platform.home, "up", "--listen", "127.0.0.1:0", "--router-listen",
-                               "127.0.0.1:0"], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
+                               "127.0.0.1:0"], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
         assert done.returncode, done
         return done.stderr
 

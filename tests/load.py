@@ -53,7 +53,7 @@ LOAD = [
 ]
 
 
-def wait_until(what, condition, seconds=90):
+def wait_until(what, condition, seconds=300):
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:

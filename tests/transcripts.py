@@ -3,7 +3,7 @@
 
 A transcript is text. A line that starts with `$ ` is a command for bash; the lines after it are the screen that it has
 to leave (stdout and stderr, without ANSI, runs of blanks as one). `$~ ` is the same, repeated until the screen is right
-(60 s): for what becomes true. In expected lines `…` stands for any text of a line, a line `...` for any lines.
+(120 s): for what becomes true. In expected lines `…` stands for any text of a line, a line `...` for any lines.
 `# ` starts a comment; `[exit 2]` as the last line expects that exit status instead of 0. Each `# with NAME=value ...`
 plays the whole transcript once with these variables; `# up with FLAG ...` gives `shipway up` more flags. Every play has
 a platform of its own; two more than there are processors run at once.
@@ -28,7 +28,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r")
-PATIENCE = 60
+PATIENCE = 120
 # A forge for the transcripts that name it; the tests of the workspace have built it.
 FORGE_DOUBLE = HERE.parent / "target/debug/examples/forge_double"
 # Handed out already: a port is free again for the system before its platform listens on it.
