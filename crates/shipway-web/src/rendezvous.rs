@@ -8,17 +8,18 @@
 //!
 //! With `--exit-code` the last line is `U+FFFF heroku-command-exit-status: N`, printed by the dyno's shell. The client
 //! looks for it in each read by itself, so it is sent whole and apart from what precedes it. Without a pty an 0x04 at
-//! the end of the input is its end: the client cannot say so by closing.
+//! the end of the input is its end: the client cannot say so by closing. It says so at any time, and falls over when the
+//! connection is closed before: a dyno that ends first waits for it a moment.
 //!
 //! Source: the Heroku CLI's `Dyno` class, whose reader this is written for.
 
 use crate::Web;
-use shipway_engine::Attached;
 use shipway_net::{ConnInfo, RawHandler};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
 
 /// The first line, in bytes.
 const MAX_SECRET: usize = 512;
@@ -30,6 +31,10 @@ const GREETING_TIME: Duration = Duration::from_millis(50);
 const END_TIME: Duration = Duration::from_millis(200);
 /// What may be the beginning of the exit status is held back for this long.
 const HELD_TIME: Duration = Duration::from_millis(200);
+/// How long a client whose dyno has ended may take to say that its input has ended. One at a terminal never says so, and
+/// would see the delay.
+const FAREWELL_TIME: Duration = Duration::from_secs(2);
+const FAREWELL_TIME_PTY: Duration = Duration::from_millis(200);
 /// How the exit status begins.
 const MARK: &[u8] = "\u{ffff} heroku-command-exit-status: ".as_bytes();
 /// The longest line that is taken for one.
@@ -55,7 +60,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(web: &Web, mut client: S) -> i
     client.write_all(b"rendezvous\r\n").await?;
     client.flush().await?;
     match attached {
-        Ok(attached) => converse(client, attached, first).await,
+        Ok(mut attached) => converse(client, &mut attached.stream, attached.pty, first).await,
         Err(refused) => {
             tokio::time::sleep(GREETING_TIME).await;
             client.write_all(format!("{}\r\n", refused.message).as_bytes()).await?;
@@ -79,16 +84,15 @@ async fn read_secret<S: AsyncRead + Unpin>(client: &mut S) -> io::Result<(String
     }
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
-    client: S,
-    mut attached: Attached,
-    first: Vec<u8>,
-) -> io::Result<()> {
-    let (mut from_client, to_client) = tokio::io::split(client);
-    let pty = attached.pty;
-    let (from_dyno, to_dyno) = tokio::io::split(&mut attached.stream);
+/// Until either has left.
+async fn converse<C, D>(client: C, dyno: D, pty: bool, mut first: Vec<u8>) -> io::Result<()>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    D: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (from_dyno, to_dyno) = tokio::io::split(dyno);
     let mut input = Input { to_dyno, pty, held: false };
-    let mut first = first;
     if first.is_empty() {
         let mut buffer = [0; 4096];
         match tokio::time::timeout(GREETING_TIME, from_client.read(&mut buffer)).await {
@@ -99,13 +103,23 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     }
     // A dyno that has closed its input, or has ended already, still has its output.
     let _ = input.take(&first).await;
-    let output = copy_output(from_dyno, to_client);
-    tokio::pin!(output);
-    tokio::select! {
-        ended = &mut output => ended,
-        // The client has left, and what it started has lost its terminal.
-        left = copy_input(&mut from_client, input) => left,
+    let said_all = Notify::new();
+    if first.ends_with(&[EOT]) {
+        said_all.notify_one();
     }
+    // Where the client leaves, what it started has lost its terminal.
+    let leaving = copy_input(&mut from_client, input, &said_all);
+    tokio::pin!(leaving);
+    tokio::select! {
+        ended = copy_output(from_dyno, &mut to_client) => ended?,
+        left = &mut leaving => return left,
+    }
+    tokio::select! {
+        _ = &mut leaving => {}
+        () = said_all.notified() => {}
+        () = tokio::time::sleep(if pty { FAREWELL_TIME_PTY } else { FAREWELL_TIME }) => {}
+    }
+    to_client.shutdown().await
 }
 
 /// The dyno's input, with the end of it where there is no pty.
@@ -137,8 +151,9 @@ impl<W: AsyncWrite + Unpin> Input<W> {
     }
 }
 
-/// Copies until the client leaves. A dyno that has closed its input is not the end: it may still speak.
-async fn copy_input<R, W>(from_client: &mut R, mut input: Input<W>) -> io::Result<()>
+/// Copies until the client leaves, and tells `said_all` when its input may have ended. A dyno that has closed its input is
+/// not the end: it may still speak.
+async fn copy_input<R, W>(from_client: &mut R, mut input: Input<W>, said_all: &Notify) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -151,6 +166,9 @@ where
             Ok(Ok(0)) => return Ok(()),
             Ok(read) => {
                 let bytes = &buffer[..read?];
+                if bytes.ends_with(&[EOT]) {
+                    said_all.notify_one();
+                }
                 open = open && input.take(bytes).await.is_ok();
             }
             Err(_) => {
@@ -162,7 +180,7 @@ where
 }
 
 /// Copies until the dyno has ended, with the exit status by itself.
-async fn copy_output<R, W>(mut from_dyno: R, mut to_client: W) -> io::Result<()>
+async fn copy_output<R, W>(mut from_dyno: R, to_client: &mut W) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -179,7 +197,7 @@ where
                 false
             }
             Err(_) => {
-                write(&mut to_client, &held).await?;
+                write(to_client, &held).await?;
                 held.clear();
                 continue;
             }
@@ -189,11 +207,11 @@ where
             if length == 0 {
                 break;
             }
-            write(&mut to_client, &held[..length]).await?;
+            write(to_client, &held[..length]).await?;
             held.drain(..length);
         }
         if ended {
-            return to_client.shutdown().await;
+            return Ok(());
         }
     }
 }
@@ -254,8 +272,8 @@ mod tests {
     #[tokio::test]
     async fn a_mark_that_comes_in_parts_is_sent_in_one() {
         let (mut dyno, from_dyno) = duplex(1024);
-        let (to_client, mut client) = duplex(1024);
-        let copying = tokio::spawn(copy_output(from_dyno, to_client));
+        let (mut to_client, mut client) = duplex(1024);
+        let copying = tokio::spawn(async move { copy_output(from_dyno, &mut to_client).await });
         dyno.write_all(b"done\n\xef\xbf").await.unwrap();
         let mut buffer = [0; 256];
         let read = client.read(&mut buffer).await.unwrap();
@@ -267,6 +285,36 @@ mod tests {
         copying.await.unwrap().unwrap();
     }
 
+    /// The client reads what a dyno has said that is gone, and says the end of its input `after` that, or never. Gives for
+    /// how long the connection stays open from there.
+    async fn check_farewell(pty: bool, after: Option<Duration>) -> Duration {
+        let (mut dyno, to_dyno) = duplex(1024);
+        dyno.write_all(b"bridged\n").await.unwrap();
+        drop(dyno);
+        let (mut client, to_client) = duplex(1024);
+        let conversation = tokio::spawn(converse(to_client, to_dyno, pty, Vec::new()));
+        let mut said = [0; 8];
+        client.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"bridged\n");
+        let from = tokio::time::Instant::now();
+        if let Some(after) = after {
+            tokio::time::sleep(after).await;
+            client.write_all(&[EOT]).await.unwrap();
+        }
+        assert_eq!(client.read(&mut said).await.unwrap(), 0);
+        conversation.await.unwrap().unwrap();
+        from.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dyno_that_ended_waits_for_the_end_of_its_clients_input() {
+        let late = Duration::from_millis(500);
+        assert_eq!(check_farewell(false, Some(late)).await, late);
+        assert_eq!(check_farewell(false, None).await, FAREWELL_TIME);
+        assert_eq!(check_farewell(true, None).await, FAREWELL_TIME_PTY);
+        assert_eq!(check_farewell(true, Some(Duration::ZERO)).await, Duration::ZERO);
+    }
+
     /// Takes `parts`, each as one read, and then nothing more; the client stays.
     async fn check_input(pty: bool, parts: &[&[u8]], expected: &[u8]) {
         let (client, mut from_client) = duplex(1024);
@@ -275,7 +323,7 @@ mod tests {
         for part in parts {
             input.take(part).await.unwrap();
         }
-        let copying = tokio::spawn(async move { copy_input(&mut from_client, input).await });
+        let copying = tokio::spawn(async move { copy_input(&mut from_client, input, &Notify::new()).await });
         let mut seen = vec![0; expected.len()];
         dyno.read_exact(&mut seen).await.unwrap();
         assert_eq!(seen, expected);
