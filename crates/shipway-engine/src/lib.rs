@@ -102,6 +102,7 @@ use shipway_runtime::Runtime;
 use shipway_store::{App, LedgerEntry, Store};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -214,6 +215,7 @@ struct Inner {
     tasks: TaskTracker,
     stop: CancellationToken,
     events: broadcast::Sender<Event>,
+    told: AtomicU64,
     reconcilers: Mutex<HashMap<AppId, Arc<Notify>>>,
     drivers: Mutex<HashMap<DynoId, Arc<Notify>>>,
     failures: Mutex<HashMap<DynoId, dynos::Failure>>,
@@ -248,6 +250,7 @@ impl Platform {
     /// Opens the platform on `settings.home`, without starting anything; [`Self::start`] does.
     pub fn open(settings: Settings, parts: Parts) -> Result<Self> {
         let store = Store::open(&settings.home)?;
+        let begun = u64::try_from(parts.world.now().as_microsecond()).unwrap_or(0);
         let inner = Inner {
             platform_logs: logs::PlatformLogs::new(settings.home.join("logs")),
             outputs: output::Outputs::new(settings.home.join("outputs")).map_err(Error::platform)?,
@@ -258,6 +261,7 @@ impl Platform {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             events: broadcast::channel(1024).0,
+            told: AtomicU64::new(begun),
             reconcilers: Mutex::default(),
             drivers: Mutex::default(),
             failures: Mutex::default(),
@@ -332,6 +336,12 @@ impl Platform {
         self.inner.events.subscribe()
     }
 
+    /// Where in the sequence of all events this is: another number than before when something was told since, of which
+    /// whoever subscribes only now does not hear. No two servers of a platform count alike: each begins at its start, in µs.
+    pub fn told(&self) -> u64 {
+        self.inner.told.load(Ordering::SeqCst)
+    }
+
     /// Now.
     pub fn now(&self) -> jiff::Timestamp {
         self.inner.parts.world.now()
@@ -353,6 +363,7 @@ impl Platform {
     }
 
     pub(crate) fn tell(&self, event: Event) {
+        self.inner.told.fetch_add(1, Ordering::SeqCst);
         // Nobody listening is fine.
         let _ = self.inner.events.send(event);
     }

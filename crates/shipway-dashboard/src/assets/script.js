@@ -35,8 +35,8 @@
     request.open("GET", url);
     request.responseType = "document";
     request.timeout = 15000;
-    request.onload = () => (request.status === 200 && request.response ? done([request.response, request.responseURL]) : fail());
-    request.onerror = request.ontimeout = fail;
+    request.onload = () => (request.status === 200 && request.response ? done([request.response, request.responseURL]) : fail(request.status));
+    request.onerror = request.ontimeout = () => fail(0);
     request.send();
   });
 
@@ -64,8 +64,9 @@
         if (mark) [...all("a[href], button", region)].find((e) => sameAs(e) === mark)?.focus({ preventScroll: true });
       }
       tick();
-    } catch {
-      // The stream will say when the server is back.
+    } catch (status) {
+      // Nothing may follow that would have it fetched again. A page that is gone stays as it was.
+      if (status === 0 || status >= 500) setTimeout(() => document.hidden || refresh(), RETRY_MS);
     } finally {
       busy = false;
       if (again) {
@@ -77,8 +78,8 @@
 
   // Streams are open only while the page is looked at: a browser allows few per host.
   const streams = [];
-  const follow = (url, listeners) => {
-    const stream = { last: "", ended: false, lost: false, source: null };
+  const follow = (url, listeners, last = "") => {
+    const stream = { last, ended: false, lost: false, source: null };
     stream.open = () => {
       if (stream.source || stream.ended) return;
       // A new EventSource does not send the last id by itself.
@@ -231,7 +232,7 @@
     const add = growing(text, 5000);
     follow(text.dataset.text, { text: (event) => add(document.createTextNode(JSON.parse(event.data))), changed: refresh, end: ended });
   }
-  if (main.dataset.events) follow(main.dataset.events, { changed: refresh });
+  if (main.dataset.events) follow(main.dataset.events, { changed: refresh }, document.documentElement.dataset.seen);
   document.addEventListener("visibilitychange", wake);
   addEventListener("pagehide", () => streams.forEach((s) => s.close()));
   addEventListener("pageshow", (event) => {

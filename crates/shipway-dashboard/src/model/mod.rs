@@ -41,6 +41,8 @@ pub struct Shell {
     pub csrf: String,
     /// What the viewer's last act led to, shown once.
     pub notice: Option<Notice>,
+    /// How far the platform's events had come before the page was made; its stream begins there.
+    pub seen: u64,
 }
 
 /// One sentence about an act.

@@ -60,10 +60,14 @@ fn of_pipelines(viewer: Viewer, pipelines: Vec<PipelineId>) -> axum::response::R
 fn changes(viewer: Viewer, wanted: impl Fn(Event) -> bool + Send + Sync + 'static) -> axum::response::Response {
     let (events, response) = sse::stream();
     let mut receiver = viewer.platform().events();
+    // What happened between the making of the page and now is told first: nothing may follow that tells it.
+    let mut missed = after(&viewer).is_some_and(|seen| seen != viewer.platform().told().to_string());
     tokio::spawn(async move {
         let stop = viewer.web.closing();
         loop {
             let told = tokio::select! {
+                biased;
+                () = std::future::ready(()), if std::mem::take(&mut missed) => Told::Changed,
                 told = next_change(&mut receiver, &wanted) => told,
                 () = events.gone() => return,
                 () = stop.cancelled() => return,

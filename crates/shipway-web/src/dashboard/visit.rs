@@ -30,6 +30,8 @@ pub(super) struct Viewer {
     pub(super) token: TokenId,
     secret: String,
     notice: Option<Notice>,
+    /// How far events had come before anything was read for the page.
+    seen: u64,
     pub(super) visit: Open,
 }
 
@@ -46,7 +48,8 @@ impl Viewer {
         let Some(secret) = cookie(&visit, SESSION).map(str::to_owned) else { return Err(Box::new(visit)) };
         let Ok((actor, token)) = visit.platform().authenticate(&secret) else { return Err(Box::new(visit)) };
         let notice = cookie(&visit, NOTICE).and_then(|text| read_notice(&visit.web, &secret, text));
-        Ok(Self { caller: Caller { actor, via: "dashboard" }, token, secret, notice, visit })
+        let seen = visit.platform().told();
+        Ok(Self { caller: Caller { actor, via: "dashboard" }, token, secret, notice, seen, visit })
     }
 
     /// Whether the session is still there: a page that is open for hours must end with it.
@@ -66,6 +69,7 @@ impl Viewer {
             viewer: self.caller.actor.email.clone(),
             csrf: csrf(&self.web, &self.secret),
             notice: self.notice.clone(),
+            seen: self.seen,
         }
     }
 

@@ -1,9 +1,10 @@
 //! The dashboard, by a browser that only knows HTTP. A real one: `browser`.
 
-use crate::stage::{Answer, OWNER, Stage, until};
+use crate::stage::{Answer, OWNER, Stage};
 use serde_json::json;
 use shipway_dashboard::path;
 use shipway_domain::Stage as Place;
+use shipway_testkit::until;
 use std::process::Command;
 
 /// A browser without scripts: it keeps cookies and sends forms.
@@ -277,6 +278,34 @@ async fn a_page_hears_of_changes_and_of_a_builds_output() {
     let again = format!("{}?after={first}", path("build.events", &["shop", &build.id.to_string()]));
     let rest = browser.get(&again).await.body;
     assert!(!rest.contains("Procfile app detected") && rest.contains("Released v"), "{rest}");
+    stage.end().await;
+}
+
+/// A promotion may be over by the time the page that shows it has opened its stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_hears_of_what_happened_while_it_was_opened() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let page = browser.get("/dashboard/apps/shop").await.body;
+    let seen = page.split_once("data-seen=\"").and_then(|(_, rest)| rest.split_once('"')).unwrap().0;
+    let set = [("KEY".to_string(), Some("value".to_string()))].into();
+    stage.platform.set_config_vars(&stage.caller, &app, set).await.unwrap();
+    let heard = stage.home.path().join("heard");
+    let mut stream = Command::new("curl")
+        .args(["-sSN", "--max-time", "20", "-b"])
+        .arg(&browser.jar)
+        .arg(stage.url(&format!("/dashboard/apps/shop/events?after={seen}")))
+        .arg("-o")
+        .arg(&heard)
+        .spawn()
+        .unwrap();
+    until("it is told", async || {
+        std::fs::read_to_string(&heard).is_ok_and(|text| text.starts_with("event: changed\n")).then_some(())
+    })
+    .await;
+    stream.kill().unwrap();
+    stream.wait().unwrap();
     stage.end().await;
 }
 
