@@ -14,6 +14,7 @@ pub use webhooks::{Post, Receivers};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use shipway_domain::admission::Actor;
+use shipway_domain::forge::{DeployKey, RepositoryName};
 use shipway_domain::review::BranchName;
 use shipway_domain::route::RouteTable;
 use shipway_domain::size::DynoSize;
@@ -78,6 +79,13 @@ pub trait Repositories: Send + Sync {
     ) -> Result<Result<(), FetchRefused>, PortError>;
     /// Asks a server that is reached by ssh which keys it shows. Errors: inside, what it or our guard said.
     async fn host_keys(&self, of: &SshServer) -> Result<Result<Vec<HostKey>, FetchRefused>, PortError>;
+    /// Which of these branches a repository has that a deploy key opens. Errors: inside, what its server or our guard said.
+    async fn branches_with_key(
+        &self,
+        key: &DeployKey,
+        repository: &RepositoryName,
+        branches: &[BranchName],
+    ) -> Result<Result<Vec<BranchName>, FetchRefused>, PortError>;
     /// The head of a branch; none: there is no such branch.
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError>;
     /// Points main and master at the commit that runs.

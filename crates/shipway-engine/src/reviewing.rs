@@ -7,18 +7,20 @@
 use crate::builds::Extra;
 use crate::error::Error;
 use crate::plan::{CarryPlan, FetchPlan, Part};
-use crate::ports::{Caller, Place};
+use crate::ports::{Caller, FetchRefused, Place};
 use crate::setups::{Beginning, Origin};
 use crate::{Event, NewApp, Platform, Result, SourceBlob, SourceOrder, look};
 use jiff::{SignedDuration, Timestamp};
 use shipway_domain::admission::{Actor, Permission, Scope, Trigger};
 use shipway_domain::app_json::Environment;
+use shipway_domain::forge::{DeployKey, ForgeCredentials};
 use shipway_domain::review::{
     Action, BranchName, Checks, Policy, ReviewAppStatus, Seen, Subject, Wanted, app_name, plan,
 };
 use shipway_domain::{AppName, CollaboratorId, CommitId, ConfigKey, NameOrId, PipelineId, ReviewAppId, Stage};
 use shipway_store::{
-    App, Collaborator, ConfigVars, Conn, Pipeline, PullRequest, ReviewApp, ReviewAppSettings, ReviewOrigin,
+    App, Collaborator, ConfigVars, Conn, ForgeConnection, Pipeline, PullRequest, ReviewApp, ReviewAppSettings,
+    ReviewOrigin,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +46,13 @@ pub struct PullRequestNews {
     pub open: bool,
     /// When it changed at the forge.
     pub changed_at: Timestamp,
+}
+
+impl From<PullRequest> for PullRequestNews {
+    fn from(known: PullRequest) -> Self {
+        let PullRequest { number, title, branch, commit, fork, open, changed_at, .. } = known;
+        Self { number, title, branch, commit, fork, open, changed_at }
+    }
 }
 
 impl Platform {
@@ -123,22 +132,48 @@ impl Platform {
     pub async fn sweep_pull_requests(&self) -> Result<()> {
         for pipeline in self.store().read(|c| c.reviewing_pipelines())? {
             let forge = self.store().read(|c| c.forge_of(pipeline))?;
-            let Some(forge) = forge.filter(|forge| forge.credentials.may_ask()) else { continue };
+            let Some(forge) = forge else { continue };
             let asked_at = self.now();
-            let answer = self.inner.parts.forges.open_pull_requests(&forge).await;
-            let failure = answer.as_ref().err().map(ToString::to_string);
+            let answer = match &forge.credentials {
+                ForgeCredentials::DeployKey(key) => self.with_branches(&forge, key).await?,
+                _ => self.inner.parts.forges.open_pull_requests(&forge).await.map_err(|e| e.to_string()),
+            };
+            let failure = answer.as_ref().err().cloned();
             if failure != forge.failure {
                 let failure = failure.clone();
                 self.store().write(move |c| c.forge_failed(forge.id, failure.as_deref())).await?;
             }
             match answer {
                 Ok(open) => self.open_pull_requests_are(pipeline, open, asked_at).await?,
-                Err(e) => {
-                    tracing::warn!(repository = %forge.repository, error = %e, "a forge did not say which pull requests are open")
+                Err(said) => {
+                    tracing::warn!(repository = %forge.repository, error = %said, "a forge did not say which pull requests are open")
                 }
             }
         }
         Ok(())
+    }
+
+    /// The open pull requests whose branch is still there. More cannot be asked with a deploy key: a merged one is seen when
+    /// its branch is deleted, one of a fork is not. Errors: inside, what the server said.
+    async fn with_branches(
+        &self,
+        forge: &ForgeConnection,
+        key: &DeployKey,
+    ) -> Result<std::result::Result<Vec<PullRequestNews>, String>> {
+        let mut open = self.store().read(|c| c.pull_requests(forge.pipeline))?;
+        open.retain(|request| request.open);
+        let here = |request: &PullRequest| request.fork.is_none();
+        let branches: Vec<BranchName> = open.iter().filter(|r| here(r)).map(|r| r.branch.clone()).collect();
+        if !branches.is_empty() {
+            let asked = self.inner.parts.repositories.branches_with_key(key, &forge.repository, &branches).await;
+            let there = match asked {
+                Ok(Ok(there)) => there,
+                Ok(Err(FetchRefused(said))) => return Ok(Err(said)),
+                Err(e) => return Ok(Err(e.to_string())),
+            };
+            open.retain(|request| !here(request) || there.contains(&request.branch));
+        }
+        Ok(Ok(open.into_iter().map(PullRequestNews::from).collect()))
     }
 
     /// Looks at the review apps of all pipelines.

@@ -1,15 +1,17 @@
-//! Fetches by ssh, with a key that the other side knows.
+//! What is asked of another server by ssh, with a key that it knows.
 //!
 //! The same guard as for https: the host is resolved by us, and ssh connects to the address that was checked. It reads one
 //! file of ours and nothing of the machine's or of a user's; nothing of a stranger's is in that file, and no shell sees
-//! anything but a fixed text (attacks 3, 11). The key is a file of a private directory for the time of the fetch.
+//! anything but a fixed text (attacks 3, 11). The key is a file of a private directory for the time of the asking.
 
-use crate::git::{Git, GitError};
+use crate::git::{Git, GitError, stderr_text};
 use crate::remote::{Fetch, Fetched};
 use crate::repo::Repo;
+use shipway_domain::BranchName;
 use shipway_domain::forge::{DeployKey, RepositoryName};
 use shipway_domain::ssh::{HostKey, SshServer, scanned_keys};
 use shipway_net::outward;
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -19,8 +21,12 @@ use std::time::Duration;
 
 /// As which a server is in our `known_hosts`, whatever its address is.
 const ALIAS: &str = "forge";
+/// The one protocol that is spoken here.
+const ALLOWED: &str = "protocol.ssh.allow=always";
 /// What asking a server for its keys may take.
 const SCAN_TIME: Duration = Duration::from_secs(20);
+/// What asking it for branches may take.
+const LIST_TIME: Duration = Duration::from_secs(60);
 
 impl Git {
     /// Asks a server which keys it shows. Errors: inside, in words.
@@ -41,6 +47,38 @@ impl Git {
         }
     }
 
+    /// Which of these branches a repository has that a deploy key opens. Errors: inside, in words.
+    pub async fn branches_with_key(
+        &self,
+        key: &DeployKey,
+        repository: &RepositoryName,
+        branches: &[BranchName],
+    ) -> Result<Result<Vec<BranchName>, String>, GitError> {
+        let reached = match Reached::new(self, key, repository).await? {
+            Ok(reached) => reached,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let references: Vec<String> = branches.iter().map(|branch| format!("refs/heads/{branch}")).collect();
+        let mut arguments = vec!["-c", ALLOWED, "ls-remote", "--heads", "--end-of-options", &reached.address];
+        arguments.extend(references.iter().map(String::as_str));
+        // No repository of ours takes part, nor what git would take for one: here lies a `config` that is ssh's.
+        let nowhere = reached.directory.0.join("none");
+        let answer = tokio::time::timeout(LIST_TIME, reached.git.output(&nowhere, &arguments, b"")).await;
+        let Ok(answer) = answer else {
+            return Ok(Err(format!("{} did not answer within {} s", key.server.host(), LIST_TIME.as_secs())));
+        };
+        let answer = answer?;
+        if !answer.status.success() {
+            let said = stderr_text(&answer.stderr).replace(&reached.address, key.server.host());
+            return Ok(Err(explained(said, key)));
+        }
+        // A reference that only ends like one of these is listed too.
+        let listed = String::from_utf8_lossy(&answer.stdout);
+        let listed: BTreeSet<&str> = listed.lines().filter_map(|line| line.split('\t').nth(1)).collect();
+        let there = branches.iter().zip(&references).filter(|(_, reference)| listed.contains(reference.as_str()));
+        Ok(Ok(there.map(|(branch, _)| branch.clone()).collect()))
+    }
+
     /// Removes what a server that was killed has left of private keys.
     pub(crate) fn forget_keys(&self) -> io::Result<()> {
         match fs::remove_dir_all(self.keys_dir()) {
@@ -59,23 +97,39 @@ impl Repo {
         flags: &[&str],
         refspec: &str,
     ) -> Result<Fetched, GitError> {
-        let server = &key.server;
-        let host = server.host();
-        let pin = match outward::resolve(host, server.port(), &self.git.config.private_hosts).await {
-            Ok(address) => address.ip(),
+        let Reached { git, address, directory: _directory } = match Reached::new(&self.git, key, repository).await? {
+            Ok(reached) => reached,
             Err(problem) => return Ok(Fetched::Refused(problem)),
         };
-        let private = PrivateDirectory::new(&self.git.keys_dir(), key, pin).map_err(GitError::io("fetch"))?;
         // Git is started elsewhere than we are.
         let here = std::path::absolute(&self.path).map_err(GitError::io("fetch"))?;
-        let address = format!("ssh://{}@{host}:{}/{repository}.git", server.user(), server.port());
-        let git = self.git.with_ssh(&private.0);
-        let settings = ["protocol.ssh.allow=always"];
+        let (settings, host) = ([ALLOWED], key.server.host());
         let fetched = Fetch { git, settings: &settings, address: &address, host, flags, refspec }.run(&here).await?;
         Ok(match fetched {
             Fetched::Refused(said) => Fetched::Refused(explained(said, key)),
             Fetched::Done => Fetched::Done,
         })
+    }
+}
+
+/// A repository whose server was checked, and what opens it as long as this is there.
+struct Reached {
+    git: Git,
+    address: String,
+    directory: PrivateDirectory,
+}
+
+impl Reached {
+    /// Errors: inside, in words.
+    async fn new(git: &Git, key: &DeployKey, repository: &RepositoryName) -> Result<Result<Self, String>, GitError> {
+        let server = &key.server;
+        let pin = match outward::resolve(server.host(), server.port(), &git.config.private_hosts).await {
+            Ok(address) => address.ip(),
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let directory = PrivateDirectory::new(&git.keys_dir(), key, pin).map_err(GitError::io("a deploy key"))?;
+        let address = format!("ssh://{}@{}:{}/{repository}.git", server.user(), server.host(), server.port());
+        Ok(Ok(Self { git: git.with_ssh(&directory.0), address, directory }))
     }
 }
 

@@ -4,6 +4,7 @@ use crate::histories::Memory;
 use async_trait::async_trait;
 use flate2::read::MultiGzDecoder;
 use shipway_blobs::archive;
+use shipway_domain::forge::{DeployKey, RepositoryName};
 use shipway_domain::review::BranchName;
 use shipway_domain::ssh::{HostKey, SshServer};
 use shipway_domain::{AppId, CommitId, OperationId};
@@ -115,6 +116,16 @@ impl Repositories for GitRepositories {
     async fn host_keys(&self, of: &SshServer) -> Result<Result<Vec<HostKey>, FetchRefused>, PortError> {
         let asked = self.git.host_keys(of).await.map_err(|e| PortError::new("asking for host keys", e))?;
         Ok(asked.map_err(FetchRefused))
+    }
+
+    async fn branches_with_key(
+        &self,
+        key: &DeployKey,
+        repository: &RepositoryName,
+        branches: &[BranchName],
+    ) -> Result<Result<Vec<BranchName>, FetchRefused>, PortError> {
+        let asked = self.git.branches_with_key(key, repository, branches).await;
+        Ok(asked.map_err(|e| PortError::new("asking for branches", e))?.map_err(FetchRefused))
     }
 
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError> {

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use shipway_domain::compare::{self, Commit, Commits, Contained, Extent, Standing};
+use shipway_domain::forge::{DeployKey, RepositoryName};
 use shipway_domain::migrations::Migrations;
 use shipway_domain::review::BranchName;
 use shipway_domain::ssh::{HostKey, SshServer};
@@ -11,7 +12,7 @@ use shipway_engine::ports::{
     Archive, CommitInfo, FetchRefused, Histories, Place, PortError, Remote, Repositories, Spot,
 };
 use shipway_store::{hex, sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +27,8 @@ pub struct ProcfileRepositories {
     running: Mutex<HashMap<AppId, CommitId>>,
     branches: Mutex<HashMap<(AppId, BranchName), CommitId>>,
     pins: Mutex<HashMap<OperationId, CommitId>>,
+    /// Branches that were deleted at servers elsewhere.
+    gone_elsewhere: Mutex<BTreeSet<BranchName>>,
     /// Whether fetches from elsewhere wait.
     held: watch::Sender<bool>,
     fetching: AtomicUsize,
@@ -62,6 +65,11 @@ impl ProcfileRepositories {
             Some(commit) => self.branches.lock().unwrap().insert(at, commit.clone()),
             None => self.branches.lock().unwrap().remove(&at),
         };
+    }
+
+    /// Deletes a branch at servers elsewhere.
+    pub fn delete_elsewhere(&self, branch: &str) {
+        self.gone_elsewhere.lock().unwrap().insert(BranchName::parse(branch).unwrap());
     }
 
     /// Lets fetches from elsewhere begin and not end, or end.
@@ -119,6 +127,15 @@ impl Repositories for ProcfileRepositories {
     }
     async fn host_keys(&self, _: &SshServer) -> Result<Result<Vec<HostKey>, FetchRefused>, PortError> {
         Ok(Ok(vec![HostKey { kind: "ssh-ed25519".into(), body: "A".repeat(68) }]))
+    }
+    async fn branches_with_key(
+        &self,
+        _: &DeployKey,
+        _: &RepositoryName,
+        branches: &[BranchName],
+    ) -> Result<Result<Vec<BranchName>, FetchRefused>, PortError> {
+        let gone = self.gone_elsewhere.lock().unwrap();
+        Ok(Ok(branches.iter().filter(|branch| !gone.contains(*branch)).cloned().collect()))
     }
     async fn branch(&self, app: AppId, branch: &BranchName) -> Result<Option<CommitId>, PortError> {
         Ok(self.branches.lock().unwrap().get(&(app, branch.clone())).cloned())

@@ -4,7 +4,7 @@ mod sshd;
 
 use shipway_domain::forge::{DeployKey, RepositoryName};
 use shipway_domain::ssh::{SshServer, known_keys};
-use shipway_domain::{AppId, CommitId, OperationId, PipelineId};
+use shipway_domain::{AppId, BranchName, CommitId, OperationId, PipelineId};
 use shipway_engine::ports::{FetchRefused, Forges, Histories, Remote, Repositories};
 use shipway_forges::HttpForges;
 use shipway_git::{Git, GitConfig};
@@ -86,6 +86,24 @@ async fn a_private_repository_is_fetched_with_a_deploy_key() {
     assert_eq!(tip.as_str(), sshd.main());
     let none = ours.repositories.fetch_upstream(PIPELINE, &from, "other").await.unwrap().unwrap_err();
     assert!(none.0.contains("other"), "{none}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn branches_that_are_gone_are_found_with_a_deploy_key() {
+    let Some(sshd) = Sshd::start() else { return };
+    let ours = Ours::new(&["127.0.0.1"]).await;
+    let key = key_for(&sshd, 7, &sshd.known_as());
+    let branches = ["gone", "main", "ma", "heads/main"].map(|name| BranchName::parse(name).unwrap());
+    let ask = async || ours.repositories.branches_with_key(&key, &repository(), &branches).await.unwrap();
+    let FetchRefused(refused) = ask().await.unwrap_err();
+    assert!(refused.contains("does not take the deploy key"), "{refused}");
+    sshd.allow(&key.public);
+    assert_eq!(ask().await, Ok(vec![branches[1].clone()]));
+    assert_eq!(std::fs::read_dir(ours.keys()).unwrap().count(), 0, "nothing of the key is left");
+    let elsewhere = Ours::new(&[]).await;
+    let FetchRefused(refused) =
+        elsewhere.repositories.branches_with_key(&key, &repository(), &branches).await.unwrap().unwrap_err();
+    assert!(refused.contains("127.0.0.1 is in a private network"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

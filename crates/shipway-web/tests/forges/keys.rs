@@ -69,6 +69,14 @@ async fn a_connection_with_a_deploy_key_hears_fetches_and_says_nothing() {
     assert_eq!(platform.forge_of(&world.pipeline).unwrap().failure, None);
     world.pull(7, &commit, false).await;
     assert_eq!(world.screen().await, "");
+    // Of another one, nobody hears that it was closed. Its branch goes with it.
+    world.pull(8, &commit, true).await;
+    assert_eq!(world.screen().await, "acorn-pr-8 created");
+    let platform = &world.server.platform;
+    let branch = platform.store().read(|c| c.pull_request(world.pipeline.id, 8)).unwrap().unwrap().branch;
+    world.server.ground.repositories.delete_elsewhere(branch.as_str());
+    platform.sweep_pull_requests().await.unwrap();
+    assert_eq!(world.screen().await, "");
     world.end().await;
 }
 
