@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::plan::{ExternalPlan, Plan};
 use crate::ports::Caller;
 use crate::promotions::{Origin, Promotable, PromotionView, Weighed};
-use crate::{Platform, Result};
+use crate::{Kind, Platform, Result};
 use shipway_domain::admission::Trigger;
 use shipway_domain::{
     AppName, DynoId, Email, NameOrId, OperationId, PipelineId, ProductId, ProductName, PromotionId, Stage,
@@ -226,6 +226,21 @@ impl Platform {
             )));
         }
         Ok((product, moves))
+    }
+
+    /// Why [`Self::promote_together`] would refuse one of its moves, without a record of the question.
+    pub async fn move_refused(&self, caller: &Caller, one: &Move) -> Result<Option<String>> {
+        if one.unchanged.is_some() {
+            return Ok(None);
+        }
+        if let Some(refused) = self.promotion_refusal(caller, &one.target, &one.source)? {
+            return Ok(Some(Error::from(refused).message));
+        }
+        match self.check_promoted(&one.target, &one.source).await {
+            Ok(()) => Ok(None),
+            Err(e) if e.kind == Kind::Platform => Err(e),
+            Err(e) => Ok(Some(e.message)),
+        }
     }
 
     /// The pipelines that an order is about.

@@ -47,7 +47,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     });
     let planned = client.post("/shipway/v1/promotions", &order).await?;
     if args.dry_run {
-        return if args.json { context.terminal.json(&planned) } else { plan(&planned, context) };
+        return if args.json { context.terminal.json(&planned) } else { dry_run(&planned, context) };
     }
     if !args.json {
         eprintln!("Promoting at {}", account.url);
@@ -65,6 +65,18 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let failed = targets(&ended).any(|t| text(t, &["status"]) == "failed");
     if failed { Err(Error::new("nothing was promoted: all apps run what they ran").exit(1)) } else { Ok(()) }
+}
+
+/// What would happen. Errors: it would be refused.
+fn dry_run(planned: &Value, context: &Context) -> Result<()> {
+    plan(planned, context)?;
+    let moves = planned["moves"].as_array().into_iter().flatten();
+    let mut refused: Vec<String> = moves.map(|one| text(one, &["refused"])).filter(|said| !said.is_empty()).collect();
+    refused.dedup();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!("this would be refused: {}", refused.join(" "))).exit(1))
 }
 
 /// One line an app: what it runs from where, or that it runs it already.

@@ -90,9 +90,13 @@ pub async fn promote(call: Call) -> Result<Answer> {
     };
     if payload.flag("dry_run")? == Some(true) {
         let (product, moves) = call.platform().moves(&call.caller, &order)?;
-        let moves: Vec<Value> = moves.iter().map(present::planned).collect();
+        let mut planned = Vec::with_capacity(moves.len());
+        for one in &moves {
+            let refused = call.platform().move_refused(&call.caller, one).await?;
+            planned.push(present::planned(one, refused.as_deref()));
+        }
         let product = product.map(|p| json!({ "id": p.id, "name": p.name }));
-        return Ok(Answer::ok(json!({ "product": product, "moves": moves })));
+        return Ok(Answer::ok(json!({ "product": product, "moves": planned })));
     }
     let view = call.platform().promote_together(&call.caller, &order).await?;
     Ok(Answer::created(present::whole_promotion(&call.web, &mut People::new(&call.web), &view)))

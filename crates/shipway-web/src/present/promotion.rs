@@ -71,8 +71,8 @@ fn named_app(web: &Web, id: AppId) -> Value {
     app.map_or_else(|_| json!({ "id": id, "name": id }), |app| app_reference(&app))
 }
 
-/// What a promotion would do to one app.
-pub fn planned(one: &Move) -> Value {
+/// What a promotion would do to one app, or why it would be refused.
+pub fn planned(one: &Move, refused: Option<&str>) -> Value {
     json!({
         "pipeline": { "id": one.pipeline.id, "name": one.pipeline.name },
         "source": app_reference(&one.source.app),
@@ -84,6 +84,7 @@ pub fn planned(one: &Move) -> Value {
         "to": one.to,
         "unchanged": one.unchanged.as_ref().map(|r| r.version),
         "against": one.against,
+        "refused": refused,
     })
 }
 
