@@ -73,7 +73,7 @@ class Visitor(threading.Thread):
                     self.failed.append(f"{time.time():.2f} {status} {body[:200]}")
             except (OSError, http.client.HTTPException) as e:
                 self.failed.append(f"{time.time():.2f} {e!r}")
-            time.sleep(0.01)
+            time.sleep(0.03)
 
 
 class Receiver(http.server.ThreadingHTTPServer):

@@ -187,7 +187,7 @@ def play(path, given, platform, heroku, scratch):
     shell.run('git config --global init.defaultBranch main; git config --global advice.detachedHead false; eval "$(shipway env)"')
     try:
         for number, wait, command, expected, status in parse(path.read_text()):
-            end = time.monotonic() + (PATIENCE if wait else 0)
+            end, pause = time.monotonic() + (PATIENCE if wait else 0), 0.1
             while True:
                 text, code = shell.run(command)
                 seen = screen(text)
@@ -196,7 +196,9 @@ def play(path, given, platform, heroku, scratch):
                 if time.monotonic() >= end:
                     report(path, number, command, expected, status, seen, code)
                     return False
-                time.sleep(0.1)
+                # What is waited for wants the processors that a look takes.
+                time.sleep(pause)
+                pause = min(2 * pause, 1)
     finally:
         shell.close()
     return True

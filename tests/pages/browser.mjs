@@ -6,6 +6,8 @@ import { chromium } from "playwright-core";
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome"];
 const MOST_BYTES = 60 * 1024;
+// What is waited for comes, only later where other tests want the processors. In ms.
+const PATIENCE = 120_000;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 export const WIDE = { width: 1280, height: 900 };
@@ -38,6 +40,7 @@ export async function open(browser, { width, height, ...view }, found) {
     }).observe({ type: "layout-shift", buffered: true });
   });
   const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
   // Of pages that are plain text a browser wants an icon at the root.
   const expected = (m) => m.location().url.endsWith("/favicon.ico");
   page.on("console", (m) => m.type() === "error" && !expected(m) && found(`${page.url()}: ${m.text()}`));

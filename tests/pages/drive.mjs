@@ -2,12 +2,11 @@
 //
 //   node drive.mjs URL [narrow]
 //
-// `["open", "/dashboard"]` is answered by `{"ok": …}`, or `{"error": "…"}` when it is not so. What waits, waits for 30 s.
+// `["open", "/dashboard"]` is answered by `{"ok": …}`, or `{"error": "…"}` when it is not so. What waits, waits for 120 s.
 // The end of standard input is the end of it.
 import { createInterface } from "node:readline";
 import { NARROW, WIDE, launch, open, signIn, wrong } from "./browser.mjs";
 
-const PATIENCE = 30_000;
 // More keys than any page has places for the focus.
 const TABS = 200;
 const [base, size] = process.argv.slice(2);
@@ -18,7 +17,6 @@ if (!base) {
 let complaints = [];
 const browser = await launch();
 const { page } = await open(browser, size === "narrow" ? NARROW : WIDE, (what) => complaints.push(what));
-page.setDefaultTimeout(PATIENCE);
 
 // What the focus is on, as a reader of the page would say it, and whether it can be seen there.
 const focused = () => {
@@ -60,6 +58,8 @@ const commands = {
   },
   focused: () => page.evaluate(focused),
   press: (key) => page.keyboard.press(key).then(() => null),
+  // Into what has the focus.
+  type: (text) => page.keyboard.type(text).then(() => null),
   click: (selector) => page.click(selector).then(() => null),
   wrong: () => wrong(page),
   shot: (path) => page.screenshot({ path, fullPage: true }).then(() => null),

@@ -13,6 +13,7 @@ mod repositories;
 mod router;
 mod screen;
 mod trial;
+mod until;
 mod world;
 
 pub use addons::TextDatabases;
@@ -22,4 +23,5 @@ pub use ground::{Ground, OWNER, Server, get, settings};
 pub use repositories::ProcfileRepositories;
 pub use router::TableRouter;
 pub use trial::{Point, Trial, Undisturbed};
+pub use until::until;
 pub use world::SetWorld;

@@ -3,13 +3,14 @@
 //! `bin/test` runs these. By hand, with `npm ci` done in `tests/pages`:
 //! `SHIPWAY_TEST_PAGES=$PWD/tests/pages cargo nextest run -p shipway-web --run-ignored all browser`
 
-use crate::stage::{Stage, run, until};
+use crate::stage::{OWNER, Stage, run};
 use serde_json::{Value, json};
 use shipway_dashboard::path;
 use shipway_domain::review::{Checks, ReviewAppStatus};
 use shipway_domain::{BranchName, CommitId, ReviewAppId, Stage as Place};
 use shipway_engine::{NewReviewApp, ReviewSource, Settings};
 use shipway_store::{ConfigVars, Pipeline, PullRequest, ReviewApp, ReviewAppSettings, ReviewOrigin};
+use shipway_testkit::until;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -192,6 +193,67 @@ async fn promoting_and_going_back_without_a_mouse() {
     browser.holds();
     let app = stage.platform.app(&stage.caller, &shipway_domain::NameOrId::parse("shop")).unwrap();
     assert_eq!(stage.platform.release(&app, "current").unwrap().description, "Rollback to v2");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium: bin/test"]
+async fn signing_explaining_allowing_and_a_whole_product_without_a_mouse() {
+    let stage = patient().await;
+    let pipeline = line(&stage).await;
+    review(&stage, &pipeline, 7, "Gift cards", Checks::Succeeded, ReviewAppStatus::Pending).await;
+    let from_a_fork = stage.platform.store().write(move |c| {
+        let request = c.pull_requests(pipeline.id)?.remove(0);
+        let row = c.review_apps(pipeline.id)?.remove(0);
+        let fork = Some("mallory/shop".to_string());
+        c.put_pull_request(&PullRequest { fork: fork.clone(), ..request })?;
+        c.put_review_app(&ReviewApp { fork, ..row })
+    });
+    from_a_fork.await.unwrap();
+    let parties = json!({ "parties": [{ "name": "qa", "people": [OWNER] }] });
+    let at = "/shipway/v1/pipelines/acorn/stages/production/parties";
+    assert_eq!(stage.call(&stage.token, "PUT", at, &parties).await.status, 200);
+    let commit = stage.ask("/shipway/v1/apps/shop-staging/status").await["commit"].as_str().unwrap().to_string();
+    stage.contradict("acorn", "staging", &commit).await;
+
+    let mut browser = Chromium::open(&stage, &[]);
+    browser.tell(json!(["open", path("pipeline", &["acorn"])]));
+    browser.see("main", "lacks the sign-off of qa");
+    browser.enter("Sign off for production as qa");
+    browser.see("[role=status]", &format!("You signed {} off for production, as qa.", &commit[..7]));
+    browser.holds();
+    browser.enter("Allow the build…");
+    browser.see("dialog", "mallory/shop");
+    browser.holds();
+    browser.enter("Allow 0000000");
+    browser.see("[role=status]", "0000000");
+    let request = stage.platform.store().read(|c| c.pull_request(pipeline.id, 7)).unwrap().unwrap();
+    assert_eq!(request.allowed, Some(request.commit));
+
+    // What speaks against it stands there, and the way past it is a sentence.
+    browser.enter("Promote to production…");
+    browser.see("dialog", "says web is sha256:0000");
+    browser.tell(json!(["reach", "Why? It is kept with it."]));
+    browser.tell(json!(["type", "That image never ran"]));
+    browser.holds();
+    browser.enter("Promote to production");
+    browser.see("main", "It serves now: shop");
+    browser.holds();
+
+    stage.platform.create_product(&stage.caller, "store", &["acorn".to_string()]).await.unwrap();
+    assert_eq!(stage.call(&stage.token, "PUT", at, &json!({ "parties": [] })).await.status, 200);
+    let checkout = stage.checkout();
+    checkout.write(&[("Procfile", "web: listen\n")], "Gift cards");
+    let (pushed, screen) = checkout.run(&["push", "-f", &checkout.remote("shop-staging"), "main"]).await;
+    assert!(pushed, "{screen}");
+    browser.tell(json!(["open", path("product", &["store"])]));
+    browser.enter("Promote staging to production…");
+    browser.see("dialog", "Promote all of store from staging to production?");
+    browser.see("dialog", "Gift cards");
+    browser.holds();
+    browser.enter("Promote to production");
+    browser.see("main", "It serves now: shop");
+    browser.holds();
     stage.end().await;
 }
 

@@ -1,12 +1,13 @@
 //! What the board carries on besides the next stage: with a reason, past a stage, all of a product, a fork's commit.
 
 use crate::pages::Browser;
-use crate::stage::{Stage, until};
+use crate::stage::Stage;
 use serde_json::json;
 use shipway_dashboard::path;
 use shipway_domain::review::{Checks, ReviewAppStatus};
 use shipway_domain::{BranchName, CommitId, NameOrId, ReviewAppId, Stage as Place};
 use shipway_store::{App, Pipeline, PipelineSettings, PullRequest, ReviewApp, ReviewOrigin};
+use shipway_testkit::until;
 
 impl Stage {
     /// A pipeline with these apps.
@@ -19,7 +20,7 @@ impl Stage {
     }
 
     /// A record at `environment` that names code which nobody has.
-    async fn contradict(&self, pipeline: &str, environment: &str, commit: &str) {
+    pub(crate) async fn contradict(&self, pipeline: &str, environment: &str, commit: &str) {
         let records = format!("/repos/shipway/{pipeline}/deployments");
         let payload = json!({ "docker_image_shas": { "web": "sha256:0000" } });
         let new = json!({ "ref": commit, "environment": environment, "payload": payload });

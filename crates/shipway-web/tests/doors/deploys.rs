@@ -1,10 +1,11 @@
 //! Pages of what deploys an app: whose turn it is, what was replaced, triggers. By forms alone.
 
 use crate::pages::Browser;
-use crate::stage::{Stage, until};
+use crate::stage::Stage;
 use shipway_dashboard::path;
 use shipway_domain::NameOrId;
 use shipway_domain::admission::Permission;
+use shipway_testkit::until;
 
 /// The description of the release that an app runs.
 async fn runs(stage: &Stage, expected: &str) {

@@ -1,8 +1,9 @@
 //! Sessions with the real git client.
 
-use crate::stage::{OWNER, Stage, until};
+use crate::stage::{OWNER, Stage};
 use shipway_engine::UpdateApp;
 use shipway_store::AppSettings;
+use shipway_testkit::until;
 use std::os::unix::process::CommandExt;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

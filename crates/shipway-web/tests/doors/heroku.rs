@@ -1,6 +1,7 @@
 //! The Heroku CLI itself: `SHIPWAY_TEST_HEROKU` is its program.
 
-use crate::stage::{Stage, run, until};
+use crate::stage::{Stage, run};
+use shipway_testkit::until;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};

@@ -1,7 +1,8 @@
 //! `/shipway/v1` and `/auth`, as the `shipway` command and the Heroku CLI use them.
 
-use crate::stage::{Answer, OWNER, Stage, until};
+use crate::stage::{Answer, OWNER, Stage};
 use serde_json::{Value, json};
+use shipway_testkit::until;
 
 impl Stage {
     pub async fn call(&self, token: &str, method: &str, path: &str, body: &Value) -> Answer {

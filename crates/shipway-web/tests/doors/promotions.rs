@@ -1,7 +1,8 @@
 //! Promotions as the Heroku CLI follows them: it asks for the targets until there is output to read, reads it, and asks on.
 
-use crate::stage::{Stage, until};
+use crate::stage::Stage;
 use serde_json::json;
+use shipway_testkit::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_is_seen_as_it_goes() {

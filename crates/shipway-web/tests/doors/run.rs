@@ -1,10 +1,11 @@
 //! Attached dynos, by a client that looks at each TLS record.
 
-use crate::stage::{Stage, until};
+use crate::stage::Stage;
 use rustls::ClientConnection;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use shipway_engine::RunOrder;
+use shipway_testkit::until;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;

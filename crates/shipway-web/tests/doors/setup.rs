@@ -1,10 +1,10 @@
 //! Apps and builds from repositories that are here already, as `pipelines:setup` makes them.
 
-use crate::stage::{Stage, until};
+use crate::stage::Stage;
 use serde_json::{Value, json};
 use shipway_domain::forge::ForgeKind;
-use shipway_testkit::ForgeDouble;
 use shipway_testkit::forge::TOKEN;
+use shipway_testkit::{ForgeDouble, until};
 use std::process::Command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -1,11 +1,12 @@
 //! Stages that want sign-offs, by git, by the API and by pages.
 
 use crate::pages::Browser;
-use crate::stage::{Stage, until};
+use crate::stage::Stage;
 use serde_json::{Value, json};
 use shipway_dashboard::path;
 use shipway_domain::admission::{Permission, Scope};
 use shipway_engine::NewToken;
+use shipway_testkit::until;
 
 const SIGN_OFFS: &str = "/shipway/v1/pipelines/shop/sign-offs";
 

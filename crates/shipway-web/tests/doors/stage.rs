@@ -16,7 +16,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 pub struct Stage {
     pub home: Arc<tempfile::TempDir>,
@@ -224,15 +223,4 @@ impl Checkout {
 pub async fn run(mut command: Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
-}
-
-/// Waits until `found` finds something.
-pub async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..1000 {
-        if let Some(found) = found().await {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never: {what}");
 }

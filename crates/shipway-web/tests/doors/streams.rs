@@ -1,8 +1,9 @@
 //! Logs and outputs by their signed URLs.
 
-use crate::stage::{Stage, until};
+use crate::stage::Stage;
 use shipway_logs::{Limits, Source, Writer};
 use shipway_store::App;
+use shipway_testkit::until;
 use shipway_web::LogSession;
 use std::process::Command;
 

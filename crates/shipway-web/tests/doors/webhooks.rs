@@ -1,11 +1,12 @@
 //! A receiver elsewhere, told of a deploy.
 
-use crate::stage::{Stage, until};
+use crate::stage::Stage;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::hmac;
 use serde_json::{Value, json};
 use shipway_net::outward::Outward;
+use shipway_testkit::until;
 use shipway_web::WebReceivers;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

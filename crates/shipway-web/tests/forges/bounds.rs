@@ -1,10 +1,10 @@
 //! How much is fetched from elsewhere at a time, whoever asks for it.
 
-use crate::world::{World, until};
+use crate::world::World;
 use shipway_domain::forge::ForgeKind;
 use shipway_domain::review::ReviewAppStatus;
 use shipway_engine::{FETCHES_ASKED, FETCHES_AT_ONCE, Kind, SourceBlob, SourceOrder};
-use shipway_testkit::Ground;
+use shipway_testkit::{Ground, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,7 +73,7 @@ async fn attack_44_a_storm_of_pull_requests_and_an_archive_are_fetched_in_turn()
         };
         apps.filter(waits).collect::<Vec<_>>()
     };
-    let late = until("all but four wait, and say so", || Some(waiting()).filter(|w| w.len() == PULLS - 4)).await;
+    let late = until("all but four wait, and say so", async || Some(waiting()).filter(|w| w.len() == PULLS - 4)).await;
     assert_eq!(repositories.fetches(), FETCHES_AT_ONCE);
 
     // Somebody builds an archive, behind them all; somebody else does not want to wait any longer.
@@ -114,7 +114,7 @@ async fn attack_44_of_too_many_requests_for_archives_the_last_is_told_to_come_ag
             })
         })
         .collect();
-    let full = until("the last of them waits", || {
+    let full = until("the last of them waits", async || {
         let all = asked.load(Ordering::SeqCst) == FETCHES_ASKED;
         (all && archives.open.load(Ordering::SeqCst) == FETCHES_AT_ONCE).then_some(())
     });

@@ -1,8 +1,9 @@
 //! The server is killed while it tells a forge something: what was heard is not said again.
 
-use crate::world::{KINDS, World, until};
+use crate::world::{KINDS, World};
 use serde_json::{Value, json};
 use shipway_domain::forge::ForgeKind;
+use shipway_testkit::until;
 
 /// What a forge was told of a pull request: comments, statuses of its commit, its app's deployments with their states.
 #[derive(Debug, PartialEq)]
@@ -36,7 +37,7 @@ async fn told_by_two(kind: ForgeKind, n: usize) -> Option<Told> {
         let said = |m: &shipway_store::ForgeMessage| m.told.as_ref() == Some(&m.wanted);
         messages.len() == 3 && messages.iter().all(said)
     };
-    until("all is told, or the forge hangs", || (forge.hung() || is_done()).then_some(())).await;
+    until("all is told, or the forge hangs", async || (forge.hung() || is_done()).then_some(())).await;
     let killed = forge.hung();
     first.platform.stop().await;
     drop(first);

@@ -2,9 +2,10 @@
 //! Once with databases that are texts, once with PostgreSQL's.
 
 use crate::postgres::Postgres;
-use crate::world::{World, automatic, until};
+use crate::world::{World, automatic};
 use shipway_domain::forge::ForgeKind;
 use shipway_domain::review::ReviewAppStatus;
+use shipway_testkit::until;
 use std::collections::BTreeMap;
 
 /// A config var that is required and that only the app's own add-on gives.
@@ -45,11 +46,11 @@ async fn a_pull_request_that_is_closed_while_its_database_is_made_leaves_none() 
         world.server.ground.repositories.commit_of(&[("Procfile", "web: listen"), ("app.json", WITH_DATABASE)]);
     world.pull(7, &commit, true).await;
     world.server.platform.review_all().await.unwrap();
-    until("the database is in the making", || (databases.making() == 1).then_some(())).await;
+    until("the database is in the making", async || (databases.making() == 1).then_some(())).await;
     world.pull(7, &commit, false).await;
     world.server.platform.review_all().await.unwrap();
     let status = || world.server.platform.review_apps(&world.pipeline).unwrap().first().map(|row| row.status);
-    until("the app is going", || (status() == Some(ReviewAppStatus::Deleting)).then_some(())).await;
+    until("the app is going", async || (status() == Some(ReviewAppStatus::Deleting)).then_some(())).await;
     databases.slow.send_replace(false);
     assert_eq!(world.screen().await, "");
     assert_eq!(databases.count(), 0, "what was made too late is gone as well");

@@ -1,8 +1,9 @@
 //! What forges are told.
 
-use crate::world::{KINDS, World, until};
+use crate::world::{KINDS, World};
 use serde_json::json;
 use shipway_domain::forge::ForgeKind;
+use shipway_testkit::until;
 
 /// The last lines of comments are marks.
 fn without_mark(comment: &str) -> String {
@@ -21,7 +22,7 @@ async fn a_pull_request_is_told_of_its_review_app() {
         assert_eq!(world.screen().await, "acorn-pr-7 created", "{kind}");
         platform.tell_forges().await.unwrap();
         let url = "http://acorn-pr-7.localhost:8080/";
-        let comments = until("the comment is there", || {
+        let comments = until("the comment is there", async || {
             let comments = world.forge.comments(7);
             comments.iter().any(|c| c.contains("runs `")).then_some(comments)
         })
@@ -34,10 +35,11 @@ async fn a_pull_request_is_told_of_its_review_app() {
         world.pull(7, &next, true).await;
         world.screen().await;
         platform.tell_forges().await.unwrap();
-        until("the comment has changed", || world.forge.comments(7)[0].contains(&runs(&next)).then_some(())).await;
+        until("the comment has changed", async || world.forge.comments(7)[0].contains(&runs(&next)).then_some(()))
+            .await;
         assert_eq!(world.forge.comments(7).len(), 1, "{kind}");
         if kind != ForgeKind::Gitea {
-            let deployments = until("the deployment is there", || {
+            let deployments = until("the deployment is there", async || {
                 let all = world.forge.deployments("acorn-pr-7");
                 all.last().is_some_and(|d| d["sha"] == next.as_str()).then_some(all)
             })
@@ -46,7 +48,7 @@ async fn a_pull_request_is_told_of_its_review_app() {
             assert_eq!(deployments[0]["sha"], first.as_str());
         }
         if kind == ForgeKind::Github {
-            let deployment = until("the old one is inactive", || {
+            let deployment = until("the old one is inactive", async || {
                 let all = world.forge.deployments("acorn-pr-7");
                 (all[0]["states"] == json!(["success", "inactive"])).then(|| all[1].clone())
             })
@@ -61,10 +63,10 @@ async fn a_pull_request_is_told_of_its_review_app() {
         world.pull(7, &next, false).await;
         assert_eq!(world.screen().await, "", "{kind}");
         platform.tell_forges().await.unwrap();
-        until("the comment says so", || world.forge.comments(7)[0].contains("was removed").then_some(())).await;
+        until("the comment says so", async || world.forge.comments(7)[0].contains("was removed").then_some(())).await;
         assert_eq!(world.forge.comments(7).len(), 1, "{kind}");
         if kind != ForgeKind::Gitea {
-            until("the deployment is inactive", || {
+            until("the deployment is inactive", async || {
                 let all = world.forge.deployments("acorn-pr-7");
                 all.iter().all(|d| d["states"].as_array().unwrap().last() == Some(&json!("inactive"))).then_some(())
             })
@@ -88,7 +90,7 @@ async fn a_forge_that_is_down_holds_nothing_up_and_is_told_later() {
     assert_eq!(world.screen().await, "acorn-pr-7 created");
     platform.tell_forges().await.unwrap();
     let failure = || platform.forge_of(&world.pipeline).unwrap().failure;
-    let words = until("the failure is noted", failure).await;
+    let words = until("the failure is noted", async || failure()).await;
     assert!(words.contains("503") && words.contains("down for maintenance"), "{words}");
     assert!(world.forge.comments(7).is_empty());
     world.forge.set_down(false);
@@ -99,8 +101,8 @@ async fn a_forge_that_is_down_holds_nothing_up_and_is_told_later() {
     assert!(!world.forge.asked()[asked..].iter().any(said));
     world.server.ground.world.jump(jiff::SignedDuration::from_hours(1));
     platform.tell_forges().await.unwrap();
-    until("it is told", || world.forge.comments(7).first().filter(|c| c.contains("runs `")).map(drop)).await;
-    until("the failure is over", || failure().is_none().then_some(())).await;
+    until("it is told", async || world.forge.comments(7).first().filter(|c| c.contains("runs `")).map(drop)).await;
+    until("the failure is over", async || failure().is_none().then_some(())).await;
     world.end().await;
 }
 
@@ -112,7 +114,7 @@ async fn a_comment_is_found_again_and_nobody_elses_is_touched() {
     world.pull(7, &commit, true).await;
     assert_eq!(world.screen().await, "acorn-pr-7 errored");
     world.server.platform.tell_forges().await.unwrap();
-    let ours = until("the comment says why", || {
+    let ours = until("the comment says why", async || {
         world.forge.comments(7).into_iter().find(|c| c.contains("H10: web.1 ended with status 3"))
     })
     .await;
@@ -127,7 +129,7 @@ async fn a_comment_is_found_again_and_nobody_elses_is_touched() {
     world.pull(7, &world.commit("web: listen"), true).await;
     world.screen().await;
     world.server.platform.tell_forges().await.unwrap();
-    let comments = until("ours has changed", || {
+    let comments = until("ours has changed", async || {
         let all = world.forge.comments(7);
         all[1].contains("runs `").then_some(all)
     })

@@ -1,6 +1,6 @@
 //! The door of webhooks: whom it lets in, how often, how many.
 
-use crate::world::{Door, KINDS, World, new_forge, send, send_hook, until};
+use crate::world::{Door, KINDS, World, new_forge, send, send_hook};
 use hyper::{Method, StatusCode};
 use serde_json::json;
 use shipway_domain::Email;
@@ -10,7 +10,7 @@ use shipway_domain::triggers::RefKind;
 use shipway_engine::Platform;
 use shipway_engine::ports::Caller;
 use shipway_store::ReviewAppSettings;
-use shipway_testkit::{ForgeDouble, Ground, OWNER, settings};
+use shipway_testkit::{ForgeDouble, Ground, OWNER, settings, until};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -262,7 +262,7 @@ async fn a_tag_deploys_and_a_push_to_the_main_branch_tells_the_upstream() {
         assert!(platform.upstream(&world.pipeline).unwrap().is_none());
         let push = world.hear(world.forge.push_hook(secret, "3", "refs/heads/main", commit.as_str())).await;
         assert_eq!(push.message, Some(format!("main is at {}", commit.short())), "{kind}");
-        let upstream = until("the upstream was fetched", || {
+        let upstream = until("the upstream was fetched", async || {
             platform.upstream(&world.pipeline).unwrap().filter(|u| u.tip.is_some())
         })
         .await;
@@ -325,7 +325,7 @@ async fn what_failed_is_listed_and_redelivered() {
     let again = send(&mut port, Method::POST, &path, &headers, "".into()).await;
     assert_eq!((again.status, &again.body["status"]), (StatusCode::ACCEPTED, &json!("received")));
     world.server.platform.carry_out_deliveries().await.unwrap();
-    until("it is done again", || {
+    until("it is done again", async || {
         let delivery = world.server.platform.store().read(|c| c.forge_delivery(push.id)).unwrap().unwrap();
         (delivery.status == DeliveryStatus::Done).then_some(())
     })

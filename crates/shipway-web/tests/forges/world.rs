@@ -13,7 +13,7 @@ use shipway_engine::{NewCredentials, NewForge, Platform};
 use shipway_net::{Lifecycle, Phase};
 use shipway_store::{ForgeConnection, ForgeDelivery, Pipeline, ReviewAppSettings};
 use shipway_testkit::forge::{Hook, REPOSITORY, TOKEN};
-use shipway_testkit::{ForgeDouble, Ground, Server};
+use shipway_testkit::{ForgeDouble, Ground, Server, until};
 use shipway_web::{BaseUrls, Listeners, Web, serve_api};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
@@ -147,7 +147,7 @@ impl World {
         assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.body);
         self.server.platform.carry_out_deliveries().await.unwrap();
         let id = reply.body["id"].as_str().unwrap().parse().unwrap();
-        until("the delivery is over", || {
+        until("the delivery is over", async || {
             let delivery = self.server.platform.store().read(|c| c.forge_delivery(id)).unwrap().unwrap();
             delivery.finished_at.is_some().then_some(delivery)
         })
@@ -215,15 +215,4 @@ impl World {
         self.door.close();
         self.server.platform.stop().await;
     }
-}
-
-/// Waits until `found` finds something.
-pub async fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..2000 {
-        if let Some(found) = found() {
-            return found;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("never: {what}");
 }

@@ -6,9 +6,8 @@ use shipway_domain::webhooks::{DeliveryStatus, Include, Resources};
 use shipway_engine::ports::{Post, Receivers};
 use shipway_engine::{UpdateApp, WebhookOrder};
 use shipway_store::App;
-use shipway_testkit::{Ground, Server};
+use shipway_testkit::{Ground, Server, until};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// A receiver that keeps what it is told, and answers 204, or never.
 #[derive(Default)]
@@ -37,25 +36,10 @@ impl Receivers for Receiver {
     }
 }
 
-/// Waits until a condition holds; says what is so instead when it never does.
-async fn until(condition: impl Fn() -> bool, instead: impl Fn() -> String) {
-    for _ in 0..1000 {
-        if condition() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{}", instead());
-}
-
 impl Receiver {
     /// What it was told once there are `n` of them.
     async fn told(&self, n: usize) -> Vec<Value> {
-        until(
-            || self.told.lock().unwrap().len() >= n,
-            || format!("told of {:?}, not of {n}", self.told.lock().unwrap()),
-        )
-        .await;
+        until(&format!("told of {n}"), async || (self.told.lock().unwrap().len() >= n).then_some(())).await;
         self.told.lock().unwrap().clone()
     }
 }
@@ -97,7 +81,7 @@ async fn the_end_of_an_app_is_told_and_nothing_is_left_of_it() {
     assert_eq!((&last["action"], &last["resource"]), (&json!("destroy"), &json!("app")), "{told:?}");
     assert_eq!((&last["data"]["name"], &last["actor"]["email"]), (&json!("acorn"), &json!("owner@example.org")));
     assert_eq!(last["published_at"], last["created_at"]);
-    until(|| rows(&server, &app) == (0, 0, 0), || format!("left: {:?}", rows(&server, &app))).await;
+    until("nothing is left", async || (rows(&server, &app) == (0, 0, 0)).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,7 +107,7 @@ async fn what_was_on_its_way_when_the_server_was_killed_is_sent_again_under_its_
         let all = server.platform.store().read(|c| c.webhook_deliveries(app.id, 10)).unwrap();
         all.iter().all(|delivery| delivery.status == DeliveryStatus::Succeeded && delivery.attempts == 1)
     };
-    until(done, || "a delivery is not done".into()).await;
+    until("the delivery is done", async || done().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

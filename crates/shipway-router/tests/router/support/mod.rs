@@ -1,6 +1,6 @@
 //! A router in this process, dynos that are told what to do, clients that speak raw bytes.
 
-#![allow(dead_code, missing_docs)]
+#![allow(missing_docs)]
 
 use shipway_domain::route::{AppRoute, RouteMode, RouteTable, Target};
 use shipway_domain::{AppId, DynoId};

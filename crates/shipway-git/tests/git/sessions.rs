@@ -1,11 +1,9 @@
 //! What people do with git, by the real client over a real port.
 
-mod support;
-
+use crate::support::*;
 use shipway_git::{Git, GitConfig, Repo};
 use std::process::Stdio;
 use std::time::Duration;
-use support::*;
 
 const WAIT: Duration = Duration::from_secs(60);
 

@@ -374,16 +374,12 @@ async fn four(server: Arc<Server>) {
     let names: Vec<String> = (1..=4).map(|n| format!("shop-{n}")).collect();
     let made = async |name: &String| {
         pipeline(&server, name, &format!("{name}-staging staging, {name}-live production")).await;
-        server.push(&server.app(&format!("{name}-staging")), "web: listen").await.unwrap();
+        server.push(&server.app(&format!("{name}-live")), "web: listen").await.unwrap();
+        let source = server.app(&format!("{name}-staging"));
+        server.push(&source, "web: listen-after 1ms\nrelease: echo migrated").await.unwrap();
     };
     join_all(names.iter().map(made)).await;
     server.platform.create_product(&server.caller, "store", &names).await.unwrap();
-    together(&server, &to_production()).await.unwrap();
-    let pushed = async |name: &String| {
-        let app = server.app(&format!("{name}-staging"));
-        server.push(&app, "web: listen-after 1ms\nrelease: echo migrated").await.unwrap();
-    };
-    join_all(names.iter().map(pushed)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,6 @@
 //! TLS and HTTP/2 on the same port.
 
-mod support;
-
+use crate::support::{Dyno, PATIENCE, Site, route};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -10,7 +9,6 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use shipway_domain::route::RouteMode;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Dyno, PATIENCE, Site, route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;

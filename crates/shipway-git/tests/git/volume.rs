@@ -1,10 +1,8 @@
 //! Large pushes stay small in the server, and small ones quick. Times are printed, not judged: machines differ.
 
-mod support;
-
+use crate::support::*;
 use shipway_git::CheckoutLimits;
 use std::time::Instant;
-use support::*;
 
 /// This process's resident memory in KiB: now, and at its highest.
 fn memory() -> (u64, u64) {

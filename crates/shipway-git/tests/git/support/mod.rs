@@ -1,5 +1,4 @@
 //! A server on a real port with the real git client before it.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use async_trait::async_trait;
 use base64::Engine;

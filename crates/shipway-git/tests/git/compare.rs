@@ -1,11 +1,9 @@
 //! What lies between commits, in one repository and in two.
 
-mod support;
-
+use crate::support::Work;
 use shipway_domain::CommitId;
 use shipway_domain::compare::Contained;
 use shipway_git::{Git, GitConfig, Repo};
-use support::Work;
 
 struct Desk {
     directory: tempfile::TempDir,

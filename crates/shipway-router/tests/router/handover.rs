@@ -1,7 +1,6 @@
 //! One router replaces another: nobody notices.
 
-mod support;
-
+use crate::support::{Dyno, PATIENCE, Site, config, next_request, raw, route, until};
 use shipway_domain::route::{RouteMode, RouteTable};
 use shipway_net::{Lifecycle, Phase};
 use shipway_router::{RouterClient, run};
@@ -9,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::{Dyno, PATIENCE, Site, config, next_request, raw, route, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;

@@ -1,10 +1,8 @@
 //! What the router must withstand, byte by byte. Named after the numbered list of attacks.
 
-mod support;
-
+use crate::support::{Dyno, PATIENCE, Site, route, until};
 use shipway_domain::route::RouteMode;
 use std::time::Duration;
-use support::{Dyno, PATIENCE, Site, route, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

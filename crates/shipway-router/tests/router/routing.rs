@@ -1,11 +1,9 @@
 //! What a visitor, an app and its owner see of the router.
 
-mod support;
-
+use crate::support::{Dyno, Site, next_request, route, until};
 use shipway_domain::route::RouteMode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use support::{Dyno, Site, next_request, route, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

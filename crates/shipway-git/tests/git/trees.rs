@@ -1,13 +1,11 @@
 //! Trees in and out of repositories, the good ones and those that were made to harm.
 
-mod support;
-
+use crate::support::*;
 use shipway_domain::CommitId;
 use shipway_git::{CheckoutLimits, Fetched, Repo};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
-use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Writes an object past all of git's checks; its id.

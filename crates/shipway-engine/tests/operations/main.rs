@@ -1,0 +1,14 @@
+//! Operations of a whole platform, with dynos and databases in memory: each test is a session.
+
+mod addons;
+mod crashes;
+mod domains;
+mod promotions;
+mod review_apps;
+mod sessions;
+mod sharing;
+mod sign_offs;
+mod time;
+mod triggers;
+mod upstream;
+mod webhooks;

@@ -1,0 +1,7 @@
+//! Repositories, with the real git.
+
+mod compare;
+mod sessions;
+mod support;
+mod trees;
+mod volume;
