@@ -131,12 +131,6 @@ impl ForgeCredentials {
     pub fn may_tell(&self) -> bool {
         matches!(self, Self::Token { .. } | Self::App { .. })
     }
-
-    /// Whether the forge's API answers us. Without any credentials it does for a public repository; one with a deploy key
-    /// is private.
-    pub fn may_ask(&self) -> bool {
-        !matches!(self, Self::DeployKey(_))
-    }
 }
 
 impl std::fmt::Debug for ForgeCredentials {
