@@ -82,17 +82,24 @@ impl Stage {
         self.command(Path::new(BINARY)).arg("down").output().unwrap()
     }
 
-    /// The processes of this data directory, by role.
+    /// The processes of this data directory, by role. A child that has not become its program yet looks like its parent, and
+    /// is none.
     fn roles(&self) -> BTreeMap<String, u32> {
         let home = self.home().into_os_string().into_string().unwrap();
-        let processes = fs::read_dir("/proc").unwrap().flatten();
         let role = |pid: u32| {
             let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
             let mut words = line.split('\0').skip(1);
             let role = words.next()?.to_owned();
-            (words.next()? == "--home" && words.next()? == home).then_some((role, pid))
+            (words.next()? == "--home" && words.next()? == home).then_some(role)
         };
-        processes.filter_map(|p| p.file_name().to_str()?.parse().ok()).filter_map(role).collect()
+        let parent = |pid: u32| -> Option<u32> {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+        };
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+        let own = pids.filter_map(|pid| Some((role(pid)?, pid)));
+        own.filter(|(own, pid)| parent(*pid).and_then(role).as_ref() != Some(own)).collect()
     }
 
     fn router(&self) -> shipway_router::control::Status {
