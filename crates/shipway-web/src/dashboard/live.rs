@@ -65,12 +65,13 @@ fn changes(viewer: Viewer, wanted: impl Fn(Event) -> bool + Send + Sync + 'stati
     tokio::spawn(async move {
         let stop = viewer.web.closing();
         loop {
-            let told = tokio::select! {
-                biased;
-                () = std::future::ready(()), if std::mem::take(&mut missed) => Told::Changed,
-                told = next_change(&mut receiver, &wanted) => told,
-                () = events.gone() => return,
-                () = stop.cancelled() => return,
+            let told = match std::mem::take(&mut missed) {
+                true => Told::Changed,
+                false => tokio::select! {
+                    told = next_change(&mut receiver, &wanted) => told,
+                    () = events.gone() => return,
+                    () = stop.cancelled() => return,
+                },
             };
             let sent = match told {
                 Told::Changed => events.send(changed()).await,
