@@ -70,9 +70,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
 /// What would happen. Errors: it would be refused.
 fn dry_run(planned: &Value, context: &Context) -> Result<()> {
     plan(planned, context)?;
-    let moves = planned["moves"].as_array().into_iter().flatten();
-    let mut refused: Vec<String> = moves.map(|one| text(one, &["refused"])).filter(|said| !said.is_empty()).collect();
-    refused.dedup();
+    let refused = said(planned, "refused");
     if refused.is_empty() {
         return Ok(());
     }
@@ -96,13 +94,18 @@ fn plan(planned: &Value, context: &Context) -> Result<()> {
         ]
     });
     table(context.terminal, &["PIPELINE", "FROM", "COMMIT", "TO", "STAGE", ""], rows.collect(), "Nothing to promote.")?;
-    let moves = planned["moves"].as_array().into_iter().flatten();
-    let mut against: Vec<String> = moves.map(|one| text(one, &["against"])).filter(|said| !said.is_empty()).collect();
-    against.dedup();
-    for said in against {
+    for said in said(planned, "against") {
         eprintln!("shipway: all the same, with your reason: {}", printable(&said));
     }
     Ok(())
+}
+
+/// What is said of the moves under this key, each sentence once.
+fn said(planned: &Value, key: &str) -> Vec<String> {
+    let moves = planned["moves"].as_array().into_iter().flatten();
+    let mut all: Vec<String> = moves.map(|one| text(one, &[key])).filter(|said| !said.is_empty()).collect();
+    all.dedup();
+    all
 }
 
 fn seen(one: &Value) -> Value {
