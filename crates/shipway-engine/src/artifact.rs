@@ -58,6 +58,7 @@ impl Platform {
     }
 
     pub(crate) async fn step_build(&self, ctx: &Context, part: &Part) -> Result<Effect> {
+        let _turn = self.turn_to_build(ctx).await?;
         let plan = part.build()?.clone();
         let (app, config, previous, mut build) = self.store().read(|c| {
             let app = c.app_by_id(part.app)?;

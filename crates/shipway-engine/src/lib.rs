@@ -23,7 +23,6 @@ mod destroy;
 mod domains;
 mod dynos;
 mod error;
-mod fetches;
 mod forge_news;
 mod forges;
 mod formation;
@@ -60,6 +59,7 @@ mod teams;
 mod telling;
 mod transfers;
 mod triggers;
+mod turns;
 mod upstream;
 mod webhooks;
 
@@ -70,7 +70,6 @@ pub use apps::{REGIONS, STACKS};
 pub use deploy_keys::{NewDeployKey, fingerprint};
 pub use deployments::{NewDeployment, NewDeploymentStatus};
 pub use error::{Error, Kind, Result};
-pub use fetches::{FETCHES_ASKED, FETCHES_AT_ONCE};
 pub use forges::{Delivered, NewCredentials, NewForge, Refusal};
 pub use formation::{ScaleTo, ScaleUpdate};
 pub use logs::LOG_LIMITS;
@@ -91,6 +90,7 @@ pub use sign_offs::{StageRule, Waits};
 pub use sources::{SourceBlob, SourceOrder};
 pub use transfers::TransferLine;
 pub use triggers::{RefNews, RefOrigin, SetOff, TriggeredView};
+pub use turns::{FETCHES_ASKED, FETCHES_AT_ONCE};
 pub use webhooks::{WebhookOrder, webhook_payload};
 
 use locks::Locks;
@@ -129,6 +129,8 @@ pub struct Settings {
     pub stack_fingerprint: String,
     /// What a build may use.
     pub build_size: shipway_domain::size::DynoSize,
+    /// Builds at a time, one or more.
+    pub builds_at_once: usize,
     /// How long new dynos may take to bind their port (R10).
     pub boot_seconds: u32,
     /// How long requests in flight may take before an old dyno is signalled all the same.
@@ -237,7 +239,7 @@ struct Inner {
     /// One look at triggered deploys at a time.
     triggering: tokio::sync::Mutex<()>,
     sharing: artifact::Sharing,
-    fetches: fetches::Fetches,
+    turns: turns::Turns,
     receivers: OnceLock<Arc<dyn ports::Receivers>>,
     /// One look at what webhooks are told of at a time.
     looking: tokio::sync::Mutex<()>,
@@ -278,7 +280,7 @@ impl Platform {
             triggers_wanted: Notify::new(),
             triggering: tokio::sync::Mutex::default(),
             sharing: artifact::Sharing::default(),
-            fetches: fetches::Fetches::default(),
+            turns: turns::Turns::new(settings.builds_at_once),
             receivers: OnceLock::new(),
             looking: tokio::sync::Mutex::default(),
             deliveries_wanted: Notify::new(),

@@ -531,6 +531,11 @@ impl Plan {
         self.parts.iter().find_map(|p| p.build.as_ref()).map(|b| b.build.0)
     }
 
+    /// Whether somebody is likely to sit in front of it: not what forges and the platform itself set off.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.caller().via != "platform"
+    }
+
     pub(crate) fn caller(&self) -> Caller {
         let via = match self.via.as_str() {
             "git" => "git",

@@ -27,6 +27,7 @@ pub fn settings(home: &Path) -> Settings {
         router_port: Some(8080),
         router_scheme: "http",
         build_size: sizes.default_size().clone(),
+        builds_at_once: 4,
         sizes,
         stack: "heroku-24".into(),
         stack_fingerprint: "debian-12-x86_64".into(),

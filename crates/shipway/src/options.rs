@@ -2,11 +2,16 @@
 
 use crate::problem::{Doing, Problem};
 use clap::value_parser;
+use nix::unistd::{SysconfVar, sysconf};
 use shipway_client::{Place, SYSTEM_HOME};
 use shipway_domain::size::DynoSize;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+/// A push does not wait for the build of a review app, however small the machine is.
+const LEAST_BUILDS: usize = 2;
 
 /// What the operator decides about the platform. `up` takes these and passes them on to the roles.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -110,6 +115,9 @@ pub struct BuildLimits {
     /// Disk of one build: the app with what is made from it, and temporary files
     #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = value_parser!(u64).range(16..=1 << 20))]
     pub build_disk: u64,
+    /// Builds at a time; without it one for each processor, as far as half of the machine's memory goes, and two at least
+    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u16).range(1..=1024))]
+    pub builds: Option<u16>,
 }
 
 impl BuildLimits {
@@ -122,7 +130,22 @@ impl BuildLimits {
             ("--build-output", self.build_output),
             ("--build-disk", self.build_disk),
         ];
-        flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.to_string().into()]).collect()
+        let flags = flags.into_iter().chain(self.builds.map(|most| ("--builds", most.into())));
+        flags.flat_map(|(flag, value)| [flag.into(), value.to_string().into()]).collect()
+    }
+
+    /// How many builds go at a time on this machine.
+    pub fn at_once(&self) -> usize {
+        let processors = available_parallelism().map_or(1, usize::from);
+        let known = |of| sysconf(of).ok().flatten().and_then(|number| u64::try_from(number).ok());
+        let memory = known(SysconfVar::_PHYS_PAGES).zip(known(SysconfVar::PAGE_SIZE)).map(|(pages, size)| pages * size);
+        self.at_once_on(processors, memory)
+    }
+
+    /// `memory`: the machine's, in bytes, where it is known.
+    fn at_once_on(&self, processors: usize, memory: Option<u64>) -> usize {
+        let fit = memory.map_or(usize::MAX, |all| usize::try_from(all / 2 / (self.build_memory << 20)).unwrap_or(usize::MAX));
+        self.builds.map_or_else(|| processors.min(fit).max(LEAST_BUILDS), usize::from)
     }
 
     /// The same as a dyno's size, of which the memory limit is twice the memory.
@@ -237,5 +260,26 @@ mod tests {
         check("-a.b", None);
         check("a b", None);
         check("", None);
+    }
+
+    #[test]
+    fn as_many_builds_as_a_machine_can_bear() {
+        #[derive(clap::Parser)]
+        struct Flags {
+            #[command(flatten)]
+            limits: BuildLimits,
+        }
+        let check = |flags: &[&str], processors: usize, memory_gib: Option<u64>, expected: usize| {
+            let Flags { limits } = clap::Parser::parse_from([&["shipway"], flags].concat());
+            let found = limits.at_once_on(processors, memory_gib.map(|gib| gib << 30));
+            assert_eq!(found, expected, "{flags:?} on {processors} processors and {memory_gib:?} GiB");
+        };
+        check(&[], 2, Some(24), 2);
+        check(&[], 1, Some(1), 2);
+        check(&[], 8, Some(64), 8);
+        check(&[], 32, Some(64), 16);
+        check(&["--build-memory", "8192"], 32, Some(64), 4);
+        check(&[], 32, None, 32);
+        check(&["--builds", "1"], 32, Some(64), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! How much is fetched from elsewhere at a time, whoever asks for it.
+//! How much is fetched from elsewhere at a time, and built, whoever asks for it.
 
 use crate::world::World;
 use shipway_domain::forge::ForgeKind;
@@ -137,4 +137,50 @@ async fn attack_44_of_too_many_requests_for_archives_the_last_is_told_to_come_ag
     }
     assert_eq!(archives.most.load(Ordering::SeqCst), FETCHES_AT_ONCE);
     server.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_44_a_storm_of_pull_requests_is_built_in_turn_and_holds_up_no_push() {
+    const PULLS: usize = 10;
+    let world = World::new(ForgeKind::Github).await;
+    let (server, builder) = (&world.server, &world.server.ground.builder);
+    let most = server.platform.settings().builds_at_once;
+    let slow = |number: usize| world.commit(&format!("web: listen-after {number}ms\n# slow-build"));
+    for number in 1..=PULLS {
+        world.pull(number as u64, &slow(number), true).await;
+    }
+    server.platform.review_all().await.unwrap();
+    let waiting = || {
+        let rows = server.platform.review_apps(&world.pipeline).unwrap();
+        let names = rows.into_iter().filter_map(|row| row.app_name);
+        let apps = names.map(|name| server.app(name.as_str()));
+        let said = "Waiting for a turn to build: 4 builds are the most at a time, and the last turn is kept for people's";
+        apps.filter(|app| server.transcript(app).contains(said)).collect::<Vec<_>>()
+    };
+    let begun = || builder.builds.load(Ordering::SeqCst) as usize;
+    let late = until("all but three wait, and say so", async || {
+        Some(waiting()).filter(|waiting| waiting.len() == PULLS - (most - 1) && begun() == most - 1)
+    });
+    let late = late.await;
+
+    // A push is built meanwhile, and so is the next.
+    let staging = server.app("acorn-staging");
+    assert_eq!(server.push(&staging, "web: listen").await, Ok("v2".into()));
+    assert_eq!(server.push(&staging, "web: listen-after 99ms").await, Ok("v3".into()));
+    assert_eq!(begun(), most - 1 + 2);
+    // Somebody does not want to wait any longer.
+    let operation = server.platform.operations(&server.caller, Some(&late[0])).unwrap()[0].id;
+    server.platform.cancel(&server.caller, operation).await.unwrap();
+    let why = server.outcome(operation).await.unwrap_err();
+    assert!(why.contains("cancelled"), "{why}");
+
+    let created = until("the others are built", async || {
+        builder.go.notify_one();
+        let rows = server.platform.review_apps(&world.pipeline).unwrap();
+        let created = rows.iter().filter(|row| row.status == ReviewAppStatus::Created).count();
+        (created == PULLS - 1).then_some(())
+    });
+    created.await;
+    assert_eq!(begun(), PULLS - 1 + 2);
+    world.end().await;
 }

@@ -162,6 +162,7 @@ fn settings(home: &Path, options: &Options, stack_fingerprint: String) -> Settin
         stack: STACK.into(),
         stack_fingerprint,
         build_size: options.build_limits.size(),
+        builds_at_once: options.build_limits.at_once(),
         boot_seconds: 60,
         drain_seconds: 30,
         grace_seconds: 30,
