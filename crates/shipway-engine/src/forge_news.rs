@@ -95,11 +95,13 @@ impl Platform {
         let news = RefNews { origin, reference: push.reference, commit, by: push.by };
         let set_off = self.ref_moved(news).await?;
         let (refused, apps): (Vec<_>, Vec<_>) = set_off.into_iter().partition(|of| of.refused.is_some());
+        let waits = apps.iter().filter_map(|of| Some(format!("; {}: {}", of.app, of.waits.as_ref()?)));
+        let waits: String = waits.collect();
         let apps: Vec<String> = apps.into_iter().map(|of| of.app.into()).collect();
         let refused = refused.into_iter().filter_map(|of| Some(format!("; not for {}: {}", of.app, of.refused?)));
         let refused: String = refused.collect();
         Ok(match (apps.is_empty(), followed || !refused.is_empty()) {
-            (false, _) => Some(format!("{at}, for {}{refused}", apps.join(", "))),
+            (false, _) => Some(format!("{at}, for {}{waits}{refused}", apps.join(", "))),
             (true, true) => Some(format!("{at}{refused}")),
             (true, false) => None,
         })

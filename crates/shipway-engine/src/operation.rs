@@ -377,15 +377,21 @@ impl Platform {
             let detail = serde_json::json!({ "operation": id, "error": error });
             entries.push(self.entry(&caller, app.as_ref(), &format!("{}-failed", ctx.plan.kind()), detail));
         }
+        let waits = self.waits_again(ctx).unwrap_or_else(|e| {
+            tracing::error!(operation.id = %id, error = %e, cause = ?e.cause, "whether a triggered deploy waits again could not be read");
+            None
+        });
         let now = self.now();
-        self.store()
-            .write(move |c| {
-                for entry in &entries {
-                    c.record(entry)?;
-                }
-                c.set_operation_status(id, OperationStatus::Failed, None, now)
-            })
-            .await
+        let written = self.store().write(move |c| {
+            for entry in &entries {
+                c.record(entry)?;
+            }
+            waits.map_or(Ok(()), |deploy| c.put_triggered_deploy(&deploy))?;
+            c.set_operation_status(id, OperationStatus::Failed, None, now)
+        });
+        written.await?;
+        self.inner.triggers_wanted.notify_one();
+        Ok(())
     }
 
     /// Why an operation failed: at which of several apps, and which release phases had run, because nothing undoes them.
@@ -422,7 +428,7 @@ impl Platform {
     }
 
     /// The last journal row of each step.
-    fn journal(&self, id: OperationId) -> HashMap<String, JournalRow> {
+    pub(crate) fn journal(&self, id: OperationId) -> HashMap<String, JournalRow> {
         let rows = self.store().read(|c| c.journal_of(id)).unwrap_or_default();
         rows.into_iter().map(|r| (r.step.clone(), r)).collect()
     }

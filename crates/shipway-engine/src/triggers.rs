@@ -8,8 +8,9 @@
 
 use crate::builds::Extra;
 use crate::error::Error;
+use crate::operation::Context;
 use crate::pipelines::Access;
-use crate::plan::{CarryPlan, FetchPlan, Part};
+use crate::plan::{CarryPlan, FetchPlan, Part, Step};
 use crate::ports::{Caller, Place};
 use crate::{Event, Kind, Platform, Result, look};
 use shipway_domain::admission::{Actor, Trigger};
@@ -189,6 +190,7 @@ impl Platform {
             actor: caller.actor.clone(),
             by: caller.actor.email.clone(),
             wait_for_ci: false,
+            awaited: true,
             status: TriggeredStatus::Waiting,
             message: None,
             operation: None,
@@ -240,6 +242,7 @@ impl Platform {
                 actor: actor.clone(),
                 by: news.by.chars().filter(|c| !c.is_control()).take(200).collect(),
                 wait_for_ci: trigger.wait_for_ci,
+                awaited: false,
                 status: TriggeredStatus::Waiting,
                 message: None,
                 operation: None,
@@ -338,6 +341,20 @@ impl Platform {
             }
             Err(e) => self.put_triggered(row, TriggeredStatus::Refused, Some(e.to_string())).await,
         }
+    }
+
+    /// The deploy that a failed operation was, where it waits again: a sign-off was taken back before the switch. Whoever
+    /// pushed it and waits for it is refused instead.
+    pub(crate) fn waits_again(&self, ctx: &Context) -> Result<Option<TriggeredDeploy>> {
+        let came_to_switch = self.journal(ctx.operation).contains_key(Step::Switch.name());
+        let Some(part) = ctx.plan.parts.first().filter(|_| came_to_switch) else { return Ok(None) };
+        let (app, row) =
+            self.store().read(|c| Ok((c.app_by_id(part.app)?, c.triggered_deploy_by(part.app, ctx.operation)?)))?;
+        let Some(row) = row.filter(|row| !row.awaited) else { return Ok(None) };
+        if self.unsigned(&app, &row.commit)?.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(TriggeredDeploy { status: TriggeredStatus::Waiting, message: None, updated_at: self.now(), ..row }))
     }
 
     /// What a commit waits for before the app's trigger deploys it, for the one who pushed it.
@@ -449,7 +466,9 @@ fn waiting(c: &Conn<'_>, row: &TriggeredDeploy) -> shipway_store::Result<Waiting
         None => Checks::Unknown,
     };
     let pushes = c.triggered_deploys_of(row.app, &row.reference)?.into_iter().map(|of| (of.before, of.commit));
-    let built = c.builds(row.app)?.pop().filter(|build| build.created_at > row.created_at);
+    // One that waits again was built itself.
+    let others = |build: &Build| build.created_at > row.created_at && Some(build.operation) != row.operation;
+    let built = c.builds(row.app)?.pop().filter(others);
     let later = match built.and_then(|build| build.commit) {
         None => promoted_since(c, row)?,
         built => built,

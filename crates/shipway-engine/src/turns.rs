@@ -97,7 +97,8 @@ impl Platform {
         if builds.available_permits() == 0 || behind.is_some_and(|turns| turns.available_permits() == 0) {
             let most = self.settings().builds_at_once;
             let under_way = if most == 1 { "a build is".to_string() } else { format!("{most} builds are") };
-            let kept = if behind.is_some() && most > 1 { ", and the last turn is kept for people's pushes" } else { "" };
+            let kept =
+                if behind.is_some() && most > 1 { ", and the last turn is kept for people's pushes" } else { "" };
             ctx.line(&format!("-----> Waiting for a turn to build: {under_way} the most at a time{kept}"));
         }
         let turn = async {

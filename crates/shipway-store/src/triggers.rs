@@ -63,6 +63,8 @@ pub struct TriggeredDeploy {
     pub by: String,
     /// Whether it waits until its checks have passed.
     pub wait_for_ci: bool,
+    /// Whether somebody's push waits for how it ends, and is refused when it fails.
+    pub awaited: bool,
     /// What became of it.
     pub status: TriggeredStatus,
     /// Why it waits, or was not carried out.
@@ -102,6 +104,7 @@ fn triggered_deploy(row: &Row<'_>) -> rusqlite::Result<TriggeredDeploy> {
         actor: json(row, "actor")?,
         by: row.get("moved_by")?,
         wait_for_ci: row.get("wait_for_ci")?,
+        awaited: row.get("awaited")?,
         status: word(row, "status", TriggeredStatus::from_text)?,
         message: row.get("message")?,
         operation: optional(row, "operation_id")?,
@@ -147,8 +150,9 @@ impl Conn<'_> {
         self.sql
             .prepare_cached(
                 "INSERT INTO triggered_deploys (id, app_id, pipeline_id, glob, ref_kind, ref_name, commit_id, source, actor,
-                 moved_by, wait_for_ci, status, message, operation_id, created_at, updated_at, before_id)
-                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)
+                 moved_by, wait_for_ci, status, message, operation_id, created_at, updated_at, before_id,
+                 awaited)
+                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)
                  ON CONFLICT (id) DO UPDATE SET status = ?12, message = ?13, operation_id = ?14, updated_at = ?16, before_id = ?17",
             )?
             .execute(params![
@@ -168,7 +172,8 @@ impl Conn<'_> {
                 d.operation.map(|o| o.to_string()),
                 micros(d.created_at),
                 micros(d.updated_at),
-                d.before.as_ref().map(CommitId::as_str)
+                d.before.as_ref().map(CommitId::as_str),
+                d.awaited
             ])?;
         Ok(())
     }

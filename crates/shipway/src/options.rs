@@ -144,7 +144,8 @@ impl BuildLimits {
 
     /// `memory`: the machine's, in bytes, where it is known.
     fn at_once_on(&self, processors: usize, memory: Option<u64>) -> usize {
-        let fit = memory.map_or(usize::MAX, |all| usize::try_from(all / 2 / (self.build_memory << 20)).unwrap_or(usize::MAX));
+        let fit =
+            memory.map_or(usize::MAX, |all| usize::try_from(all / 2 / (self.build_memory << 20)).unwrap_or(usize::MAX));
         self.builds.map_or_else(|| processors.min(fit).max(LEAST_BUILDS), usize::from)
     }
 

@@ -6,7 +6,7 @@ use shipway_domain::{CommitId, Email, Stage};
 use shipway_engine::ports::Caller;
 use shipway_engine::{Kind, PromotionOrder, RefNews, RefOrigin, TogetherOrder, UpdateCoupling};
 use shipway_store::{App, Pipeline};
-use shipway_testkit::{Ground, OWNER, Server};
+use shipway_testkit::{Ground, OWNER, Server, until};
 use std::sync::atomic::Ordering;
 
 /// `shop-staging` and `shop` in the pipeline `shop`, whose production wants `qa` (ada or bob) and `product` (carol).
@@ -432,4 +432,30 @@ async fn a_branch_waits_for_its_parties_over_a_restart_and_goes_out_when_the_las
     let overtaken = format!("{} superseded {} took its place\n", four.short(), five.short());
     let seen = shop.triggered().await;
     assert!(seen.starts_with(&overtaken), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_off_that_is_taken_back_during_the_build_of_a_branch_lets_it_wait_again() {
+    let ground = Ground::new();
+    let shop = Shop::open(&ground).await;
+    let (platform, builder) = (&shop.server.platform, &ground.builder);
+    platform.add_trigger(&shop.server.caller, &shop.production, RefKind::Branch, "main", false).await.unwrap();
+    let slow = shop.commit("web: listen; echo slow-build");
+    shop.sign(&shop.ada, &slow, "qa").await.unwrap();
+    shop.sign(&shop.carol, &slow, "product").await.unwrap();
+    assert_eq!(shop.main_at(&slow).await, None);
+    platform.deploy_triggered().await.unwrap();
+    until("it is built", async || (builder.builds.load(Ordering::SeqCst) == 1).then_some(())).await;
+    shop.withdraw(&shop.carol, &slow).await.unwrap();
+    builder.go.notify_one();
+    shop.server.quiet().await;
+    assert_eq!(shop.triggered().await, format!("{} waiting waits for the sign-off of product", slow.short()));
+    assert_eq!(shop.server.served(&shop.production).await, "Blank");
+
+    let shop = shop.again(&ground).await;
+    assert_eq!(shop.triggered().await, format!("{} waiting waits for the sign-off of product", slow.short()));
+    shop.sign(&shop.carol, &slow, "product").await.unwrap();
+    builder.go.notify_one();
+    assert_eq!(shop.triggered().await, format!("{} succeeded", slow.short()));
+    assert_eq!(shop.server.served(&shop.production).await, "v2");
 }

@@ -154,7 +154,8 @@ async fn attack_44_a_storm_of_pull_requests_is_built_in_turn_and_holds_up_no_pus
         let rows = server.platform.review_apps(&world.pipeline).unwrap();
         let names = rows.into_iter().filter_map(|row| row.app_name);
         let apps = names.map(|name| server.app(name.as_str()));
-        let said = "Waiting for a turn to build: 4 builds are the most at a time, and the last turn is kept for people's";
+        let said =
+            "Waiting for a turn to build: 4 builds are the most at a time, and the last turn is kept for people's";
         apps.filter(|app| server.transcript(app).contains(said)).collect::<Vec<_>>()
     };
     let begun = || builder.builds.load(Ordering::SeqCst) as usize;

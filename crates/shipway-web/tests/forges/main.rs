@@ -1,5 +1,6 @@
 //! Forges: a team's day with pull requests at a forge, by the real door, adapter and engine; the forge is a double.
 
+mod approvals;
 mod bounds;
 mod forks;
 mod keys;
