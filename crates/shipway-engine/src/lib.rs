@@ -256,6 +256,7 @@ impl Platform {
         let inner = Inner {
             platform_logs: logs::PlatformLogs::new(settings.home.join("logs")),
             outputs: output::Outputs::new(settings.home.join("outputs")).map_err(Error::platform)?,
+            turns: turns::Turns::new(settings.builds_at_once),
             settings,
             store,
             parts,
@@ -280,7 +281,6 @@ impl Platform {
             triggers_wanted: Notify::new(),
             triggering: tokio::sync::Mutex::default(),
             sharing: artifact::Sharing::default(),
-            turns: turns::Turns::new(settings.builds_at_once),
             receivers: OnceLock::new(),
             looking: tokio::sync::Mutex::default(),
             deliveries_wanted: Notify::new(),

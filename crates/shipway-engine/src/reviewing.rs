@@ -140,7 +140,6 @@ impl Platform {
             };
             let failure = answer.as_ref().err().cloned();
             if failure != forge.failure {
-                let failure = failure.clone();
                 self.store().write(move |c| c.forge_failed(forge.id, failure.as_deref())).await?;
             }
             match answer {

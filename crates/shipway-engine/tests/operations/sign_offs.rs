@@ -455,7 +455,11 @@ async fn a_sign_off_that_is_taken_back_during_the_build_of_a_branch_lets_it_wait
     let shop = shop.again(&ground).await;
     assert_eq!(shop.triggered().await, format!("{} waiting waits for the sign-off of product", slow.short()));
     shop.sign(&shop.carol, &slow, "product").await.unwrap();
-    builder.go.notify_one();
     assert_eq!(shop.triggered().await, format!("{} succeeded", slow.short()));
-    assert_eq!(shop.server.served(&shop.production).await, "v2");
+    assert_eq!(
+        shop.server.release_list(&shop.production),
+        "v3 succeeded Deploy\nv2 failed Deploy\nv1 succeeded Initial release"
+    );
+    assert_eq!(shop.server.served(&shop.production).await, "v3");
+    assert_eq!(ground.builder.builds.load(Ordering::SeqCst), 1, "what was built is kept");
 }
