@@ -10,6 +10,7 @@ use shipway_domain::address::RemoteAddress;
 use shipway_domain::app_json::{AppJson, Environment};
 use shipway_domain::compare::{self, Comparison, Extent, KeyChanges, Parity, Side, Size};
 use shipway_domain::lifecycle::ReleaseStatus;
+use shipway_domain::{ProcessType, procfile};
 use shipway_store::{App, ConfigVars};
 use std::collections::BTreeMap;
 
@@ -47,6 +48,7 @@ impl Platform {
         };
         let config = self.config_changes(caller, base, head, &mut unknown)?;
         let artifacts = base.slug.as_ref().zip(head.slug.as_ref());
+        let processes = self.processes(base, &mut unknown).await?.zip(self.processes(head, &mut unknown).await?);
         let (base_apps, head_apps) = (self.app_tables(base)?, self.app_tables(head)?);
         let between_apps = |pick: fn(&AppTables) -> &Table| match base.app.id == head.app.id {
             true => Vec::new(),
@@ -62,10 +64,7 @@ impl Platform {
             commits,
             size,
             config,
-            processes: match artifacts {
-                Some(_) => compare::tables(&self.process_commands(base)?, &self.process_commands(head)?),
-                None => Vec::new(),
-            },
+            processes: processes.map_or_else(Vec::new, |(base, head)| compare::tables(&base, &head)),
             formation: between_apps(|t| &t.formation),
             build: compare::tables(&build(base), &build(head)),
             addons: between_apps(|t| &t.addons),
@@ -160,11 +159,22 @@ impl Platform {
         })?)
     }
 
-    /// What a release runs, by process type.
-    fn process_commands(&self, point: &Point) -> Result<Table> {
-        let Some(slug) = &point.slug else { return Ok(Table::new()) };
-        let runnable = self.inner.parts.builder.runnable(&slug.manifest, self.settings().sizes.default_size())?;
-        Ok(runnable.process_types.into_iter().map(|(name, command)| (name.to_string(), command)).collect())
+    /// What a release runs, by process type; what a commit would run, as far as its Procfile says.
+    async fn processes(&self, point: &Point, unknown: &mut Vec<String>) -> Result<Option<Table>> {
+        let table = |types: BTreeMap<ProcessType, String>| -> Table {
+            types.into_iter().map(|(name, command)| (name.to_string(), command)).collect()
+        };
+        if let Some(slug) = &point.slug {
+            let runnable = self.inner.parts.builder.runnable(&slug.manifest, self.settings().sizes.default_size())?;
+            return Ok(Some(table(runnable.process_types)));
+        }
+        let Some(spot) = &point.spot else { return Ok(None) };
+        let file = self.inner.parts.histories.file(spot, "Procfile").await?;
+        let types = file.and_then(|text| procfile::parse(&text).ok());
+        if types.is_none() {
+            unknown.push(format!("What {} runs is known once it is built: it has no Procfile.", point.label()));
+        }
+        Ok(types.map(table))
     }
 
     /// What a commit runs by the clock, by command. A file that cannot be read says nothing.
@@ -209,5 +219,6 @@ fn build(point: &Point) -> Table {
         false => point.app.buildpacks.join(", "),
     };
     let named = [("stack", slug.stack.clone()), ("buildpacks", buildpacks)];
-    named.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+    let named = named.into_iter().chain(slug.language.clone().map(|found| ("language", found)));
+    named.map(|(name, value)| (name.to_string(), value)).collect()
 }

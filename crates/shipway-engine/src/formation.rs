@@ -156,6 +156,16 @@ impl Platform {
         Ok(self.store().read(|c| self.formation_of(c, &c.app_by_id(app.id)?))?)
     }
 
+    /// The command of the release phase of an app's newest release that has code, whatever became of that release.
+    pub fn release_command(&self, app: &App) -> Result<Option<String>> {
+        let slug = self.store().read(|c| {
+            let newest = c.releases(app.id)?.into_iter().find_map(|release| release.slug);
+            newest.map_or(Ok(None), |slug| c.slug(slug))
+        })?;
+        let types = slug.map(|slug| self.process_types(&slug.manifest)).unwrap_or_default();
+        Ok(types.into_iter().find(|(of, _)| of.is_release()).map(|(_, command)| command))
+    }
+
     fn formation_of(&self, c: &Conn<'_>, app: &App) -> shipway_store::Result<ScaleTo> {
         let commands = self.commands(c, app)?;
         let rows = c.formation(app.id)?.into_iter();

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::ports::{Place, Spot};
 use crate::promotions::Promotable;
 use crate::setups::{APP_JSON, read_app_json};
-use crate::{Platform, Result};
+use crate::{Kind, Platform, Result};
 use shipway_domain::app_json::{EnvVar, Environment};
 use shipway_domain::{AppId, ConfigKey};
 use shipway_store::{App, Attachment, ConfigVars, Slug};
@@ -39,6 +39,15 @@ impl Platform {
         let Some(file) = self.app_json_of(source.app.id, &source.slug).await? else { return Ok(()) };
         let config = self.store().read(|c| c.config_vars(app.id))?;
         self.check_insisted(app, &config, &file, |_| ())
+    }
+
+    /// What the code insists on and an app that it would be promoted to lacks, in words; none where nothing is lacking.
+    pub async fn lacks_insisted(&self, app: &App, source: &Promotable) -> Result<Option<String>> {
+        match self.check_promoted(app, source).await {
+            Ok(()) => Ok(None),
+            Err(e) if e.kind == Kind::Platform => Err(e),
+            Err(e) => Ok(Some(e.message)),
+        }
     }
 
     /// Refuses to take `attachments` from an app when what it runs insists on a config var of theirs.

@@ -86,7 +86,7 @@ pub use reviewing::PullRequestNews;
 pub use run::{Attached, RunOrder};
 pub use setups::SetupOrder;
 pub use sides::Point;
-pub use sign_offs::{StageRule, Waits};
+pub use sign_offs::{SignedInstead, StageRule, Waits};
 pub use sources::{SourceBlob, SourceOrder};
 pub use transfers::TransferLine;
 pub use triggers::{RefNews, RefOrigin, SetOff, TriggeredView};

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::plan::{ExternalPlan, Plan};
 use crate::ports::Caller;
 use crate::promotions::{Origin, Promotable, PromotionView, Weighed};
-use crate::{Kind, Platform, Result};
+use crate::{Platform, Result};
 use shipway_domain::admission::Trigger;
 use shipway_domain::{
     AppName, DynoId, Email, NameOrId, OperationId, PipelineId, ProductId, ProductName, PromotionId, Stage,
@@ -236,11 +236,7 @@ impl Platform {
         if let Some(refused) = self.promotion_refusal(caller, &one.target, &one.source)? {
             return Ok(Some(Error::from(refused).message));
         }
-        match self.check_promoted(&one.target, &one.source).await {
-            Ok(()) => Ok(None),
-            Err(e) if e.kind == Kind::Platform => Err(e),
-            Err(e) => Ok(Some(e.message)),
-        }
+        self.lacks_insisted(&one.target, &one.source).await
     }
 
     /// The pipelines that an order is about.

@@ -6,10 +6,11 @@
 
 use crate::error::Error;
 use crate::pipelines::Access;
-use crate::ports::{Caller, Place};
+use crate::ports::{Caller, Place, Spot};
 use crate::{Event, Platform, Result};
+use shipway_domain::compare::Commits;
 use shipway_domain::sign_off::{Code, Given, Party, PartyName, SignOffs, Signer, and, each_can_have_its_own};
-use shipway_domain::{AccountId, AppName, CommitId, Digest, NameOrId, SignOffId, Stage};
+use shipway_domain::{AccountId, AppId, AppName, CommitId, Digest, NameOrId, SignOffId, Stage};
 use shipway_store::{App, PartyRule, Pipeline, SignOff, TriggeredDeploy};
 use std::collections::BTreeSet;
 
@@ -23,6 +24,8 @@ const COMMENT: usize = 500;
 const DIGITS: usize = 7;
 /// Sign-offs of a pipeline that are listed.
 const LISTED: u32 = 50;
+/// Commits that are shown of what was not signed.
+const UNSIGNED_SHOWN: usize = 10;
 
 /// What a stage wants signed.
 #[derive(Debug, Clone)]
@@ -44,6 +47,15 @@ pub struct Waits {
     pub stage: Stage,
     /// The parties that have not signed.
     pub missing: Vec<Party>,
+}
+
+/// What an app's stage takes in the place of a commit that its parties have not signed.
+#[derive(Debug, Clone)]
+pub struct SignedInstead {
+    /// The commit that all of them signed, the newest of these.
+    pub commit: CommitId,
+    /// What either has alone: `ahead` is what was not signed. None where no repository that the caller sees has the signed one.
+    pub differs: Option<Commits>,
 }
 
 impl Platform {
@@ -394,6 +406,41 @@ impl Platform {
         let wanted = self.sign_offs_on(app, Some(commit), None)?;
         let missing = |wanted: SignOffs| wanted.missing().into_iter().map(|one| one.party.clone()).collect();
         Ok(wanted.map(missing).unwrap_or_default())
+    }
+
+    /// What an app's stage would take in the place of a commit that lies in the app's repository, as far as the caller sees.
+    /// None where nothing is missing, or no other commit has all sign-offs.
+    pub async fn signed_instead(&self, caller: &Caller, app: &App, commit: &CommitId) -> Result<Option<SignedInstead>> {
+        if self.unsigned(app, commit)?.is_empty() {
+            return Ok(None);
+        }
+        let coupling = self.coupling_of(app)?;
+        let (signed, apps) = self.store().read(|c| {
+            let apps = c.couplings(coupling.pipeline)?.into_iter().map(|other| other.app);
+            let apps: Vec<AppId> = [app.id].into_iter().chain(apps).collect();
+            Ok((c.sign_offs(coupling.pipeline, LISTED)?, apps))
+        })?;
+        let here = signed.into_iter().filter(|given| given.stage == coupling.stage);
+        let mut commits: Vec<CommitId> = here.map(|given| given.commit).collect();
+        commits.dedup();
+        for signed in commits {
+            if !self.unsigned(app, &signed)?.is_empty() {
+                continue;
+            }
+            let head = Spot { place: Place::App(app.id), commit: commit.clone() };
+            let apps = apps.into_iter().filter(|other| self.app(caller, &NameOrId::Id(other.0)).is_ok());
+            let places = apps.map(Place::App).chain([Place::Upstream(coupling.pipeline)]);
+            for place in places {
+                let histories = &self.inner.parts.histories;
+                if histories.find(place, signed.as_str()).await?.as_ref() == Some(&signed) {
+                    let base = Spot { place, commit: signed.clone() };
+                    let differs = Some(histories.commits(&base, &head, UNSIGNED_SHOWN).await?);
+                    return Ok(Some(SignedInstead { commit: signed, differs }));
+                }
+            }
+            return Ok(Some(SignedInstead { commit: signed, differs: None }));
+        }
+        Ok(None)
     }
 
     /// What triggers asked for in a pipeline and its parties have not signed, in the order of the stages.

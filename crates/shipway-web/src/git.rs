@@ -237,6 +237,35 @@ impl Deployer {
         }
     }
 
+    /// Says what is signed off in the place of code that is not, what either has alone, and how to release it.
+    async fn say_what_is_signed(&self, commit: &CommitId, output: &PushOutput) {
+        let signed = match self.platform.signed_instead(&self.caller, &self.app, commit).await {
+            Ok(Some(signed)) => signed,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(app.name = %self.app.name, %error, cause = ?error.cause, "what is signed off could not be read");
+                return;
+            }
+        };
+        let short = signed.commit.short();
+        output.line(&format!(" !     Signed off is {short}: git push heroku {short}:main"));
+        let Some(differs) = signed.differs else { return };
+        for (what, commits, count) in [
+            (format!("{} has, and it has not", commit.short()), &differs.ahead, differs.ahead_count),
+            (format!("It has, and {} has not", commit.short()), &differs.behind, differs.behind_count),
+        ] {
+            if count > 0 {
+                output.line(&format!(" !     {what}:"));
+            }
+            for missing in commits {
+                output.line(&format!(" !       {} {}", missing.id.short(), missing.subject));
+            }
+            if count > commits.len() {
+                output.line(&format!(" !       and {} more", count - commits.len()));
+            }
+        }
+    }
+
     /// Says what of somebody else's is replaced, and what the pusher is to be told.
     async fn say_what_it_replaces(&self, commit: &CommitId, output: &PushOutput) {
         let told = async {
@@ -293,11 +322,17 @@ impl Deployer {
         let triggered = updates.iter().find_map(|update| self.trigger(update));
         let begun = match triggered.filter(|_| !updates.iter().any(|update| update.is_running_branch())) {
             Some((trigger, reference)) => {
-                self.platform.deploy_ref(&self.caller, &self.app, &trigger, reference, commit).await
+                self.platform.deploy_ref(&self.caller, &self.app, &trigger, reference, commit.clone()).await
             }
-            None => self.platform.deploy(&self.caller, &self.app, commit).await,
+            None => self.platform.deploy(&self.caller, &self.app, commit.clone()).await,
         };
-        let (build, operation) = begun.map_err(|e| e.message)?;
+        let (build, operation) = match begun {
+            Ok(begun) => begun,
+            Err(refused) => {
+                self.say_what_is_signed(&commit, output).await;
+                return Err(refused.message);
+            }
+        };
         output.line(&format!("Ctrl-C leaves it running; this ends it: shipway ops {operation} --cancel"));
         show(self.platform.read_output(build.id.0), output).await;
         match self.platform.live(operation).await {

@@ -8,17 +8,22 @@ use shipway_domain::quantity::Quantity;
 use shipway_engine::ScaleUpdate;
 use shipway_store::{App, Formation};
 
-/// GET /apps/{app}/formation
+/// GET /apps/{app}/formation. The release phase is in it, always 0: `releases:retry` looks for it there.
 pub async fn list(call: Call) -> Result<Answer> {
     let app = call.app()?;
-    Ok(Answer::ok(show(&call, &app, &call.platform().formation(&app)?)))
+    let platform = call.platform();
+    let mut all = show(&call, &app, &platform.formation(&app)?);
+    if let Some(command) = platform.release_command(&app)? {
+        all.push(present::release_phase(&platform.settings().sizes, &app, &command));
+    }
+    Ok(Answer::ok(all.into()))
 }
 
 /// GET /apps/{app}/formation/{formation}: a process type or an id.
 pub async fn info(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let one = find(&call, &app)?;
-    Ok(Answer::ok(show(&call, &app, &[one])[0].take()))
+    Ok(Answer::ok(show(&call, &app, &[one]).remove(0)))
 }
 
 /// PATCH /apps/{app}/formation
@@ -31,7 +36,7 @@ pub async fn update_all(call: Call) -> Result<Answer> {
         )
     })?;
     let updates = updates.iter().map(|u| update_of(u.required("type")?, u)).collect::<Result<Vec<_>>>()?;
-    Ok(Answer::ok(show(&call, &app, &call.platform().scale(&call.caller, &app, updates).await?)))
+    Ok(Answer::ok(show(&call, &app, &call.platform().scale(&call.caller, &app, updates).await?).into()))
 }
 
 /// PATCH /apps/{app}/formation/{formation}
@@ -41,7 +46,7 @@ pub async fn update_one(call: Call) -> Result<Answer> {
     let update = update_of(formation.process_type.to_string(), &call.payload()?)?;
     call.platform().scale(&call.caller, &app, vec![update]).await?;
     let one = find(&call, &app)?;
-    Ok(Answer::ok(show(&call, &app, &[one])[0].take()))
+    Ok(Answer::ok(show(&call, &app, &[one]).remove(0)))
 }
 
 fn update_of(process_type: String, payload: &Payload) -> Result<ScaleUpdate> {
@@ -59,7 +64,7 @@ fn find(call: &Call, app: &App) -> Result<(Formation, String)> {
     call.platform().formation(app)?.into_iter().find(is).ok_or_else(|| ApiError::missing("formation"))
 }
 
-fn show(call: &Call, app: &App, formation: &[(Formation, String)]) -> Value {
+fn show(call: &Call, app: &App, formation: &[(Formation, String)]) -> Vec<Value> {
     let sizes = &call.platform().settings().sizes;
     formation.iter().map(|(f, command)| present::formation(sizes, app, f, command)).collect()
 }

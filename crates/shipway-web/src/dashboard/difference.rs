@@ -79,6 +79,8 @@ fn code(it: &Comparison, commits: &Commits) -> Changes {
         });
     }
     parts.extend(it.size.as_ref().map(|size| lines_of(size.extent.added, size.extent.removed)));
+    let usual = it.size.as_ref().and_then(|size| size.usual);
+    parts.extend(usual.map(|usual| format!("{} usual", lines_of(usual.extent.added, usual.extent.removed))));
     let line = |kind, commit: &compare::Commit| Change {
         kind,
         code: commit.id.short().to_string(),

@@ -472,7 +472,9 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
     let (mut changes, mut links, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let open: Vec<&App> = outlook.targets.iter().filter(|(_, done)| done.is_none()).map(|(app, _)| app).collect();
     let source = platform.point_of(&app, None, None).await?;
+    let mut lacking = Vec::new();
     for target in &open {
+        lacking.extend(platform.lacks_insisted(target, &outlook.source).await?);
         let there = platform.point_of(target, None, None).await?;
         let difference = platform.compare(&viewer.caller, &there, &source).await?;
         let of = |title: String| if open.len() > 1 { format!("{}: {title}", target.name) } else { title };
@@ -482,6 +484,9 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
         warnings.extend(difference::warnings(&difference));
     }
     warnings.dedup();
+    // Where one target of several lacks something, the others get theirs.
+    let none_is_ready = lacking.len() == open.len();
+    warnings.extend(lacking.iter().filter(|_| !none_is_ready).cloned());
     warnings.extend(outlook.against.iter().map(|against| against.fact.clone()));
     warnings.extend(left_out(&outlook).map(|stages| format!("It leaves out {stages}.")));
     if pipeline.settings.may_skip_stages && outlook.leaves_out.is_empty() {
@@ -505,7 +510,8 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
         refused: done
             .map(|done| done.join(" "))
             .or_else(|| out_of_reach(&viewer, &outlook))
-            .or_else(|| leaves_too_much_out(&pipeline, &outlook)),
+            .or_else(|| leaves_too_much_out(&pipeline, &outlook))
+            .or_else(|| lacking.into_iter().next().filter(|_| none_is_ready)),
         asks_why: outlook.against.is_some() || !outlook.leaves_out.is_empty(),
         action_url: path("promote", &[pipeline.name.as_str(), app.name.as_str()]),
         fields: vec![("release".into(), format!("v{version}")), ("to".into(), to.to_string())],

@@ -35,9 +35,7 @@ impl Prospect {
         let is_done = going.peek().is_none();
         let verdict = match is_done {
             true => Some(format!("No changes to promote: {to} already runs all that {from} runs.")),
-            false => {
-                going.find_map(|one| refusal(viewer, one)).map(|because| format!("All of it moves, or none. {because}"))
-            }
+            false => going.find_map(|one| refusal(viewer, one)).map(|because| all_or_none(&because)),
         };
         Ok(Self { moves, verdict, is_done })
     }
@@ -99,7 +97,10 @@ pub(super) async fn ask(viewer: Viewer) -> Page {
     let platform = viewer.platform();
     let product = viewer.product()?;
     let (from, to) = (stage(viewer.query("from"), "from")?, stage(viewer.query("to"), "to")?);
-    let prospect = Prospect::of(&viewer, &product, from, to)?;
+    let mut prospect = Prospect::of(&viewer, &product, from, to)?;
+    if prospect.verdict.is_none() {
+        prospect.verdict = lacking(&viewer, prospect.going()).await?;
+    }
     let (mut changes, mut links, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     for one in prospect.going() {
         let (there, source) =
@@ -141,6 +142,20 @@ pub(super) async fn ask(viewer: Viewer) -> Page {
         back_url: path("product", &[product.name.as_str()]),
     };
     page(&viewer, shipway_dashboard::confirm(&model))
+}
+
+/// What the code of one of these moves insists on and its app lacks.
+async fn lacking(viewer: &Viewer, moves: impl Iterator<Item = &Move>) -> Result<Option<String>> {
+    for one in moves {
+        if let Some(because) = viewer.platform().lacks_insisted(&one.target, &one.source).await? {
+            return Ok(Some(all_or_none(&because)));
+        }
+    }
+    Ok(None)
+}
+
+fn all_or_none(because: &str) -> String {
+    format!("All of it moves, or none. {because}")
 }
 
 /// What stays as it is, and what else takes part.

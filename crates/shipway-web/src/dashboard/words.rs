@@ -43,19 +43,30 @@ pub(super) fn road(via: &str) -> String {
 fn step_title(title: &str) -> String {
     let (name, app) = title.split_once(' ').unwrap_or((title, ""));
     let what = match name {
+        "create" => "Make the app",
         "carry" => "Bring the commit",
+        "fetch" => "Fetch the commit",
+        "setup" => "Set up what app.json says",
         "pin" => "Receive the commit",
         "build" => "Build",
         "release" => "Write the release down",
+        "external" => "Step elsewhere",
         "release-phase" => "Release phase",
         "start" => "Start new dynos",
         "healthy" => "Wait until they are healthy",
         "switch" => "Switch",
         "route" => "Route requests to them",
         "settle" => "Move the branch",
+        "postdeploy" => "Run the postdeploy script",
+        "predestroy" => "Run the script before the end",
         "close" => "Close the routes",
         "stop-all" => "Stop its dynos",
         "erase" => "Erase its data",
+        "provision" => "Make the add-on",
+        "attach" => "Attach it",
+        "detach" => "Detach it",
+        "deprovision" => "Remove the add-on",
+        "transfer" => "Move the data",
         other => other,
     };
     if app.is_empty() { what.into() } else { format!("{app}: {what}") }

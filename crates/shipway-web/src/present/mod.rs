@@ -21,7 +21,7 @@ pub use app::{app, buildpack_installation, collaborator, default_domain, domain,
 pub use build::{build, pipeline_build, slug, source};
 pub use catalog::{REGIONS, account_feature, app_feature, buildpack, dyno_size, region, stack};
 pub use dyno::dyno;
-pub use formation::formation;
+pub use formation::{formation, release_phase};
 pub use pipeline::{coupling, pipeline, pipeline_owner, pipeline_stack};
 pub use promotion::{planned, product, promotion, promotion_target, whole_promotion};
 pub use release::release;

@@ -11,7 +11,7 @@ pub const REFUSING: [(&str, &str); 2] = [
 ];
 
 /// What there will not be, and why.
-const REFUSED: [(&str, &str); 11] = [
+const REFUSED: [(&str, &str); 17] = [
     ("/spaces", "there is one machine, and it is yours"),
     ("/enterprise-accounts", "there is no contract to administer"),
     ("/account/invoice", "nothing is sold"),
@@ -23,6 +23,12 @@ const REFUSED: [(&str, &str); 11] = [
     ("/teams/invitations", "who is added is in the team at once; an unknown address gets an invitation link"),
     ("/password-resets", "an administrator gives a new token: shipway users token"),
     ("/invoice", "nothing is sold"),
+    ("/addons/{}/actions", "for add-on partners; add-ons are made by the platform itself"),
+    ("/addons/{}/webhook", "for add-on partners; an app's own are at /apps/:app/webhooks"),
+    ("/addons/{}/config", "for add-on partners"),
+    ("/teams/{}/allowed-addon-services", "all of the few that there are may be used"),
+    ("/addon-region-capabilities", "there is one region, under two names"),
+    ("/regions/{}/addon-region-capabilities", "there is one region, under two names"),
 ];
 
 #[test]

@@ -121,6 +121,19 @@ async fn a_push_is_refused_and_a_branch_waits_until_all_have_signed() {
         (status["commit"] == json!(commit)).then_some(())
     })
     .await;
+
+    // Of anything else, the difference, and what would be taken.
+    let next = checkout.write(&[("page.txt", "two\n")], "Say two");
+    let next = &next[..7];
+    let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop"), "main"]).await;
+    let said = [
+        format!("remote:  !     Signed off is {short}: git push heroku {short}:main"),
+        format!("remote:  !     {next} has, and it has not:"),
+        format!("remote:  !       {next} Say two"),
+    ];
+    assert!(!pushed && said.iter().all(|line| screen.contains(line)), "{screen}");
+    let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop"), &format!("{short}:main")]).await;
+    assert!(pushed, "{screen}");
     stage.end().await;
 }
 
