@@ -63,6 +63,9 @@ const MAX_DESCRIPTION: usize = 200;
 /// Passwords that are tried at once: each takes a processor for tens of milliseconds, and whoever guesses must not take
 /// them all.
 static HASHING: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
+/// Sign-ins that wait for their turn: anybody may ask, so the next one is told to come again.
+const MOST_SIGN_INS: usize = 32;
+static SIGN_INS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(MOST_SIGN_INS);
 
 #[derive(Default)]
 pub(crate) struct Logins(Mutex<HashMap<String, Waiting>>);
@@ -155,7 +158,8 @@ impl Platform {
         found.ok_or_else(|| Error::missing("user"))
     }
 
-    /// Checks a password and makes a token. Errors: `Unauthorized`, without saying which of the two was wrong.
+    /// Checks a password and makes a token. Errors: `Unauthorized`, without saying which of the two was wrong;
+    /// `Unavailable` when too many others sign in.
     pub async fn login(
         &self,
         email: &str,
@@ -163,6 +167,10 @@ impl Platform {
         description: &str,
         expires_in: Option<u64>,
     ) -> Result<(Account, Token, String)> {
+        let _place = SIGN_INS.try_acquire().map_err(|full| {
+            let text = format!("{MOST_SIGN_INS} people sign in by password at this moment. Try again in a minute.");
+            Error::unavailable(text, full)
+        })?;
         let account = self.store().read(|c| c.account(&NameOrId::Name(email.into())))?;
         let hash = account.as_ref().and_then(|a| a.password_hash.clone());
         let password = password.to_string();

@@ -238,7 +238,11 @@ impl Platform {
     pub async fn addon_info(&self, addon: &Addon) -> Result<AddonInfo> {
         self.provisioned(addon)?;
         let info = self.inner.parts.addons.info(addon.id, addon.plan).await;
-        info.map_err(|e| failed(e, addon))
+        let mut info = info.map_err(|e| failed(e, addon))?;
+        // Where the CLI's users look for it: behind the version.
+        let at = info.iter().position(|(name, _)| name == "PG Version").map_or(info.len(), |at| at + 1);
+        info.insert(at, ("Created".into(), vec![addon.created_at.strftime("%Y-%m-%d %H:%M UTC").to_string()]));
+        Ok(info)
     }
 
     /// Ends all connections to an add-on.

@@ -270,7 +270,15 @@ impl Platform {
                 || c.id.to_string() == which
                 || c.account.to_string() == which
         });
-        let collaborator = found.ok_or_else(|| Error::missing("collaborator"))?;
+        let is_owner =
+            app.owner == caller.actor.account && [caller.actor.email.as_str(), &app.owner.to_string()].contains(&which);
+        let collaborator = found.ok_or_else(|| match is_owner {
+            true => Error::invalid(format!(
+                "You own {0}, so you cannot leave it. Hand it over first (heroku apps:transfer SOMEBODY -a {0}), or destroy it.",
+                app.name
+            )),
+            false => Error::missing("collaborator"),
+        })?;
         // Everybody may leave.
         if collaborator.account != caller.actor.account {
             self.admit(caller, Trigger::Access, app).await?;

@@ -6,7 +6,7 @@ use crate::plan::{Code, Part};
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
 use shipway_domain::ConfigKey;
-use shipway_domain::admission::Trigger;
+use shipway_domain::admission::{Permission, Trigger};
 use shipway_store::{App, ConfigVars};
 use std::collections::BTreeMap;
 
@@ -14,15 +14,27 @@ use std::collections::BTreeMap;
 const MAX_BYTES: usize = 256 * 1024;
 
 impl Platform {
-    /// An app's config vars. Errors: a token that may not read secrets.
+    /// An app's config vars. Errors: [`Self::may_read_secrets`].
     pub fn config_vars(&self, caller: &Caller, app: &App) -> Result<ConfigVars> {
-        if !caller.actor.scope.reads_secrets() {
-            return Err(Error::forbidden(format!(
-                "The token that was used may not read config vars: its scope is {}.",
-                caller.actor.scope.text()
-            )));
-        }
+        self.may_read_secrets(caller, app)?;
         Ok(self.store().read(|c| c.config_vars(app.id))?)
+    }
+
+    /// Errors: a token that may not read secrets; somebody who only looks at the app. Who may change its code reads them
+    /// anyway, by code that prints them.
+    pub fn may_read_secrets(&self, caller: &Caller, app: &App) -> Result<()> {
+        token_reads_secrets(caller)?;
+        let granted = self.store().read(|c| c.permission(app, caller.actor.account))?;
+        if caller.actor.admin || granted >= Some(Permission::Deploy) {
+            return Ok(());
+        }
+        Err(Error::forbidden(format!(
+            "You ({}) may look at {}, and not read its config vars: they hold secrets. Ask {}, who owns it, for the permission \
+             to deploy.",
+            caller.actor.email,
+            app.name,
+            app.owner_email.to_ask()
+        )))
     }
 
     /// The same for somebody who looks at values on a page; which ones goes into the ledger. `name`: one, or all.
@@ -99,6 +111,16 @@ impl Platform {
         self.tell(Event::App(app.id));
         Ok(self.store().read(|c| c.config_vars(app.id))?)
     }
+}
+
+/// Errors: a token that may not read secrets.
+pub(crate) fn token_reads_secrets(caller: &Caller) -> Result<()> {
+    let scope = &caller.actor.scope;
+    if scope.reads_secrets() {
+        return Ok(());
+    }
+    let text = format!("The token that was used may not read config vars: its scope is {}.", scope.text());
+    Err(Error::forbidden(text))
 }
 
 /// Reads a change of config vars. Errors: illegal names, values with NUL.

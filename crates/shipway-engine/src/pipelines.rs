@@ -4,6 +4,7 @@
 //! operate one of its apps may put in, move and take out apps that they operate. Who has access to none of its apps
 //! does not see that it exists.
 
+use crate::config::token_reads_secrets;
 use crate::config::{apply, parse_changes, within_limit};
 use crate::error::Error;
 use crate::ports::Caller;
@@ -339,12 +340,7 @@ impl Platform {
     /// The config vars that apps of a stage begin with. Errors: a token that may not read secrets; somebody who
     /// operates none of the pipeline's apps.
     pub fn stage_config(&self, caller: &Caller, pipeline: &Pipeline, stage: Stage) -> Result<ConfigVars> {
-        if !caller.actor.scope.reads_secrets() {
-            return Err(Error::forbidden(format!(
-                "The token that was used may not read config vars: its scope is {}.",
-                caller.actor.scope.text()
-            )));
-        }
+        token_reads_secrets(caller)?;
         if self.access(caller, pipeline)? < Some(Access::Operate) {
             return Err(Error::forbidden(format!(
                 "You ({}) may not read config vars of the pipeline {}. Ask {}, who owns it.",

@@ -407,6 +407,11 @@ host all shipway all reject
 host all all all scram-sha-256
 ";
 
+/// What the owner of a database may create there (PostgreSQL trusts them), and what is there already. `heroku pg:extensions`
+/// reads it under this name; a name with a dot is nobody's setting but ours.
+const EXTENSIONS: &str = "btree_gin,btree_gist,citext,cube,dict_int,fuzzystrmatch,hstore,intarray,isn,lo,ltree,\
+    pg_stat_statements,pg_trgm,pgcrypto,plpgsql,seg,tablefunc,tcn,tsm_system_rows,tsm_system_time,unaccent,uuid-ossp";
+
 /// Statements that fail are not logged: they can hold what their users keep secret.
 fn settings(root: &Path, address: IpAddr, port: u16) -> String {
     let path = |name: &str| quoted(&root.join(name).to_string_lossy());
@@ -432,6 +437,7 @@ timezone = 'UTC'
 log_timezone = 'UTC'
 lc_messages = 'C.UTF-8'
 max_wal_size = '512MB'
+rds.allowed_extensions = '{EXTENSIONS}'
 ",
         socket = path("run"),
         hba = path("pg_hba.conf"),

@@ -64,6 +64,8 @@ impl Web {
     }
 
     fn addons(&self, app: &App, all: &mut Resources) -> shipway_engine::Result<()> {
+        let origin = Origin::configured(self.base());
+        let page = |owner: &App| origin.url(&shipway_dashboard::path("app", &[owner.name.as_str()]));
         let shown = self.platform().store().read(|c| {
             let mut shown = Vec::new();
             for addon in c.addons(app.id)? {
@@ -71,13 +73,13 @@ impl Web {
                 for attachment in c.attachments_of(addon.id)?.iter().filter(|a| a.app == addon.app) {
                     keys.extend(c.attachment_vars(attachment)?.into_keys());
                 }
-                shown.push((Include::Addon, present::addon(app, &addon, &keys, Expansion::default())));
+                shown.push((Include::Addon, present::addon(app, &addon, &keys, Expansion::default(), &page(app))));
             }
             for attachment in c.attachments(app.id)? {
                 let addon = c.addon_by_id(attachment.addon)?;
                 let owner = c.app_by_id(addon.app)?;
                 let about = (&addon, &owner);
-                let attachment = present::attachment(app, &attachment, about, &[], Inclusion::default());
+                let attachment = present::attachment(app, &attachment, about, &[], Inclusion::default(), &page(&owner));
                 shown.push((Include::Attachment, attachment));
             }
             Ok(shown)

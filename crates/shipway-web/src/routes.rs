@@ -274,6 +274,8 @@ routes! {
     GET    "/apps/{app}/log-drains"                     => absent::none_of_app;
     GET    "/apps/{app}/sni-endpoints"                  => absent::none_of_app;
     GET    "/spaces"                                    => absent::none;
+    GET    "/apps/{app}/usage"                          => absent::no_usage;
+    GET    "/data/maintenances/v1/apps/{app}"           => absent::no_maintenances;
 
     // Other hosts of Heroku's that the CLI asks at our port
     GET    "/account/github/token"                      => github::token;

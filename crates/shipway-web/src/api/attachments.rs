@@ -111,5 +111,6 @@ fn show(call: &Call, attachment: &Attachment) -> Result<Value> {
         let keys = c.attachment_vars(attachment)?.into_keys().collect::<Vec<_>>();
         Ok((c.app_by_id(attachment.app)?, addon, owner, keys))
     })?;
-    Ok(present::attachment(&app, attachment, (&addon, &owner), &keys, Inclusion::of(&call.headers)))
+    let (inclusion, page) = (Inclusion::of(&call.headers), super::addons::page_of(call, &owner));
+    Ok(present::attachment(&app, attachment, (&addon, &owner), &keys, inclusion, &page))
 }

@@ -1,6 +1,7 @@
 //! An app's buildpacks, and the registry in which the CLI looks up their names.
 
 use crate::call::Open;
+use crate::payload::Payload;
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::{Value, json};
 use shipway_domain::buildpack::{BUILT_IN, name};
@@ -16,7 +17,14 @@ pub async fn update(call: Call) -> Result<Answer> {
     let updates = call.payload()?.objects("updates")?;
     let updates =
         updates.ok_or_else(|| ApiError::invalid("`updates` is missing: a list of `{\"buildpack\": NAME}`."))?;
-    let wanted = updates.iter().map(|u| Ok(name(&u.required("buildpack")?))).collect::<Result<Vec<_>>>()?;
+    // The CLI looks names up first, and sends what it did not find without one.
+    let one = |update: &Payload| match update.text("buildpack")? {
+        Some(given) => Ok(name(&given)),
+        None => Err(ApiError::invalid(
+            "That buildpack is not in the registry. `heroku buildpacks:search` lists what is; any other is named by its git URL.",
+        )),
+    };
+    let wanted = updates.iter().map(one).collect::<Result<Vec<_>>>()?;
     Ok(installations(&call.platform().set_buildpacks(&call.caller, &app, wanted).await?))
 }
 

@@ -3,6 +3,7 @@
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
 use shipway_domain::addon::AddonState;
+use shipway_domain::{AppId, NameOrId};
 use shipway_engine::Within;
 use shipway_store::Addon;
 
@@ -90,7 +91,11 @@ fn credential_of(call: &Call, addon: &Addon) -> Result<Value> {
         Some((user, password, host, port.parse::<u16>().ok()?, database))
     });
     let Some((user, password, host, port, database)) = parts else {
-        return Err(ApiError::forbidden("The token that was used may not read the passwords of databases."));
+        return Err(ApiError::forbidden(format!(
+            "Neither you nor the token that was used may read the password of {}: that needs the permission to deploy to an \
+             app that it is attached to.",
+            addon.name
+        )));
     };
     Ok(json!({
         "credentials": [{ "connections": null, "password": password, "state": "active", "user": user }],
@@ -109,7 +114,16 @@ pub(super) fn named(call: &Call) -> Result<Addon> {
 
 /// How it is reached, for whoever may read secrets.
 fn url(call: &Call, addon: &Addon) -> Result<Value> {
-    if !call.caller.actor.scope.reads_secrets() {
+    let platform = call.platform();
+    let apps = platform.store().read(|c| {
+        let attached = c.attachments_of(addon.id)?.into_iter().map(|attachment| attachment.app);
+        Ok(attached.chain([addon.app]).collect::<Vec<_>>())
+    })?;
+    let may = |app: AppId| {
+        let seen = platform.app(&call.caller, &NameOrId::Id(app.0));
+        seen.is_ok_and(|app| platform.may_read_secrets(&call.caller, &app).is_ok())
+    };
+    if !apps.into_iter().any(may) {
         return Ok(Value::Null);
     }
     let config = call.platform().store().read(|c| c.addon_config(addon.id))?;

@@ -60,12 +60,16 @@ fn window(env: &BTreeMap<String, String>) -> (u16, u16) {
 
 /// POST /apps/{app}/dynos/{dyno}
 pub async fn run_inside(call: Call) -> Result<Answer> {
-    let app = call.app()?;
-    Err(ApiError::invalid(format!(
+    Err(no_way_in(&call.app()?))
+}
+
+/// Why nobody gets into a dyno that is up, and what to do instead.
+pub(super) fn no_way_in(app: &App) -> ApiError {
+    ApiError::invalid(format!(
         "A command cannot be run inside a dyno that is up. `heroku run -a {} COMMAND` runs it in a new one with the same \
          code and config.",
         app.name
-    )))
+    ))
 }
 
 /// DELETE /apps/{app}/dynos

@@ -3,8 +3,12 @@
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::{Value, json};
 use shipway_domain::ProcessType;
+use shipway_domain::admission::Trigger;
 use shipway_engine::UpdateApp;
 use shipway_store::App;
+
+/// What `ps:exec` and its like ask for first.
+const EXEC: &str = "runtime-heroku-exec";
 
 /// GET /account/features
 pub async fn of_account(_: Call) -> Result<Answer> {
@@ -20,24 +24,42 @@ pub async fn one_of_account(call: Call) -> Result<Answer> {
 pub async fn set_of_account(call: Call) -> Result<Answer> {
     call.may_change_account()?;
     let feature = matching(&call, present::account_feature())?;
-    if wanted(&call)? { Ok(Answer::ok(feature)) } else { Err(ApiError::invalid("That feature is always on here.")) }
+    switched_on(&call, feature)
+}
+
+/// A feature that is always on, to somebody who switches it.
+fn switched_on(call: &Call, feature: Value) -> Result<Answer> {
+    if wanted(call)? { Ok(Answer::ok(feature)) } else { Err(ApiError::invalid("That feature is always on here.")) }
 }
 
 /// GET /apps/{app}/features
 pub async fn of_app(call: Call) -> Result<Answer> {
     let app = call.app()?;
-    Ok(Answer::ok(json!([present::app_feature(preboot(&app)?)])))
+    Ok(Answer::ok(json!([present::app_feature(preboot(&app)?), present::dyno_metadata()])))
 }
 
 /// GET /apps/{app}/features/{feature}
 pub async fn one_of_app(call: Call) -> Result<Answer> {
     let app = call.app()?;
+    if call.parameter("feature") == EXEC {
+        return Err(super::dynos::no_way_in(&app));
+    }
+    if let Ok(always) = matching(&call, present::dyno_metadata()) {
+        return Ok(Answer::ok(always));
+    }
     Ok(Answer::ok(matching(&call, present::app_feature(preboot(&app)?))?))
 }
 
 /// PATCH /apps/{app}/features/{feature}
 pub async fn set_of_app(call: Call) -> Result<Answer> {
     let app = call.app()?;
+    if call.parameter("feature") == EXEC {
+        return Err(super::dynos::no_way_in(&app));
+    }
+    if let Ok(always) = matching(&call, present::dyno_metadata()) {
+        call.platform().admit(&call.caller, Trigger::Settings, &app).await?;
+        return switched_on(&call, always);
+    }
     matching(&call, present::app_feature(true))?;
     let mut settings = app.settings.clone();
     settings.overlap.insert(ProcessType::parse(ProcessType::WEB)?, wanted(&call)?);

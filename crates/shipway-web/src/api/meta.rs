@@ -10,26 +10,55 @@ pub async fn rate_limits(call: Call) -> Result<Answer> {
     Ok(Answer::ok(json!({ "remaining": call.web.limits().remaining(call.caller.actor.account) })))
 }
 
+/// What people ask for by a command of the CLI and is not there, by what its path holds: they know commands, not paths.
+const ABSENT: [(&str, &str); 16] = [
+    ("/acm", "Certificates are not made for apps' own domains yet; the router serves the platform's domain by TLS."),
+    ("/sni-endpoints", "Certificates for apps' own domains are not taken yet."),
+    ("/log-drains", "Log drains are not there yet. `heroku logs --tail` follows an app's log."),
+    ("/spaces", "There are no spaces here: there is one machine, and it is yours."),
+    ("/enterprise-accounts", "There are no enterprise accounts here."),
+    ("/test-runs", "There is no Heroku CI here. Let CI elsewhere report what it finds: docs/ci/ has files for it."),
+    ("/oauth/clients", "OAuth clients are not there yet. `heroku authorizations:create` makes a token for a program."),
+    ("/telemetry", "Telemetry is not sent anywhere."),
+    (
+        "/reports",
+        "`pg:diagnose` is not there. `heroku pg:outliers`, `pg:locks` and their like ask the database itself.",
+    ),
+    (
+        "/credentials_rotation",
+        "A database's password cannot be changed yet. A new database (`heroku addons:create`, `pg:copy`, `pg:promote`) has a new one.",
+    ),
+    ("/credentials", "A database has one credential, the default one."),
+    ("/links", "Data links are not there: there is one database server, and it is this machine's."),
+    ("/metrics", "Metrics are not kept. The router's lines in `heroku logs` have the time that each request took."),
+    ("/monitors", "Dynos are not scaled by themselves: `heroku ps:scale`."),
+    ("/oci-images", "Images cannot be released yet. Deploy with git push instead."),
+    ("/docker-login", "Images cannot be pushed yet. Deploy with git push instead."),
+];
+
+fn why_not(path: &str) -> Option<&'static str> {
+    let of = |word: &str| path.split_once(word).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('/'));
+    ABSENT.iter().find(|(word, _)| of(word)).map(|(_, why)| *why)
+}
+
 /// Every path that no door has.
 pub async fn nothing_here(method: Method, uri: Uri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
-    ApiError::new(
-        StatusCode::NOT_FOUND,
-        "not_found",
-        format!("This platform does not serve {method} {path}. docs/api-coverage.md lists what it does."),
-    )
+    let why = why_not(&path).map(str::to_string);
+    let why = why
+        .unwrap_or(format!("This platform does not serve {method} {path}. docs/api-coverage.md lists what it does."));
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", why)
 }
 
 /// A path that exists, with a method that it does not have.
 pub async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
-    ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
+    let why = why_not(&path).map(str::to_string).unwrap_or_else(|| {
         format!(
             "This platform does not serve {method} {path}, only other methods. docs/api-coverage.md lists what it does."
-        ),
-    )
+        )
+    });
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why)
 }
 
 /// GET /api/v4/current-status: what `heroku status` shows.

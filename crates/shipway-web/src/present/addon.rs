@@ -43,8 +43,8 @@ fn asks_for(headers: &HeaderMap, header: &str, what: &str) -> bool {
     lines.flat_map(|line| line.split(',')).any(|word| word.trim() == what)
 }
 
-/// An add-on. Nothing is billed here.
-pub fn addon(owner: &App, addon: &Addon, keys: &[ConfigKey], expansion: Expansion) -> Value {
+/// An add-on. Nothing is billed here. `web_url`: the page where it is shown.
+pub fn addon(owner: &App, addon: &Addon, keys: &[ConfigKey], expansion: Expansion, web_url: &str) -> Value {
     let service = addon.plan.service;
     let plan_name = addon.plan.to_string();
     json!({
@@ -63,17 +63,18 @@ pub fn addon(owner: &App, addon: &Addon, keys: &[ConfigKey], expansion: Expansio
         "provision_message": "",
         "state": addon.state.as_str(),
         "updated_at": time(addon.updated_at),
-        "web_url": null,
+        "web_url": web_url,
     })
 }
 
-/// An attachment with its add-on and that one's owner.
+/// An attachment with its add-on and that one's owner. `web_url`: the page where the add-on is shown.
 pub fn attachment(
     app: &App,
     one: &Attachment,
     (addon, owner): (&Addon, &App),
     keys: &[ConfigKey],
     inclusion: Inclusion,
+    web_url: &str,
 ) -> Value {
     let mut shown = json!({
         "addon": { "app": app_reference(owner), "id": addon.id, "name": addon.name },
@@ -84,7 +85,7 @@ pub fn attachment(
         "name": one.name,
         "namespace": null,
         "updated_at": time(one.updated_at),
-        "web_url": null,
+        "web_url": web_url,
     });
     if inclusion.plan {
         shown["addon"]["plan"] = named("plan", &addon.plan.to_string());

@@ -65,7 +65,19 @@ pub fn account_feature() -> Value {
     feature("account feature", "dashboard-repositories-api", "Repositories are asked for at this platform.", doc, true)
 }
 
-/// The one feature that apps have.
+/// Dynos know their app, release and commit, whether an app asks for it or not.
+pub fn dyno_metadata() -> Value {
+    let description = "Dynos know their app, release and commit. Always on.";
+    feature(
+        "app feature",
+        "runtime-dyno-metadata",
+        description,
+        "https://devcenter.heroku.com/articles/dyno-metadata",
+        true,
+    )
+}
+
+/// The feature of apps that can be switched.
 pub fn app_feature(enabled: bool) -> Value {
     let description = "New web dynos are up and healthy before the old ones stop. Off: the old ones stop first.";
     feature("app feature", "preboot", description, "https://devcenter.heroku.com/articles/preboot", enabled)

@@ -19,7 +19,7 @@ pub use account::{account, authorization, key, session, token};
 pub use addon::{Expansion, Inclusion, addon, addon_plan, addon_service, attachment};
 pub use app::{app, buildpack_installation, collaborator, default_domain, domain, owner, permission_names, team_app};
 pub use build::{build, pipeline_build, slug, source};
-pub use catalog::{REGIONS, account_feature, app_feature, buildpack, dyno_size, region, stack};
+pub use catalog::{REGIONS, account_feature, app_feature, buildpack, dyno_metadata, dyno_size, region, stack};
 pub use dyno::dyno;
 pub use formation::{formation, release_phase};
 pub use pipeline::{coupling, pipeline, pipeline_owner, pipeline_stack};

@@ -5,12 +5,16 @@ use crate::Web;
 use crate::address::Origin;
 use serde_json::{Value, json};
 use shipway_store::{App, Release};
+use std::collections::HashSet;
 
 /// A release. `output_stream_url` is there when a release phase ran, and opens without a token.
 pub fn release(web: &Web, origin: &Origin, people: &mut People<'_>, app: &App, release: &Release) -> Value {
     let artifacts: Vec<_> = release.slug.iter().map(|id| json!({ "type": "slug", "id": id })).collect();
+    // Once for each add-on, however often it is attached.
+    let mut seen = HashSet::new();
+    let plans: Vec<_> = release.attachments.iter().filter(|a| seen.insert(a.addon)).map(|a| a.plan).collect();
     json!({
-        "addon_plan_names": release.attachments.iter().map(|a| a.plan).collect::<Vec<_>>(),
+        "addon_plan_names": plans,
         "app": app_reference(app),
         "artifacts": artifacts,
         "created_at": time(release.created_at),

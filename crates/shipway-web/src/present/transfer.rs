@@ -1,10 +1,19 @@
 //! Transfers, in the shape of the data API's v11.
 
-use super::{optional_time, time};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use shipway_domain::addon::TransferKind;
 use shipway_engine::{Platform, TransferLine};
 use shipway_store::Transfer;
+
+/// A time as this API writes it, unlike the others: `2026-11-21 22:15:23 +0000`.
+fn time(at: Timestamp) -> Value {
+    at.strftime("%Y-%m-%d %H:%M:%S +0000").to_string().into()
+}
+
+fn optional_time(at: Option<Timestamp>) -> Value {
+    at.map_or(Value::Null, time)
+}
 
 /// A transfer; with what it said where that was asked for. A backup's `to_url` is what a restore of it is asked with.
 pub fn transfer(one: &Transfer, lines: Option<&[TransferLine]>) -> Value {

@@ -337,7 +337,8 @@ async fn processes(c: &mut Client<'_>) {
     c.call(200, "PATCH", all, &["shop"], updates).await;
     let listed = c.get(all, &["shop"]).await;
     let counts: Vec<_> = listed.as_array().unwrap().iter().map(|f| (&f["type"], &f["quantity"])).collect();
-    assert_eq!(counts, [(&json!("web"), &json!(2)), (&json!("worker"), &json!(1))]);
+    // `releases:retry` looks for the release phase here.
+    assert_eq!(counts, [(&json!("web"), &json!(2)), (&json!("worker"), &json!(1)), (&json!("release"), &json!(0))]);
     let one = "/apps/{app}/formation/{formation}";
     for name in ["web", &id(&listed[0])] {
         c.call(200, "PATCH", one, &["shop", name], json!({ "quantity": 1 })).await;

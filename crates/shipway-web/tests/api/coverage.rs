@@ -43,12 +43,17 @@ fn the_coverage_table_is_fresh_and_only_grows() {
         let route = TABLE.iter().find(|r| r.method == link.method && shape(r.path) == link.shape);
         let refusing = route.and_then(|r| REFUSING.iter().find(|(handler, _)| *handler == r.handler));
         let reason = REFUSED.iter().find(|(prefix, _)| link.shape.starts_with(prefix)).map(|(_, why)| why);
+        let is_absent = route.is_some_and(|r| r.handler.starts_with("absent::"));
         let state = match (route, refusing.map(|(_, why)| why).or(reason)) {
-            (Some(_), Some(why)) => {
+            (Some(_), Some(why)) if is_absent => {
+                refused += 1;
+                format!("refused: {why}; answers that there is none")
+            }
+            (Some(_), _) if is_absent => "not yet: answers that there is none".to_string(),
+            (Some(_), Some(why)) if refusing.is_some() => {
                 refused += 1;
                 format!("refused: {why}")
             }
-            (Some(r), _) if r.handler.starts_with("absent::") => "not yet: answers that there is none".to_string(),
             (Some(_), _) => {
                 served += 1;
                 "served".to_string()
