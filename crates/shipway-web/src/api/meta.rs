@@ -66,3 +66,25 @@ pub async fn status(_: Open) -> Result<Answer> {
     let green = |system: &str| json!({ "system": system, "status": "green" });
     Ok(Answer::ok(json!({ "status": [green("Apps"), green("Data"), green("Tools")], "incidents": [] })))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_said_in_the_words_of_commands() {
+        let check = |path: &str, expected: Option<&str>| {
+            let said = why_not(path).map(|why| why.split(['.', ':', ',']).next().unwrap_or_default());
+            assert_eq!(said, expected, "{path}");
+        };
+        check(
+            "/apps/shop/acm",
+            Some("Certificates are not made for apps' own domains yet; the router serves the platform's domain by TLS"),
+        );
+        check("/apps/shop/log-drains", Some("Log drains are not there yet"));
+        check("/spaces/foo", Some("There are no spaces here"));
+        check("/pipelines/1/test-runs/last", Some("There is no Heroku CI here"));
+        check("/apps/acm-shop", None);
+        check("/apps/shop/linksy", None);
+    }
+}

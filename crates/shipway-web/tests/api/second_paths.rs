@@ -3,6 +3,7 @@
 use crate::support::{Person, World};
 use serde_json::{Value, json};
 use shipway_domain::NameOrId;
+use shipway_domain::admission::Permission;
 use shipway_engine::Within;
 
 const NOTHING: Value = Value::Null;
@@ -68,6 +69,31 @@ async fn attack_15_nobody_elses_code_or_data_comes_by_a_second_path() {
     let brought = world.platform.store().read(|c| Ok(c.releases(app.id)?.iter().any(|r| r.slug.is_some()))).unwrap();
     assert!(!brought, "no code came");
     assert!(world.ground.addons.read(addon.id).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_20_who_only_looks_at_an_app_reads_no_secrets_of_it() {
+    let world = World::new().await;
+    world.database("shop").await;
+    let owner = world.caller(Person::Owner);
+    let shop = world.platform.app(&owner, &NameOrId::parse("shop")).unwrap();
+    let addon = world.platform.addons(&owner, Within::App(&shop)).unwrap().remove(0);
+    let email = world.caller(Person::Stranger).actor.email;
+    let secrets = [
+        "/apps/shop/config-vars".to_string(),
+        "/apps/shop/releases/1/config-vars".into(),
+        format!("/postgres/v0/databases/{}/credentials", addon.id),
+        format!("/postgres/v0/databases/{}/credentials/default", addon.id),
+    ];
+    for (permission, expected) in [(Permission::View, 403), (Permission::Deploy, 200)] {
+        world.platform.give_access(&owner, &shop, &email, permission).await.unwrap();
+        for path in &secrets {
+            let reply = world.call(Person::Stranger, "GET", path, &NOTHING).await;
+            assert_eq!(reply.status.as_u16(), expected, "{permission:?} {path}: {}", reply.text);
+            assert_eq!(expected == 403, reply.text.contains("the permission to deploy"), "{path}: {}", reply.text);
+        }
+        assert_eq!(world.call(Person::Stranger, "GET", "/apps/shop", &NOTHING).await.status.as_u16(), 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

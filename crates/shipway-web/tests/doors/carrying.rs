@@ -96,6 +96,28 @@ async fn a_promotion_that_needs_a_reason_asks_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_board_says_what_production_lacks_of_what_the_code_insists_on() {
+    let stage = Stage::open().await;
+    let (staging, _) = stage.pipeline().await;
+    let vars = [("TOKEN_OF_THE_BANK".to_string(), Some("x".to_string()))];
+    stage.platform.set_config_vars(&stage.caller, &staging, vars.into()).await.unwrap();
+    stage.platform.create_product(&stage.caller, "store", &["shop".to_string()]).await.unwrap();
+    let checkout = stage.checkout();
+    let app_json = r#"{ "env": { "TOKEN_OF_THE_BANK": { "required": true } } }"#;
+    checkout.write(&[("Procfile", "web: listen\n"), ("app.json", app_json)], "Ask the bank");
+    checkout.deploy("shop-staging").await;
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let promote = path("promote", &["shop", "shop-staging"]);
+    let together = format!("{}?from=staging&to=production", path("together", &["store"]));
+    for ask in [&promote, &together] {
+        let asked = browser.get(ask).await.body;
+        assert!(asked.contains("shop lacks") && asked.contains("heroku config:set TOKEN_OF_THE_BANK"), "{asked}");
+        assert!(!asked.contains("<button type=\"submit\">Promote"), "{asked}");
+    }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_product_is_promoted_from_its_board() {
     let stage = Stage::open().await;
     let mut lives = Vec::new();
