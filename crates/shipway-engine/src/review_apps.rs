@@ -46,17 +46,12 @@ pub struct NewReviewApp {
 impl Platform {
     /// What a pipeline decided about review apps. Errors: they are not enabled.
     pub fn review_app_config(&self, pipeline: &Pipeline) -> Result<ReviewAppConfig> {
-        self.store().read(|c| c.review_app_config(pipeline.id))?.ok_or_else(|| Error {
-            message: format!(
-                "Review apps are not enabled for {0}. Enable them: heroku reviewapps:enable -p {0}",
-                pipeline.name
-            ),
-            ..Error::missing("review_app_config")
-        })
+        self.store().read(|c| c.review_app_config(pipeline.id))?.ok_or_else(|| not_enabled(pipeline))
     }
 
-    /// Enables review apps, or changes what was decided about them. Errors: a setting that makes no sense, a parent that
-    /// is no app of the pipeline.
+    /// Enables review apps, or changes what was decided about them; it counts for those too that are there from before they
+    /// were disabled, and the password of those stays. Errors: a setting that makes no sense, a parent that is no app of
+    /// the pipeline.
     pub async fn set_review_app_config(
         &self,
         caller: &Caller,
@@ -103,23 +98,26 @@ impl Platform {
         Ok(config)
     }
 
-    /// Disables review apps. Those that are there stay until their pull requests are closed or somebody removes them.
+    /// Disables review apps: none is made from now on. Those that are there stay until their pull requests are closed, their
+    /// branches gone, they are stale or somebody removes them, with their password, and deploys to them wait for CI as before.
     pub async fn disable_review_apps(&self, caller: &Caller, pipeline: &Pipeline) -> Result<ReviewAppConfig> {
         self.may(caller, pipeline, Access::Operate)?;
         let config = self.review_app_config(pipeline)?;
         let entry = self.entry(caller, None, "review-apps-disabled", serde_json::json!({ "pipeline": pipeline.name }));
-        let id = pipeline.id;
+        let (id, now) = (pipeline.id, self.now());
         self.store()
             .write(move |c| {
-                c.delete_review_app_config(id)?;
+                c.disable_review_app_config(id, now)?;
                 c.record(&entry)
             })
             .await?;
+        self.review_soon();
         self.tell(Event::Pipeline(pipeline.id));
         Ok(config)
     }
 
-    /// Puts all review apps of a pipeline behind a password, or opens them. Errors: one that is too short.
+    /// Puts all review apps of a pipeline behind a password, or opens them; also those that are there while no new ones are
+    /// made. Errors: one that is too short.
     pub async fn set_review_password(
         &self,
         caller: &Caller,
@@ -127,7 +125,7 @@ impl Platform {
         password: Option<String>,
     ) -> Result<()> {
         self.may(caller, pipeline, Access::Operate)?;
-        self.review_app_config(pipeline)?;
+        self.store().read(|c| c.review_settings(pipeline.id))?.ok_or_else(|| not_enabled(pipeline))?;
         if password.as_ref().is_some_and(|p| p.chars().count() < MIN_PASSWORD || p.contains(char::is_control)) {
             return Err(Error::invalid(format!(
                 "The password must have {MIN_PASSWORD} characters at least, none of them a control character."
@@ -150,7 +148,7 @@ impl Platform {
     /// chosen, else the first of staging, else of development.
     pub fn review_parent(&self, pipeline: &Pipeline) -> Result<Option<App>> {
         let parent = self.store().read(|c| {
-            let chosen = c.review_app_config(pipeline.id)?.and_then(|config| config.settings.parent);
+            let chosen = c.review_settings(pipeline.id)?.and_then(|settings| settings.parent);
             let couplings = c.couplings(pipeline.id)?;
             let first = |stage: Stage| couplings.iter().find(|at| at.stage == stage).map(|at| at.app);
             let id = chosen
@@ -199,12 +197,15 @@ impl Platform {
         head.map(|commit| (branch, commit)).ok_or_else(missing)
     }
 
-    /// Whether pushed branches of an app are kept because review apps are made of them.
-    pub fn reviews_branches_of(&self, app: &App) -> Result<bool> {
+    /// Whether a pushed branch of an app is kept because a review app is made of it, or runs it.
+    pub fn reviews_branch_of(&self, app: &App, branch: &str) -> Result<bool> {
         let Some(at) = self.store().read(|c| c.coupling_of(app.id))? else { return Ok(false) };
         let (pipeline, enabled) =
             self.store().read(|c| Ok((c.pipeline_by_id(at.pipeline)?, c.review_app_config(at.pipeline)?.is_some())))?;
-        Ok(enabled && self.review_parent(&pipeline)?.is_some_and(|parent| parent.id == app.id))
+        let reviewed =
+            || Ok::<_, Error>(self.review_apps(&pipeline)?.iter().any(|review| review.branch.as_str() == branch));
+        let wanted = enabled || reviewed()?;
+        Ok(wanted && self.review_parent(&pipeline)?.is_some_and(|parent| parent.id == app.id))
     }
 
     /// Makes a review app. Whoever may deploy to the parent may. Errors: not enabled, no such branch, one is there.
@@ -338,7 +339,7 @@ impl Platform {
 
     /// Whether a pull request's commit is built only when somebody allows it: it is from a fork, and nobody has.
     pub fn waits_for_permission(&self, pipeline: &Pipeline, request: &PullRequest) -> Result<bool> {
-        let settings = self.store().read(|c| c.review_app_config(pipeline.id))?.map(|c| c.settings);
+        let settings = self.store().read(|c| c.review_settings(pipeline.id))?;
         Ok(request.open && !may_be_built(request, &settings.unwrap_or_default()))
     }
 
@@ -381,6 +382,16 @@ impl Platform {
             .await?;
         self.review_soon();
         Ok(request)
+    }
+}
+
+fn not_enabled(pipeline: &Pipeline) -> Error {
+    Error {
+        message: format!(
+            "Review apps are not enabled for {0}. Enable them: heroku reviewapps:enable -p {0}",
+            pipeline.name
+        ),
+        ..Error::missing("review_app_config")
     }
 }
 

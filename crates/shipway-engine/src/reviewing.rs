@@ -187,10 +187,11 @@ impl Platform {
     async fn review(&self, id: PipelineId) -> Result<()> {
         let _turn = self.inner.reviewing.lock().await;
         let Some(pipeline) = self.store().read(|c| c.pipeline(&NameOrId::Id(id.0)))? else { return Ok(()) };
-        let (config, requests, rows) =
-            self.store().read(|c| Ok((c.review_app_config(id)?, c.pull_requests(id)?, c.review_apps(id)?)))?;
-        let automatic = config.as_ref().is_some_and(|c| c.settings.automatic_review_apps);
-        let settings = config.map(|c| c.settings).unwrap_or_default();
+        let (makes, settings) =
+            self.store().read(|c| Ok((c.review_app_config(id)?.is_some(), c.review_settings(id)?)))?;
+        let settings = settings.unwrap_or_default();
+        let automatic = makes && settings.automatic_review_apps;
+        let (requests, rows) = self.store().read(|c| Ok((c.pull_requests(id)?, c.review_apps(id)?)))?;
         let rows: Vec<ReviewApp> = rows.into_iter().filter(|r| r.status != ReviewAppStatus::Deleted).collect();
         let mut wanted: BTreeMap<Subject, Wanted> = requests
             .iter()
@@ -216,6 +217,7 @@ impl Platform {
         let seen: BTreeMap<Subject, Seen> = rows.iter().map(|r| (subject(r), seen(r))).collect();
         let days = i64::from(settings.stale_days);
         let policy = Policy {
+            makes,
             wait_for_ci: settings.wait_for_ci,
             stale_after: settings.destroy_stale_apps.then(|| SignedDuration::from_hours(24 * days)),
             quota: settings.quota as usize,
@@ -316,10 +318,9 @@ impl Platform {
         environment: ConfigVars,
         upload: Option<(SourceBlob, SourceOrder)>,
     ) -> Result<ReviewApp> {
-        let (pipeline, settings) = self.store().read(|c| {
-            let settings = c.review_app_config(row.pipeline)?.map(|c| c.settings).unwrap_or_default();
-            Ok((c.pipeline_by_id(row.pipeline)?, settings))
-        })?;
+        let (pipeline, settings) = self
+            .store()
+            .read(|c| Ok((c.pipeline_by_id(row.pipeline)?, c.review_settings(row.pipeline)?.unwrap_or_default())))?;
         let parent = self.review_parent(&pipeline)?;
         let owner = self.as_owner(&pipeline)?;
         let name = self.review_name(&pipeline, &settings, &row)?;

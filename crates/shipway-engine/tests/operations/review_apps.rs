@@ -315,6 +315,60 @@ async fn branches_ci_age_and_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn review_apps_that_are_there_keep_password_ci_and_age_when_no_new_ones_are_made() {
+    let server = Ground::new().server(None).await;
+    let settings = ReviewAppSettings { wait_for_ci: true, destroy_stale_apps: true, ..automatic() };
+    let (pipeline, _) = with_pipeline(&server, settings.clone()).await;
+    let platform = &server.platform;
+    let [good, waits, next] =
+        ["web: listen", "web: listen-after 1ms", "web: listen-after 2ms"].map(|web| commit(&server, web, "{}"));
+    platform.checks_changed(pipeline.id, good.clone(), Checks::Succeeded).await.unwrap();
+    platform.pull_request_changed(pipeline.id, news(1, &good, true, 0)).await.unwrap();
+    platform.pull_request_changed(pipeline.id, news(2, &waits, true, 0)).await.unwrap();
+    let shown = screen(&server, pipeline.id).await;
+    assert!(shown.starts_with("acorn-pr-1 created\n- pending Waits for CI"), "{shown}");
+    let password = Some("correct-horse-battery".to_string());
+    platform.set_review_password(&server.caller, &pipeline, password).await.unwrap();
+    let guarded = || {
+        let table = platform.route_table().unwrap();
+        let reviews = table.apps.iter().filter(|app| app.name.starts_with("acorn-pr-"));
+        reviews.map(|app| app.password.is_some()).collect::<Vec<_>>()
+    };
+    platform.disable_review_apps(&server.caller, &pipeline).await.unwrap();
+    assert_eq!(guarded(), [true], "nobody who could not see it sees it now");
+    assert!(platform.review_app_config(&pipeline).unwrap_err().message.contains("are not enabled for acorn"));
+
+    // No new ones are made: not of what waited, not of what comes.
+    platform.checks_changed(pipeline.id, waits, Checks::Succeeded).await.unwrap();
+    platform.pull_request_changed(pipeline.id, news(3, &good, true, 5)).await.unwrap();
+    let enable = "- pending Waits until review apps are enabled: heroku reviewapps:enable";
+    assert_eq!(screen(&server, pipeline.id).await, format!("acorn-pr-1 created\n{enable}"));
+    // What is there goes on as before.
+    platform.pull_request_changed(pipeline.id, news(1, &next, true, 10)).await.unwrap();
+    let shown = screen(&server, pipeline.id).await;
+    assert!(shown.starts_with("acorn-pr-1 created Waits for CI"), "{shown}");
+    platform.checks_changed(pipeline.id, next, Checks::Succeeded).await.unwrap();
+    screen(&server, pipeline.id).await;
+    assert_eq!(server.served(&server.app("acorn-pr-1")).await, "v3");
+
+    // Enabled again, what was there keeps the password, and so do those that come.
+    platform.set_review_app_config(&server.caller, &pipeline, settings.clone()).await.unwrap();
+    let all = "acorn-pr-1 created\nacorn-pr-2 created\nacorn-pr-3 created";
+    assert_eq!(screen(&server, pipeline.id).await, all);
+    assert_eq!(guarded(), [true; 3]);
+    // A password can be changed, and they grow stale, while none is made.
+    platform.disable_review_apps(&server.caller, &pipeline).await.unwrap();
+    let other = Some("staple-correct-horse".to_string());
+    platform.set_review_password(&server.caller, &pipeline, other.clone()).await.unwrap();
+    assert_eq!(platform.store().read(|c| c.review_password(pipeline.id)).unwrap(), other);
+    server.ground.world.jump(SignedDuration::from_hours(6 * 24));
+    assert_eq!(screen(&server, pipeline.id).await, "");
+    // With the last of them the password is forgotten.
+    platform.set_review_app_config(&server.caller, &pipeline, settings).await.unwrap();
+    assert_eq!(platform.store().read(|c| c.review_password(pipeline.id)).unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_ordinary_app_is_not_released_without_what_its_app_json_insists_on() {
     let server = Ground::new().server(None).await;
     let app = server.create("acorn").await;
