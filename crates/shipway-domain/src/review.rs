@@ -113,6 +113,11 @@ impl Seen {
     fn live(&self) -> bool {
         self.status == ReviewAppStatus::Created || (self.status == ReviewAppStatus::Errored && self.runs)
     }
+
+    /// Whether it counts for the quota. What is being removed still has its place: two apps must never share a name.
+    pub fn has_place(&self) -> bool {
+        self.live() || matches!(self.status, ReviewAppStatus::Creating | ReviewAppStatus::Deleting)
+    }
 }
 
 /// What a pipeline's people decided.
@@ -169,8 +174,7 @@ pub fn plan(
     }
     let expiring: Vec<ReviewAppId> =
         actions.iter().filter_map(|a| if let Action::Expire(id) = a { Some(*id) } else { None }).collect();
-    // What is being removed still has its place: two apps must never share a name.
-    let mut places = seen.values().filter(|s| s.live() || matches!(s.status, Creating | Deleting)).count();
+    let mut places = seen.values().filter(|s| s.has_place()).count();
     for (subject, want) in wanted {
         let there = seen.get(subject).filter(|s| s.status != Deleted);
         let hold = hold(want, policy);
@@ -212,8 +216,8 @@ pub fn plan(
     actions
 }
 
-/// Why a commit has to wait.
-fn hold(want: &Wanted, policy: &Policy) -> Option<String> {
+/// Why a commit has to wait; none: it need not.
+pub fn hold(want: &Wanted, policy: &Policy) -> Option<String> {
     if want.unallowed_fork {
         return Some(
             "Waits for a maintainer: the commit comes from a fork. Look at it, then: shipway reviewapps allow".into(),

@@ -5,11 +5,12 @@
 use crate::error::Error;
 use crate::pipelines::Access;
 use crate::ports::Caller;
-use crate::reviewing::may_be_built;
+use crate::reviewing::{may_be_built, seen};
 use crate::{Event, Platform, Result, SourceBlob, SourceOrder};
+use jiff::SignedDuration;
 use shipway_domain::admission::Trigger;
-use shipway_domain::review::{BranchName, ReviewAppStatus};
-use shipway_domain::{AppName, CommitId, NameOrId, ReviewAppId, Stage};
+use shipway_domain::review::{BranchName, Checks, Policy, ReviewAppStatus, Wanted, hold};
+use shipway_domain::{AppName, CommitId, NameOrId, PipelineId, ReviewAppId, Stage};
 use shipway_store::{
     App, ConfigVars, Pipeline, PullRequest, ReviewApp, ReviewAppConfig, ReviewAppSettings, ReviewOrigin,
 };
@@ -208,7 +209,8 @@ impl Platform {
         Ok(wanted && self.review_parent(&pipeline)?.is_some_and(|parent| parent.id == app.id))
     }
 
-    /// Makes a review app. Whoever may deploy to the parent may. Errors: not enabled, no such branch, one is there.
+    /// Makes a review app, or notes one that waits until its checks have passed. Whoever may deploy to the parent may.
+    /// Errors: not enabled, no such branch, one is there, as many as the quota are there.
     pub async fn create_review_app(
         &self,
         caller: &Caller,
@@ -231,8 +233,9 @@ impl Platform {
             };
             same && r.status != ReviewAppStatus::Deleted
         });
+        // One whose postdeploy script failed is there.
         if let Some(there) = &there
-            && there.status != ReviewAppStatus::Errored
+            && (there.status != ReviewAppStatus::Errored || there.app.is_some())
         {
             let name = there.app_name.as_ref().map_or_else(|| there.id.to_string(), ToString::to_string);
             return Err(Error::conflict(format!(
@@ -253,6 +256,17 @@ impl Platform {
                 "The pull request comes from a fork. Look at its commit, then allow it: shipway reviewapps allow",
             ));
         }
+        let waits = match &commit {
+            Some(commit) => {
+                let checks = match &known {
+                    Some(request) => request.checks,
+                    None => self.checks_of(origin, pipeline.id, commit)?,
+                };
+                let want = Wanted { commit: commit.clone(), make: true, unallowed_fork: false, checks };
+                hold(&want, &policy(&config.settings, true))
+            }
+            None => None,
+        };
         let now = self.now();
         let row = ReviewApp {
             id: there.map_or_else(|| self.id(ReviewAppId), |r| r.id),
@@ -276,7 +290,58 @@ impl Platform {
             ReviewSource::Upload(id, order) => Some((id, order)),
             ReviewSource::Branch => None,
         };
-        self.make_review_app(caller, row, new.environment, upload).await
+        match waits {
+            Some(_) if !new.environment.is_empty() => Err(Error::invalid(format!(
+                "The checks of {} have not passed, and config vars that are given by hand are not kept until they have. \
+                 Leave `environment` out, or ask again then.",
+                row.commit.short()
+            ))),
+            Some(why) => {
+                let row = ReviewApp { message: Some(why), ..row };
+                self.put_review(row.clone()).await?;
+                Ok(row)
+            }
+            None => {
+                self.has_room(pipeline, config.settings.quota)?;
+                self.make_review_app(caller, row, new.environment, upload).await
+            }
+        }
+    }
+
+    /// Errors: as many review apps as the quota are there.
+    fn has_room(&self, pipeline: &Pipeline, quota: u32) -> Result<()> {
+        let mut there = self.review_apps(pipeline)?;
+        there.retain(|review| seen(review).has_place());
+        if there.len() < quota as usize {
+            return Ok(());
+        }
+        let (name, count) = (&pipeline.name, there.len());
+        let apps = if count == 1 { "app" } else { "apps" };
+        let mut message = format!(
+            "{name} has {count} review {apps}, and its quota is {quota}. Raise it: shipway reviewapps set {name} --quota {}",
+            count + 1
+        );
+        if let Some((oldest, app)) =
+            there.iter().find_map(|r| Some((r, r.app_name.as_ref()?)).filter(|_| r.status != ReviewAppStatus::Deleting))
+        {
+            message += &format!(
+                "\nOr remove one. The oldest is {app} (branch {}, made {}): shipway reviewapps destroy -p {name} {app}",
+                oldest.branch,
+                oldest.created_at.strftime("%Y-%m-%d")
+            );
+        }
+        Err(Error::invalid(message))
+    }
+
+    /// What checks say of the commit of a review app that is no pull request's. A branch does not wait for what nobody tells:
+    /// without a forge, and without CI that told of any commit, its checks count as passed. So do those of an upload.
+    pub(crate) fn checks_of(&self, origin: ReviewOrigin, pipeline: PipelineId, commit: &CommitId) -> Result<Checks> {
+        if origin != ReviewOrigin::Branch {
+            return Ok(Checks::Succeeded);
+        }
+        let (checks, heard) =
+            self.store().read(|c| Ok((c.commit_checks(pipeline, commit)?, c.hears_of_checks(pipeline)?)))?;
+        Ok(if heard { checks } else { Checks::Succeeded })
     }
 
     /// Makes a review app again that could not be made, from its branch's present commit. Config vars that were given for
@@ -382,6 +447,17 @@ impl Platform {
             .await?;
         self.review_soon();
         Ok(request)
+    }
+}
+
+/// What settings say of a pipeline that makes new review apps, or does not.
+pub(crate) fn policy(settings: &ReviewAppSettings, makes: bool) -> Policy {
+    let days = i64::from(settings.stale_days);
+    Policy {
+        makes,
+        wait_for_ci: settings.wait_for_ci,
+        stale_after: settings.destroy_stale_apps.then(|| SignedDuration::from_hours(24 * days)),
+        quota: settings.quota as usize,
     }
 }
 

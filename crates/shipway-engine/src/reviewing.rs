@@ -8,15 +8,14 @@ use crate::builds::Extra;
 use crate::error::Error;
 use crate::plan::{CarryPlan, FetchPlan, Part};
 use crate::ports::{Caller, FetchRefused, Place};
+use crate::review_apps::policy;
 use crate::setups::{Beginning, Origin};
 use crate::{Event, NewApp, Platform, Result, SourceBlob, SourceOrder, look};
 use jiff::{SignedDuration, Timestamp};
 use shipway_domain::admission::{Actor, Permission, Scope, Trigger};
 use shipway_domain::app_json::Environment;
 use shipway_domain::forge::{DeployKey, ForgeCredentials};
-use shipway_domain::review::{
-    Action, BranchName, Checks, Policy, ReviewAppStatus, Seen, Subject, Wanted, app_name, plan,
-};
+use shipway_domain::review::{Action, BranchName, Checks, ReviewAppStatus, Seen, Subject, Wanted, app_name, plan};
 use shipway_domain::{AppName, CollaboratorId, CommitId, ConfigKey, NameOrId, PipelineId, ReviewAppId, Stage};
 use shipway_store::{
     App, Collaborator, ConfigVars, Conn, ForgeConnection, Pipeline, PullRequest, ReviewApp, ReviewAppSettings,
@@ -210,19 +209,12 @@ impl Platform {
                 },
             };
             if let Some(commit) = commit {
-                let want = Wanted { commit, make: true, unallowed_fork: false, checks: Checks::Succeeded };
-                wanted.insert(subject(row), want);
+                let checks = self.checks_of(row.origin, id, &commit)?;
+                wanted.insert(subject(row), Wanted { commit, make: true, unallowed_fork: false, checks });
             }
         }
         let seen: BTreeMap<Subject, Seen> = rows.iter().map(|r| (subject(r), seen(r))).collect();
-        let days = i64::from(settings.stale_days);
-        let policy = Policy {
-            makes,
-            wait_for_ci: settings.wait_for_ci,
-            stale_after: settings.destroy_stale_apps.then(|| SignedDuration::from_hours(24 * days)),
-            quota: settings.quota as usize,
-        };
-        for action in plan(&wanted, &seen, &policy, self.now()) {
+        for action in plan(&wanted, &seen, &policy(&settings, makes), self.now()) {
             self.act(&pipeline, &requests, action).await?;
         }
         Ok(())
@@ -255,7 +247,7 @@ impl Platform {
         }
     }
 
-    async fn put_review(&self, mut row: ReviewApp) -> Result<()> {
+    pub(crate) async fn put_review(&self, mut row: ReviewApp) -> Result<()> {
         row.updated_at = self.now();
         let pipeline = row.pipeline;
         self.store().write(move |c| c.put_review_app(&row)).await?;
@@ -578,7 +570,7 @@ fn subject(row: &ReviewApp) -> Subject {
     }
 }
 
-fn seen(row: &ReviewApp) -> Seen {
+pub(crate) fn seen(row: &ReviewApp) -> Seen {
     Seen {
         id: row.id,
         status: row.status,

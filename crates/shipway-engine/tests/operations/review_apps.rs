@@ -368,6 +368,94 @@ async fn review_apps_that_are_there_keep_password_ci_and_age_when_no_new_ones_ar
     assert_eq!(platform.store().read(|c| c.review_password(pipeline.id)).unwrap(), None);
 }
 
+fn of_branch(branch: &str) -> NewReviewApp {
+    NewReviewApp {
+        branch: BranchName::parse(branch).unwrap(),
+        pr_number: None,
+        source: ReviewSource::Branch,
+        environment: BTreeMap::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_are_made_by_hand_than_the_quota_either() {
+    let server = Ground::new().server(None).await;
+    let (pipeline, parent) =
+        with_pipeline(&server, ReviewAppSettings { quota: 2, ..ReviewAppSettings::default() }).await;
+    let platform = &server.platform;
+    let good = commit(&server, "web: listen", "{}");
+    let make = async |branch: &str| {
+        server.ground.repositories.set_head(parent.id, branch, Some(&good));
+        let made = platform.create_review_app(&server.caller, &pipeline, of_branch(branch)).await;
+        screen(&server, pipeline.id).await;
+        made.map(|_| ()).map_err(|e| e.message)
+    };
+    make("one").await.unwrap();
+    make("two").await.unwrap();
+    let refused = make("three").await.unwrap_err();
+    let expected = "acorn has 2 review apps, and its quota is 2. Raise it: shipway reviewapps set acorn --quota 3\n\
+                    Or remove one. The oldest is acorn-one (branch one, made 20";
+    assert!(refused.starts_with(expected), "{refused}");
+    assert!(refused.ends_with("): shipway reviewapps destroy -p acorn acorn-one"), "{refused}");
+    assert_eq!(names(&server), ["acorn-one", "acorn-staging", "acorn-two"]);
+    let oldest = reviewed(&server, &server.app("acorn-one"));
+    platform.delete_review_app(&server.caller, &oldest).await.unwrap();
+    screen(&server, pipeline.id).await;
+    make("three").await.unwrap();
+    let none = ReviewAppSettings { quota: 0, ..ReviewAppSettings::default() };
+    platform.set_review_app_config(&server.caller, &pipeline, none).await.unwrap();
+    assert!(make("four").await.unwrap_err().starts_with("acorn has 2 review apps, and its quota is 0."));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_waits_for_its_checks_where_somebody_tells_of_them() {
+    let server = Ground::new().server(None).await;
+    let settings = ReviewAppSettings { wait_for_ci: true, ..ReviewAppSettings::default() };
+    let (pipeline, parent) = with_pipeline(&server, settings).await;
+    let platform = &server.platform;
+    let push = |branch: &str, web: &str| {
+        let commit = commit(&server, web, "{}");
+        server.ground.repositories.set_head(parent.id, branch, Some(&commit));
+        commit
+    };
+    // Nobody tells of checks: nobody would ever let it go.
+    push("one", "web: listen");
+    platform.create_review_app(&server.caller, &pipeline, of_branch("one")).await.unwrap();
+    assert_eq!(screen(&server, pipeline.id).await, "acorn-one created");
+    push("one", "web: listen-after 1ms");
+    screen(&server, pipeline.id).await;
+    let app = server.app("acorn-one");
+    assert_eq!(server.served(&app).await, "v3");
+
+    // CI tells that it runs, then that it failed; the next commit passes.
+    let failing = push("one", "web: listen-after 2ms");
+    platform.checks_changed(pipeline.id, failing.clone(), Checks::Pending).await.unwrap();
+    let runs = "acorn-one created Waits for CI: the checks of this commit have not passed yet.";
+    assert_eq!(screen(&server, pipeline.id).await, runs);
+    platform.checks_changed(pipeline.id, failing, Checks::Failed).await.unwrap();
+    assert_eq!(screen(&server, pipeline.id).await, "acorn-one created Waits for CI: a check of this commit failed.");
+    assert_eq!(server.served(&app).await, "v3");
+    // Who told once is waited for.
+    let passing = push("one", "web: listen-after 3ms");
+    assert_eq!(screen(&server, pipeline.id).await, runs);
+    platform.checks_changed(pipeline.id, passing, Checks::Succeeded).await.unwrap();
+    assert_eq!(screen(&server, pipeline.id).await, "acorn-one created");
+    assert_eq!(server.served(&app).await, "v4");
+
+    // One that is asked for waits too; what is given by hand would be forgotten meanwhile.
+    let second = push("two", "web: listen-after 4ms");
+    let vars = BTreeMap::from([(shipway_domain::ConfigKey::parse("COLOUR").unwrap(), "red".to_string())]);
+    let with_vars = NewReviewApp { environment: vars, ..of_branch("two") };
+    let refused = platform.create_review_app(&server.caller, &pipeline, with_vars).await.unwrap_err();
+    assert!(refused.message.contains("Leave `environment` out, or ask again then."), "{refused}");
+    let made = platform.create_review_app(&server.caller, &pipeline, of_branch("two")).await.unwrap();
+    assert_eq!(made.status, ReviewAppStatus::Pending);
+    let shown = screen(&server, pipeline.id).await;
+    assert_eq!(shown, "acorn-one created\n- pending Waits for CI: the checks of this commit have not passed yet.");
+    platform.checks_changed(pipeline.id, second, Checks::Succeeded).await.unwrap();
+    assert_eq!(screen(&server, pipeline.id).await, "acorn-one created\nacorn-two created");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ordinary_app_is_not_released_without_what_its_app_json_insists_on() {
     let server = Ground::new().server(None).await;

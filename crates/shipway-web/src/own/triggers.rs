@@ -68,6 +68,7 @@ pub async fn checks(call: Call) -> Result<Answer> {
     let payload = call.payload()?;
     let commit = CommitId::parse(&payload.required("commit")?)?;
     let checks = Checks::from_text(&payload.required("state")?)
+        .filter(|checks| *checks != Checks::Unknown)
         .ok_or_else(|| ApiError::invalid("`state` is one of pending, succeeded, failed."))?;
     call.platform().report_checks(&call.caller, &pipeline, commit.clone(), checks).await?;
     Ok(Answer::created(json!({ "commit": commit, "state": checks })))
