@@ -343,7 +343,7 @@ impl Platform {
             origin: self.review_origin(&row, parent.as_ref())?,
             environment: Environment::Review,
             coupling: Some((pipeline, Stage::Review)),
-            without_addons: false,
+            without_addons: settings.without_addons,
         };
         let written = row.clone();
         let setup = self

@@ -50,6 +50,8 @@ pub struct ReviewAppSettings {
     pub quota: u32,
     /// Whether a fork's pull request stays allowed when it gets another commit.
     pub keep_fork_permission: bool,
+    /// Whether add-ons of an app.json that are not here are left out, instead of refused.
+    pub without_addons: bool,
 }
 
 impl Default for ReviewAppSettings {
@@ -67,6 +69,7 @@ impl Default for ReviewAppSettings {
             deny: BTreeSet::new(),
             quota: 50,
             keep_fork_permission: false,
+            without_addons: false,
         }
     }
 }

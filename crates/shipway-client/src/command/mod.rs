@@ -18,6 +18,7 @@ mod products;
 mod promote;
 mod redeploy;
 mod reservations;
+mod review_settings;
 mod reviewapps;
 mod rollback;
 mod sign_offs;
@@ -79,7 +80,7 @@ pub enum Command {
     Upstream(upstream::Args),
     /// Connect pipelines to their repositories at GitHub, GitLab, Gitea or Forgejo; list what their webhooks brought
     Forges(forges::Args),
-    /// List review apps, remove one, allow a fork's, put them behind a password
+    /// List review apps, remove one, allow a fork's, put them behind a password; show or change how they are made
     Reviewapps(reviewapps::Args),
     /// List teams; make, rename and end them
     Teams(teams::Args),

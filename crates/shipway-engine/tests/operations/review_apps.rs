@@ -170,7 +170,11 @@ async fn what_an_app_json_lacks_is_said_by_name_and_nothing_is_left() {
         "acorn-pr-2 lacks config vars that its app.json requires:\n  API_KEY (app.json line 2): Ask Ida.\n\
          Set them on the parent app or for the pipeline's stage, or give them a value in app.json."
     );
-    assert!(messages[2].contains("acme-search:tiny (app.json line 2)"), "{}", messages[2]);
+    assert_eq!(
+        messages[2],
+        "This platform has no add-on acme-search:tiny (app.json line 2). Take it out of app.json, or have review apps made \
+         without such: shipway reviewapps set acorn --without-addons true"
+    );
     assert!(messages[3].starts_with("H10: web.1 ended with status 3"), "{}", messages[3]);
     assert_eq!(messages[4], "The postdeploy script exited with status 4. Its last line: oops");
     assert!(rows.iter().all(|r| r.status == ReviewAppStatus::Errored));
@@ -182,6 +186,16 @@ async fn what_an_app_json_lacks_is_said_by_name_and_nothing_is_left() {
     let fixed = commit(&server, "web: listen", "{}");
     server.platform.pull_request_changed(pipeline.id, news(1, &fixed, true, 10)).await.unwrap();
     assert!(screen(&server, pipeline.id).await.starts_with("acorn-pr-1 created\nacorn-pr-2 errored acorn-pr-2 lacks"));
+
+    // Without add-ons that are not here, where the team says so.
+    let without = ReviewAppSettings { without_addons: true, ..automatic() };
+    server.platform.set_review_app_config(&server.caller, &pipeline, without).await.unwrap();
+    let again = commit(&server, "web: listen-after 1ms", "{\n \"addons\": [\"acme-search:tiny\"] }");
+    server.platform.pull_request_changed(pipeline.id, news(3, &again, true, 10)).await.unwrap();
+    let shown = screen(&server, pipeline.id).await;
+    assert!(shown.contains("\nacorn-pr-3 created\n"), "{shown}");
+    let transcript = server.transcript(&server.app("acorn-pr-3"));
+    assert!(transcript.contains("Left out, as asked for: acme-search:tiny (app.json line 2)"), "{transcript}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
