@@ -2,6 +2,7 @@
 
 mod board;
 mod builds;
+mod checks;
 mod comparison;
 mod credential;
 mod diff;
@@ -84,6 +85,8 @@ pub enum Command {
     Reviewapps(reviewapps::Args),
     /// List teams; make, rename and end them
     Teams(teams::Args),
+    /// Say what the checks of a commit say, where no forge does: what waits for CI goes on or stays
+    Checks(checks::Args),
     /// Show or change which branches and tags deploy an app by themselves
     Triggers(triggers::Args),
     /// List what stages want signed off, what waits for it, and what was signed; say what a stage wants
@@ -127,6 +130,7 @@ impl Command {
             Self::Forges(args) => forges::run(&args, context).await?,
             Self::Reviewapps(args) => reviewapps::run(&args, context).await?,
             Self::Teams(args) => teams::run(&args, context).await?,
+            Self::Checks(args) => checks::run(&args, context).await?,
             Self::Triggers(args) => triggers::run(&args, context).await?,
             Self::SignOffs(args) => sign_offs::run(&args, context).await?,
             Self::SignOff(args) => sign_offs::sign(&args, context).await?,
