@@ -269,11 +269,12 @@ impl Platform {
         };
         let now = self.now();
         let row = ReviewApp {
-            id: there.map_or_else(|| self.id(ReviewAppId), |r| r.id),
+            id: there.as_ref().map_or_else(|| self.id(ReviewAppId), |r| r.id),
             pipeline: pipeline.id,
             origin,
             app: None,
-            app_name: None,
+            // It is its own for as long as it is wanted.
+            app_name: there.and_then(|r| r.app_name),
             setup: None,
             pr_number: new.pr_number,
             branch: new.branch,

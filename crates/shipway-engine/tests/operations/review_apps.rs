@@ -196,6 +196,13 @@ async fn what_an_app_json_lacks_is_said_by_name_and_nothing_is_left() {
     assert!(shown.contains("\nacorn-pr-3 created\n"), "{shown}");
     let transcript = server.transcript(&server.app("acorn-pr-3"));
     assert!(transcript.contains("Left out, as asked for: acme-search:tiny (app.json line 2)"), "{transcript}");
+    // Made again by hand, one keeps the address that it had.
+    let stage = BTreeMap::from([("API_KEY".to_string(), Some("k".to_string()))]);
+    server.platform.set_stage_config(&server.caller, &pipeline, Stage::Review, stage).await.unwrap();
+    let second = server.platform.review_apps(&pipeline).unwrap()[1].clone();
+    server.platform.retry_review_app(&server.caller, &pipeline, second).await.unwrap();
+    let shown = screen(&server, pipeline.id).await;
+    assert!(shown.contains("\nacorn-pr-2 created\n"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
