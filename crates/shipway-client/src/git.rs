@@ -32,6 +32,18 @@ pub fn remotes() -> Vec<Remote> {
     output.map(|o| parse(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
 }
 
+/// The whole id of the commit that the checkout at the current directory calls `name`; none where it knows none, or where
+/// there is no git.
+pub fn commit(name: &str) -> Option<String> {
+    // What begins so would be an option of git's.
+    if name.starts_with('-') {
+        return None;
+    }
+    let output =
+        Command::new("git").args(["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 /// Reads `git config --null --get-regexp`: entries end in NUL, the key ends at the first line feed.
 fn parse(listing: &str) -> Vec<Remote> {
     let mut remotes = Vec::new();

@@ -113,11 +113,18 @@ impl Seen {
     fn live(&self) -> bool {
         self.status == ReviewAppStatus::Created || (self.status == ReviewAppStatus::Errored && self.runs)
     }
+
+    /// Whether it counts for the quota. What is being removed still has its place: two apps must never share a name.
+    pub fn has_place(&self) -> bool {
+        self.live() || matches!(self.status, ReviewAppStatus::Creating | ReviewAppStatus::Deleting)
+    }
 }
 
 /// What a pipeline's people decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
+    /// Whether new ones are made. Where not, those that are there stay, under the rules that they had.
+    pub makes: bool,
     /// Whether a commit waits until its checks have passed.
     pub wait_for_ci: bool,
     /// How long a review app may go without another commit.
@@ -167,8 +174,7 @@ pub fn plan(
     }
     let expiring: Vec<ReviewAppId> =
         actions.iter().filter_map(|a| if let Action::Expire(id) = a { Some(*id) } else { None }).collect();
-    // What is being removed still has its place: two apps must never share a name.
-    let mut places = seen.values().filter(|s| s.live() || matches!(s.status, Creating | Deleting)).count();
+    let mut places = seen.values().filter(|s| s.has_place()).count();
     for (subject, want) in wanted {
         let there = seen.get(subject).filter(|s| s.status != Deleted);
         let hold = hold(want, policy);
@@ -185,10 +191,12 @@ pub fn plan(
             None if !want.make => {}
             _ => {
                 let id = there.map(|s| s.id);
+                let disabled = (!policy.makes)
+                    .then(|| "Waits until review apps are enabled: heroku reviewapps:enable".to_string());
                 let full = (places >= policy.quota).then(|| {
                     format!("Waits for room: {} review apps are there, which is the most. Close one.", policy.quota)
                 });
-                match hold.or(full) {
+                match disabled.or(hold).or(full) {
                     Some(why) => {
                         let same = |s: &Seen| {
                             s.status == Pending && s.commit == want.commit && s.message.as_ref() == Some(&why)
@@ -208,8 +216,8 @@ pub fn plan(
     actions
 }
 
-/// Why a commit has to wait.
-fn hold(want: &Wanted, policy: &Policy) -> Option<String> {
+/// Why a commit has to wait; none: it need not.
+pub fn hold(want: &Wanted, policy: &Policy) -> Option<String> {
     if want.unallowed_fork {
         return Some(
             "Waits for a maintainer: the commit comes from a fork. Look at it, then: shipway reviewapps allow".into(),
@@ -277,7 +285,7 @@ mod tests {
         Seen { id, status, runs, commit: commit(n), message: None, deployed_at: Timestamp::UNIX_EPOCH }
     }
 
-    const POLICY: Policy = Policy { wait_for_ci: false, stale_after: None, quota: 10 };
+    const POLICY: Policy = Policy { makes: true, wait_for_ci: false, stale_after: None, quota: 10 };
     const DAY: Timestamp = Timestamp::constant(86_400, 0);
 
     /// One subject, as words.
@@ -344,6 +352,18 @@ mod tests {
         let young = Policy { stale_after: Some(SignedDuration::from_hours(25)), ..POLICY };
         check(Some(wanted(1)), Some(seen(ReviewAppStatus::Created, 1)), young, "");
         check(Some(wanted(1)), None, Policy { quota: 0, ..POLICY }, "Waits for room");
+    }
+
+    #[test]
+    fn none_is_made_while_they_are_disabled_and_those_that_are_there_go_on() {
+        use ReviewAppStatus::*;
+        let disabled = Policy { makes: false, ..POLICY };
+        check(Some(wanted(1)), Some(seen(Pending, 1)), disabled, "Waits until review apps are enabled");
+        check(Some(wanted(2)), Some(seen(Errored, 1)), disabled, "Waits until review apps are enabled");
+        check(Some(wanted(2)), Some(seen(Created, 1)), disabled, "deploy 0202020");
+        check(None, Some(seen(Created, 1)), disabled, "destroy");
+        let old = Policy { stale_after: Some(SignedDuration::from_hours(23)), ..disabled };
+        check(Some(wanted(1)), Some(seen(Created, 1)), old, "expire");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::config::{apply, parse_changes, within_limit};
 use crate::error::Error;
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
-use shipway_domain::admission::{Permission, Trigger};
+use shipway_domain::admission::{Permission, Scope, Trigger};
 use shipway_domain::{AccountId, CouplingId, DisplayName, NameOrId, PipelineId, PipelineName, Stage};
 use shipway_store::{Account, App, ConfigVars, Coupling, Pipeline, PipelineSettings, StoreError};
 use std::collections::BTreeMap;
@@ -97,12 +97,27 @@ impl Platform {
         if self.access(caller, pipeline)?.is_some_and(|a| a >= needed) {
             return Ok(());
         }
-        Err(Error::forbidden(format!(
-            "You ({}) may not change the pipeline {}. Ask {}, who owns it.",
-            caller.actor.email,
-            pipeline.name,
-            pipeline.owner_email.to_ask()
-        )))
+        Err(may_not(caller, pipeline))
+    }
+
+    /// The pipeline of whose commits the caller may say what checks say: one that they operate. A token that deploys one app
+    /// has no other than that app's; it gives its account no more than the account has.
+    ///
+    /// Errors: none that may be seen; the caller may not operate it.
+    pub(crate) fn pipeline_to_check(&self, caller: &Caller, which: &NameOrId) -> Result<Pipeline> {
+        let Scope::Deploy { app } = caller.actor.scope else {
+            let pipeline = self.pipeline(caller, which)?;
+            self.may(caller, &pipeline, Access::Operate)?;
+            return Ok(pipeline);
+        };
+        let (found, at) = self.store().read(|c| Ok((c.pipeline(which)?, c.coupling_of(app)?)))?;
+        let pipeline = found.filter(|pipeline| at.is_some_and(|at| at.pipeline == pipeline.id));
+        let pipeline = pipeline.ok_or_else(|| Error::missing("pipeline"))?;
+        match self.access_of((caller.actor.account, caller.actor.admin), &pipeline)? {
+            Some(access) if access >= Access::Operate => Ok(pipeline),
+            Some(_) => Err(may_not(caller, &pipeline)),
+            None => Err(Error::missing("pipeline")),
+        }
     }
 
     /// Makes an empty pipeline of the caller's. Errors: an illegal or taken name.
@@ -384,6 +399,15 @@ impl Platform {
             .await?;
         Ok(vars)
     }
+}
+
+fn may_not(caller: &Caller, pipeline: &Pipeline) -> Error {
+    Error::forbidden(format!(
+        "You ({}) may not change the pipeline {}. Ask {}, who owns it.",
+        caller.actor.email,
+        pipeline.name,
+        pipeline.owner_email.to_ask()
+    ))
 }
 
 fn already_coupled(app: &App, there: &Coupling) -> Error {

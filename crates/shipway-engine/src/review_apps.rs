@@ -5,11 +5,12 @@
 use crate::error::Error;
 use crate::pipelines::Access;
 use crate::ports::Caller;
-use crate::reviewing::may_be_built;
+use crate::reviewing::{may_be_built, seen};
 use crate::{Event, Platform, Result, SourceBlob, SourceOrder};
+use jiff::SignedDuration;
 use shipway_domain::admission::Trigger;
-use shipway_domain::review::{BranchName, ReviewAppStatus};
-use shipway_domain::{AppName, CommitId, NameOrId, ReviewAppId, Stage};
+use shipway_domain::review::{BranchName, Checks, Policy, ReviewAppStatus, Wanted, hold};
+use shipway_domain::{AppName, CommitId, NameOrId, PipelineId, ReviewAppId, Stage};
 use shipway_store::{
     App, ConfigVars, Pipeline, PullRequest, ReviewApp, ReviewAppConfig, ReviewAppSettings, ReviewOrigin,
 };
@@ -46,17 +47,12 @@ pub struct NewReviewApp {
 impl Platform {
     /// What a pipeline decided about review apps. Errors: they are not enabled.
     pub fn review_app_config(&self, pipeline: &Pipeline) -> Result<ReviewAppConfig> {
-        self.store().read(|c| c.review_app_config(pipeline.id))?.ok_or_else(|| Error {
-            message: format!(
-                "Review apps are not enabled for {0}. Enable them: heroku reviewapps:enable -p {0}",
-                pipeline.name
-            ),
-            ..Error::missing("review_app_config")
-        })
+        self.store().read(|c| c.review_app_config(pipeline.id))?.ok_or_else(|| not_enabled(pipeline))
     }
 
-    /// Enables review apps, or changes what was decided about them. Errors: a setting that makes no sense, a parent that
-    /// is no app of the pipeline.
+    /// Enables review apps, or changes what was decided about them; it counts for those too that are there from before they
+    /// were disabled, and the password of those stays. Errors: a setting that makes no sense, a parent that is no app of
+    /// the pipeline.
     pub async fn set_review_app_config(
         &self,
         caller: &Caller,
@@ -103,23 +99,26 @@ impl Platform {
         Ok(config)
     }
 
-    /// Disables review apps. Those that are there stay until their pull requests are closed or somebody removes them.
+    /// Disables review apps: none is made from now on. Those that are there stay until their pull requests are closed, their
+    /// branches gone, they are stale or somebody removes them, with their password, and deploys to them wait for CI as before.
     pub async fn disable_review_apps(&self, caller: &Caller, pipeline: &Pipeline) -> Result<ReviewAppConfig> {
         self.may(caller, pipeline, Access::Operate)?;
         let config = self.review_app_config(pipeline)?;
         let entry = self.entry(caller, None, "review-apps-disabled", serde_json::json!({ "pipeline": pipeline.name }));
-        let id = pipeline.id;
+        let (id, now) = (pipeline.id, self.now());
         self.store()
             .write(move |c| {
-                c.delete_review_app_config(id)?;
+                c.disable_review_app_config(id, now)?;
                 c.record(&entry)
             })
             .await?;
+        self.review_soon();
         self.tell(Event::Pipeline(pipeline.id));
         Ok(config)
     }
 
-    /// Puts all review apps of a pipeline behind a password, or opens them. Errors: one that is too short.
+    /// Puts all review apps of a pipeline behind a password, or opens them; also those that are there while no new ones are
+    /// made. Errors: one that is too short.
     pub async fn set_review_password(
         &self,
         caller: &Caller,
@@ -127,7 +126,7 @@ impl Platform {
         password: Option<String>,
     ) -> Result<()> {
         self.may(caller, pipeline, Access::Operate)?;
-        self.review_app_config(pipeline)?;
+        self.store().read(|c| c.review_settings(pipeline.id))?.ok_or_else(|| not_enabled(pipeline))?;
         if password.as_ref().is_some_and(|p| p.chars().count() < MIN_PASSWORD || p.contains(char::is_control)) {
             return Err(Error::invalid(format!(
                 "The password must have {MIN_PASSWORD} characters at least, none of them a control character."
@@ -150,7 +149,7 @@ impl Platform {
     /// chosen, else the first of staging, else of development.
     pub fn review_parent(&self, pipeline: &Pipeline) -> Result<Option<App>> {
         let parent = self.store().read(|c| {
-            let chosen = c.review_app_config(pipeline.id)?.and_then(|config| config.settings.parent);
+            let chosen = c.review_settings(pipeline.id)?.and_then(|settings| settings.parent);
             let couplings = c.couplings(pipeline.id)?;
             let first = |stage: Stage| couplings.iter().find(|at| at.stage == stage).map(|at| at.app);
             let id = chosen
@@ -199,15 +198,19 @@ impl Platform {
         head.map(|commit| (branch, commit)).ok_or_else(missing)
     }
 
-    /// Whether pushed branches of an app are kept because review apps are made of them.
-    pub fn reviews_branches_of(&self, app: &App) -> Result<bool> {
+    /// Whether a pushed branch of an app is kept because a review app is made of it, or runs it.
+    pub fn reviews_branch_of(&self, app: &App, branch: &str) -> Result<bool> {
         let Some(at) = self.store().read(|c| c.coupling_of(app.id))? else { return Ok(false) };
         let (pipeline, enabled) =
             self.store().read(|c| Ok((c.pipeline_by_id(at.pipeline)?, c.review_app_config(at.pipeline)?.is_some())))?;
-        Ok(enabled && self.review_parent(&pipeline)?.is_some_and(|parent| parent.id == app.id))
+        let reviewed =
+            || Ok::<_, Error>(self.review_apps(&pipeline)?.iter().any(|review| review.branch.as_str() == branch));
+        let wanted = enabled || reviewed()?;
+        Ok(wanted && self.review_parent(&pipeline)?.is_some_and(|parent| parent.id == app.id))
     }
 
-    /// Makes a review app. Whoever may deploy to the parent may. Errors: not enabled, no such branch, one is there.
+    /// Makes a review app, or notes one that waits until its checks have passed. Whoever may deploy to the parent may.
+    /// Errors: not enabled, no such branch, one is there, as many as the quota are there.
     pub async fn create_review_app(
         &self,
         caller: &Caller,
@@ -230,8 +233,9 @@ impl Platform {
             };
             same && r.status != ReviewAppStatus::Deleted
         });
+        // One whose postdeploy script failed is there.
         if let Some(there) = &there
-            && there.status != ReviewAppStatus::Errored
+            && (there.status != ReviewAppStatus::Errored || there.app.is_some())
         {
             let name = there.app_name.as_ref().map_or_else(|| there.id.to_string(), ToString::to_string);
             return Err(Error::conflict(format!(
@@ -252,13 +256,25 @@ impl Platform {
                 "The pull request comes from a fork. Look at its commit, then allow it: shipway reviewapps allow",
             ));
         }
+        let waits = match &commit {
+            Some(commit) => {
+                let checks = match &known {
+                    Some(request) => request.checks,
+                    None => self.checks_of(origin, pipeline.id, commit)?,
+                };
+                let want = Wanted { commit: commit.clone(), make: true, unallowed_fork: false, checks };
+                hold(&want, &policy(&config.settings, true))
+            }
+            None => None,
+        };
         let now = self.now();
         let row = ReviewApp {
-            id: there.map_or_else(|| self.id(ReviewAppId), |r| r.id),
+            id: there.as_ref().map_or_else(|| self.id(ReviewAppId), |r| r.id),
             pipeline: pipeline.id,
             origin,
             app: None,
-            app_name: None,
+            // It is its own for as long as it is wanted.
+            app_name: there.and_then(|r| r.app_name),
             setup: None,
             pr_number: new.pr_number,
             branch: new.branch,
@@ -275,7 +291,58 @@ impl Platform {
             ReviewSource::Upload(id, order) => Some((id, order)),
             ReviewSource::Branch => None,
         };
-        self.make_review_app(caller, row, new.environment, upload).await
+        match waits {
+            Some(_) if !new.environment.is_empty() => Err(Error::invalid(format!(
+                "The checks of {} have not passed, and config vars that are given by hand are not kept until they have. \
+                 Leave `environment` out, or ask again then.",
+                row.commit.short()
+            ))),
+            Some(why) => {
+                let row = ReviewApp { message: Some(why), ..row };
+                self.put_review(row.clone()).await?;
+                Ok(row)
+            }
+            None => {
+                self.has_room(pipeline, config.settings.quota)?;
+                self.make_review_app(caller, row, new.environment, upload).await
+            }
+        }
+    }
+
+    /// Errors: as many review apps as the quota are there.
+    fn has_room(&self, pipeline: &Pipeline, quota: u32) -> Result<()> {
+        let mut there = self.review_apps(pipeline)?;
+        there.retain(|review| seen(review).has_place());
+        if there.len() < quota as usize {
+            return Ok(());
+        }
+        let (name, count) = (&pipeline.name, there.len());
+        let apps = if count == 1 { "app" } else { "apps" };
+        let mut message = format!(
+            "{name} has {count} review {apps}, and its quota is {quota}. Raise it: shipway reviewapps set {name} --quota {}",
+            count + 1
+        );
+        if let Some((oldest, app)) =
+            there.iter().find_map(|r| Some((r, r.app_name.as_ref()?)).filter(|_| r.status != ReviewAppStatus::Deleting))
+        {
+            message += &format!(
+                "\nOr remove one. The oldest is {app} (branch {}, made {}): shipway reviewapps destroy -p {name} {app}",
+                oldest.branch,
+                oldest.created_at.strftime("%Y-%m-%d")
+            );
+        }
+        Err(Error::invalid(message))
+    }
+
+    /// What checks say of the commit of a review app that is no pull request's. A branch does not wait for what nobody tells:
+    /// without a forge, and without CI that told of any commit, its checks count as passed. So do those of an upload.
+    pub(crate) fn checks_of(&self, origin: ReviewOrigin, pipeline: PipelineId, commit: &CommitId) -> Result<Checks> {
+        if origin != ReviewOrigin::Branch {
+            return Ok(Checks::Succeeded);
+        }
+        let (checks, heard) =
+            self.store().read(|c| Ok((c.commit_checks(pipeline, commit)?, c.hears_of_checks(pipeline)?)))?;
+        Ok(if heard { checks } else { Checks::Succeeded })
     }
 
     /// Makes a review app again that could not be made, from its branch's present commit. Config vars that were given for
@@ -338,7 +405,7 @@ impl Platform {
 
     /// Whether a pull request's commit is built only when somebody allows it: it is from a fork, and nobody has.
     pub fn waits_for_permission(&self, pipeline: &Pipeline, request: &PullRequest) -> Result<bool> {
-        let settings = self.store().read(|c| c.review_app_config(pipeline.id))?.map(|c| c.settings);
+        let settings = self.store().read(|c| c.review_settings(pipeline.id))?;
         Ok(request.open && !may_be_built(request, &settings.unwrap_or_default()))
     }
 
@@ -381,6 +448,27 @@ impl Platform {
             .await?;
         self.review_soon();
         Ok(request)
+    }
+}
+
+/// What settings say of a pipeline that makes new review apps, or does not.
+pub(crate) fn policy(settings: &ReviewAppSettings, makes: bool) -> Policy {
+    let days = i64::from(settings.stale_days);
+    Policy {
+        makes,
+        wait_for_ci: settings.wait_for_ci,
+        stale_after: settings.destroy_stale_apps.then(|| SignedDuration::from_hours(24 * days)),
+        quota: settings.quota as usize,
+    }
+}
+
+fn not_enabled(pipeline: &Pipeline) -> Error {
+    Error {
+        message: format!(
+            "Review apps are not enabled for {0}. Enable them: heroku reviewapps:enable -p {0}",
+            pipeline.name
+        ),
+        ..Error::missing("review_app_config")
     }
 }
 

@@ -8,15 +8,14 @@ use crate::builds::Extra;
 use crate::error::Error;
 use crate::plan::{CarryPlan, FetchPlan, Part};
 use crate::ports::{Caller, FetchRefused, Place};
+use crate::review_apps::policy;
 use crate::setups::{Beginning, Origin};
 use crate::{Event, NewApp, Platform, Result, SourceBlob, SourceOrder, look};
 use jiff::{SignedDuration, Timestamp};
 use shipway_domain::admission::{Actor, Permission, Scope, Trigger};
 use shipway_domain::app_json::Environment;
 use shipway_domain::forge::{DeployKey, ForgeCredentials};
-use shipway_domain::review::{
-    Action, BranchName, Checks, Policy, ReviewAppStatus, Seen, Subject, Wanted, app_name, plan,
-};
+use shipway_domain::review::{Action, BranchName, Checks, ReviewAppStatus, Seen, Subject, Wanted, app_name, plan};
 use shipway_domain::{AppName, CollaboratorId, CommitId, ConfigKey, NameOrId, PipelineId, ReviewAppId, Stage};
 use shipway_store::{
     App, Collaborator, ConfigVars, Conn, ForgeConnection, Pipeline, PullRequest, ReviewApp, ReviewAppSettings,
@@ -187,10 +186,11 @@ impl Platform {
     async fn review(&self, id: PipelineId) -> Result<()> {
         let _turn = self.inner.reviewing.lock().await;
         let Some(pipeline) = self.store().read(|c| c.pipeline(&NameOrId::Id(id.0)))? else { return Ok(()) };
-        let (config, requests, rows) =
-            self.store().read(|c| Ok((c.review_app_config(id)?, c.pull_requests(id)?, c.review_apps(id)?)))?;
-        let automatic = config.as_ref().is_some_and(|c| c.settings.automatic_review_apps);
-        let settings = config.map(|c| c.settings).unwrap_or_default();
+        let (makes, settings) =
+            self.store().read(|c| Ok((c.review_app_config(id)?.is_some(), c.review_settings(id)?)))?;
+        let settings = settings.unwrap_or_default();
+        let automatic = makes && settings.automatic_review_apps;
+        let (requests, rows) = self.store().read(|c| Ok((c.pull_requests(id)?, c.review_apps(id)?)))?;
         let rows: Vec<ReviewApp> = rows.into_iter().filter(|r| r.status != ReviewAppStatus::Deleted).collect();
         let mut wanted: BTreeMap<Subject, Wanted> = requests
             .iter()
@@ -209,18 +209,12 @@ impl Platform {
                 },
             };
             if let Some(commit) = commit {
-                let want = Wanted { commit, make: true, unallowed_fork: false, checks: Checks::Succeeded };
-                wanted.insert(subject(row), want);
+                let checks = self.checks_of(row.origin, id, &commit)?;
+                wanted.insert(subject(row), Wanted { commit, make: true, unallowed_fork: false, checks });
             }
         }
         let seen: BTreeMap<Subject, Seen> = rows.iter().map(|r| (subject(r), seen(r))).collect();
-        let days = i64::from(settings.stale_days);
-        let policy = Policy {
-            wait_for_ci: settings.wait_for_ci,
-            stale_after: settings.destroy_stale_apps.then(|| SignedDuration::from_hours(24 * days)),
-            quota: settings.quota as usize,
-        };
-        for action in plan(&wanted, &seen, &policy, self.now()) {
+        for action in plan(&wanted, &seen, &policy(&settings, makes), self.now()) {
             self.act(&pipeline, &requests, action).await?;
         }
         Ok(())
@@ -253,7 +247,7 @@ impl Platform {
         }
     }
 
-    async fn put_review(&self, mut row: ReviewApp) -> Result<()> {
+    pub(crate) async fn put_review(&self, mut row: ReviewApp) -> Result<()> {
         row.updated_at = self.now();
         let pipeline = row.pipeline;
         self.store().write(move |c| c.put_review_app(&row)).await?;
@@ -316,10 +310,9 @@ impl Platform {
         environment: ConfigVars,
         upload: Option<(SourceBlob, SourceOrder)>,
     ) -> Result<ReviewApp> {
-        let (pipeline, settings) = self.store().read(|c| {
-            let settings = c.review_app_config(row.pipeline)?.map(|c| c.settings).unwrap_or_default();
-            Ok((c.pipeline_by_id(row.pipeline)?, settings))
-        })?;
+        let (pipeline, settings) = self
+            .store()
+            .read(|c| Ok((c.pipeline_by_id(row.pipeline)?, c.review_settings(row.pipeline)?.unwrap_or_default())))?;
         let parent = self.review_parent(&pipeline)?;
         let owner = self.as_owner(&pipeline)?;
         let name = self.review_name(&pipeline, &settings, &row)?;
@@ -350,7 +343,7 @@ impl Platform {
             origin: self.review_origin(&row, parent.as_ref())?,
             environment: Environment::Review,
             coupling: Some((pipeline, Stage::Review)),
-            without_addons: false,
+            without_addons: settings.without_addons,
         };
         let written = row.clone();
         let setup = self
@@ -577,7 +570,7 @@ fn subject(row: &ReviewApp) -> Subject {
     }
 }
 
-fn seen(row: &ReviewApp) -> Seen {
+pub(crate) fn seen(row: &ReviewApp) -> Seen {
     Seen {
         id: row.id,
         status: row.status,

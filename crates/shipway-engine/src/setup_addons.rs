@@ -9,7 +9,7 @@ use crate::operation::Context;
 use crate::plan::SetupPlan;
 use crate::{Platform, Result};
 use shipway_domain::addon::{AddonState, PlanName, free_attachment_name, generated_addon_name};
-use shipway_domain::app_json::{self, Parts};
+use shipway_domain::app_json::{self, Environment, Parts};
 use shipway_domain::{AddonId, AttachmentId, AttachmentName, ConfigKey, NameOrId};
 use shipway_store::{Addon, App, Attachment};
 
@@ -30,8 +30,15 @@ impl Platform {
             }
         }
         if !unknown.is_empty() && !plan.without_addons {
+            let without = match plan.environment {
+                Environment::Review => format!(
+                    "have review apps made without such: shipway reviewapps set {} --without-addons true",
+                    self.coupling_of(app)?.pipeline_name
+                ),
+                _ => "set the app up without add-ons.".to_string(),
+            };
             return Err(Error::invalid(format!(
-                "This platform has no add-on {}. Take it out of app.json, or set the app up without add-ons.",
+                "This platform has no add-on {}. Take it out of app.json, or {without}",
                 unknown.join(", ")
             )));
         }

@@ -9,7 +9,6 @@
 use crate::builds::Extra;
 use crate::error::Error;
 use crate::operation::Context;
-use crate::pipelines::Access;
 use crate::plan::{CarryPlan, FetchPlan, Part, Step};
 use crate::ports::{Caller, Place};
 use crate::{Event, Kind, Platform, Result, look};
@@ -20,7 +19,7 @@ use shipway_domain::triggers::{
     Action, RefKind, RefName, RefPattern, TriggeredStatus, Waiting, line_before, plan, waits_for,
 };
 use shipway_domain::{AppId, AppName, CommitId, NameOrId, OperationId, PipelineId, TriggerId, TriggeredDeployId};
-use shipway_store::{App, Build, CommitSource, Conn, Pipeline, RefTrigger, TriggeredDeploy};
+use shipway_store::{App, Build, CommitSource, Conn, RefTrigger, TriggeredDeploy};
 
 /// Triggers of one app.
 const MOST: usize = 50;
@@ -276,15 +275,16 @@ impl Platform {
         Ok(told)
     }
 
-    /// Takes what CI says of a commit, where no forge tells us. Errors: who may not operate the pipeline.
+    /// Takes what CI says of a commit, where no forge tells us. A token that deploys one app says it for the pipeline that
+    /// the app stands in. Errors: no such pipeline, or who may not operate it.
     pub async fn report_checks(
         &self,
         caller: &Caller,
-        pipeline: &Pipeline,
+        pipeline: &NameOrId,
         commit: CommitId,
         checks: Checks,
     ) -> Result<()> {
-        self.may(caller, pipeline, Access::Operate)?;
+        let pipeline = self.pipeline_to_check(caller, pipeline)?;
         self.checks_changed(pipeline.id, commit, checks).await
     }
 

@@ -8,7 +8,8 @@ use shipway_domain::review::{BranchName, Checks, ReviewAppStatus};
 use shipway_domain::{AccountId, AppId, AppName, AppSetupId, CommitId, ConfigKey, PipelineId, ReviewAppId};
 use std::collections::BTreeSet;
 
-/// What a pipeline's people decided about review apps. Without a row there are none.
+/// What a pipeline's people decided about review apps. Without a row there are none; disabled, the row stays for those
+/// that are there.
 #[derive(Debug, Clone)]
 pub struct ReviewAppConfig {
     /// The pipeline.
@@ -49,6 +50,8 @@ pub struct ReviewAppSettings {
     pub quota: u32,
     /// Whether a fork's pull request stays allowed when it gets another commit.
     pub keep_fork_permission: bool,
+    /// Whether add-ons of an app.json that are not here are left out, instead of refused.
+    pub without_addons: bool,
 }
 
 impl Default for ReviewAppSettings {
@@ -66,6 +69,7 @@ impl Default for ReviewAppSettings {
             deny: BTreeSet::new(),
             quota: 50,
             keep_fork_permission: false,
+            without_addons: false,
         }
     }
 }
@@ -215,12 +219,16 @@ fn password_context(pipeline: PipelineId) -> String {
 }
 
 impl Conn<'_> {
-    /// Enables review apps, or changes their settings. The password stays.
+    /// Enables review apps, or changes their settings. The password stays; where they were disabled, only if some are there
+    /// from before, which it guards.
     pub fn put_review_app_config(&self, c: &ReviewAppConfig) -> Result<()> {
         self.sql
             .prepare_cached(
                 "INSERT INTO review_configs (pipeline_id, settings, created_at, updated_at) VALUES (?,?,?,?)
-                 ON CONFLICT (pipeline_id) DO UPDATE SET settings = excluded.settings, updated_at = excluded.updated_at",
+                 ON CONFLICT (pipeline_id) DO UPDATE SET settings = excluded.settings, updated_at = excluded.updated_at,
+                 created_at = excluded.created_at, disabled_at = NULL, password_sealed = CASE WHEN disabled_at IS NULL
+                 OR EXISTS (SELECT 1 FROM review_apps r WHERE r.pipeline_id = excluded.pipeline_id AND r.status <> 'deleted')
+                 THEN password_sealed END",
             )?
             .execute(params![
                 c.pipeline.to_string(),
@@ -231,16 +239,25 @@ impl Conn<'_> {
         Ok(())
     }
 
-    /// Disables review apps. Those that are there are not touched.
-    pub fn delete_review_app_config(&self, pipeline: PipelineId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM review_configs WHERE pipeline_id = ?")?.execute([pipeline.to_string()])?;
+    /// Disables review apps. Settings and password stay for those that are there.
+    pub fn disable_review_app_config(&self, pipeline: PipelineId, now: Timestamp) -> Result<()> {
+        self.sql
+            .prepare_cached("UPDATE review_configs SET disabled_at = ? WHERE pipeline_id = ? AND disabled_at IS NULL")?
+            .execute(params![micros(now), pipeline.to_string()])?;
         Ok(())
     }
 
-    /// What a pipeline decided about review apps.
+    /// What a pipeline decided about review apps; none while they are disabled.
     pub fn review_app_config(&self, pipeline: PipelineId) -> Result<Option<ReviewAppConfig>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM review_configs WHERE pipeline_id = ?")?;
+        let mut q =
+            self.sql.prepare_cached("SELECT * FROM review_configs WHERE pipeline_id = ? AND disabled_at IS NULL")?;
         Ok(q.query_row([pipeline.to_string()], config).optional()?)
+    }
+
+    /// The settings that count for the review apps that are there, also where no new ones are made.
+    pub fn review_settings(&self, pipeline: PipelineId) -> Result<Option<ReviewAppSettings>> {
+        let mut q = self.sql.prepare_cached("SELECT settings FROM review_configs WHERE pipeline_id = ?")?;
+        Ok(q.query_row([pipeline.to_string()], |row| json(row, "settings")).optional()?)
     }
 
     /// Sets or takes away the password of a pipeline's review apps.
@@ -355,7 +372,7 @@ impl Conn<'_> {
     /// Pipelines that have review apps, or would have them.
     pub fn reviewing_pipelines(&self) -> Result<Vec<PipelineId>> {
         let mut q = self.sql.prepare_cached(
-            "SELECT pipeline_id FROM review_configs
+            "SELECT pipeline_id FROM review_configs WHERE disabled_at IS NULL
              UNION SELECT pipeline_id FROM review_apps WHERE status <> 'deleted' ORDER BY pipeline_id",
         )?;
         Ok(q.query_map([], |row| parsed(row, "pipeline_id"))?.collect::<rusqlite::Result<_>>()?)

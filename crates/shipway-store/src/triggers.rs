@@ -235,6 +235,14 @@ impl Conn<'_> {
         Ok(found.optional()?.unwrap_or(Checks::Unknown))
     }
 
+    /// Whether somebody tells of a pipeline what checks say: a forge, or CI, which did so of any commit that is not forgotten.
+    pub fn hears_of_checks(&self, pipeline: PipelineId) -> Result<bool> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT 1 FROM forge_connections WHERE pipeline_id = ?1 UNION SELECT 1 FROM commit_checks WHERE pipeline_id = ?1",
+        )?;
+        Ok(q.exists([pipeline.to_string()])?)
+    }
+
     /// Forgets triggered deploys that are over, and what checks said, before `then`.
     pub fn forget_triggered_before(&self, then: Timestamp) -> Result<()> {
         let then = micros(then);

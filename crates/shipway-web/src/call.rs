@@ -21,9 +21,9 @@ use shipway_store::App;
 /// The largest body that the API reads, in bytes. Sources are uploaded elsewhere.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// All that a token with the scope `deploy:APP` may ask for: to deploy, whether it worked, and to end itself. What is not here is
-/// refused to it, routes to come included; of which app, the handlers ask.
-const DEPLOYS: [(Method, &str); 19] = [
+/// All that a token with the scope `deploy:APP` may ask for: to deploy, whether it worked, to tell what checks say, and to end
+/// itself. What is not here is refused to it, routes to come included; of which app and pipeline, the handlers ask.
+const DEPLOYS: [(Method, &str); 20] = [
     (Method::GET, "/account"),
     (Method::GET, "/account/rate-limits"),
     (Method::GET, "/oauth/authorizations/{authorization}"),
@@ -43,6 +43,7 @@ const DEPLOYS: [(Method, &str); 19] = [
     (Method::GET, "/shipway/v1/operations/{operation}"),
     (Method::POST, "/shipway/v1/operations/{operation}/actions/cancel"),
     (Method::POST, "/shipway/v1/apps/{app}/redeploy"),
+    (Method::POST, "/shipway/v1/pipelines/{pipeline}/checks"),
 ];
 
 /// A request of which nobody has asked yet who makes it.

@@ -168,7 +168,7 @@ impl Deployer {
         if let Some(branch) = update.branch()
             && update.new.is_some()
             && !self.app.settings.store_other_branches
-            && !self.platform.reviews_branches_of(&self.app).unwrap_or(false)
+            && !self.platform.reviews_branch_of(&self.app, branch).unwrap_or(false)
             && !moved(update).is_some_and(|r| self.platform.sets_off_something(&self.app, &r).unwrap_or(false))
         {
             return RefResult::rejected(format!(

@@ -2,6 +2,7 @@
 
 mod board;
 mod builds;
+mod checks;
 mod comparison;
 mod credential;
 mod diff;
@@ -18,6 +19,7 @@ mod products;
 mod promote;
 mod redeploy;
 mod reservations;
+mod review_settings;
 mod reviewapps;
 mod rollback;
 mod sign_offs;
@@ -79,10 +81,12 @@ pub enum Command {
     Upstream(upstream::Args),
     /// Connect pipelines to their repositories at GitHub, GitLab, Gitea or Forgejo; list what their webhooks brought
     Forges(forges::Args),
-    /// List review apps, remove one, allow a fork's, put them behind a password
+    /// List review apps, remove one, allow a fork's, put them behind a password; show or change how they are made
     Reviewapps(reviewapps::Args),
     /// List teams; make, rename and end them
     Teams(teams::Args),
+    /// Say what the checks of a commit say, where no forge does: what waits for CI goes on or stays
+    Checks(checks::Args),
     /// Show or change which branches and tags deploy an app by themselves
     Triggers(triggers::Args),
     /// List what stages want signed off, what waits for it, and what was signed; say what a stage wants
@@ -126,6 +130,7 @@ impl Command {
             Self::Forges(args) => forges::run(&args, context).await?,
             Self::Reviewapps(args) => reviewapps::run(&args, context).await?,
             Self::Teams(args) => teams::run(&args, context).await?,
+            Self::Checks(args) => checks::run(&args, context).await?,
             Self::Triggers(args) => triggers::run(&args, context).await?,
             Self::SignOffs(args) => sign_offs::run(&args, context).await?,
             Self::SignOff(args) => sign_offs::sign(&args, context).await?,

@@ -29,7 +29,8 @@ enum Action {
     },
 }
 
-fn yes(text: &str) -> std::result::Result<bool, String> {
+/// A flag's `yes` or `no`, or `true` or `false`.
+pub(super) fn yes(text: &str) -> std::result::Result<bool, String> {
     match text {
         "yes" | "true" => Ok(true),
         "no" | "false" => Ok(false),

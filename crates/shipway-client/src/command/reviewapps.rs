@@ -1,6 +1,6 @@
 //! `shipway reviewapps`: what the Heroku CLI has no command for.
 
-use super::{items, segment, table, tone};
+use super::{items, review_settings, segment, table, tone};
 use crate::error::{Error, Result};
 use crate::terminal::{Cell, Tone, age, text};
 use crate::{Context, http::Client};
@@ -24,6 +24,8 @@ enum What {
     Allow(Allow),
     /// Put the review apps of a pipeline behind a password (user name: review), read from the first line of the input
     Password(Password),
+    /// Show or change how the review apps of a pipeline are made
+    Set(review_settings::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,6 +73,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
         What::Destroy(args) => destroy(args, &client, context).await,
         What::Allow(args) => allow(args, &client, context).await,
         What::Password(args) => password(args, &client, context).await,
+        What::Set(args) => review_settings::run(args, &client, context).await,
     }
 }
 

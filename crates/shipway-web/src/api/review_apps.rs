@@ -59,6 +59,7 @@ async fn set(call: &Call, pipeline: &Pipeline) -> Result<serde_json::Value> {
     settings.destroy_stale_apps = payload.flag("destroy_stale_apps")?.unwrap_or(settings.destroy_stale_apps);
     settings.wait_for_ci = payload.flag("wait_for_ci")?.unwrap_or(settings.wait_for_ci);
     settings.keep_fork_permission = payload.flag("keep_fork_permission")?.unwrap_or(settings.keep_fork_permission);
+    settings.without_addons = payload.flag("without_addons")?.unwrap_or(settings.without_addons);
     if let Some(days) = payload.number("stale_days")? {
         settings.stale_days = number("stale_days", days)?;
     }

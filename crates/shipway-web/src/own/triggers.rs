@@ -64,10 +64,11 @@ pub async fn destroy(call: Call) -> Result<Answer> {
 
 /// POST /shipway/v1/pipelines/{pipeline}/checks `{commit, state}`: what CI says of a commit, where no forge tells us.
 pub async fn checks(call: Call) -> Result<Answer> {
-    let pipeline = call.platform().pipeline(&call.caller, &NameOrId::parse(call.parameter("pipeline")))?;
+    let pipeline = NameOrId::parse(call.parameter("pipeline"));
     let payload = call.payload()?;
     let commit = CommitId::parse(&payload.required("commit")?)?;
     let checks = Checks::from_text(&payload.required("state")?)
+        .filter(|checks| *checks != Checks::Unknown)
         .ok_or_else(|| ApiError::invalid("`state` is one of pending, succeeded, failed."))?;
     call.platform().report_checks(&call.caller, &pipeline, commit.clone(), checks).await?;
     Ok(Answer::created(json!({ "commit": commit, "state": checks })))

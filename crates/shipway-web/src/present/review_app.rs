@@ -71,7 +71,8 @@ pub fn whole_review_app(web: &Web, review: &ReviewApp) -> Value {
     value
 }
 
-/// What is decided about review apps. `parent_app`, `inherit`, `quota`, `keep_fork_permission` and `password` are ours.
+/// What is decided about review apps. `parent_app`, `inherit`, `quota`, `keep_fork_permission`, `without_addons` and
+/// `password` are ours.
 pub fn review_app_config(web: &Web, config: &ReviewAppConfig) -> Result<Value> {
     let s = &config.settings;
     let (password, parent) = web.platform().store().read(|c| {
@@ -92,6 +93,7 @@ pub fn review_app_config(web: &Web, config: &ReviewAppConfig) -> Result<Value> {
         "repo": { "id": repository_id(&s.repo) },
         "stale_days": s.stale_days,
         "wait_for_ci": s.wait_for_ci,
+        "without_addons": s.without_addons,
     }))
 }
 

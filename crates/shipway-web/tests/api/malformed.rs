@@ -123,6 +123,7 @@ fn bodies() -> Vec<Vec<u8>> {
             "type",
             "updates",
             "user",
+            "without_addons",
         ];
         let all: serde_json::Map<String, Value> = fields.iter().map(|f| ((*f).to_string(), value.clone())).collect();
         out.push(Value::from(all).to_string().into_bytes());

@@ -1,8 +1,10 @@
 //! Sessions with the real git client.
 
 use crate::stage::{OWNER, Stage};
-use shipway_engine::UpdateApp;
-use shipway_store::AppSettings;
+use shipway_domain::Stage as PipelineStage;
+use shipway_domain::admission::{Permission, Scope};
+use shipway_engine::{NewToken, UpdateApp};
+use shipway_store::{App, AppSettings};
 use shipway_testkit::until;
 use std::os::unix::process::CommandExt;
 
@@ -241,5 +243,50 @@ async fn a_branch_pushed_to_one_app_deploys_another_of_its_pipeline_when_its_che
     assert_eq!(stage.call(&stage.token, "POST", checks, &passed).await.status, 201);
     until("it deploys", async || (stage.ask(path).await["deploys"][0]["state"] == "succeeded").then_some(())).await;
     assert_eq!(stage.platform.release(&staging, "current").unwrap().description, format!("Deploy {}", &commit[..7]));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_20_a_deploy_token_tells_of_checks_in_its_apps_pipeline_and_nowhere_else() {
+    let stage = Stage::open().await;
+    let (staging, _) = stage.pipeline().await;
+    let lone = stage.create("lone").await;
+    let other = stage.platform.create_pipeline(&stage.caller, "other").await.unwrap();
+    let (dan, dans) = stage.person("dan@example.org").await;
+    stage.platform.give_access(&stage.caller, &staging, "dan@example.org", Permission::Deploy).await.unwrap();
+    let token = async |caller, app: &App| {
+        let scope = Scope::Deploy { app: app.id };
+        let new = NewToken { description: "ci".into(), scope, expires_in_seconds: None };
+        stage.platform.create_token(caller, new).await.unwrap().1
+    };
+    let (ci, lones) = (token(&stage.caller, &staging).await, token(&stage.caller, &lone).await);
+    let limited = token(&dan, &staging).await;
+    let body = serde_json::json!({ "commit": "0123456789abcdef0123456789abcdef01234567", "state": "failed" });
+    let say = async |token: &str, pipeline: &str| {
+        let path = format!("/shipway/v1/pipelines/{pipeline}/checks");
+        stage.call(token, "POST", &path, &body).await.status
+    };
+    assert_eq!(say(&ci, "shop").await, 201);
+    // Another pipeline of the same owner looks like one that is not there.
+    assert_eq!([say(&ci, "other").await, say(&ci, &other.id.to_string()).await, say(&ci, "nobodys").await], [404; 3]);
+    assert_eq!([say(&lones, "shop").await, say(&lones, "other").await], [404; 2]);
+    // A token has no more than its account: one that deploys does not say what lets others' deploys go.
+    assert_eq!([say(&dans, "shop").await, say(&limited, "shop").await], [403; 2]);
+    let unknown = serde_json::json!({ "commit": body["commit"], "state": "unknown" });
+    assert_eq!(stage.call(&ci, "POST", "/shipway/v1/pipelines/shop/checks", &unknown).await.status, 422);
+    // Nothing else of the pipeline.
+    for (method, path) in [
+        ("GET", "/pipelines/shop"),
+        ("GET", "/shipway/v1/pipelines/shop/review-apps"),
+        ("PATCH", "/pipelines/shop/review-app-config"),
+        ("POST", "/review-apps"),
+        ("GET", "/shipway/v1/apps/shop-staging/triggers"),
+        ("GET", "/shipway/v1/pipelines/shop/sign-offs"),
+    ] {
+        assert_eq!(stage.call(&ci, method, path, &serde_json::json!({})).await.status, 403, "{method} {path}");
+    }
+    // Where the app stands now is what counts.
+    stage.platform.couple(&stage.caller, &other, &lone, PipelineStage::Staging).await.unwrap();
+    assert_eq!([say(&lones, "other").await, say(&lones, "shop").await], [201, 404]);
     stage.end().await;
 }
