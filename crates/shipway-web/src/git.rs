@@ -246,7 +246,7 @@ impl Deployer {
             self.platform.notices_read(&self.caller, Some(&self.app)).await?;
             if let Some(there) = self.platform.replaces(&self.caller, &self.app, commit).await? {
                 let ago = ago(there.release.created_at, self.platform.now());
-                output.line(&format!(" !     You replace what {} deployed {ago} ago: {}", there.email, there.words()));
+                output.line(&format!(" !     You replace what {} deployed {ago} ago: {}", there.by, there.words()));
                 output.line(&format!(" !     To bring it back afterwards: shipway previous -a {}", self.app.name));
             }
             Ok(())
