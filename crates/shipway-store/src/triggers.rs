@@ -249,7 +249,14 @@ impl Conn<'_> {
         Ok(found.optional()?.unwrap_or(Checks::Unknown))
     }
 
-    /// Forgets triggered deploys that are over and brought no release, and what checks said, before `then`.
+    /// Whether anything was ever heard of checks, of whichever commit.
+    pub fn hears_of_checks(&self, pipeline: PipelineId) -> Result<bool> {
+        let mut q = self.sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM commit_checks WHERE pipeline_id = ?)")?;
+        Ok(q.query_row([pipeline.to_string()], |row| row.get(0))?)
+    }
+
+    /// Forgets triggered deploys that are over and brought no release, and what checks said of code that
+    /// was not built, before `then`.
     pub fn forget_triggered_before(&self, then: Timestamp) -> Result<()> {
         let then = micros(then);
         // Those that did say whose code it is that a release brought.
@@ -258,7 +265,12 @@ impl Conn<'_> {
              OR operation_id NOT IN (SELECT operation_id FROM builds WHERE release_id IS NOT NULL))",
             [then],
         )?;
-        self.sql.execute("DELETE FROM commit_checks WHERE updated_at < ?", [then])?;
+        // What was built may still be promoted to a stage that asks.
+        self.sql.execute(
+            "DELETE FROM commit_checks WHERE updated_at < ?
+             AND commit_id NOT IN (SELECT commit_id FROM slugs WHERE commit_id IS NOT NULL)",
+            [then],
+        )?;
         Ok(())
     }
 }
