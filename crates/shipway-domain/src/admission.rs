@@ -150,6 +150,8 @@ pub struct Subject {
     pub ending: bool,
     /// What the code lacks that is to run, where the app's stage asks for all of its upstream; else none.
     pub behind: Option<Behind>,
+    /// What CI says of the code that is to run, where the app's stage takes only what has passed and it has not; else none.
+    pub unchecked: Option<Unchecked>,
     /// Who keeps it for themselves.
     pub reserved: Option<Reserved>,
     /// What the app's stage wants signed, and what the code that is to run has; none where it wants nothing, or where no
@@ -185,6 +187,19 @@ pub struct Behind {
     pub owner_email: String,
 }
 
+/// Code that CI has not passed, for a stage that takes no other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unchecked {
+    /// What is known of it: `CI failed for 3f9c2a1`.
+    pub words: String,
+    /// The app's stage.
+    pub stage: Stage,
+    /// The pipeline, whose owner can change the rule.
+    pub pipeline: String,
+    /// The pipeline's owner.
+    pub owner_email: String,
+}
+
 /// Proof that something was admitted. Only [`admit`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
@@ -208,7 +223,7 @@ impl Admitted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{because}{}", way_out(.who_can_lift, .lifts_at))]
 pub struct Refused {
-    /// The rule's name: `access`, `token-scope`, `ending`, `reserved`, `behind-upstream`, `sign-offs`.
+    /// The rule's name: `access`, `token-scope`, `ending`, `reserved`, `behind-upstream`, `checks`, `sign-offs`.
     pub rule: String,
     /// One sentence.
     pub because: String,
@@ -300,6 +315,20 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
             because: format!(
                 "This code lacks {commits} {noun} of {branch}, and {stage} of {pipeline} takes none that does: merge or \
                  rebase, then push again."
+            ),
+            holder: Some(format!("{stage} of {pipeline}")),
+            lifts_at: None,
+            who_can_lift: Some(format!("{owner_email}, who owns the pipeline")),
+        });
+    }
+    if let Some(Unchecked { words, stage, pipeline, owner_email }) = &subject.unchecked
+        && trigger.brings_new_code()
+    {
+        return Err(Refused {
+            rule: "checks".into(),
+            because: format!(
+                "{stage} of {pipeline} takes only commits that CI has passed, and {words}: have a run of it pass, then try \
+                 again."
             ),
             holder: Some(format!("{stage} of {pipeline}")),
             lifts_at: None,
@@ -398,6 +427,7 @@ mod tests {
             permission,
             ending: false,
             behind: None,
+            unchecked: None,
             reserved: None,
             sign_offs: None,
         }
@@ -486,6 +516,36 @@ mod tests {
             assert!(refused.is_none_or(|refused| refused.to_string() == expected));
         }
     }
+
+    #[test]
+    fn attack_18_code_that_ci_has_not_passed_gets_in_by_no_trigger_where_the_stage_says_so() {
+        use crate::names::CommitId;
+        use crate::review::Checks;
+        let commit = CommitId::parse(&"3f".repeat(20)).unwrap();
+        for trigger in Trigger::ALL {
+            for checks in [Checks::Unknown, Checks::Pending, Checks::Succeeded, Checks::Failed] {
+                let unchecked = checks.wanting(&commit).map(|words| Unchecked {
+                    words,
+                    stage: Stage::Production,
+                    pipeline: "shop".into(),
+                    owner_email: "ida@example.org".into(),
+                });
+                let subject = Subject { unchecked, ..subject(Some(Permission::Manage)) };
+                for admin in [false, true] {
+                    let got = admit(&actor(Scope::Global, admin), trigger, &subject, Timestamp::UNIX_EPOCH);
+                    let refused = trigger.brings_new_code() && checks != Checks::Succeeded;
+                    assert_eq!(got.is_err(), refused, "{trigger:?} with {checks}");
+                    let words = "production of shop takes only commits that CI has passed, and CI failed for 3f3f3f3: have a \
+                                 run of it pass, then try again. Ask ida@example.org, who owns the pipeline.";
+                    let told = got.err().map(|refused| (refused.rule.clone(), refused.to_string()));
+                    assert!(
+                        checks != Checks::Failed || told.is_none_or(|told| told == ("checks".into(), words.into()))
+                    );
+                }
+            }
+        }
+    }
+
     #[test]
     fn attack_18_code_without_sign_offs_gets_in_by_no_trigger() {
         use crate::names::CommitId;

@@ -227,6 +227,8 @@ impl Message {
         match self {
             Self::Comment { number, .. } => format!("comment {number}"),
             Self::Status { commit, context, .. } => format!("status {commit} {context}"),
+            // What failed leaves in place what is deployed, so it is told beside it.
+            Self::Deployment { environment, state: DeploymentState::Failure, .. } => format!("failure {environment}"),
             Self::Deployment { environment, .. } => format!("deployment {environment}"),
         }
     }

@@ -54,6 +54,17 @@ impl Checks {
         };
         all.into_iter().max_by_key(rank).unwrap_or(Self::Unknown)
     }
+
+    /// What is said of a commit that has not passed: `CI failed for 3f9c2a1`. None where it has.
+    pub fn wanting(self, commit: &CommitId) -> Option<String> {
+        let short = commit.short();
+        match self {
+            Self::Succeeded => None,
+            Self::Failed => Some(format!("CI failed for {short}")),
+            Self::Pending => Some(format!("CI runs for {short}")),
+            Self::Unknown => Some(format!("nothing was heard of CI for {short}")),
+        }
+    }
 }
 
 states! {

@@ -65,6 +65,7 @@ impl Platform {
         };
         let mut subject = self.subject(caller, app)?;
         subject.sign_offs = self.sign_offs_on(app, Some(&commit), None)?;
+        subject.unchecked = self.unchecked(app, Some(&commit))?;
         if let Some(place) = place {
             subject.behind = self.behind(app, &Spot { place, commit: commit.clone() }).await?;
         }

@@ -202,6 +202,7 @@ impl Platform {
                 let artifact =
                     slug.as_ref().filter(|_| ctx.plan.trigger == Trigger::Promotion).map(|slug| &slug.digest);
                 subject.sign_offs = self.sign_offs_on(&app, commit, artifact)?;
+                subject.unchecked = self.unchecked(&app, commit)?;
             }
             admit(&caller.actor, ctx.plan.trigger, &subject, self.now())?;
             let record =

@@ -4,9 +4,9 @@
 use crate::error::Error;
 use crate::ports::{CheckNews, News, PortError, PushNews, Received};
 use crate::{Event, Platform, RefNews, RefOrigin, Result, look};
-use shipway_domain::PipelineId;
 use shipway_domain::forge::DeliveryStatus;
 use shipway_domain::triggers::RefName;
+use shipway_domain::{AccountId, Email, NameOrId, PipelineId};
 use shipway_store::{ForgeConnection, ForgeDelivery, Upstream};
 
 /// Deliveries that are read at once.
@@ -91,6 +91,7 @@ impl Platform {
             pipeline: forge.pipeline,
             repository: forge.repository.to_string(),
             before: push.before,
+            pusher: self.pusher(forge.pipeline, push.email.as_ref())?,
         };
         let news = RefNews { origin, reference: push.reference, commit, by: push.by };
         let set_off = self.ref_moved(news).await?;
@@ -105,6 +106,18 @@ impl Platform {
             (true, true) => Some(format!("{at}{refused}")),
             (true, false) => None,
         })
+    }
+
+    /// The account of an address that a forge gave, where it is of somebody who sees the pipeline: they are told what became
+    /// of theirs. Nothing is allowed because of it, for it is the forge's word.
+    fn pusher(&self, pipeline: PipelineId, email: Option<&Email>) -> Result<Option<AccountId>> {
+        let Some(email) = email.filter(|email| email.team().is_none()) else { return Ok(None) };
+        let (account, pipeline) =
+            self.store().read(|c| Ok((c.account(&NameOrId::Name(email.to_string()))?, c.pipeline_by_id(pipeline)?)))?;
+        match account {
+            Some(account) if self.sees_pipeline(&account, &pipeline)? => Ok(Some(account.id)),
+            _ => Ok(None),
+        }
     }
 
     /// Has the upstream fetched where a push is to its branch. A pipeline whose upstream nobody told learns it from its

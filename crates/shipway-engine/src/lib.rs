@@ -448,6 +448,7 @@ impl Platform {
             permission,
             ending: app.ending,
             behind: None,
+            unchecked: None,
             sign_offs: None,
             reserved: reservation.map(|r| Reserved {
                 account: r.account,

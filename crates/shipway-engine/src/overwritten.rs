@@ -1,7 +1,7 @@
 //! Last writer wins: what a deploy replaces, who is told, and the way back.
 //!
 //! Code is *overwritten* by code that lacks some of its commits; code that was built upon is not. Told is who deployed it,
-//! when it was somebody else.
+//! when it was somebody else. What a forge's push deployed is theirs who pushed, though it runs in the owner's name.
 
 use crate::error::Error;
 use crate::plan::{Code, ReleasePlan};
@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::ReleaseStatus;
 use shipway_domain::triggers::RefKind;
-use shipway_domain::{AppId, CommitId, NoticeId, OperationId};
+use shipway_domain::{AccountId, AppId, CommitId, NoticeId, OperationId};
 use shipway_store::{App, Conn, Notice, Release, Slug};
 
 /// Notices that are shown.
@@ -24,8 +24,10 @@ pub struct Deployed {
     pub release: Release,
     /// Its code.
     pub slug: Slug,
-    /// Who deployed it.
-    pub email: String,
+    /// The account that it is of; none where a forge named somebody without one.
+    pub account: Option<AccountId>,
+    /// Who deployed it: an address, or the name that a forge gave.
+    pub by: String,
     /// The tag that it was deployed by.
     pub tag: Option<String>,
 }
@@ -42,7 +44,7 @@ impl Deployed {
 impl Platform {
     /// What a commit would overwrite of somebody else's on an app.
     pub async fn replaces(&self, caller: &Caller, app: &App, commit: &CommitId) -> Result<Option<Deployed>> {
-        let Some(now) = self.deployed(app)?.filter(|now| now.release.account != caller.actor.account) else {
+        let Some(now) = self.deployed(app)?.filter(|now| now.account != Some(caller.actor.account)) else {
             return Ok(None);
         };
         Ok(self.lacks(app.id, commit, &now).await?.then_some(now))
@@ -86,11 +88,10 @@ impl Platform {
     /// The notice for whoever deployed what a release has just overwritten.
     pub(crate) async fn notice_of(&self, app: &App, release: &Release, slug: Option<&Slug>) -> Option<Notice> {
         let slug = slug?.clone();
-        let found = self.store().read(|c| Ok((c.account_by_id(release.account)?, tag_of(c, app.id, &slug)?)));
-        let (account, tag) = found.ok()?;
-        let after = Deployed { release: release.clone(), slug, email: account.email.to_string(), tag };
+        let after = self.store().read(|c| brought_by(c, release.clone(), slug)).ok()?;
         let before = self.store().read(|c| deployed(c, app.id, Some(&after))).ok()??;
-        if before.release.account == release.account || before.slug.id == after.slug.id {
+        let account = before.account.filter(|account| after.account != Some(*account))?;
+        if before.slug.id == after.slug.id {
             return None;
         }
         let commit = after.slug.commit.as_ref()?;
@@ -100,13 +101,13 @@ impl Platform {
         }
         let text = format!(
             "{} replaced what you had deployed to {} ({}) by {}. To bring it back: shipway previous -a {}",
-            after.email,
+            after.by,
             app.name,
             before.words(),
             after.words(),
             app.name
         );
-        let (account, created_at) = (before.release.account, self.now());
+        let created_at = self.now();
         // Named after the release: a second run of the step tells nobody twice.
         Some(Notice { id: NoticeId(release.id.0), account, app: app.id, text, read_at: None, created_at })
     }
@@ -149,10 +150,17 @@ fn deployed(c: &Conn<'_>, app: AppId, before: Option<&Deployed>) -> shipway_stor
             (None, _) => found = Some((release, slug)),
         }
     }
-    let Some((release, slug)) = found else { return Ok(None) };
-    let tag = tag_of(c, app, &slug)?;
-    let email = c.account_by_id(release.account)?.email.to_string();
-    Ok(Some(Deployed { release, slug, email, tag }))
+    found.map(|(release, slug)| brought_by(c, release, slug)).transpose()
+}
+
+/// Code with the release that brought it, and who did.
+fn brought_by(c: &Conn<'_>, release: Release, slug: Slug) -> shipway_store::Result<Deployed> {
+    let tag = tag_of(c, release.app, &slug)?;
+    let (account, by) = match c.triggered_deploy_of(release.app, release.id)? {
+        Some(deploy) => (deploy.mover, deploy.by),
+        None => (Some(release.account), c.account_by_id(release.account)?.email.to_string()),
+    };
+    Ok(Deployed { release, slug, account, by, tag })
 }
 
 /// The tag by which an app's trigger has deployed this code.

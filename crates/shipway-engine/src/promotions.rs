@@ -244,8 +244,9 @@ impl Platform {
     }
 
     fn promotion_subject(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<Subject> {
-        let sign_offs = self.sign_offs_on(app, source.slug.commit.as_ref(), Some(&source.slug.digest))?;
-        Ok(Subject { sign_offs, ..self.subject(caller, app)? })
+        let commit = source.slug.commit.as_ref();
+        let sign_offs = self.sign_offs_on(app, commit, Some(&source.slug.digest))?;
+        Ok(Subject { sign_offs, unchecked: self.unchecked(app, commit)?, ..self.subject(caller, app)? })
     }
 
     /// What admission would say to a promotion to an app, without a record of the question.

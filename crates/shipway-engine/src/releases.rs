@@ -124,6 +124,7 @@ impl Platform {
         let found = found.ok_or_else(|| Error::missing("slug"))?;
         let mut subject = self.subject(caller, app)?;
         subject.sign_offs = self.sign_offs_on(app, found.commit.as_ref(), None)?;
+        subject.unchecked = self.unchecked(app, found.commit.as_ref())?;
         self.admit_subject(caller, Trigger::SlugRelease, app, subject).await?;
         let commit = found.commit.as_ref().map_or("slug", |c| c.short()).to_string();
         let description = description.filter(|d| !d.trim().is_empty()).unwrap_or(format!("Deploy {commit}"));

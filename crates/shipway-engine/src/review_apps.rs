@@ -340,8 +340,10 @@ impl Platform {
         if origin != ReviewOrigin::Branch {
             return Ok(Checks::Succeeded);
         }
-        let (checks, heard) =
-            self.store().read(|c| Ok((c.commit_checks(pipeline, commit)?, c.hears_of_checks(pipeline)?)))?;
+        let (checks, heard) = self.store().read(|c| {
+            let told = c.hears_of_checks(pipeline)? || c.forge_of(pipeline)?.is_some();
+            Ok((c.commit_checks(pipeline, commit)?, told))
+        })?;
         Ok(if heard { checks } else { Checks::Succeeded })
     }
 

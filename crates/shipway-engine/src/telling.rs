@@ -1,16 +1,20 @@
-//! Keeps forges told: review apps on their pull requests, verdicts on commits, what each app runs.
+//! Keeps forges told: review apps on their pull requests, verdicts on commits, what each app runs, and the deploy that failed
+//! since.
 //!
 //! What a forge should know is computed from the store alone and compared with what it was told last; the difference is
 //! said. So nothing is lost by a restart or a forge that is down, nothing is said twice, and no deploy waits for a forge.
 
 use crate::deployments::deployed;
 use crate::forge_news::OWN_CONTEXT;
+use crate::plan::{Code, Plan};
 use crate::{Platform, Result};
 use jiff::{SignedDuration, Timestamp};
 use shipway_domain::forge::{DeploymentState, Message, Verdict};
+use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::review::ReviewAppStatus;
-use shipway_domain::{NameOrId, Stage};
-use shipway_store::{App, ForgeConnection, ForgeMessage, Pipeline, Release, ReviewApp, Slug};
+use shipway_domain::triggers::TriggeredStatus;
+use shipway_domain::{AppId, CommitId, NameOrId, OperationId, Stage};
+use shipway_store::{App, Conn, ForgeConnection, ForgeMessage, Pipeline, Release, ReviewApp, Slug};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -23,6 +27,8 @@ const BURST: Duration = Duration::from_millis(300);
 const AGAIN: SignedDuration = SignedDuration::from_secs(15);
 /// The longest wait after a failure.
 const LONGEST: SignedDuration = SignedDuration::from_mins(30);
+/// Operations of an app among which its last deploy is looked for.
+const OPERATIONS: u32 = 20;
 /// What forges take of a status.
 const DESCRIPTION: usize = 140;
 
@@ -161,7 +167,7 @@ impl Platform {
             Ok((c.pipeline_by_id(forge.pipeline)?, c.review_apps(forge.pipeline)?, c.couplings(forge.pipeline)?))
         })?;
         let mut all = Vec::new();
-        let mut environments = BTreeSet::new();
+        let (mut environments, mut failures) = (BTreeSet::new(), Vec::new());
         for coupling in couplings {
             let Some(app) = self.store().read(|c| c.app(&NameOrId::Id(coupling.app.0)))? else { continue };
             let review = reviews.iter().find(|r| r.app == Some(app.id));
@@ -169,15 +175,23 @@ impl Platform {
                 environments.insert(message.subject());
                 all.push(message);
             }
+            failures.extend(self.failed_there(forge, &app, coupling.stage)?);
         }
         for (subject, message) in known {
-            if let (Message::Deployment { .. }, false) = (&message.wanted, environments.contains(subject)) {
-                all.push(inactive(message.wanted.clone()));
+            match &message.wanted {
+                // It is over by itself.
+                Message::Deployment { state: DeploymentState::Failure, .. } => {}
+                Message::Deployment { .. } if !environments.contains(subject) => {
+                    all.push(inactive(message.wanted.clone()));
+                }
+                _ => {}
             }
         }
         for review in newest_of_each_pull_request(&reviews) {
             all.extend(self.about(forge, &pipeline, review, known)?);
         }
+        // Last: the commit may be one that the forge does not have.
+        all.extend(failures);
         Ok(all)
     }
 
@@ -299,6 +313,52 @@ impl Platform {
             payload,
         }))
     }
+
+    /// The last deploy of an app, where it failed, as a deployment beside what runs there. None for review apps, whose commit
+    /// has a verdict, and where the commit runs all the same.
+    fn failed_there(&self, forge: &ForgeConnection, app: &App, stage: Stage) -> Result<Option<Message>> {
+        if stage.is_made_by_the_platform() {
+            return Ok(None);
+        }
+        let failed = self.store().read(|c| last_deploy_failed(c, app.id))?;
+        let Some((operation, commit)) = failed else { return Ok(None) };
+        if self.code_of(app)?.is_some_and(|(_, slug)| slug.commit.as_ref() == Some(&commit)) {
+            return Ok(None);
+        }
+        Ok(Some(Message::Deployment {
+            environment: app.name.to_string(),
+            commit,
+            branch: None,
+            state: DeploymentState::Failure,
+            url: self.web_url(app.name.as_str()),
+            log_url: Some(format!("{}/dashboard/operations/{operation}", forge.home_url)),
+            transient: false,
+            production: stage == Stage::Production,
+            payload: serde_json::json!({}),
+        }))
+    }
+}
+
+/// The operation of an app's last deploy and the commit that it was of, where it failed. Not one that was cancelled, or whose
+/// trigger waits again.
+fn last_deploy_failed(c: &Conn<'_>, app: AppId) -> shipway_store::Result<Option<(OperationId, CommitId)>> {
+    for operation in c.operations(Some(app), OPERATIONS)? {
+        let Ok(plan) = serde_json::from_value::<Plan>(operation.plan) else { continue };
+        let part = plan.parts.into_iter().find(|part| part.app == app && part.release.is_some());
+        let Some(part) = part.filter(|_| plan.trigger.brings_new_code()) else { continue };
+        let triggered = c.triggered_deploy_by(app, operation.id)?;
+        let waits = triggered.is_some_and(|deploy| deploy.status == TriggeredStatus::Waiting);
+        if operation.status != OperationStatus::Failed || operation.cancel || waits {
+            return Ok(None);
+        }
+        let slug = match part.release.map(|release| release.code) {
+            Some(Code::Slug(slug) | Code::Promoted { of: slug, .. }) => c.slug(slug)?,
+            _ => None,
+        };
+        let commit = part.build.map(|build| build.commit).or(slug.and_then(|slug| slug.commit));
+        return Ok(commit.map(|commit| (operation.id, commit)));
+    }
+    Ok(None)
 }
 
 /// How a review app is, for people.

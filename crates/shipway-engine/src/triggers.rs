@@ -18,7 +18,9 @@ use shipway_domain::review::Checks;
 use shipway_domain::triggers::{
     Action, RefKind, RefName, RefPattern, TriggeredStatus, Waiting, line_before, plan, waits_for,
 };
-use shipway_domain::{AppId, AppName, CommitId, NameOrId, OperationId, PipelineId, TriggerId, TriggeredDeployId};
+use shipway_domain::{
+    AccountId, AppId, AppName, CommitId, NameOrId, OperationId, PipelineId, TriggerId, TriggeredDeployId,
+};
 use shipway_store::{App, Build, CommitSource, Conn, RefTrigger, TriggeredDeploy};
 
 /// Triggers of one app.
@@ -37,6 +39,8 @@ pub enum RefOrigin {
         repository: String,
         /// Where the ref was before; none: it is new.
         before: Option<CommitId>,
+        /// Who moved it, where the forge's word for them is the address of an account here.
+        pusher: Option<AccountId>,
     },
     /// At an app's own remote.
     App {
@@ -188,6 +192,7 @@ impl Platform {
             source: CommitSource::App(app.id),
             actor: caller.actor.clone(),
             by: caller.actor.email.clone(),
+            mover: Some(caller.actor.account),
             wait_for_ci: false,
             awaited: true,
             status: TriggeredStatus::Waiting,
@@ -203,13 +208,16 @@ impl Platform {
     ///
     /// Returns the apps that it sets off.
     pub async fn ref_moved(&self, news: RefNews) -> Result<Vec<SetOff>> {
-        let (pipeline, source, actor, before) = match news.origin {
-            RefOrigin::Forge { pipeline, repository, before } => {
-                (Some(pipeline), CommitSource::Forge(repository), None, before)
+        let (pipeline, source, actor, before, pusher) = match news.origin {
+            RefOrigin::Forge { pipeline, repository, before, pusher } => {
+                (Some(pipeline), CommitSource::Forge(repository), None, before, pusher)
             }
-            RefOrigin::App { app, actor } => (None, CommitSource::App(app), Some(actor), None),
-            RefOrigin::Upstream { pipeline, actor } => (Some(pipeline), CommitSource::Upstream(pipeline), actor, None),
+            RefOrigin::App { app, actor } => (None, CommitSource::App(app), Some(actor), None, None),
+            RefOrigin::Upstream { pipeline, actor } => {
+                (Some(pipeline), CommitSource::Upstream(pipeline), actor, None, None)
+            }
         };
+        let mover = actor.as_ref().map(|actor| actor.account).or(pusher);
         let (apps, pipeline) = self.store().read(|c| match (pipeline, &source) {
             (Some(pipeline), _) => Ok((apps_of(c, pipeline)?, Some(pipeline))),
             (None, CommitSource::App(app)) => {
@@ -240,6 +248,7 @@ impl Platform {
                 source: source.clone(),
                 actor: actor.clone(),
                 by: news.by.chars().filter(|c| !c.is_control()).take(200).collect(),
+                mover,
                 wait_for_ci: trigger.wait_for_ci,
                 awaited: false,
                 status: TriggeredStatus::Waiting,
@@ -261,9 +270,11 @@ impl Platform {
                 for row in rows {
                     match told_before(c, &row)? {
                         None => c.put_triggered_deploy(&row)?,
-                        // Only the forge says where the ref was.
+                        // Only the forge says where the ref was, and who moved what was fetched.
                         Some(known) if known.before.is_none() => {
-                            c.put_triggered_deploy(&TriggeredDeploy { before: row.before, ..known })?;
+                            let names = matches!(row.source, CommitSource::Forge(_)) && known.mover.is_none();
+                            let (by, mover) = if names { (row.by, row.mover) } else { (known.by.clone(), known.mover) };
+                            c.put_triggered_deploy(&TriggeredDeploy { before: row.before, by, mover, ..known })?;
                         }
                         Some(_) => {}
                     }

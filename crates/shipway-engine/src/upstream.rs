@@ -3,6 +3,7 @@
 //! It is told (`set`), fetched every few minutes, or pushed to us by CI; what nobody told is not guessed. Where it moves,
 //! triggers for its branch are set off; nothing else runs because of it. Code that lacks commits of it is told so before it deploys, and refused where its stage says so. That
 //! rule is for code that is pushed or built: a promotion carries what an earlier stage has taken, a way back must be open.
+//! What CI says of a commit is told, and refused, likewise; that rule is for promotions too, whose earlier stage may not ask.
 
 use crate::error::Error;
 use crate::pipelines::Access;
@@ -10,11 +11,13 @@ use crate::ports::{Caller, FetchRefused, Place, Remote, Spot};
 use crate::sides::Point;
 use crate::{Event, Platform, RefNews, RefOrigin, Result};
 use shipway_domain::address::RemoteAddress;
-use shipway_domain::admission::{Behind, Trigger};
+use shipway_domain::admission::{Behind, Trigger, Unchecked};
 use shipway_domain::compare::Beside;
+use shipway_domain::review::Checks;
 use shipway_domain::triggers::RefName;
-use shipway_domain::{BranchName, CommitId, PipelineId};
-use shipway_store::{App, Conn, Pipeline, Upstream};
+use shipway_domain::{BranchName, CommitId, PipelineId, Stage};
+use shipway_store::{App, Conn, Pipeline, PipelineSettings, Upstream};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How often upstreams are fetched.
@@ -199,11 +202,7 @@ impl Platform {
 
     /// What code for an app lacks of the upstream, where the app's stage wants all of it.
     pub(crate) async fn behind(&self, app: &App, spot: &Spot) -> Result<Option<Behind>> {
-        let ruled = self.store().read(|c| {
-            let Some(coupling) = c.coupling_of(app.id)? else { return Ok(None) };
-            let pipeline = c.pipeline_by_id(coupling.pipeline)?;
-            Ok(pipeline.settings.refuse_behind.contains(&coupling.stage).then_some((coupling.stage, pipeline)))
-        })?;
+        let ruled = self.stage_that(app, |settings| &settings.refuse_behind)?;
         let Some((stage, pipeline)) = ruled else { return Ok(None) };
         let Some(beside) = self.beside_at(app, spot).await? else { return Ok(None) };
         Ok((beside.standing.behind_count > 0).then(|| Behind {
@@ -213,6 +212,46 @@ impl Platform {
             pipeline: pipeline.name.to_string(),
             owner_email: pipeline.owner_email.to_ask(),
         }))
+    }
+
+    /// What is known of CI's state of code for an app, where the app's stage takes only what has passed and it has not. Code
+    /// without a commit has not.
+    pub(crate) fn unchecked(&self, app: &App, commit: Option<&CommitId>) -> Result<Option<Unchecked>> {
+        let ruled = self.stage_that(app, |settings| &settings.refuse_unchecked)?;
+        let Some((stage, pipeline)) = ruled else { return Ok(None) };
+        let words = match commit {
+            Some(commit) => self.store().read(|c| c.commit_checks(pipeline.id, commit))?.wanting(commit),
+            None => Some("this code is of no commit".into()),
+        };
+        Ok(words.map(|words| Unchecked {
+            words,
+            stage,
+            pipeline: pipeline.name.to_string(),
+            owner_email: pipeline.owner_email.to_ask(),
+        }))
+    }
+
+    /// What CI says of a commit, in an app's pipeline; none where nothing was ever heard of CI there.
+    pub fn checks_of(&self, app: &App, commit: &CommitId) -> Result<Option<Checks>> {
+        Ok(self.store().read(|c| match c.coupling_of(app.id)? {
+            Some(coupling) if c.hears_of_checks(coupling.pipeline)? => {
+                c.commit_checks(coupling.pipeline, commit).map(Some)
+            }
+            _ => Ok(None),
+        })?)
+    }
+
+    /// An app's stage and pipeline, where the stage is among those that a rule names.
+    fn stage_that(
+        &self,
+        app: &App,
+        rule: fn(&PipelineSettings) -> &BTreeSet<Stage>,
+    ) -> Result<Option<(Stage, Pipeline)>> {
+        Ok(self.store().read(|c| {
+            let Some(coupling) = c.coupling_of(app.id)? else { return Ok(None) };
+            let pipeline = c.pipeline_by_id(coupling.pipeline)?;
+            Ok(rule(&pipeline.settings).contains(&coupling.stage).then_some((coupling.stage, pipeline)))
+        })?)
     }
 
     /// Asks for a fetch of a pipeline's upstream. Any number of times, from anywhere.

@@ -24,7 +24,9 @@ pub(crate) async fn tell(
         Message::Status { .. } => status(api, message, again).await,
         Message::Deployment { commit, state, .. } => {
             let same = remote.filter(|r| r["commit"] == commit.as_str()).and_then(|r| r["id"].as_u64());
-            let before = remote.and_then(|r| r["id"].as_u64()).filter(|id| Some(*id) != same);
+            // One that failed was never active.
+            let replaces = remote.filter(|_| *state != DeploymentState::Failure);
+            let before = replaces.and_then(|r| r["id"].as_u64()).filter(|id| Some(*id) != same);
             if let Some(before) = before {
                 deployment_status(api, before, DeploymentState::Inactive, message, again).await?;
             }

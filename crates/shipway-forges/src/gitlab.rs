@@ -117,7 +117,9 @@ async fn deployment(
         DeploymentState::Failure | DeploymentState::Error => "failed",
         DeploymentState::Success | DeploymentState::Inactive => "success",
     };
-    let told = remote.is_some_and(|r| r["commit"] == commit.as_str() && r["status"] == status);
+    let same = remote.is_some_and(|r| r["commit"] == commit.as_str() && r["status"] == status);
+    // A commit may fail more than once.
+    let told = same && *state != DeploymentState::Failure;
     let there = match known.filter(|_| told) {
         None if again => made_before(api, environment, commit.as_str(), status).await?,
         known => known,

@@ -37,6 +37,8 @@ pub struct PipelineSettings {
     pub repository: Option<String>,
     /// Stages that take no code which lacks commits of the pipeline's upstream.
     pub refuse_behind: BTreeSet<Stage>,
+    /// Stages that take no commit which CI has not passed.
+    pub refuse_unchecked: BTreeSet<Stage>,
 }
 
 /// An app's place in a pipeline.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use shipway_domain::admission::Actor;
 use shipway_domain::review::Checks;
 use shipway_domain::triggers::{RefKind, RefName, RefPattern, TriggeredStatus};
-use shipway_domain::{AccountId, AppId, CommitId, OperationId, PipelineId, TriggerId, TriggeredDeployId};
+use shipway_domain::{AccountId, AppId, CommitId, OperationId, PipelineId, ReleaseId, TriggerId, TriggeredDeployId};
 
 /// Refs that deploy an app by themselves.
 #[derive(Debug, Clone)]
@@ -61,6 +61,8 @@ pub struct TriggeredDeploy {
     pub actor: Actor,
     /// Who moved the ref, as the one who told us says.
     pub by: String,
+    /// The account of who moved it; none where a forge named somebody who has none, and where nobody did.
+    pub mover: Option<AccountId>,
     /// Whether it waits until its checks have passed.
     pub wait_for_ci: bool,
     /// Whether somebody's push waits for how it ends, and is refused when it fails.
@@ -103,6 +105,7 @@ fn triggered_deploy(row: &Row<'_>) -> rusqlite::Result<TriggeredDeploy> {
         source: json(row, "source")?,
         actor: json(row, "actor")?,
         by: row.get("moved_by")?,
+        mover: optional(row, "mover_id")?,
         wait_for_ci: row.get("wait_for_ci")?,
         awaited: row.get("awaited")?,
         status: word(row, "status", TriggeredStatus::from_text)?,
@@ -151,9 +154,10 @@ impl Conn<'_> {
             .prepare_cached(
                 "INSERT INTO triggered_deploys (id, app_id, pipeline_id, glob, ref_kind, ref_name, commit_id, source, actor,
                  moved_by, wait_for_ci, status, message, operation_id, created_at, updated_at, before_id,
-                 awaited)
-                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)
-                 ON CONFLICT (id) DO UPDATE SET status = ?12, message = ?13, operation_id = ?14, updated_at = ?16, before_id = ?17",
+                 awaited, mover_id)
+                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)
+                 ON CONFLICT (id) DO UPDATE SET status = ?12, message = ?13, operation_id = ?14, updated_at = ?16, before_id = ?17,
+                 moved_by = ?10, mover_id = ?19",
             )?
             .execute(params![
                 d.id.to_string(),
@@ -173,7 +177,8 @@ impl Conn<'_> {
                 micros(d.created_at),
                 micros(d.updated_at),
                 d.before.as_ref().map(CommitId::as_str),
-                d.awaited
+                d.awaited,
+                d.mover.map(|m| m.to_string())
             ])?;
         Ok(())
     }
@@ -200,6 +205,15 @@ impl Conn<'_> {
     pub fn triggered_deploy_by(&self, app: AppId, operation: OperationId) -> Result<Option<TriggeredDeploy>> {
         let mut q = self.sql.prepare_cached("SELECT * FROM triggered_deploys WHERE app_id = ? AND operation_id = ?")?;
         Ok(q.query_row(params![app.to_string(), operation.to_string()], triggered_deploy).optional()?)
+    }
+
+    /// The one that brought a release's code.
+    pub fn triggered_deploy_of(&self, app: AppId, release: ReleaseId) -> Result<Option<TriggeredDeploy>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT * FROM triggered_deploys WHERE app_id = ?1
+             AND operation_id IN (SELECT operation_id FROM builds WHERE app_id = ?1 AND release_id = ?2)",
+        )?;
+        Ok(q.query_row(params![app.to_string(), release.to_string()], triggered_deploy).optional()?)
     }
 
     /// Those of all apps that wait, by app, oldest first.
@@ -235,19 +249,28 @@ impl Conn<'_> {
         Ok(found.optional()?.unwrap_or(Checks::Unknown))
     }
 
-    /// Whether somebody tells of a pipeline what checks say: a forge, or CI, which did so of any commit that is not forgotten.
+    /// Whether anything was ever heard of checks, of whichever commit.
     pub fn hears_of_checks(&self, pipeline: PipelineId) -> Result<bool> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT 1 FROM forge_connections WHERE pipeline_id = ?1 UNION SELECT 1 FROM commit_checks WHERE pipeline_id = ?1",
-        )?;
-        Ok(q.exists([pipeline.to_string()])?)
+        let mut q = self.sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM commit_checks WHERE pipeline_id = ?)")?;
+        Ok(q.query_row([pipeline.to_string()], |row| row.get(0))?)
     }
 
-    /// Forgets triggered deploys that are over, and what checks said, before `then`.
+    /// Forgets triggered deploys that are over and brought no release, and what checks said of code that
+    /// was not built, before `then`.
     pub fn forget_triggered_before(&self, then: Timestamp) -> Result<()> {
         let then = micros(then);
-        self.sql.execute("DELETE FROM triggered_deploys WHERE status <> 'waiting' AND updated_at < ?", [then])?;
-        self.sql.execute("DELETE FROM commit_checks WHERE updated_at < ?", [then])?;
+        // Those that did say whose code it is that a release brought.
+        self.sql.execute(
+            "DELETE FROM triggered_deploys WHERE status <> 'waiting' AND updated_at < ? AND (operation_id IS NULL
+             OR operation_id NOT IN (SELECT operation_id FROM builds WHERE release_id IS NOT NULL))",
+            [then],
+        )?;
+        // What was built may still be promoted to a stage that asks.
+        self.sql.execute(
+            "DELETE FROM commit_checks WHERE updated_at < ?
+             AND commit_id NOT IN (SELECT commit_id FROM slugs WHERE commit_id IS NOT NULL)",
+            [then],
+        )?;
         Ok(())
     }
 }

@@ -266,6 +266,19 @@ impl Deployer {
         }
     }
 
+    /// Says what CI says of the code, where it has not passed.
+    fn say_what_ci_says(&self, commit: &CommitId, output: &PushOutput) {
+        match self.platform.checks_of(&self.app, commit) {
+            Ok(checks) => {
+                let words = checks.and_then(|checks| checks.wanting(commit));
+                words.into_iter().for_each(|words| output.line(&format!(" !     {words}")));
+            }
+            Err(error) => {
+                tracing::warn!(app.name = %self.app.name, %error, cause = ?error.cause, "checks could not be told");
+            }
+        }
+    }
+
     /// Says what of somebody else's is replaced, and what the pusher is to be told.
     async fn say_what_it_replaces(&self, commit: &CommitId, output: &PushOutput) {
         let told = async {
@@ -275,7 +288,7 @@ impl Deployer {
             self.platform.notices_read(&self.caller, Some(&self.app)).await?;
             if let Some(there) = self.platform.replaces(&self.caller, &self.app, commit).await? {
                 let ago = ago(there.release.created_at, self.platform.now());
-                output.line(&format!(" !     You replace what {} deployed {ago} ago: {}", there.email, there.words()));
+                output.line(&format!(" !     You replace what {} deployed {ago} ago: {}", there.by, there.words()));
                 output.line(&format!(" !     To bring it back afterwards: shipway previous -a {}", self.app.name));
             }
             Ok(())
@@ -318,6 +331,7 @@ impl Deployer {
     /// Deploys and shows the transcript. Errors: the reason in one line.
     async fn deploy(&self, commit: CommitId, updates: &[&RefUpdate], output: &PushOutput) -> Result<(), String> {
         self.say_what_it_lacks(&commit, output).await;
+        self.say_what_ci_says(&commit, output);
         self.say_what_it_replaces(&commit, output).await;
         let triggered = updates.iter().find_map(|update| self.trigger(update));
         let begun = match triggered.filter(|_| !updates.iter().any(|update| update.is_running_branch())) {

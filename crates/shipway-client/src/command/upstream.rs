@@ -53,6 +53,9 @@ enum Command {
     Require {
         /// Such as production
         stages: Vec<String>,
+        /// Have them refuse commits that CI has not passed instead
+        #[arg(long)]
+        ci: bool,
     },
 }
 
@@ -73,7 +76,10 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
         Some(Command::Set { url, branch }) => send(Method::POST, json!({ "url": url, "branch": branch })).await?,
         Some(Command::Unset) => send(Method::DELETE, json!({})).await?,
         Some(Command::Fetch) => client.post(&format!("{path}/actions/fetch"), &json!({})).await?,
-        Some(Command::Require { stages }) => send(Method::PATCH, json!({ "refuse_behind": stages })).await?,
+        Some(Command::Require { stages, ci }) => {
+            let rule = if *ci { "refuse_unchecked" } else { "refuse_behind" };
+            send(Method::PATCH, json!({ rule: stages })).await?
+        }
         Some(Command::Push { .. }) => Value::Null,
     };
     if args.json { context.terminal.json(&answer) } else { show(&answer, context) }
@@ -101,9 +107,11 @@ fn show(answer: &Value, context: &Context) -> Result<()> {
     if !failure.is_empty() {
         rows.push(vec![Cell::new("failure", Tone::Quiet), Cell::new(failure, Tone::Accent)]);
     }
-    let ruled = names(&answer["refuse_behind"]);
-    if !ruled.is_empty() {
-        rows.push(vec![Cell::new("required by", Tone::Quiet), ruled.join(", ").into()]);
+    for (words, rule) in [("required by", "refuse_behind"), ("CI required by", "refuse_unchecked")] {
+        let ruled = names(&answer[rule]);
+        if !ruled.is_empty() {
+            rows.push(vec![Cell::new(words, Tone::Quiet), ruled.join(", ").into()]);
+        }
     }
     for app in comparison::items(&answer["apps"]) {
         let words = text(app, &["beside", "words"]);

@@ -68,6 +68,8 @@ pub struct BoardRow {
     pub name: String,
     /// The line that its team works on; `None` when nobody told it.
     pub upstream: Option<UpstreamRow>,
+    /// The stages that refuse commits which CI has not passed.
+    pub checked_by: Vec<String>,
     /// Its columns, in the order in which a build travels.
     pub columns: Vec<Column>,
 }

@@ -4,10 +4,10 @@ use super::{PortError, PullRequestNews};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
-use shipway_domain::CommitId;
 use shipway_domain::forge::{DeployKey, ForgeCredentials, ForgeKind, Message, RepositoryName};
 use shipway_domain::review::{BranchName, Checks};
 use shipway_domain::triggers::RefName;
+use shipway_domain::{CommitId, Email};
 use shipway_store::ForgeConnection;
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub struct PushNews {
     pub after: Option<CommitId>,
     /// Who moved it, printable. Nothing is allowed because of it.
     pub by: String,
+    /// Their address, where the forge gives one. Nothing is allowed because of it either.
+    pub email: Option<Email>,
     /// The repository's main branch, where the forge says it.
     pub default_branch: Option<BranchName>,
 }

@@ -37,7 +37,7 @@ async fn who_is_overwritten_is_told_and_one_command_brings_it_back() {
     assert!(platform.previous_code(&app).unwrap().is_none());
     assert!(platform.replaces(&ana, &app, &bens).await.unwrap().is_none(), "one's own");
     let there = platform.replaces(&ben, &app, &bens).await.unwrap().unwrap();
-    assert_eq!((there.email.as_str(), there.words()), ("ana@example.org", format!("v2: {}", anas.short())));
+    assert_eq!((there.by.as_str(), there.words()), ("ana@example.org", format!("v2: {}", anas.short())));
     assert_eq!(push(&server, &ben, &app, "web: listen-after 2ms").await.as_deref(), Ok("v3"));
 
     let told = |who: &Caller| platform.notices(who, Some(&app)).unwrap();

@@ -1,6 +1,7 @@
-//! The rule that a stage takes no code which lacks commits of the upstream.
+//! The rules that a stage takes no code which lacks commits of the upstream, or which CI has not passed.
 
 use shipway_domain::Stage;
+use shipway_domain::review::Checks;
 use shipway_store::PipelineSettings;
 use shipway_testkit::{Ground, Server};
 
@@ -40,4 +41,47 @@ async fn what_the_upstream_gets_during_a_build_is_asked_for_before_the_switch() 
     server.quiet().await;
     server.whole("after the refusal").await;
     assert_eq!(server.push(&app, "web: listen-after 2ms").await.as_deref(), Ok("v4"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_18_what_ci_takes_back_during_a_build_is_asked_for_before_the_switch() {
+    let server = ruled().await;
+    let (platform, app) = (&server.platform, server.app("acorn"));
+    let pipeline = platform.pipelines(&server.caller).unwrap().remove(0);
+    let settings = PipelineSettings { refuse_unchecked: [Stage::Staging].into(), ..PipelineSettings::default() };
+    platform.update_pipeline(&server.caller, &pipeline, None, Some(settings)).await.unwrap();
+    let commit = server.ground.repositories.commit("web: listen-after 1ms\n# slow-build");
+    let refused = |words: &str| {
+        format!(
+            "staging of oak takes only commits that CI has passed, and {words} {}: have a run of it pass, then try again. \
+             Ask owner@example.org, who owns the pipeline.",
+            commit.short()
+        )
+    };
+    let deploy = async || platform.deploy(&server.caller, &app, commit.clone()).await.map_err(|e| e.to_string());
+    let report = async |checks| platform.checks_changed(pipeline.id, commit.clone(), checks).await.unwrap();
+    assert_eq!(deploy().await.err(), Some(refused("nothing was heard of CI for")));
+    report(Checks::Pending).await;
+    assert_eq!(deploy().await.err(), Some(refused("CI runs for")));
+    report(Checks::Succeeded).await;
+    let (_, operation) = deploy().await.unwrap();
+    report(Checks::Failed).await;
+    server.ground.builder.go.notify_one();
+    assert_eq!(server.outcome(operation).await, Err(refused("CI failed for")));
+    assert_eq!(server.served(&app).await, "v2");
+    server.quiet().await;
+    server.whole("after the refusal").await;
+    // Built already, it is no way around by its slug either; passed, it is.
+    let slug = platform.store().read(|c| Ok(c.builds(app.id)?.pop())).unwrap().and_then(|build| build.slug).unwrap();
+    let released = platform.release_slug(&server.caller, &app, slug, None).await;
+    assert_eq!(released.map(drop).map_err(|e| e.to_string()), Err(refused("CI failed for")));
+    report(Checks::Succeeded).await;
+    platform.release_slug(&server.caller, &app, slug, None).await.unwrap();
+    server.quiet().await;
+    assert_eq!(server.served(&app).await, "v4");
+    // What has run may come back, whatever is heard of it later.
+    report(Checks::Failed).await;
+    platform.redeploy(&server.caller, &server.app("acorn")).await.unwrap();
+    server.quiet().await;
+    assert_eq!(server.served(&app).await, "v5");
 }

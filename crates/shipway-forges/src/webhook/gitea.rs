@@ -25,7 +25,8 @@ pub(super) fn read(event: &str, value: &Value) -> Result<Received, String> {
     let news = match event {
         "push" => {
             let by = maybe(value, "pusher.username").or_else(|| maybe(value, "pusher.login")).unwrap_or("somebody");
-            push(value, by, maybe(value, "repository.default_branch"))?.map_or(News::Other, News::Push)
+            push(value, by, maybe(value, "pusher.email"), maybe(value, "repository.default_branch"))?
+                .map_or(News::Other, News::Push)
         }
         "pull_request" | "pull_request_sync" => News::PullRequest(github::pull_request(at(value, "pull_request"))?),
         "status" => News::Check(github::status(value)?),

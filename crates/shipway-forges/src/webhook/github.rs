@@ -23,7 +23,8 @@ pub(super) fn read(event: &str, value: &Value) -> Result<Received, String> {
     let news = match event {
         "push" => {
             let by = maybe(value, "pusher.name").unwrap_or("somebody");
-            push(value, by, maybe(value, "repository.default_branch"))?.map_or(News::Other, News::Push)
+            push(value, by, maybe(value, "pusher.email"), maybe(value, "repository.default_branch"))?
+                .map_or(News::Other, News::Push)
         }
         "pull_request" => News::PullRequest(pull_request(at(value, "pull_request"))?),
         "status" => News::Check(status(value)?),

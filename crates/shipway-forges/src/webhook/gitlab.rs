@@ -55,7 +55,8 @@ pub(super) fn read(_: &str, value: &Value) -> Result<Received, String> {
     let news = match maybe(value, "object_kind").unwrap_or_default() {
         "push" | "tag_push" => {
             let by = maybe(value, "user_username").or_else(|| maybe(value, "user_name")).unwrap_or("somebody");
-            push(value, by, maybe(value, "project.default_branch"))?.map_or(News::Other, News::Push)
+            push(value, by, maybe(value, "user_email"), maybe(value, "project.default_branch"))?
+                .map_or(News::Other, News::Push)
         }
         "merge_request" => News::PullRequest(merge_request(at(value, "object_attributes"))?),
         "pipeline" => News::Check(pipeline(at(value, "object_attributes"))?),

@@ -12,9 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use ring::{digest, hmac};
 use serde_json::Value;
-use shipway_domain::BranchName;
 use shipway_domain::forge::{ForgeKind, RepositoryName};
 use shipway_domain::triggers::RefName;
+use shipway_domain::{BranchName, Email};
 use shipway_engine::ports::{Envelope, PushNews, Received, WebhookRefused, WebhookRequest};
 use shipway_store::hex;
 
@@ -115,13 +115,21 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// A push, which all forges tell with the same words.
-fn push(value: &Value, by: &str, default_branch: Option<&str>) -> Result<Option<PushNews>, String> {
+///
+/// `email`: of who pushed. Forges mask it where its owner wants that, so what is no address is none.
+fn push(
+    value: &Value,
+    by: &str,
+    email: Option<&str>,
+    default_branch: Option<&str>,
+) -> Result<Option<PushNews>, String> {
     let Some(reference) = RefName::from_full(json::text(value, "ref")?) else { return Ok(None) };
     Ok(Some(PushNews {
         reference: reference.map_err(|e| e.to_string())?,
         before: json::commit(value, "before")?,
         after: json::commit(value, "after")?,
         by: json::printable(by, 200),
+        email: email.and_then(|email| Email::parse(email).ok()),
         default_branch: default_branch.and_then(|branch| BranchName::parse(branch).ok()),
     }))
 }

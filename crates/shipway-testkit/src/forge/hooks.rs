@@ -73,10 +73,11 @@ impl ForgeDouble {
             ForgeKind::Gitlab => json!({
                 "object_kind": if reference.starts_with("refs/tags/") { "tag_push" } else { "push" },
                 "ref": reference, "before": before, "after": commit, "user_username": "ada",
+                "user_email": "ada@acme.example",
                 "project": { "path_with_namespace": REPOSITORY, "default_branch": "main" },
             }),
             ForgeKind::Github | ForgeKind::Gitea => json!({
-                "ref": reference, "before": before, "after": commit, "pusher": { "name": "ada", "username": "ada" },
+                "ref": reference, "before": before, "after": commit, "pusher": { "name": "ada", "username": "ada", "email": "ada@acme.example" },
                 "repository": { "full_name": REPOSITORY, "default_branch": "main" },
             }),
         };

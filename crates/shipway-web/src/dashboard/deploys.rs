@@ -70,7 +70,7 @@ fn code(code: &Deployed) -> CodeRow {
         commit: code.slug.commit.as_ref().map(ToString::to_string),
         subject: code.slug.commit_description.clone(),
         tag: code.tag.clone(),
-        by: code.email.clone(),
+        by: code.by.clone(),
         at: code.release.created_at,
     }
 }
@@ -177,7 +177,7 @@ pub(super) async fn ask_previous(viewer: Viewer) -> Page {
         meaning: format!(
             "Releases the code of {}, deployed by {}, with today’s config vars. Its dynos start first; no visitor notices.",
             before.words(),
-            before.email
+            before.by
         ),
         changes: difference::changes(&difference),
         links: difference::links(&difference),

@@ -165,7 +165,8 @@ async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> 
             groups,
         });
     }
-    Ok(BoardRow { name: pipeline.name.to_string(), upstream: upstream(viewer, pipeline)?, columns })
+    let checked_by = pipeline.settings.refuse_unchecked.iter().map(ToString::to_string).collect();
+    Ok(BoardRow { name: pipeline.name.to_string(), upstream: upstream(viewer, pipeline)?, checked_by, columns })
 }
 
 fn waits(viewer: &Viewer, it: &shipway_engine::Waits) -> Waits {

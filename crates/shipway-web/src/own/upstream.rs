@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shipway_domain::address::RemoteAddress;
 use shipway_domain::compare::Beside;
 use shipway_domain::{NameOrId, Stage};
-use shipway_store::{App, Pipeline, PipelineSettings, Upstream};
+use shipway_store::{App, Pipeline, Upstream};
 use std::collections::BTreeSet;
 
 /// Where code stands beside an upstream, with the words for it.
@@ -35,6 +35,7 @@ async fn show(call: &Call, pipeline: &Pipeline, upstream: Option<&Upstream>) -> 
         "heard_at": upstream.and_then(|upstream| upstream.heard_at).map(time),
         "failure": upstream.and_then(|upstream| upstream.failure.as_ref()),
         "refuse_behind": pipeline.settings.refuse_behind,
+        "refuse_unchecked": pipeline.settings.refuse_unchecked,
         "apps": apps,
     }))
 }
@@ -56,14 +57,24 @@ pub async fn set(call: Call) -> Result<Answer> {
     Ok(Answer::created(show(&call, &pipeline, Some(&upstream)).await?))
 }
 
-/// PATCH /shipway/v1/pipelines/{pipeline}/upstream `{refuse_behind}`: the stages that take no code which lacks commits of it.
+/// PATCH /shipway/v1/pipelines/{pipeline}/upstream `{refuse_behind?, refuse_unchecked?}`: the stages that take no code which
+/// lacks commits of it, and those that take none which CI has not passed.
 pub async fn rule(call: Call) -> Result<Answer> {
     let found = pipeline(&call)?;
-    let Some(stages) = call.payload()?.texts("refuse_behind")? else {
-        return Err(ApiError::invalid("Name `refuse_behind`: a list of stages, such as [\"production\"]."));
+    let payload = call.payload()?;
+    let stages = |field: &str| -> Result<Option<BTreeSet<Stage>>> {
+        let named = payload.texts(field)?;
+        Ok(named.map(|stages| stages.iter().map(|name| Stage::parse(name)).collect::<Result<_, _>>()).transpose()?)
     };
-    let stages = stages.iter().map(|name| Stage::parse(name)).collect::<Result<BTreeSet<_>, _>>()?;
-    let settings = PipelineSettings { refuse_behind: stages, ..found.settings.clone() };
+    let (behind, unchecked) = (stages("refuse_behind")?, stages("refuse_unchecked")?);
+    if behind.is_none() && unchecked.is_none() {
+        return Err(ApiError::invalid(
+            "Name `refuse_behind` or `refuse_unchecked`: a list of stages, such as [\"production\"].",
+        ));
+    }
+    let mut settings = found.settings.clone();
+    settings.refuse_behind = behind.unwrap_or(settings.refuse_behind);
+    settings.refuse_unchecked = unchecked.unwrap_or(settings.refuse_unchecked);
     let changed = call.platform().update_pipeline(&call.caller, &found, None, Some(settings)).await?;
     let upstream = call.platform().upstream(&changed)?;
     Ok(Answer::ok(show(&call, &changed, upstream.as_ref()).await?))

@@ -65,6 +65,65 @@ async fn a_branch_ships_first_and_is_ahead_of_main_until_main_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ci_s_state_is_said_at_a_push_and_asked_for_where_the_stage_says_so() {
+    let stage = Stage::open().await;
+    let (_, live) = stage.pipeline().await;
+    let checkout = stage.checkout();
+    let remote = checkout.remote("shop");
+    let report = async |commit: &str, state: &str| {
+        let body = json!({ "commit": commit, "state": state });
+        let told = stage.call(&stage.token, "POST", "/shipway/v1/pipelines/shop/checks", &body).await;
+        assert_eq!(told.status, 201, "{}", told.body);
+    };
+    // Nobody reports anything here: nothing is said of it.
+    let begin = checkout.write(&[("Procfile", "web: listen\n")], "Begin");
+    let screen = checkout.deploy("shop-staging").await;
+    assert!(!screen.contains(" CI "), "{screen}");
+    report(&begin, "succeeded").await;
+    assert!(!checkout.deploy("shop").await.contains(" CI "));
+    for (file, state, words) in [
+        ("a", None, "nothing was heard of CI for"),
+        ("b", Some("pending"), "CI runs for"),
+        ("c", Some("failed"), "CI failed for"),
+    ] {
+        let commit = checkout.write(&[(file, "1\n")], "More");
+        if let Some(state) = state {
+            report(&commit, state).await;
+        }
+        let screen = checkout.deploy("shop-staging").await;
+        assert!(screen.contains(&format!("remote:  !     {words} {}", &commit[..7])), "{screen}");
+    }
+
+    // Production takes only what has passed, once its pipeline says so; the other rule is as it was.
+    let none = stage.call(&stage.token, "PATCH", UPSTREAM, &json!({})).await;
+    assert!(none.status == 422 && none.body.contains("Name `refuse_behind` or `refuse_unchecked`"), "{}", none.body);
+    let behind = json!({ "refuse_behind": ["staging"] });
+    assert_eq!(stage.call(&stage.token, "PATCH", UPSTREAM, &behind).await.status, 200);
+    let rule = json!({ "refuse_unchecked": ["production"] });
+    let ruled = stage.call(&stage.token, "PATCH", UPSTREAM, &rule).await;
+    assert_eq!((ruled.status, &ruled.json()["refuse_unchecked"]), (200, &json!(["production"])));
+    assert_eq!(ruled.json()["refuse_behind"], json!(["staging"]));
+    let commit = checkout.now(&["rev-parse", "HEAD"]).trim().to_string();
+    let reason = format!(
+        "production of shop takes only commits that CI has passed, and CI failed for {}: have a run of it pass, then try \
+         again. Ask owner@example.org, who owns the pipeline.",
+        &commit[..7]
+    );
+    let (pushed, screen) = checkout.run(&["push", &remote, "HEAD:main"]).await;
+    assert!(!pushed && screen.contains(&reason), "{screen}");
+    // Nor by a promotion, whose stage did not ask.
+    let order = json!({
+        "pipeline": "shop", "source": { "app": "shop-staging" }, "targets": [{ "app": { "id": live.id } }],
+    });
+    let promoted = stage.call(&stage.token, "POST", "/pipeline-promotions", &order).await;
+    assert_eq!((promoted.status, promoted.json()["message"].as_str()), (403, Some(reason.as_str())));
+    report(&commit, "succeeded").await;
+    let screen = checkout.deploy("shop").await;
+    assert!(!screen.contains(" CI "), "{screen}");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_23_upstreams_are_fetched_from_the_public_internet_alone() {
     let stage = Stage::open().await;
     stage.pipeline().await;

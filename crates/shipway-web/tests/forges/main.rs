@@ -6,6 +6,7 @@ mod forks;
 mod keys;
 mod killed;
 mod late;
+mod overwritten;
 mod postgres;
 mod rights;
 mod storm;

@@ -137,3 +137,68 @@ async fn a_comment_is_found_again_and_nobody_elses_is_touched() {
     assert_eq!((comments.len(), comments[0].as_str(), comments[2].as_str()), (3, "Nice work!", ours.as_str()));
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_that_fails_is_told_once_beside_what_runs() {
+    for kind in KINDS {
+        let mut world = World::new(kind).await;
+        let failed = if kind == ForgeKind::Gitlab { "failed" } else { "failure" };
+        // What the forge shows of the environment: commit and states, oldest first.
+        let shown = |world: &World| {
+            let line = |d: &serde_json::Value| format!("{} {}", &d["sha"].as_str().unwrap()[..7], d["states"]);
+            world.forge.deployments("acorn-staging").iter().map(line).collect::<Vec<_>>()
+        };
+        let deploy = async |world: &World, commit: &shipway_domain::CommitId| {
+            let app = world.server.app("acorn-staging");
+            let begun = world.server.platform.deploy(&world.server.caller, &app, commit.clone()).await.unwrap();
+            let outcome = world.server.outcome(begun.1).await;
+            world.server.platform.tell_forges().await.unwrap();
+            (begun.1, outcome)
+        };
+        let (good, bad, better) =
+            (world.commit("web: listen"), world.commit("web: exit 3"), world.commit("web: listen-after 1ms"));
+        let line = |commit: &shipway_domain::CommitId, states: &[&str]| format!("{} {}", commit.short(), json!(states));
+        deploy(&world, &good).await.1.unwrap();
+        let (operation, outcome) = deploy(&world, &bad).await;
+        assert!(outcome.is_err(), "{kind}");
+        if kind == ForgeKind::Gitea {
+            // It has no deployments.
+            assert_eq!(shown(&world), [""; 0]);
+            world.end().await;
+            continue;
+        }
+        let both = [line(&good, &["success"]), line(&bad, &[failed])];
+        until("the failure is told", async || (shown(&world) == both).then_some(())).await;
+        if kind == ForgeKind::Github {
+            let statuses = world.forge.asked().into_iter().filter(|asked| asked.body["state"] == failed);
+            let urls: Vec<_> = statuses.map(|asked| asked.body["log_url"].clone()).collect();
+            assert_eq!(urls, [json!(format!("http://shipway.test/dashboard/operations/{operation}"))]);
+        }
+
+        // Not again: neither by another server, nor for what brings no code.
+        world = world.restarted().await;
+        let app = world.server.app("acorn-staging");
+        let vars = [("A".to_string(), Some("1".to_string()))].into();
+        world.server.platform.set_config_vars(&world.server.caller, &app, vars).await.unwrap();
+        world.server.settled(&app).await;
+        world.server.platform.tell_forges().await.unwrap();
+        let failures = || shown(&world).iter().filter(|line| line.contains(failed)).count();
+        assert_eq!((failures(), &shown(&world)[1]), (1, &both[1]), "{kind}");
+
+        // What works takes the place of what worked; what failed has failed.
+        deploy(&world, &better).await.1.unwrap();
+        until("the next one is told", async || shown(&world).last().unwrap().starts_with(better.short()).then_some(()))
+            .await;
+        assert_eq!((shown(&world).len(), &shown(&world)[1]), (3, &both[1]), "{kind}");
+        // The same commit fails once more: that is another failure.
+        assert!(deploy(&world, &bad).await.1.is_err(), "{kind}");
+        let last = until("the failure is told again", async || {
+            let all = shown(&world);
+            all.iter().map(|line| line.matches(failed).count()).sum::<usize>().eq(&2).then_some(all)
+        })
+        .await;
+        let active = last.iter().find(|line| line.starts_with(better.short())).unwrap();
+        assert!(active.ends_with("[\"success\"]"), "{kind}: {active}");
+        world.end().await;
+    }
+}
