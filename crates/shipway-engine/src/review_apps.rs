@@ -260,7 +260,7 @@ impl Platform {
             Some(commit) => {
                 let checks = match &known {
                     Some(request) => request.checks,
-                    None => self.checks_of(origin, pipeline.id, commit)?,
+                    None => self.checks_awaited(origin, pipeline.id, commit)?,
                 };
                 let want = Wanted { commit: commit.clone(), make: true, unallowed_fork: false, checks };
                 hold(&want, &policy(&config.settings, true))
@@ -336,7 +336,12 @@ impl Platform {
 
     /// What checks say of the commit of a review app that is no pull request's. A branch does not wait for what nobody tells:
     /// without a forge, and without CI that told of any commit, its checks count as passed. So do those of an upload.
-    pub(crate) fn checks_of(&self, origin: ReviewOrigin, pipeline: PipelineId, commit: &CommitId) -> Result<Checks> {
+    pub(crate) fn checks_awaited(
+        &self,
+        origin: ReviewOrigin,
+        pipeline: PipelineId,
+        commit: &CommitId,
+    ) -> Result<Checks> {
         if origin != ReviewOrigin::Branch {
             return Ok(Checks::Succeeded);
         }

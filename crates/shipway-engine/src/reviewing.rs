@@ -209,7 +209,7 @@ impl Platform {
                 },
             };
             if let Some(commit) = commit {
-                let checks = self.checks_of(row.origin, id, &commit)?;
+                let checks = self.checks_awaited(row.origin, id, &commit)?;
                 wanted.insert(subject(row), Wanted { commit, make: true, unallowed_fork: false, checks });
             }
         }
