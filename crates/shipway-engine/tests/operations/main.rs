@@ -6,6 +6,7 @@ mod domains;
 mod promotions;
 mod review_apps;
 mod sessions;
+mod settings;
 mod sharing;
 mod sign_offs;
 mod time;

@@ -131,6 +131,28 @@ async fn administrators_add_users_and_others_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_size_of_the_operators_is_listed_and_scaled_to() {
+    let stage = Stage::with(|mut settings| {
+        settings.sizes.define(&"large=2048,cpu=400".parse().unwrap());
+        settings
+    })
+    .await;
+    stage.create("shop").await;
+    let checkout = stage.checkout();
+    checkout.commit("web: listen\n");
+    assert!(checkout.run(&["push", &checkout.remote("shop"), "main"]).await.0);
+    let sizes = stage.call(&stage.token, "GET", "/dyno-sizes", &Value::Null).await.json();
+    let shown: Vec<_> =
+        sizes.as_array().unwrap().iter().map(|size| format!("{} {}", size["name"], size["memory"])).collect();
+    assert_eq!(shown[4], "\"Large\" 2.0");
+    assert_eq!(shown.len(), 5);
+    let body = json!({ "updates": [{ "type": "web", "quantity": 1, "size": "LARGE" }] });
+    let scaled = stage.call(&stage.token, "PATCH", "/apps/shop/formation", &body).await;
+    assert_eq!((scaled.status, &scaled.json()[0]["size"]), (200, &json!("Large")), "{}", scaled.body);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_13_every_route_of_ours_asks_who_it_is() {
     let stage = Stage::open().await;
     let app = stage.create("shop").await;
