@@ -105,8 +105,21 @@ async fn a_redeploy_answers_with_the_version_that_serves() {
     let set = stage.call(&stage.token, "PATCH", settings, &change).await.json();
     assert_eq!(set["overlap"]["worker"], true);
     assert_eq!(stage.call(&stage.token, "GET", settings, &json!({})).await.json(), set);
-    let wrong = stage.call(&stage.token, "PATCH", settings, &json!({ "health_check_path": "up" })).await;
-    assert_eq!(wrong.status, 422);
+    for (name, value, words) in [
+        ("health_check_path", "up", "`health_check_path` must be a path like /health"),
+        ("health_check_path", "/a\r\nX-Evil: 1", "`health_check_path` must be a path like /health"),
+        ("health_check_status", "2xx", "`health_check_status` must be statuses from 100 to 599"),
+    ] {
+        let wrong = stage.call(&stage.token, "PATCH", settings, &json!({ name: value })).await;
+        assert!(wrong.status == 422 && wrong.body.contains(words), "{}", wrong.body);
+    }
+    let change =
+        json!({ "health_check_path": "", "health_check_status": "200-299,301", "overlap": { "worker": null } });
+    let set = stage.call(&stage.token, "PATCH", settings, &change).await.json();
+    assert_eq!((&set["health_check_path"], &set["health_check_status"]), (&Value::Null, &json!("200-299,301")));
+    assert_eq!((&set["overlap"], &set["store_other_branches"]), (&json!({}), &json!(true)));
+    let usual = stage.call(&stage.token, "PATCH", settings, &json!({ "health_check_status": "" })).await.json();
+    assert_eq!(usual["health_check_status"], Value::Null);
     stage.end().await;
 }
 
