@@ -20,6 +20,7 @@ mod redeploy;
 mod reservations;
 mod reviewapps;
 mod rollback;
+mod settings;
 mod sign_offs;
 mod status;
 mod teams;
@@ -63,6 +64,8 @@ pub enum Command {
     Ops(ops::Args),
     /// List an app's builds
     Builds(builds::Args),
+    /// Show or change what an app does otherwise than usual: health check, overlap, release phase, other branches
+    Settings(settings::Args),
     /// Say what would change: two stages or apps, or two releases of an app
     Diff(diff::Args),
     /// Say in what two apps differ that should be alike
@@ -116,6 +119,7 @@ impl Command {
             Self::Status(args) => status::run(&args, context).await?,
             Self::Ops(args) => ops::run(&args, context).await?,
             Self::Builds(args) => builds::run(&args, context).await?,
+            Self::Settings(args) => settings::run(&args, context).await?,
             Self::Diff(args) => diff::run(&args, context).await?,
             Self::Parity(args) => parity::run(&args, context).await?,
             Self::Promote(args) => promote::run(&args, context).await?,

@@ -250,6 +250,13 @@ impl Server {
             "POST /shipway/v1/users" => {
                 reply(422, &json!({ "id": "invalid_params", "message": "bob is not an e-mail address." }))
             }
+            "GET /shipway/v1/apps/shop/settings" | "PATCH /shipway/v1/apps/shop/settings" => reply(
+                200,
+                &json!({
+                    "health_check_path": "/up", "health_check_status": null, "overlap": { "worker": true },
+                    "store_other_branches": false, "release_phase_last": true, "locked": false,
+                }),
+            ),
             _ => reply(404, &json!({ "id": "not_found", "resource": "thing", "message": "Couldn't find that thing." })),
         }
     }
