@@ -62,7 +62,7 @@ pub enum Command {
     Status(status::Args),
     /// List operations, or show one with its steps
     Ops(ops::Args),
-    /// List an app's builds
+    /// List an app's builds, or forget what they left for the next one
     Builds(builds::Args),
     /// Show or change what an app does otherwise than usual: health check, overlap, release phase, other branches
     Settings(settings::Args),
@@ -104,7 +104,7 @@ pub enum Command {
     Notices(reservations::NoticesArgs),
     /// Release the running commit again
     Redeploy(redeploy::Args),
-    /// List users, or add one
+    /// List users, add one, or give one a new token
     Users(users::Args),
 }
 

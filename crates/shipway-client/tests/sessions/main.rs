@@ -144,6 +144,16 @@ store_other_branches  false  pushes of branches other than main and master are r
     let all =
         "there are health_check_path, health_check_status, overlap.TYPE, release_phase_last, store_other_branches";
     assert!(!output.status.success() && err.contains("there is no setting \"colour\"") && err.contains(all), "{err}");
+
+    let (out, _) = run(&["builds", "--purge-cache", "--app", "shop"]);
+    assert_eq!(out, "The next build of shop finds nothing that earlier ones left.\n");
+    let (out, err) = run(&["users", "token", "bob@example.org", "--revoke"]);
+    assert_eq!(out, "SWAY-new\n", "a script can take it");
+    assert!(err.contains("Ended 2 tokens and sign-ins of bob@example.org"), "{err}");
+    let lines: Vec<String> =
+        stage.seen().into_iter().map(|s| s.line).filter(|line| !line.ends_with("/session")).collect();
+    let asked = ["PATCH /shipway/v1/apps/shop/settings", "DELETE /apps/shop/build-cache"];
+    assert!(asked.iter().all(|line| lines.contains(&line.to_string())), "{lines:?}");
 }
 
 #[test]
