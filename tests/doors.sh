@@ -65,7 +65,7 @@ expect "the plan made no data" gone "$scratch/data"
 expect "the plan added nobody" [ -z "$(getent passwd shipway || true)" ]
 
 echo '$ bin/up'
-up --private-host git.example.internal --private-host ci.example.internal | tee "$scratch/first"
+up --private-host git.example.internal --private-host ci.example.internal --dyno-size large=1024,cpu=200 | tee "$scratch/first"
 expect "the page is there" grep -q 'hello is live' <(page)
 expect "the dashboard is there" curl -fsSL --max-time 10 -o /dev/null http://127.0.0.1:5000/
 expect "the admin's token is printed" grep -q 'admin token' "$scratch/first"
@@ -80,7 +80,7 @@ expect "the token is printed once" [ "$(grep -c 'admin token' "$scratch/second")
 expect "the app was not touched" [ "$before" = "$(dynos)" ]
 given=$(tr '\0' ' ' <"/proc/$(cat /var/lib/shipway-up/pid)/cmdline")
 expect "what was given is remembered, in its order" \
-  grep -q -- '--private-host git.example.internal --private-host ci.example.internal' <<<"$given"
+  grep -q -- '--private-host git.example.internal --private-host ci.example.internal --dyno-size large=1024,cpu=200' <<<"$given"
 
 echo '$ sudo bin/up'
 mkdir "$scratch/sudoer" && chown 65533:65533 "$scratch/sudoer"
@@ -135,6 +135,7 @@ api() {
   (eval "$exports" && curl -fsS --max-time 10 -H "Authorization: Bearer $HEROKU_API_KEY" \
     -H 'Accept: application/vnd.heroku+json; version=3' -H 'Content-Type: application/json' "$@")
 }
+expect "dynos may have the size that was given" grep -q '"name":"Large"' <(api http://127.0.0.1:5000/dyno-sizes)
 version() { api http://127.0.0.1:5000/apps/hello/releases | grep -o '"version":[0-9]*' | sort -t: -k2n | tail -n 1; }
 
 echo '$ the backup of docs/operating.md'

@@ -11,6 +11,7 @@ pub mod buildpack;
 pub mod compare;
 pub mod forge;
 pub mod formation;
+pub mod health;
 pub mod ids;
 pub mod lifecycle;
 pub mod migrations;

@@ -212,6 +212,39 @@ impl Platform {
         self.keep_account(account, token, secret, entry).await
     }
 
+    /// Gives an account another token, as when its person has lost theirs; with `revoke` all that it had before end, sign-ins
+    /// included, and their number is returned. Only administrators may. Errors: nobody has the address or id; it is a team's.
+    pub async fn give_token(
+        &self,
+        caller: &Caller,
+        which: &NameOrId,
+        revoke: bool,
+    ) -> Result<(Account, String, usize)> {
+        if !caller.actor.admin || caller.actor.scope != Scope::Global {
+            return Err(Error::forbidden(
+                "Only an administrator may give somebody a token. Ask one to run `shipway users token`.",
+            ));
+        }
+        let account = self.acquaintance(caller, which)?;
+        of_a_person(&account.email)?;
+        let description = format!("Given by {}", caller.actor.email);
+        let (token, secret) = self.new_token(account.id, &description, Scope::Global, TokenKind::Authorization, None);
+        let mut entry = self.entry(caller, None, "token-given", serde_json::json!({ "email": account.email.as_str() }));
+        let (id, now, shown) = (account.id, self.now(), secret.clone());
+        let ended = self
+            .store()
+            .write(move |c| {
+                let old = if revoke { c.tokens(id, now)? } else { Vec::new() };
+                old.iter().try_for_each(|token| c.delete_token(token.id))?;
+                c.insert_token(&token, &secret)?;
+                entry.detail["revoked"] = old.len().into();
+                c.record(&entry)?;
+                Ok(old.len())
+            })
+            .await?;
+        Ok((account, shown, ended))
+    }
+
     async fn keep_account(
         &self,
         account: Account,

@@ -77,7 +77,13 @@ impl Platform {
         }
         repositories.checkout(app.id, &plan.commit, &source).await.map_err(|e| Error::invalid(e.0))?;
         if let Some(file) = text_file(&source.join(APP_JSON)) {
-            self.check_insisted(&app, &config, &file, |problem| ctx.line(&format!(" !     {problem}")))?;
+            // Where an app was set up, the file's problems were said.
+            let warn = |problem: &str| {
+                if part.setup.is_none() {
+                    ctx.line(&format!(" !     {problem}"))
+                }
+            };
+            self.check_insisted(&app, &config, &file, warn)?;
         }
         let order = BuildOrder {
             build: plan.build,

@@ -6,6 +6,7 @@
 use crate::{Event, Kind, Platform, Result};
 use jiff::SignedDuration;
 use shipway_domain::DynoId;
+use shipway_domain::health::HealthCheck;
 use shipway_domain::lifecycle::DynoState;
 use shipway_runtime::{Exit, ExitCause, Io};
 use shipway_store::Dyno;
@@ -39,6 +40,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(2);
 const SLOW_LOOK: Duration = Duration::from_millis(100);
 /// How long a health check may take.
 const CHECK: Duration = Duration::from_secs(5);
+/// Where the status of an answer ends, in bytes: `HTTP/1.1 200`.
+const STATUS_END: usize = 12;
 /// Between two readings of a dyno's memory.
 const SAMPLE: Duration = Duration::from_secs(20);
 /// A dyno that was up this long begins its count of crashes anew.
@@ -116,6 +119,7 @@ impl Platform {
         // From now and not from the row's age: a clock that was set must not end a dyno that boots.
         let limit = Duration::from_secs(u64::from(self.settings().boot_seconds));
         let host = plan.hosts.first().cloned().unwrap_or_default();
+        let check = self.health_check(&app, dyno).await?;
         tokio::select! {
             exit = runtime.wait(dyno.id) => {
                 let exit = exit?;
@@ -123,23 +127,25 @@ impl Platform {
                 let text = format!("{name} ended with status {} before it was ready.{}", exit.status, likely(exit));
                 self.crashed(dyno, Failure::new("H10", text)).await
             }
-            (address, check) = self.ready(&seen.endpoints, app.settings.health_check_path.as_deref(), &host, limit) => {
+            (address, answer) = self.ready(&seen.endpoints, check.as_ref(), &host, limit) => {
                 if let Some(address) = address {
                     tracing::debug!(dyno.name = name, after_ms = waited.elapsed().as_millis(), "ready");
                     return self.up(dyno, Some(address)).await;
                 }
-                self.boot_timeout(dyno, check).await
+                self.boot_timeout(dyno, answer).await
             }
             () = changed.notified() => Ok(()),
         }
     }
 
-    async fn boot_timeout(&self, dyno: &Dyno, check: Option<String>) -> Result<()> {
+    /// `answer`: the last one to its health check, as a sentence.
+    async fn boot_timeout(&self, dyno: &Dyno, answer: Option<String>) -> Result<()> {
         let seconds = self.settings().boot_seconds;
         let listens = self.runtime().listeners(dyno.id).await.unwrap_or_default();
-        let why = match check {
+        let why = match answer {
             Some(answer) => {
-                format!("Its health check was answered with {answer}; an answer below 500 counts as healthy.")
+                self.log_dyno(dyno.app, &dyno.name(), &format!("Health check failed: {answer}"));
+                answer
             }
             None if listens.is_empty() => "Nothing listens: the process has to listen on 0.0.0.0:$PORT.".into(),
             None if listens.iter().all(|a| a.ip().is_loopback()) => {
@@ -162,11 +168,11 @@ impl Platform {
         self.crashed(dyno, Failure::new("R10", text)).await
     }
 
-    /// Waits until an endpoint answers. Returns the last answer of a health check that never was good.
+    /// Waits until an endpoint answers. Returns the last answer of a health check that never was good, as a sentence.
     async fn ready(
         &self,
         endpoints: &[SocketAddr],
-        check: Option<&str>,
+        check: Option<&HealthCheck>,
         host: &str,
         limit: Duration,
     ) -> (Option<SocketAddr>, Option<String>) {
@@ -444,27 +450,35 @@ enum Probe {
 }
 
 /// Looks whether something accepts connections at `address`, and what it answers where a check is wanted.
-async fn probe(address: SocketAddr, check: Option<&str>, host: &str) -> Probe {
+async fn probe(address: SocketAddr, check: Option<&HealthCheck>, host: &str) -> Probe {
     let connected = tokio::time::timeout(CHECK, TcpStream::connect(address)).await;
     let Ok(Ok(mut stream)) = connected else { return Probe::Nothing };
-    let Some(path) = check else { return Probe::Good };
+    let Some(check) = check else { return Probe::Good };
+    let path = &check.path;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shipway-health-check\r\nAccept: */*\r\n\
          X-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\nConnection: close\r\n\r\n"
     );
     let answer = async {
         stream.write_all(request.as_bytes()).await?;
+        // Up to the status and no further: not everybody closes a connection when asked to.
         let mut head = Vec::new();
-        (&mut stream).take(64).read_to_end(&mut head).await?;
+        let mut piece = [0; STATUS_END];
+        while head.len() < STATUS_END {
+            match stream.read(&mut piece).await? {
+                0 => break,
+                n => head.extend_from_slice(&piece[..n]),
+            }
+        }
         Ok::<_, std::io::Error>(head)
     };
     let Ok(Ok(head)) = tokio::time::timeout(CHECK, answer).await else {
-        return Probe::Bad(format!("nothing within {} seconds", CHECK.as_secs()));
+        return Probe::Bad(format!("It did not answer GET {path} within {} seconds.", CHECK.as_secs()));
     };
     let line = String::from_utf8_lossy(&head);
     match line.strip_prefix("HTTP/1.").and_then(|l| l.get(2..5)).and_then(|s| s.parse::<u16>().ok()) {
-        Some(status) if status < 500 => Probe::Good,
-        Some(status) => Probe::Bad(format!("status {status}")),
-        None => Probe::Bad("something that is not HTTP".into()),
+        Some(status) if check.counts(status) => Probe::Good,
+        Some(status) => Probe::Bad(format!("It answered {status} to GET {path}; {}.", check.rule())),
+        None => Probe::Bad(format!("It answered GET {path} with something that is not HTTP.")),
     }
 }

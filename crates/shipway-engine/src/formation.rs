@@ -139,12 +139,12 @@ impl Platform {
     }
 
     /// A size by its name. Sizes of plans that there are only elsewhere are taken as the default, as files and scripts
-    /// that were written for them ask for them.
+    /// that were written for them ask for them, unless the operator has defined one of that name.
     pub(crate) fn size_or_default(&self, name: &str) -> Result<&DynoSize> {
-        if name.starts_with("private-") || name.starts_with("performance-") {
-            return Ok(self.default_size());
+        match self.settings().sizes.find(name) {
+            Err(_) if name.starts_with("private-") || name.starts_with("performance-") => Ok(self.default_size()),
+            found => Ok(found?),
         }
-        Ok(self.settings().sizes.find(name)?)
     }
 
     pub(crate) fn default_size(&self) -> &DynoSize {

@@ -6,8 +6,10 @@ use crate::operation::{Context, Effect, nothing};
 use crate::plan::Part;
 use crate::{Event, Platform, Result};
 use shipway_domain::DynoId;
+use shipway_domain::app_json::AppJson;
+use shipway_domain::health::HealthCheck;
 use shipway_domain::lifecycle::DynoState;
-use shipway_store::Dyno;
+use shipway_store::{App, Dyno};
 
 impl Platform {
     pub(crate) async fn step_healthy(&self, ctx: &Context, part: &Part) -> Result<Effect> {
@@ -67,6 +69,24 @@ impl Platform {
             .map(|e| String::from_utf8_lossy(&e.message).into_owned())
             .collect();
         mine[mine.len().saturating_sub(count)..].to_vec()
+    }
+
+    /// What a new web dyno is asked: as the app's settings say, else as the `app.json` of its code does. None: a bound port
+    /// is healthy.
+    pub(crate) async fn health_check(&self, app: &App, dyno: &Dyno) -> Result<Option<HealthCheck>> {
+        let statuses = app.settings.health_check_status.clone();
+        if let Some(path) = app.settings.health_check_path.clone() {
+            return Ok(Some(HealthCheck { path, statuses }));
+        }
+        let slug = self.store().read(|c| c.release_by_id(dyno.release)?.slug.map(|s| c.slug(s)).transpose())?;
+        let Some(slug) = slug.flatten() else { return Ok(None) };
+        let file = self.app_json_of(app.id, &slug).await.unwrap_or_else(|e| {
+            // A repository that cannot be read keeps no app from starting.
+            tracing::warn!(app.name = %app.name, error = %e, cause = ?e.cause, "app.json could not be read: no health check is made");
+            None
+        });
+        let check = file.and_then(|file| AppJson::parse(&file).ok()?.health_check);
+        Ok(check.map(|check| HealthCheck { statuses: statuses.or(check.statuses), ..check }))
     }
 
     fn ensure_driven(&self, id: DynoId) {

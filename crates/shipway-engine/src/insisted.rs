@@ -23,6 +23,9 @@ impl Platform {
         match read_app_json(file) {
             Err(problems) => problems.iter().for_each(|problem| warn(problem)),
             Ok(app_json) => {
+                // Of the rest an app that is there takes nothing from the file, with effect or without.
+                let checks = app_json.warnings.iter().filter(|w| w.message.starts_with("healthchecks"));
+                checks.for_each(|warning| warn(&warning.to_string()));
                 let parts = app_json.parts(Environment::Plain);
                 let missing = parts.insisted(|key| config.contains_key(key));
                 if !missing.is_empty() {
@@ -90,7 +93,8 @@ impl Platform {
         Err(missing_vars("would lack", app, &missing, &way_out))
     }
 
-    async fn app_json_of(&self, app: AppId, slug: &Slug) -> Result<Option<String>> {
+    /// The `app.json` of a slug's commit, where it has one.
+    pub(crate) async fn app_json_of(&self, app: AppId, slug: &Slug) -> Result<Option<String>> {
         let Some(commit) = slug.commit.clone() else { return Ok(None) };
         Ok(self.inner.parts.histories.file(&Spot { place: Place::App(app), commit }, APP_JSON).await?)
     }

@@ -294,6 +294,7 @@ impl Platform {
     pub async fn start(&self) -> Result<()> {
         // Before dynos are started with them.
         self.relocate_addons().await?;
+        self.announce_removed_sizes()?;
         // Before the router hears of a table: it must not lead to dynos that went with the machine.
         self.adopt_dynos().await?;
         self.spawn(Self::keep_routes);

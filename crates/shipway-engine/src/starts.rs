@@ -99,6 +99,30 @@ impl Platform {
         sizes.find(name).unwrap_or(sizes.default_size()).clone()
     }
 
+    /// Says which apps have dynos of a size that the operator has removed since: in the server's log, and in theirs.
+    pub(crate) fn announce_removed_sizes(&self) -> Result<()> {
+        let sizes = &self.settings().sizes;
+        let removed = self.store().read(|c| {
+            let mut removed = Vec::new();
+            for app in c.apps()? {
+                let rows = c.formation(app.id)?.into_iter().filter(|f| sizes.find(&f.size).is_err());
+                removed.extend(rows.map(|row| (app.clone(), row)));
+            }
+            Ok(removed)
+        })?;
+        for (app, row) in removed {
+            let (size, process_type, counts) = (&row.size, &row.process_type, &sizes.default_size().name);
+            tracing::warn!(
+                app.name = %app.name, %process_type, size,
+                "a dyno size in use is not defined any more and counts as {counts}: define it (shipway up --dyno-size), or scale the app to another"
+            );
+            let choose = format!("To choose another: heroku ps:scale {process_type}={}:{counts}", row.quantity);
+            let gone = format!("the dyno size {size} is not there any more: {process_type} dynos start as {counts}");
+            self.log_api(app.id, &format!("Warning: {gone}. {choose}"));
+        }
+        Ok(())
+    }
+
     /// Makes sure that a slug can run. Errors: it is damaged, with the way to make it again.
     pub(crate) async fn ensure(&self, slug: &Slug) -> Result<()> {
         self.inner.parts.builder.ensure(&slug.manifest).await.map_err(|e| {

@@ -8,6 +8,7 @@
 //! | `listen-after 50ms` | waits, then `listen` |
 //! | `listen-elsewhere` | listens on another port than `PORT` |
 //! | `listen-status 503` | `listen`, but answers with this status |
+//! | `listen-strict a.example` | `listen`, but answers 400 when asked for another host, 301 when not by HTTPS |
 //! | `echo <text>` | writes a line |
 //! | `env <NAME>` | writes a variable's value |
 //! | `cat` | copies its input to its output until the end of input |
@@ -409,12 +410,13 @@ impl Program {
         for step in std::mem::take(&mut self.steps) {
             let (word, rest) = step.split_once(' ').unwrap_or((&step, ""));
             let ended = match word {
-                "listen" => self.listen(200),
+                "listen" => self.listen(Answers::Always(200)),
                 "listen-after" => {
                     tokio::time::sleep(duration(rest).unwrap_or_default()).await;
-                    self.listen(200)
+                    self.listen(Answers::Always(200))
                 }
-                "listen-status" => self.listen(rest.parse().unwrap_or(500)),
+                "listen-status" => self.listen(Answers::Always(rest.parse().unwrap_or(500))),
+                "listen-strict" => self.listen(Answers::Strictly(rest.to_owned())),
                 "listen-elsewhere" => self.listen_elsewhere().await,
                 "echo" => self.line(rest.to_owned()).await,
                 "env" => self.line(self.env.get(rest).cloned().unwrap_or_default()).await,
@@ -464,23 +466,23 @@ impl Program {
         copied.is_err().then_some(141)
     }
 
-    fn listen(&mut self, status: u16) -> Option<i32> {
+    fn listen(&mut self, answers: Answers) -> Option<i32> {
         // A second `listen` finds the port taken, as a real program would.
         let listener = self.socket.take().and_then(|socket| socket.listen(1024).ok());
         let Some(listener) = listener else { return Some(98) };
-        self.serve(listener, status)
+        self.serve(listener, answers)
     }
 
     async fn listen_elsewhere(&mut self) -> Option<i32> {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await {
-            Ok(listener) => self.serve(listener, 200),
+            Ok(listener) => self.serve(listener, Answers::Always(200)),
             Err(_) => Some(98),
         }
     }
 
-    fn serve(&mut self, listener: TcpListener, status: u16) -> Option<i32> {
+    fn serve(&mut self, listener: TcpListener, answers: Answers) -> Option<i32> {
         lock(&self.listeners).extend(listener.local_addr());
-        let page = Arc::new(Page { name: self.name.clone(), env: self.env.clone(), status });
+        let page = Arc::new(Page { name: self.name.clone(), env: self.env.clone(), answers });
         self.serving.spawn(async move {
             // Owned by this task, so that connections are cut when the dyno ends.
             let mut connections = JoinSet::new();
@@ -493,10 +495,30 @@ impl Program {
     }
 }
 
+/// With which status requests are answered.
+enum Answers {
+    Always(u16),
+    /// As frameworks do that are told their host's name, and that they are behind HTTPS.
+    Strictly(String),
+}
+
+impl Answers {
+    /// `head`: a request's header lines, in lower case.
+    fn status(&self, head: &[String]) -> u16 {
+        let has = |line: &str| head.iter().any(|h| h.trim_end() == line);
+        match self {
+            Self::Always(status) => *status,
+            Self::Strictly(host) if !has(&format!("host: {host}")) => 400,
+            Self::Strictly(_) if !has("x-forwarded-proto: https") => 301,
+            Self::Strictly(_) => 200,
+        }
+    }
+}
+
 struct Page {
     name: String,
     env: BTreeMap<String, String>,
-    status: u16,
+    answers: Answers,
 }
 
 /// Answers requests of one connection until it is closed. Bodies of requests are not expected.
@@ -507,9 +529,10 @@ async fn answer(connection: TcpStream, page: Arc<Page>) {
         if connection.read_line(&mut request).await.unwrap_or(0) == 0 {
             return;
         }
+        let mut head = Vec::new();
         let mut header = String::new();
         while connection.read_line(&mut header).await.unwrap_or(0) > 2 {
-            header.clear();
+            head.push(std::mem::take(&mut header).to_ascii_lowercase());
         }
         let path = request.split(' ').nth(1).unwrap_or("/");
         if let Some(ms) = path.strip_prefix("/sleep/") {
@@ -520,7 +543,7 @@ async fn answer(connection: TcpStream, page: Arc<Page>) {
             Some(name) => value(name),
             None => format!("{} {}\n", page.name, value("HEROKU_RELEASE_VERSION")),
         };
-        let head = format!("HTTP/1.1 {} Answer\r\nContent-Length: {}\r\n\r\n", page.status, body.len());
+        let head = format!("HTTP/1.1 {} Answer\r\nContent-Length: {}\r\n\r\n", page.answers.status(&head), body.len());
         if connection.write_all((head + &body).as_bytes()).await.is_err() {
             return;
         }

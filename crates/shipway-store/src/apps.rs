@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use shipway_domain::admission::Permission;
+use shipway_domain::health::Statuses;
 use shipway_domain::{
     AccountId, AppId, AppName, CollaboratorId, ConfigKey, DomainId, Email, FormationId, Hostname, NameOrId,
     ProcessType, ReleaseId,
@@ -60,8 +61,10 @@ pub struct App {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AppSettings {
-    /// Path of an HTTP check; without one a bound port is healthy.
+    /// Path of an HTTP check; without one the code's `app.json` says it, else a bound port is healthy.
     pub health_check_path: Option<String>,
+    /// Which answers to it count; none is what `app.json` says, else any below 500.
+    pub health_check_status: Option<Statuses>,
     /// Process types besides `web` whose new dynos may run beside the old ones, and `web: false` to forbid it.
     pub overlap: BTreeMap<ProcessType, bool>,
     /// Branches other than main and master are kept (`true`) or refused.

@@ -4,7 +4,7 @@ use crate::problem::{Doing, Problem};
 use clap::value_parser;
 use nix::unistd::{SysconfVar, sysconf};
 use shipway_client::{Place, SYSTEM_HOME};
-use shipway_domain::size::DynoSize;
+use shipway_domain::size::{DynoSize, DynoSizes, SizeDefinition};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -39,6 +39,9 @@ pub struct Options {
     /// A name by which the API and the dashboard are reached, which no app gets; may be repeated. Without one it is the machine's own
     #[arg(long, value_name = "NAME", value_parser = domain)]
     pub api_host: Vec<String>,
+    /// A size that dynos may have, or what one of the usual ones is to be; may be repeated
+    #[arg(long, value_name = "NAME=MEMORY_MIB[,cpu=WEIGHT][,pids=NUMBER][,disk=MIB]")]
+    pub dyno_size: Vec<SizeDefinition>,
     #[command(flatten)]
     pub build_limits: BuildLimits,
     /// The most that a dump from elsewhere may have, and the database that a dump becomes
@@ -70,6 +73,9 @@ impl Options {
         for host in &self.api_host {
             all.extend(["--api-host".into(), host.into()]);
         }
+        for size in &self.dyno_size {
+            all.extend(["--dyno-size".into(), size.to_string().into()]);
+        }
         all.extend(self.build_limits.arguments());
         all.extend(["--restore-size".into(), self.restore_size.to_string().into()]);
         all
@@ -82,6 +88,13 @@ impl Options {
         }
         let machine = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         machine.and_then(|name| domain(&name).ok()).into_iter().collect()
+    }
+
+    /// The usual sizes of dynos, with what was said of them and beside them; of one that was named twice, the last counts.
+    pub fn sizes(&self) -> DynoSizes {
+        let mut sizes = DynoSizes::default();
+        self.dyno_size.iter().for_each(|size| sizes.define(size));
+        sizes
     }
 
     /// Makes every path absolute: roles start in another directory.
@@ -261,6 +274,22 @@ mod tests {
         check("-a.b", None);
         check("a b", None);
         check("", None);
+    }
+
+    #[test]
+    fn sizes_go_from_up_to_the_server_as_they_were_given() {
+        #[derive(clap::Parser)]
+        struct Flags {
+            #[command(flatten)]
+            options: Options,
+        }
+        let given = ["shipway", "--dyno-size", "Basic=768", "--dyno-size", "large=2048,cpu=400"];
+        let Flags { options } = clap::Parser::parse_from(given);
+        let arguments = [OsString::from("shipway")].into_iter().chain(options.arguments());
+        let Flags { options: passed_on } = clap::Parser::parse_from(arguments);
+        assert_eq!(passed_on, options);
+        let sizes: Vec<_> = options.sizes().0.iter().map(|size| format!("{} {}", size.name, size.memory_mib)).collect();
+        assert_eq!(sizes, ["eco 512", "basic 768", "standard-1x 512", "standard-2x 1024", "large 2048"]);
     }
 
     #[test]

@@ -4,12 +4,16 @@ use super::{App, items, table, tone};
 use crate::Context;
 use crate::error::Result;
 use crate::terminal::{Cell, Tone, age, text};
+use http::Method;
 
 /// The flags of `builds`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     app: App,
+    /// Forget what earlier builds left for the next one: dependencies and whatever else is kept between builds
+    #[arg(long, conflicts_with = "json")]
+    purge_cache: bool,
     /// Print the server's answer as JSON
     #[arg(long)]
     json: bool,
@@ -18,6 +22,10 @@ pub struct Args {
 pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let account = context.account().await?;
     let app = args.app.resolve(context, &account)?;
+    if args.purge_cache {
+        account.client().send(Method::DELETE, &format!("/apps/{app}/build-cache"), None).await?.success()?;
+        return context.terminal.say(&format!("The next build of {app} finds nothing that earlier ones left.\n"));
+    }
     let answer = account.client().get(&format!("/shipway/v1/apps/{app}/builds")).await?;
     if args.json {
         return context.terminal.json(&answer);

@@ -22,6 +22,7 @@ mod reservations;
 mod review_settings;
 mod reviewapps;
 mod rollback;
+mod settings;
 mod sign_offs;
 mod status;
 mod teams;
@@ -63,8 +64,10 @@ pub enum Command {
     Status(status::Args),
     /// List operations, or show one with its steps
     Ops(ops::Args),
-    /// List an app's builds
+    /// List an app's builds, or forget what they left for the next one
     Builds(builds::Args),
+    /// Show or change what an app does otherwise than usual: health check, overlap, release phase, other branches
+    Settings(settings::Args),
     /// Say what would change: two stages or apps, or two releases of an app
     Diff(diff::Args),
     /// Say in what two apps differ that should be alike
@@ -105,7 +108,7 @@ pub enum Command {
     Notices(reservations::NoticesArgs),
     /// Release the running commit again
     Redeploy(redeploy::Args),
-    /// List users, or add one
+    /// List users, add one, or give one a new token
     Users(users::Args),
 }
 
@@ -120,6 +123,7 @@ impl Command {
             Self::Status(args) => status::run(&args, context).await?,
             Self::Ops(args) => ops::run(&args, context).await?,
             Self::Builds(args) => builds::run(&args, context).await?,
+            Self::Settings(args) => settings::run(&args, context).await?,
             Self::Diff(args) => diff::run(&args, context).await?,
             Self::Parity(args) => parity::run(&args, context).await?,
             Self::Promote(args) => promote::run(&args, context).await?,

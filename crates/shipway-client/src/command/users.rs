@@ -1,10 +1,12 @@
 //! `shipway users`.
 
+use super::comparison::encoded;
 use super::{items, table};
 use crate::Context;
 use crate::error::Result;
+use crate::server::Account;
 use crate::terminal::{Cell, Tone, age, printable, text};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The flags of `users`.
 #[derive(Debug, clap::Args)]
@@ -29,12 +31,20 @@ enum Action {
         #[arg(long)]
         admin: bool,
     },
+    /// Give a user who lost theirs another token, and print it, once
+    Token {
+        /// The user's e-mail address
+        email: String,
+        /// End every token and sign-in that they had; a password and SSH keys stay
+        #[arg(long)]
+        revoke: bool,
+    },
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let account = context.account().await?;
     let client = account.client();
-    let Some(Action::Add { email, name, admin }) = &args.action else {
+    let Some(action) = &args.action else {
         let answer = client.get("/shipway/v1/users").await?;
         if args.json {
             return context.terminal.json(&answer);
@@ -55,12 +65,34 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
             .collect();
         return table(context.terminal, &["EMAIL", "NAME", "ROLE", "AGE"], rows, "No users.");
     };
-    let answer = client.post("/shipway/v1/users", &json!({ "email": email, "name": name, "admin": admin })).await?;
+    let (path, body) = match action {
+        Action::Add { email, name, admin } => {
+            ("/shipway/v1/users".to_owned(), json!({ "email": email, "name": name, "admin": admin }))
+        }
+        Action::Token { email, revoke } => {
+            (format!("/shipway/v1/users/{}/tokens", encoded(email)), json!({ "revoke": revoke }))
+        }
+    };
+    let answer = client.post(&path, &body).await?;
     if args.json {
         return context.terminal.json(&answer);
     }
-    let url = &account.url;
-    eprintln!("Added {} to {url}. Their token is printed once; they log in with", printable(email));
-    eprintln!("  shipway login --server {url}");
+    explain(action, &answer, &account);
     context.terminal.say(&format!("{}\n", printable(&text(&answer, &["token"]))))
+}
+
+/// Says what was done beside the token, which alone is on standard output.
+fn explain(action: &Action, answer: &Value, account: &Account) {
+    let (url, email) = (&account.url, printable(&text(answer, &["email"])));
+    match action {
+        Action::Add { .. } => eprintln!("Added {email} to {url}. Their token is printed once; they log in with"),
+        Action::Token { revoke: true, .. } => {
+            let ended = answer["revoked"].as_u64().unwrap_or(0);
+            eprintln!(
+                "Ended {ended} tokens and sign-ins of {email} at {url}. The new token is printed once; they log in with"
+            );
+        }
+        Action::Token { .. } => eprintln!("A new token for {email} at {url}, printed once; they log in with"),
+    }
+    eprintln!("  shipway login --server {url}");
 }

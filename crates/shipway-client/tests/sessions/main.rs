@@ -124,6 +124,39 @@ fn refusals_are_said_in_the_servers_words() {
 }
 
 #[test]
+fn what_has_no_command_of_herokus_has_one_of_ours() {
+    let stage = Stage::open();
+    let run = |args: &[&str]| assert_done(stage.shipway(args).output().unwrap());
+    let (screen, _) = run(&["settings", "overlap.worker=true", "--app", "shop"]);
+    assert_eq!(
+        screen,
+        "\
+SETTING               VALUE  MEANS
+health_check_path     /up    a new web dyno is healthy when it answers GET /up
+health_check_status   -      an answer counts when app.json says so; without, any below 500
+overlap.worker        true   new worker dynos are up before the old ones go
+release_phase_last    true   the release phase runs when the new dynos are healthy, before traffic moves
+store_other_branches  false  pushes of branches other than main and master are refused
+"
+    );
+    let output = stage.shipway(&["settings", "colour=red", "--app", "shop"]).output().unwrap();
+    let (_, err) = texts(&output);
+    let all =
+        "there are health_check_path, health_check_status, overlap.TYPE, release_phase_last, store_other_branches";
+    assert!(!output.status.success() && err.contains("there is no setting \"colour\"") && err.contains(all), "{err}");
+
+    let (out, _) = run(&["builds", "--purge-cache", "--app", "shop"]);
+    assert_eq!(out, "The next build of shop finds nothing that earlier ones left.\n");
+    let (out, err) = run(&["users", "token", "bob@example.org", "--revoke"]);
+    assert_eq!(out, "SWAY-new\n", "a script can take it");
+    assert!(err.contains("Ended 2 tokens and sign-ins of bob@example.org"), "{err}");
+    let lines: Vec<String> =
+        stage.seen().into_iter().map(|s| s.line).filter(|line| !line.ends_with("/session")).collect();
+    let asked = ["PATCH /shipway/v1/apps/shop/settings", "DELETE /apps/shop/build-cache"];
+    assert!(asked.iter().all(|line| lines.contains(&line.to_string())), "{lines:?}");
+}
+
+#[test]
 fn the_heroku_cli_finds_the_server_by_the_environment() {
     if without_cli() {
         return;

@@ -250,6 +250,17 @@ impl Server {
             "POST /shipway/v1/users" => {
                 reply(422, &json!({ "id": "invalid_params", "message": "bob is not an e-mail address." }))
             }
+            "POST /shipway/v1/users/bob%40example.org/tokens" => {
+                reply(201, &json!({ "email": "bob@example.org", "token": "SWAY-new", "revoked": 2 }))
+            }
+            "GET /shipway/v1/apps/shop/settings" | "PATCH /shipway/v1/apps/shop/settings" => reply(
+                200,
+                &json!({
+                    "health_check_path": "/up", "health_check_status": null, "overlap": { "worker": true },
+                    "store_other_branches": false, "release_phase_last": true, "locked": false,
+                }),
+            ),
+            "DELETE /apps/shop/build-cache" => reply(202, &json!({})),
             _ => reply(404, &json!({ "id": "not_found", "resource": "thing", "message": "Couldn't find that thing." })),
         }
     }

@@ -1,13 +1,15 @@
 //! `app.json`: what a repository says of the app that is to be made from it. Read strictly: every problem at once, each
 //! with its line and column.
 //!
-//! Source: Heroku Dev Center, "app.json Schema"; `cron` is an extension that other platforms share.
+//! Source: Heroku Dev Center, "app.json Schema"; `cron` and `healthchecks` are extensions that other platforms share.
 
+mod health;
 mod reader;
 mod schedule;
 
 pub use schedule::Schedule;
 
+use crate::health::HealthCheck;
 use crate::names::{ConfigKey, ProcessType};
 use crate::quantity::MAX_QUANTITY;
 use reader::{Kind, Node};
@@ -49,6 +51,8 @@ pub struct AppJson {
     pub logo: Option<String>,
     /// Where to go after the setup: a path of the app, or an http or https URL.
     pub success_url: Option<String>,
+    /// What is asked of a new web dyno before it gets requests.
+    pub health_check: Option<HealthCheck>,
     /// What an app is made of, wherever it is made.
     pub base: Parts,
     /// What review apps have instead.
@@ -222,6 +226,7 @@ impl Reader {
                 "logo" => app.logo = self.keep(url(&node)),
                 "success_url" => app.success_url = self.keep(place(&node)),
                 "environments" => self.environments(app, &node),
+                "healthchecks" => app.health_check = self.healthchecks(&node),
                 "$schema" => {}
                 _ => {
                     if !self.part(&mut app.base, &key, &node) {

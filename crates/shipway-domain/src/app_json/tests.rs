@@ -123,6 +123,50 @@ warning app.json:2:91: scripts.predeploy has no effect: there are `postdeploy` a
 }
 
 #[test]
+fn one_health_check_of_web_counts_and_the_rest_is_named() {
+    let text = r#"{ "healthchecks": {
+  "worker": [{ "type": "startup", "uptime": 5 }],
+  "web": [
+    { "type": "liveness", "path": "/live" }, { "path": "/plain" },
+    { "type": "startup", "command": ["true"] },
+    { "type": "startup", "name": "web", "path": "/health", "status": 200, "attempts": 3 },
+    { "type": "startup", "path": "/other" }
+  ] }, "environments": { "review": { "healthchecks": {} } } }"#;
+    check(
+        text,
+        r#"
+warning app.json:2:13: healthchecks.worker has no effect: only dynos of `web` are checked
+warning app.json:4:5: healthchecks.web[0] has no effect: only checks with "type": "startup" are made
+warning app.json:4:46: healthchecks.web[1] has no effect: only checks with "type": "startup" are made
+warning app.json:5:37: healthchecks.web[2].command has no effect: there are `path` and `status`
+warning app.json:5:5: healthchecks.web[2] has no effect: it has no `path`
+warning app.json:6:87: healthchecks.web[3].attempts has no effect: there are `path` and `status`
+warning app.json:7:5: healthchecks.web[4] has no effect: the first check with a `path` is made
+warning app.json:8:54: environments.review.healthchecks has no effect in an environment"#,
+    );
+    let found = AppJson::parse(text).unwrap().health_check.unwrap();
+    assert_eq!((found.path.as_str(), found.rule().as_str()), ("/health", "only 200 counts as healthy"));
+
+    check(
+        r#"{ "healthchecks": { "web": [
+  { "type": "startup", "path": "health" },
+  { "type": "startup", "path": "/a b" },
+  { "type": "startup", "path": "/", "status": "2xx" },
+  { "type": "startup", "path": "/", "status": true },
+  { "type": 1 }, "web"
+] } }"#,
+        "
+app.json:2:32: healthchecks.web[0].path must be a path like /health: a slash, then up to 1000 ASCII characters without spaces
+app.json:3:32: healthchecks.web[1].path must be a path like /health: a slash, then up to 1000 ASCII characters without spaces
+app.json:4:47: healthchecks.web[2].status must be statuses from 100 to 599 and ranges of them, 50 at most, such as 200-299,301
+app.json:5:47: healthchecks.web[3].status must be a status like 200, or a string like \"200-299,301\", not true or false
+app.json:6:13: healthchecks.web[4].type must be a string, not a number
+app.json:6:18: healthchecks.web[5] must be an object, not a string",
+    );
+    check(r#"{ "healthchecks": [] }"#, "app.json:1:19: healthchecks must be an object, not a list");
+}
+
+#[test]
 fn attack_05_cron_lines_stay_one_command_and_five_fields() {
     check(
         r#"{ "cron": [

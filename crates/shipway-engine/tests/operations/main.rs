@@ -3,9 +3,11 @@
 mod addons;
 mod crashes;
 mod domains;
+mod health;
 mod promotions;
 mod review_apps;
 mod sessions;
+mod settings;
 mod sharing;
 mod sign_offs;
 mod time;

@@ -249,6 +249,7 @@ fn what(entry: &LedgerEntry) -> String {
         "account-added" | "invited" => format!("added the user {}", text("email")),
         "account-changed" => "changed their account".into(),
         "token-made" => format!("made a token: {}", text("description")),
+        "token-given" => format!("gave {} a new token", text("email")),
         "token-revoked" => "ended a token".into(),
         other => other.replace('-', " "),
     }

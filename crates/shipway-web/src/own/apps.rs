@@ -5,6 +5,7 @@ use crate::present::{self, People};
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
 use shipway_domain::ProcessType;
+use shipway_domain::health::{Statuses, check_path};
 use shipway_engine::{Outcome, UpdateApp};
 use shipway_store::{App, AppSettings, Release};
 use std::time::Duration;
@@ -77,17 +78,22 @@ pub async fn settings(call: Call) -> Result<Answer> {
     Ok(Answer::ok(show(&call.app()?.settings)))
 }
 
-/// PATCH /shipway/v1/apps/{app}/settings `{health_check_path?, overlap?, store_other_branches?, release_phase_last?}`:
-/// fields that are not named stay. `health_check_path: ""` goes back to "a bound port is healthy".
+/// PATCH /shipway/v1/apps/{app}/settings `{health_check_path?, health_check_status?, overlap?, store_other_branches?,
+/// release_phase_last?}`: fields that are not named stay. `health_check_path: ""` goes back to what app.json says, else "a bound
+/// port is healthy"; `health_check_status: ""` to "below 500".
 pub async fn set(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let payload = call.payload()?;
     let mut settings = app.settings.clone();
     if let Some(path) = payload.text("health_check_path")? {
-        if !path.is_empty() && !path.starts_with('/') {
-            return Err(ApiError::invalid(format!("`health_check_path` must begin with a slash: /{path}")));
+        if !path.is_empty() {
+            check_path(&path).map_err(|e| ApiError::invalid(format!("`health_check_path` {e}.")))?;
         }
         settings.health_check_path = Some(path).filter(|path| !path.is_empty());
+    }
+    if let Some(text) = payload.number_or_text("health_check_status")? {
+        let read = |text| Statuses::parse(text).map_err(|e| ApiError::invalid(format!("`health_check_status` {e}.")));
+        settings.health_check_status = Some(text.as_str()).filter(|text| !text.is_empty()).map(read).transpose()?;
     }
     if let Some(overlap) = payload.object("overlap")? {
         for name in overlap.names() {

@@ -33,6 +33,7 @@ pub fn routes(web: &Web) -> Router<Web> {
         .route("/shipway/v1/status", get(status::show))
         .route("/shipway/v1/events", get(events::follow))
         .route("/shipway/v1/users", get(users::list).post(users::create))
+        .route("/shipway/v1/users/{user}/tokens", post(users::give_token))
         .route("/shipway/v1/operations", get(operations::list))
         .route("/shipway/v1/operations/{operation}", get(operations::info))
         .route("/shipway/v1/operations/{operation}/actions/cancel", post(operations::cancel))

@@ -3,7 +3,7 @@
 use crate::present::time;
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
-use shipway_domain::Email;
+use shipway_domain::{Email, NameOrId};
 use shipway_store::Account;
 
 fn show(account: &Account) -> Value {
@@ -33,5 +33,17 @@ pub async fn create(call: Call) -> Result<Answer> {
     let (account, token) = call.platform().add_account(&call.caller, &email, name.as_deref(), admin).await?;
     let mut body = show(&account);
     body["token"] = token.into();
+    Ok(Answer::created(body))
+}
+
+/// POST /shipway/v1/users/{user}/tokens `{revoke?}`: the answer holds another token of the account, which is shown once, and
+/// how many of its tokens ended.
+pub async fn give_token(call: Call) -> Result<Answer> {
+    let revoke = call.payload()?.flag("revoke")?.unwrap_or(false);
+    let which = NameOrId::parse(call.parameter("user"));
+    let (account, token, revoked) = call.platform().give_token(&call.caller, &which, revoke).await?;
+    let mut body = show(&account);
+    body["token"] = token.into();
+    body["revoked"] = revoked.into();
     Ok(Answer::created(body))
 }

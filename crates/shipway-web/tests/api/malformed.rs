@@ -150,10 +150,11 @@ const HEADERS: [(&str, &str); 14] = [
 ];
 
 /// The routes of our own door, held to the same.
-const OWN: [(&str, &str); 8] = [
+const OWN: [(&str, &str); 9] = [
     ("GET", "/shipway/v1/status"),
     ("GET", "/shipway/v1/users"),
     ("POST", "/shipway/v1/users"),
+    ("POST", "/shipway/v1/users/{user}/tokens"),
     ("GET", "/shipway/v1/operations"),
     ("GET", "/shipway/v1/operations/{operation}"),
     ("POST", "/shipway/v1/operations/{operation}/actions/cancel"),

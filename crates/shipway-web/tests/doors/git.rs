@@ -47,6 +47,23 @@ async fn a_failed_build_rejects_the_push_and_leaves_the_branch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_says_what_its_health_check_was_answered() {
+    let stage = Stage::open().await;
+    stage.create("shop").await;
+    let checkout = stage.checkout();
+    let check =
+        r#"{ "healthchecks": { "web": [{ "type": "startup", "path": "/up", "status": "200", "timeout": 9 }] } }"#;
+    checkout.write(&[("Procfile", "web: listen-strict shop.localhost\n"), ("app.json", check)], "Check");
+    let screen = checkout.deploy("shop").await;
+    let passed_over = "healthchecks.web[0].timeout has no effect: there are `path` and `status`";
+    assert!(screen.contains(passed_over), "{screen}");
+    checkout.commit("web: listen-status 301\n");
+    let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop"), "main"]).await;
+    assert!(!pushed && screen.contains("It answered 301 to GET /up; only 200 counts as healthy."), "{screen}");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_branches_are_kept_or_refused_as_the_app_says() {
     let stage = Stage::open().await;
     let app = stage.create("shop").await;

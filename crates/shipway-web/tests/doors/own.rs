@@ -2,6 +2,8 @@
 
 use crate::stage::{Answer, OWNER, Stage};
 use serde_json::{Value, json};
+use shipway_domain::admission::Scope;
+use shipway_engine::NewToken;
 use shipway_testkit::until;
 
 impl Stage {
@@ -105,8 +107,21 @@ async fn a_redeploy_answers_with_the_version_that_serves() {
     let set = stage.call(&stage.token, "PATCH", settings, &change).await.json();
     assert_eq!(set["overlap"]["worker"], true);
     assert_eq!(stage.call(&stage.token, "GET", settings, &json!({})).await.json(), set);
-    let wrong = stage.call(&stage.token, "PATCH", settings, &json!({ "health_check_path": "up" })).await;
-    assert_eq!(wrong.status, 422);
+    for (name, value, words) in [
+        ("health_check_path", "up", "`health_check_path` must be a path like /health"),
+        ("health_check_path", "/a\r\nX-Evil: 1", "`health_check_path` must be a path like /health"),
+        ("health_check_status", "2xx", "`health_check_status` must be statuses from 100 to 599"),
+    ] {
+        let wrong = stage.call(&stage.token, "PATCH", settings, &json!({ name: value })).await;
+        assert!(wrong.status == 422 && wrong.body.contains(words), "{}", wrong.body);
+    }
+    let change =
+        json!({ "health_check_path": "", "health_check_status": "200-299,301", "overlap": { "worker": null } });
+    let set = stage.call(&stage.token, "PATCH", settings, &change).await.json();
+    assert_eq!((&set["health_check_path"], &set["health_check_status"]), (&Value::Null, &json!("200-299,301")));
+    assert_eq!((&set["overlap"], &set["store_other_branches"]), (&json!({}), &json!(true)));
+    let usual = stage.call(&stage.token, "PATCH", settings, &json!({ "health_check_status": "" })).await.json();
+    assert_eq!(usual["health_check_status"], Value::Null);
     stage.end().await;
 }
 
@@ -127,6 +142,66 @@ async fn administrators_add_users_and_others_do_not() {
     assert_eq!(emails(&token).await, ["bob@example.org"]);
     let wrong = stage.call(&stage.token, "POST", "/shipway/v1/users", &json!({ "email": "bob" })).await;
     assert!(wrong.status == 422 && wrong.json()["message"].as_str().unwrap().contains("bob"));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administrators_give_somebody_another_token_and_others_do_not() {
+    let stage = Stage::open().await;
+    let (_, bobs) = stage.person("bob@example.org").await;
+    let path = "/shipway/v1/users/bob%40example.org/tokens";
+    let give = async |token: &str, body: &Value| stage.call(token, "POST", path, body).await;
+    let whose = async |token: &str| stage.call(token, "GET", "/account", &Value::Null).await;
+    let refused = give(&bobs, &json!({})).await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.body.contains("Ask one to run `shipway users token`"), "{}", refused.body);
+    // An administrator's token that may do less than its account may not either.
+    for scope in [Scope::Read, Scope::WriteProtected] {
+        let new = NewToken { description: "less".into(), scope, expires_in_seconds: None };
+        let (_, less) = stage.platform.create_token(&stage.caller, new).await.unwrap();
+        assert_eq!(give(&less, &json!({})).await.status, 403);
+    }
+
+    let given = give(&stage.token, &json!({})).await;
+    assert_eq!((given.status, &given.json()["revoked"]), (201, &json!(0)));
+    let second = given.json()["token"].as_str().unwrap().to_string();
+    assert_eq!(whose(&second).await.json()["email"], "bob@example.org");
+    assert_eq!(whose(&bobs).await.status, 200, "what he had still holds");
+
+    let given = give(&stage.token, &json!({ "revoke": true })).await;
+    // The account's first one, that of the session, the one from before.
+    assert_eq!((given.status, &given.json()["revoked"]), (201, &json!(3)));
+    assert_eq!((whose(&bobs).await.status, whose(&second).await.status), (401, 401));
+    assert_eq!(whose(given.json()["token"].as_str().unwrap()).await.status, 200);
+    assert_eq!(whose(&stage.token).await.status, 200, "nobody else's ended");
+    let ledger = stage.platform.store().read(|c| c.ledger(None, 10)).unwrap();
+    let entry = ledger.iter().find(|e| e.action == "token-given").unwrap();
+    assert_eq!((entry.actor.as_str(), &entry.detail["email"]), (OWNER, &json!("bob@example.org")));
+
+    let nobody = stage.call(&stage.token, "POST", "/shipway/v1/users/eve%40example.org/tokens", &json!({})).await;
+    assert_eq!(nobody.status, 404);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_size_of_the_operators_is_listed_and_scaled_to() {
+    let stage = Stage::with(|mut settings| {
+        settings.sizes.define(&"large=2048,cpu=400".parse().unwrap());
+        settings
+    })
+    .await;
+    stage.create("shop").await;
+    let checkout = stage.checkout();
+    checkout.commit("web: listen\n");
+    assert!(checkout.run(&["push", &checkout.remote("shop"), "main"]).await.0);
+    let sizes = stage.call(&stage.token, "GET", "/dyno-sizes", &Value::Null).await.json();
+    let shown: Vec<_> =
+        sizes.as_array().unwrap().iter().map(|size| format!("{} {}", size["name"], size["memory"])).collect();
+    assert_eq!(shown[4], "\"Large\" 2.0");
+    assert_eq!(shown.len(), 5);
+    let body = json!({ "updates": [{ "type": "web", "quantity": 1, "size": "LARGE" }] });
+    let scaled = stage.call(&stage.token, "PATCH", "/apps/shop/formation", &body).await;
+    assert_eq!((scaled.status, &scaled.json()[0]["size"]), (200, &json!("Large")), "{}", scaled.body);
     stage.end().await;
 }
 

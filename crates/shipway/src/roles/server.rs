@@ -10,7 +10,6 @@ use shipway_blobs::{Blobs, Layers};
 use shipway_build::{Builder, BuilderConfig};
 use shipway_client::Place;
 use shipway_domain::Email;
-use shipway_domain::size::DynoSizes;
 use shipway_engine::ports::{PortError, RealWorld};
 use shipway_engine::{Parts, Platform, Settings};
 use shipway_forges::HttpForges;
@@ -158,7 +157,7 @@ fn settings(home: &Path, options: &Options, stack_fingerprint: String) -> Settin
         api_hosts: options.api_hosts(),
         router_port: Some(options.router_listen.port()).filter(|port| *port != usual),
         router_scheme,
-        sizes: DynoSizes::default(),
+        sizes: options.sizes(),
         stack: STACK.into(),
         stack_fingerprint,
         build_size: options.build_limits.size(),
