@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `listen` | listens on `PORT` and answers every request with `<DYNO> <HEROKU_RELEASE_VERSION>`; `/sleep/<ms>` waits first; `/env/<NAME>` shows a variable |
 //! | `listen-after 50ms` | waits, then `listen` |
-//! | `listen-elsewhere` | listens on another port than `PORT` |
+//! | `listen-elsewhere` | listens on another port than `PORT`, at every address |
 //! | `listen-status 503` | `listen`, but answers with this status |
 //! | `echo <text>` | writes a line |
 //! | `env <NAME>` | writes a variable's value |
@@ -472,7 +472,7 @@ impl Program {
     }
 
     async fn listen_elsewhere(&mut self) -> Option<i32> {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await {
+        match TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await {
             Ok(listener) => self.serve(listener, 200),
             Err(_) => Some(98),
         }

@@ -3,6 +3,7 @@
 mod addons;
 mod crashes;
 mod domains;
+mod logs;
 mod promotions;
 mod review_apps;
 mod sessions;
