@@ -199,8 +199,19 @@ async fn an_unknown_collaborator_is_invited() {
     let token = format!("Bearer {}", warning.rsplit(' ').next().unwrap());
     let apps = world.call_with(Person::Nobody, "GET", "/apps", &NOTHING, &[("authorization", &token)]).await;
     assert_eq!(apps.json()[0]["name"], "shop");
+    // The same for clients that drop headers.
+    let invitation = &reply.json()["invitation"];
+    assert_eq!(format!("Bearer {}", invitation["token"].as_str().unwrap()), token);
+    assert_eq!(invitation["sign_in_url"], "http://127.0.0.1:5000/dashboard/sign-in");
     let known = world.call(Person::Owner, "POST", "/apps/shop/collaborators", &body).await;
-    assert_eq!(known.header("x-heroku-warning"), None);
+    assert_eq!((known.header("x-heroku-warning"), &known.json()["invitation"]), (None, &NOTHING));
+
+    world.team().await;
+    let member = json!({ "email": "newer@example.org", "role": "member" });
+    let reply = world.call(Person::Owner, "PUT", "/teams/acme/members", &member).await;
+    let token = format!("Bearer {}", reply.json()["invitation"]["token"].as_str().unwrap());
+    let account = world.call_with(Person::Nobody, "GET", "/account", &NOTHING, &[("authorization", &token)]).await;
+    assert_eq!(account.json()["email"], "newer@example.org");
 }
 
 #[tokio::test(flavor = "multi_thread")]
