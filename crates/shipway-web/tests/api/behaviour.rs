@@ -215,6 +215,44 @@ async fn an_unknown_collaborator_is_invited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn versions_of_the_api_other_than_3_are_not_there() {
+    let world = World::new().await;
+    let get = async |path: &str, accept: Option<&str>| {
+        let token = format!("Bearer {}", world.token(Person::Owner).unwrap());
+        let mut request = Request::get(path).header("host", "127.0.0.1:5000").header("authorization", token);
+        if let Some(accept) = accept {
+            request = request.header("accept", accept);
+        }
+        world.send(request.body(Body::empty()).unwrap()).await
+    };
+    let heroku = "application/vnd.heroku+json";
+    assert_eq!(get("/apps/shop", None).await.status, 200);
+    for served in [
+        "*/*",
+        "application/json",
+        "text/html",
+        heroku,
+        "",
+        &format!("{heroku}; version=3"),
+        &format!("{heroku};version=\"3\""),
+        &format!("{heroku}; version=3.sdk"),
+        &format!("{heroku}; version=3.webhooks; q=0.5"),
+        &format!("{heroku}; version=2, */*; q=0.1"),
+    ] {
+        assert_eq!(get("/apps/shop", Some(served)).await.status, 200, "{served:?}");
+    }
+    for version in ["2", "4", "33", "30.sdk", "", "newest"] {
+        let accept = format!("{heroku}; version={version}");
+        let reply = get("/apps/shop", Some(&accept)).await;
+        assert_eq!((reply.status.as_u16(), reply.json()["id"].as_str()), (404, Some("not_found")), "{accept}");
+        let message = reply.json()["message"].to_string();
+        assert!(message.contains("Ask for version 3 in the Accept header"), "{message}");
+        // What is our own has no versions of Heroku's.
+        assert_eq!(get("/shipway/v1/operations", Some(&accept)).await.status, 200, "{accept}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn attack_20_a_deploy_token_builds_an_upload_and_sees_what_came_of_it() {
     let world = World::new().await;
     let call = async |method: &str, path: &str, body: Value| world.call(Person::DeployToken, method, path, &body).await;
