@@ -253,6 +253,23 @@ async fn versions_of_the_api_other_than_3_are_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_cannot_be_had_comes_with_one_that_can() {
+    let world = World::new().await;
+    let create = async |name: &str| world.call(Person::Owner, "POST", "/apps", &json!({ "name": name })).await;
+    for (name, expected) in [
+        ("shop", "Name shop is already taken. This one is free: "),
+        ("www", "is reserved for the platform. This one is free: "),
+    ] {
+        let refused = create(name).await;
+        assert_eq!(refused.status, 422, "{name}");
+        let message = refused.json()["message"].as_str().unwrap().to_string();
+        let (_, free) = message.split_once(expected).unwrap_or_else(|| panic!("{name}: {message}"));
+        let made = create(free).await;
+        assert_eq!((made.status.as_u16(), made.json()["name"].as_str()), (201, Some(free)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn attack_20_a_deploy_token_builds_an_upload_and_sees_what_came_of_it() {
     let world = World::new().await;
     let call = async |method: &str, path: &str, body: Value| world.call(Person::DeployToken, method, path, &body).await;
