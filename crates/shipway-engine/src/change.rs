@@ -140,7 +140,7 @@ impl Platform {
         }
         let commands = self.process_types(&slug.manifest);
         let (platform, part, operation, now) = (self.clone(), part.clone(), ctx.operation, self.now());
-        let started = self
+        let (started, replaced) = self
             .store()
             .write(move |c| {
                 let app = c.app_by_id(part.app)?;
@@ -148,29 +148,34 @@ impl Platform {
                 let there: Vec<DynoId> = rows.iter().filter(|d| d.operation == Some(operation)).map(|d| d.id).collect();
                 // The second run of this step finds what the first wrote down.
                 if !there.is_empty() {
-                    return Ok(there);
+                    return Ok((there, Vec::new()));
                 }
                 let release = part.release.as_ref().map(|r| r.release).or(app.current_release);
-                let Some(release) = release else { return Ok(Vec::new()) };
+                let Some(release) = release else { return Ok((Vec::new(), Vec::new())) };
                 let present = c.formation(part.app)?;
                 let formation = formation::formation_for(&platform, &present, &commands, now);
                 let wanted = formation::wanted(&formation, &commands, &app.settings);
-                let mut started = Vec::new();
+                let (mut started, mut replaced) = (Vec::new(), Vec::new());
                 for (process_type, index) in shipway_domain::formation::slots_before_switch(&wanted) {
                     let replaces =
                         |d: &Dyno| Self::replaced(&part, d) && d.process_type == process_type && d.index == index;
-                    if part.restart.is_some() && !rows.iter().any(replaces) {
+                    let old = rows.iter().find(|d| replaces(d));
+                    if part.restart.is_some() && old.is_none() {
                         continue;
                     }
+                    replaced.extend(old.cloned());
                     let slot = (process_type, index);
                     let row = formation::starting(&platform, part.app, slot, release, &formation, &commands, now);
                     let row = Dyno { operation: Some(operation), ..row };
                     c.put_dyno(&row)?;
                     started.push(row.id);
                 }
-                Ok(started)
+                Ok((started, replaced))
             })
             .await?;
+        for old in &replaced {
+            self.log_replaced(old);
+        }
         for dyno in started {
             self.poke(dyno);
         }
@@ -213,15 +218,19 @@ impl Platform {
         let (platform, operation, now) = (self.clone(), ctx.operation, self.now());
         Ok(Box::new(move |c| {
             let epoch = c.next_epoch(Some(operation), now)?;
+            let mut alone = Vec::new();
             for switch in &switches {
-                platform.switch_dynos(c, switch, operation, epoch, now)?;
+                alone.push((switch, platform.switch_dynos(c, switch, operation, epoch, now)?));
                 platform.switch_release(c, switch, now)?;
                 switch.record.as_ref().map_or(Ok(()), |record| record.write(c))?;
             }
-            Ok(())
+            // Here, and not when they are stopped: by then their successors may have begun.
+            alone.iter().try_for_each(|(switch, old)| platform.log_alone(c, switch, old))
         }))
     }
 
+    /// Hands the new dynos over and marks the old ones as to go. Returns those of the old ones, as they were, whose slot
+    /// has no new dyno yet.
     fn switch_dynos(
         &self,
         c: &Conn<'_>,
@@ -229,14 +238,18 @@ impl Platform {
         operation: OperationId,
         epoch: u64,
         now: jiff::Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Dyno>, StoreError> {
         let rows = c.dynos(switch.part.app)?;
         let owned: Vec<&Dyno> = rows.iter().filter(|d| d.operation == Some(operation) && d.one_off.is_none()).collect();
         // One that ended since it was healthy: the switch must not happen.
         if owned.iter().any(|d| d.state != DynoState::Up) {
             return Err(StoreError::Missing("healthy dyno: one ended just before the switch"));
         }
+        let mut alone = Vec::new();
         for old in rows.iter().filter(|d| Self::replaced(&switch.part, d)) {
+            if !owned.iter().any(|new| new.name() == old.name()) {
+                alone.push(old.clone());
+            }
             let mut old = old.clone();
             old.state = DynoState::Stopping;
             old.updated_at = now;
@@ -250,6 +263,19 @@ impl Platform {
             new.operation = None;
             new.routed = new.address.is_some();
             c.put_dyno(&new)?;
+        }
+        Ok(alone)
+    }
+
+    /// Says of old dynos whose slot has no new one yet whether one follows them there.
+    fn log_alone(&self, c: &Conn<'_>, switch: &AppSwitch, old: &[Dyno]) -> Result<(), StoreError> {
+        let app = c.app_by_id(switch.part.app)?;
+        let wanted = formation::wanted(&c.formation(app.id)?, &switch.commands, &app.settings);
+        for old in old {
+            match formation::has_slot(&wanted, old) {
+                true => self.log_replaced(old),
+                false => self.log_state(old, old.state, DynoState::Down),
+            }
         }
         Ok(())
     }

@@ -42,8 +42,6 @@ const SLOW_LOOK: Duration = Duration::from_millis(100);
 const CHECK: Duration = Duration::from_secs(5);
 /// Where the status of an answer ends, in bytes: `HTTP/1.1 200`.
 const STATUS_END: usize = 12;
-/// Between two readings of a dyno's memory.
-const SAMPLE: Duration = Duration::from_secs(20);
 /// A dyno that was up this long begins its count of crashes anew.
 const STEADY: SignedDuration = SignedDuration::from_mins(10);
 
@@ -198,74 +196,52 @@ impl Platform {
 
     async fn up(&self, dyno: &Dyno, address: Option<SocketAddr>) -> Result<()> {
         let (id, now) = (dyno.id, self.now());
-        self.store()
+        let is_up = self
+            .store()
             .write(move |c| {
-                let Some(mut row) = c.dyno(id)? else { return Ok(()) };
+                let Some(mut row) = c.dyno(id)? else { return Ok(false) };
                 if row.state != DynoState::Starting {
-                    return Ok(());
+                    return Ok(false);
                 }
                 row.state = DynoState::Up;
                 row.address = address;
                 row.updated_at = now;
                 if address.is_some() && row.operation.is_none() {
                     row.routed = true;
-                    c.put_dyno(&row)?;
                     c.next_epoch(None, now)?;
-                    return Ok(());
                 }
-                c.put_dyno(&row)
+                c.put_dyno(&row)?;
+                Ok(true)
             })
             .await?;
-        self.log_dyno(dyno.app, &dyno.name(), "State changed from starting to up");
+        if is_up {
+            self.log_state(dyno, DynoState::Starting, DynoState::Up);
+        }
         self.routes_changed();
         self.tell(Event::App(dyno.app));
         Ok(())
     }
 
     async fn watch(&self, dyno: &Dyno, changed: &Notify) -> Result<()> {
-        let limit = self.size(&dyno.size).memory_mib * 1024 * 1024;
-        let mut sample = tokio::time::interval(SAMPLE);
-        sample.tick().await;
-        // One wait for the dyno's life, not one per sample.
-        let mut ended = std::pin::pin!(self.runtime().wait(dyno.id));
-        loop {
-            tokio::select! {
-                exit = &mut ended => {
-                    let exit = match exit {
-                        Ok(exit) => exit,
-                        Err(shipway_runtime::RuntimeError::Unknown(_)) => Exit { status: 137, cause: ExitCause::Lost },
-                        Err(e) => return Err(e.into()),
-                    };
-                    // Asked to stop meanwhile: the row says so, and seeing it out logs the exit.
-                    if self.store().read(|c| c.dyno(dyno.id))?.is_none_or(|d| d.state != DynoState::Up) {
-                        return Ok(());
-                    }
-                    self.log_exit(dyno, exit);
-                    let text = format!("{} ended with status {}.{}", dyno.name(), exit.status, likely(exit));
-                    let lost = exit.cause == ExitCause::Lost;
-                    return self.crashed(dyno, Failure { lost, ..Failure::new("H10", text) }).await;
+        tokio::select! {
+            exit = self.runtime().wait(dyno.id) => {
+                let exit = match exit {
+                    Ok(exit) => exit,
+                    Err(shipway_runtime::RuntimeError::Unknown(_)) => Exit { status: 137, cause: ExitCause::Lost },
+                    Err(e) => return Err(e.into()),
+                };
+                // Asked to stop meanwhile: the row says so, and seeing it out logs the exit.
+                if self.store().read(|c| c.dyno(dyno.id))?.is_none_or(|d| d.state != DynoState::Up) {
+                    return Ok(());
                 }
-                () = changed.notified() => return Ok(()),
-                _ = sample.tick() => {
-                    let Ok(usage) = self.runtime().usage(dyno.id).await else { continue };
-                    if usage.memory_bytes > limit {
-                        let percent = usage.memory_bytes as f64 * 100.0 / limit as f64;
-                        let mib = usage.memory_bytes / (1024 * 1024);
-                        self.log_dyno(dyno.app, &dyno.name(), &format!("Process running mem={mib}M({percent:.1}%)"));
-                        self.log_dyno(dyno.app, &dyno.name(), "Error R14 (Memory quota exceeded)");
-                    }
-                }
+                self.log_exit(dyno, exit);
+                let text = format!("{} ended with status {}.{}", dyno.name(), exit.status, likely(exit));
+                let lost = exit.cause == ExitCause::Lost;
+                self.crashed(dyno, Failure { lost, ..Failure::new("H10", text) }).await
             }
+            () = changed.notified() => Ok(()),
+            never = self.mind_memory(dyno) => match never {},
         }
-    }
-
-    fn log_exit(&self, dyno: &Dyno, exit: Exit) {
-        let name = dyno.name();
-        if exit.cause == ExitCause::Memory {
-            self.log_dyno(dyno.app, &name, "Error R15 (Memory quota vastly exceeded)");
-            self.log_dyno(dyno.app, &name, "Stopping process with SIGKILL");
-        }
-        self.log_dyno(dyno.app, &name, &format!("Process exited with status {}", exit.status));
     }
 
     /// Takes a dyno that ended by itself out of the routes; the reconciler starts the next one after its back-off.
@@ -291,7 +267,7 @@ impl Platform {
             })
             .await?;
         if let Some(was @ (DynoState::Starting | DynoState::Up)) = was {
-            self.log_dyno(dyno.app, &dyno.name(), &format!("State changed from {was} to crashed"));
+            self.log_state(dyno, was, DynoState::Crashed);
         }
         self.routes_changed();
         self.runtime().remove(id).await?;
@@ -310,16 +286,8 @@ impl Platform {
         if running {
             self.log_dyno(dyno.app, &dyno.name(), "Stopping all processes with SIGTERM");
             self.runtime().stop(dyno.id).await?;
-            let exit = self.runtime().wait(dyno.id).await;
-            if let Ok(exit) = exit {
-                if exit.cause == ExitCause::Killed {
-                    let seconds = self.settings().grace_seconds;
-                    self.log_dyno(dyno.app, &dyno.name(), &format!(
-                        "Error R12 (Exit timeout) -> At least one process failed to exit within {seconds} seconds of SIGTERM"
-                    ));
-                    self.log_dyno(dyno.app, &dyno.name(), "Stopping remaining processes with SIGKILL");
-                }
-                self.log_dyno(dyno.app, &dyno.name(), &format!("Process exited with status {}", exit.status));
+            if let Ok(exit) = self.runtime().wait(dyno.id).await {
+                self.log_exit(dyno, exit);
             }
         }
         self.runtime().remove(dyno.id).await?;
@@ -352,12 +320,15 @@ impl Platform {
         let asked = |exit: &Exit| matches!(exit.cause, ExitCause::Lost | ExitCause::Stopped | ExitCause::Killed);
         let (gone, there): (Vec<_>, Vec<_>) = seen.iter().partition(|o| o.exit.as_ref().is_some_and(asked));
         let there: HashSet<DynoId> = there.into_iter().map(|o| o.dyno).collect();
-        let (rows, anew) = self
+        let (rows, anew, were_up) = self
             .store()
             .write(move |c| {
-                let (mut rows, mut anew) = (c.all_dynos()?, BTreeMap::new());
+                let (mut rows, mut anew, mut were_up) = (c.all_dynos()?, BTreeMap::new(), Vec::new());
                 let lives = |d: &Dyno| matches!(d.state, DynoState::Starting | DynoState::Up) && d.one_off.is_none();
                 for row in rows.iter_mut().filter(|d| lives(d) && !there.contains(&d.id)) {
+                    if row.state == DynoState::Up {
+                        were_up.push(row.clone());
+                    }
                     row.state = DynoState::Starting;
                     row.address = None;
                     (row.created_at, row.updated_at) = (now, now);
@@ -370,9 +341,12 @@ impl Platform {
                         anew.insert(row.app, row.release);
                     }
                 }
-                Ok((rows, anew))
+                Ok((rows, anew, were_up))
             })
             .await?;
+        for dyno in &were_up {
+            self.log_state(dyno, DynoState::Up, DynoState::Starting);
+        }
         for (app, release) in anew {
             let release = self.store().read(|c| c.release_by_id(release))?;
             let slug = release.slug.map(|slug| self.store().read(|c| c.slug(slug))).transpose()?.flatten();

@@ -72,12 +72,12 @@ impl Platform {
     async fn reconcile_once(&self, id: AppId) -> Result<Option<Timestamp>> {
         let platform = self.clone();
         let now = self.now();
-        let (pokes, wake) = self
+        let (pokes, wake, changes) = self
             .store()
             .write(move |c| {
                 let app = c.app_by_id(id)?;
                 let rows = c.dynos(id)?;
-                let Some(current) = app.current_release else { return Ok((Vec::new(), None)) };
+                let Some(current) = app.current_release else { return Ok((Vec::new(), None, Vec::new())) };
                 let formation = c.formation(id)?;
                 let commands = platform.commands(c, &app)?;
                 let wanted = if app.ending { BTreeMap::new() } else { wanted(&formation, &commands, &app.settings) };
@@ -87,12 +87,20 @@ impl Platform {
                     .filter(|d| d.one_off.is_none() && d.state != DynoState::Crashed)
                     .map(|d| d.id)
                     .collect();
-                let mut wake = None;
+                let (mut wake, mut changes) = (None, Vec::new());
                 for action in reconcile(&wanted, current, &seen, now) {
                     match action {
                         Action::WakeAt(at) => wake = Some(at),
                         Action::Stop(dyno) => {
                             if let Some(mut row) = c.dyno(dyno)? {
+                                let succeeds = |d: &Dyno| {
+                                    d.id != dyno
+                                        && d.name() == row.name()
+                                        && matches!(d.state, DynoState::Starting | DynoState::Up)
+                                };
+                                if !rows.iter().any(succeeds) {
+                                    changes.push((row.clone(), has_slot(&wanted, &row)));
+                                }
                                 row.state = DynoState::Stopping;
                                 row.updated_at = now;
                                 if std::mem::take(&mut row.routed) {
@@ -104,6 +112,7 @@ impl Platform {
                         }
                         Action::Start { process_type, index, crashes, replaces } => {
                             if let Some(old) = replaces {
+                                changes.extend(c.dyno(old)?.map(|crashed| (crashed, true)));
                                 c.delete_dyno(old)?;
                             }
                             let slot = (process_type, index);
@@ -114,9 +123,15 @@ impl Platform {
                         }
                     }
                 }
-                Ok((pokes, wake))
+                Ok((pokes, wake, changes))
             })
             .await?;
+        for (old, is_replaced) in &changes {
+            match is_replaced {
+                true => self.log_replaced(old),
+                false => self.log_state(old, old.state, DynoState::Down),
+            }
+        }
         for dyno in pokes {
             self.poke(dyno);
         }
@@ -256,6 +271,11 @@ pub(crate) fn wanted(
             (f.process_type.clone(), Wanted { quantity: f.quantity, overlap })
         })
         .collect()
+}
+
+/// Whether a dyno's slot is among those that are wanted.
+pub(crate) fn has_slot(wanted: &BTreeMap<ProcessType, Wanted>, dyno: &Dyno) -> bool {
+    wanted.get(&dyno.process_type).is_some_and(|w| dyno.index <= w.quantity)
 }
 
 /// The formation that a release with these types has: kept where it was, `web` 1 and others 0 where it is new.

@@ -137,6 +137,10 @@ pub struct Settings {
     pub drain_seconds: u32,
     /// Between SIGTERM and SIGKILL.
     pub grace_seconds: u32,
+    /// How long a one-off dyno waits for whoever is to attach to it (R13).
+    pub attach_seconds: u32,
+    /// Between two looks at a dyno's memory (R14), one or more.
+    pub memory_seconds: u32,
     /// Releases per app that stay runnable.
     pub keep_releases: usize,
 }

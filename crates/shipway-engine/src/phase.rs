@@ -39,6 +39,19 @@ pub(crate) struct PhaseEnd {
     pub(crate) status: i32,
     /// The last line that it wrote.
     pub(crate) last: Option<String>,
+    /// The memory in MiB that it might use, where it was killed because it used more.
+    pub(crate) memory_broken: Option<u64>,
+}
+
+impl PhaseEnd {
+    /// Why `what` failed, which is the subject of the sentence that is returned, and its last line.
+    pub(crate) fn failure(&self, what: &str) -> String {
+        let end = match self.memory_broken {
+            Some(mib) => format!("{what} was killed: it used more than {mib} MiB (R15)."),
+            None => format!("{what} exited with status {}.", self.status),
+        };
+        end + &self.last.as_ref().map_or(String::new(), |line| format!(" Its last line: {line}"))
+    }
 }
 
 impl Platform {
@@ -81,16 +94,19 @@ impl Platform {
                 self.runtime().remove(dyno.id).await?;
             }
             self.start_dyno(&dyno, &dyno_plan).await?;
+            self.log_state(&dyno, DynoState::Starting, DynoState::Up);
             let stream = self.runtime().attach(dyno.id).await?;
             let mut lines = BufReader::new(stream);
             let mut line = Vec::new();
             let mut last = None;
+            let mut memory = std::pin::pin!(self.mind_memory(&dyno));
             loop {
                 line.clear();
                 let mut piece = (&mut lines).take(MAX_LINE);
                 let copied = tokio::select! {
                     read = piece.read_until(b'\n', &mut line) => read,
                     () = ctx.cancel.cancelled() => return Err(cancelled()),
+                    never = &mut memory => match never {},
                 };
                 // A stream that breaks off ends like one that ends: the exit status tells which it was.
                 if copied.unwrap_or(0) == 0 {
@@ -103,13 +119,15 @@ impl Platform {
                 self.log_app(dyno.app, &name, text);
                 last = Some(text.to_string());
             }
-            Ok(PhaseEnd { status: self.runtime().wait(dyno.id).await?.status, last })
+            Ok((self.runtime().wait(dyno.id).await?, last))
         }
         .await;
         self.forget_phase(dyno.id).await?;
-        let end = result?;
-        self.log_dyno(dyno.app, &name, &format!("Process exited with status {}", end.status));
-        Ok(end)
+        let (exit, last) = result?;
+        self.log_exit(&dyno, exit);
+        self.log_state(&dyno, DynoState::Up, "complete");
+        let limit = self.size(&dyno.size).memory_limit_bytes() / (1024 * 1024);
+        Ok(PhaseEnd { status: exit.status, last, memory_broken: (exit.cause == ExitCause::Memory).then_some(limit) })
     }
 
     /// Whether the machine, or `shipway down`, ended the dyno that the first run of a step started: its command begins
@@ -150,11 +168,7 @@ impl Platform {
         };
         let end = self.run_phase(ctx, phase).await?;
         if end.status != 0 {
-            let tail = end.last.map_or(String::new(), |l| format!(" Its last line: {l}"));
-            return Err(Error::invalid(format!(
-                "Release command failed: `{command}` exited with status {}.{tail}",
-                end.status
-            )));
+            return Err(Error::invalid(format!("Release command failed: {}", end.failure(&format!("`{command}`")))));
         }
         Ok(nothing())
     }
@@ -169,11 +183,8 @@ impl Platform {
         let Some(external) = &part.external else { return Ok(nothing()) };
         let end = self.run_phase(ctx, self.external_phase(part, external.dyno, &external.command)?).await?;
         if end.status != 0 {
-            let tail = end.last.map_or(String::new(), |l| format!(" Its last line: {l}"));
-            return Err(Error::invalid(format!(
-                "The step {} failed: `{}` exited with status {}.{tail}",
-                external.name, external.command, end.status
-            )));
+            let why = end.failure(&format!("`{}`", external.command));
+            return Err(Error::invalid(format!("The step {} failed: {why}", external.name)));
         }
         Ok(nothing())
     }

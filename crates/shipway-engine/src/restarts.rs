@@ -39,7 +39,7 @@ impl Platform {
         self.store().write(move |c| c.record(&entry)).await?;
         self.log_api(app.id, &format!("Restarting {} by user {}", which_text(&which), caller.actor.email));
         for one_off in dynos.iter().filter(|d| d.one_off.is_some()) {
-            self.runtime().stop(one_off.id).await?;
+            self.stop_one_off(one_off).await?;
         }
         if dynos.iter().any(|d| d.one_off.is_none()) {
             self.restart_operation(caller, app, which).await?;
@@ -55,13 +55,19 @@ impl Platform {
         self.store().write(move |c| c.record(&entry)).await?;
         for dyno in &dynos {
             if dyno.one_off.is_some() {
-                self.runtime().stop(dyno.id).await?;
+                self.stop_one_off(dyno).await?;
             } else {
+                self.log_state(dyno, dyno.state, DynoState::Down);
                 self.let_go(dyno.id).await?;
             }
         }
         self.reconcile(app.id);
         Ok(())
+    }
+
+    async fn stop_one_off(&self, dyno: &Dyno) -> Result<()> {
+        self.log_dyno(dyno.app, &dyno.name(), "Stopping all processes with SIGTERM");
+        Ok(self.runtime().stop(dyno.id).await?)
     }
 
     fn chosen(&self, app: AppId, which: &Which) -> Result<Vec<Dyno>> {

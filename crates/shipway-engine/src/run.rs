@@ -73,7 +73,7 @@ struct Rendezvous {
     session: watch::Sender<Session>,
 }
 
-/// How long a one-off waits for its visitor.
+/// How long a visitor may take to read what a one-off wrote last.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest command, in bytes.
 const MAX_COMMAND: usize = 64 * 1024;
@@ -172,7 +172,7 @@ impl Platform {
         let row = up.clone();
         self.store().write(move |c| c.put_dyno(&row)).await?;
         self.log_dyno(app.id, &dyno.name(), &format!("Starting process with command `{command}`"));
-        self.log_dyno(app.id, &dyno.name(), "State changed from starting to up");
+        self.log_state(&dyno, DynoState::Starting, DynoState::Up);
         let secret = order.attach.then(|| hex(&self.store().keys().random_bytes::<24>()));
         let session = watch::channel(if order.attach { Session::Awaited } else { Session::Over }).0;
         let seen = session.subscribe();
@@ -198,8 +198,9 @@ impl Platform {
 
     /// Waits for a one-off's end and for its visitor to have read everything, then removes it.
     async fn see_one_off_out(&self, dyno: Dyno, secret: Option<String>, mut session: watch::Receiver<Session>) {
+        let patience = Duration::from_secs(u64::from(self.settings().attach_seconds));
         if let Some(secret) = &secret
-            && !became(&mut session, PATIENCE, |s| s != Session::Awaited).await
+            && !became(&mut session, patience, |s| s != Session::Awaited).await
         {
             self.inner.sessions.0.lock().expect("no panic while registered").remove(secret);
             self.log_dyno(dyno.app, &dyno.name(), "Error R13 (Attach error) -> Failed to attach to process");
@@ -216,14 +217,15 @@ impl Platform {
                 }
                 self.runtime().wait(dyno.id).await
             }
+            never = self.mind_memory(&dyno) => match never {},
         };
         if secret.is_some() {
             // What it wrote last is still on its way to the visitor.
             became(&mut session, PATIENCE, |s| s == Session::Over).await;
         }
         if let Ok(exit) = exit {
-            self.log_dyno(dyno.app, &dyno.name(), &format!("Process exited with status {}", exit.status));
-            self.log_dyno(dyno.app, &dyno.name(), "State changed from up to complete");
+            self.log_exit(&dyno, exit);
+            self.log_state(&dyno, DynoState::Up, "complete");
         }
         if let Err(e) = self.end_one_off(&dyno).await {
             tracing::error!(dyno.id = %dyno.id, error = %e, cause = ?e.cause, "a one-off could not be removed");

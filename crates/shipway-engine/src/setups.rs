@@ -421,9 +421,8 @@ impl Platform {
             match self.run_phase(ctx, phase).await {
                 Ok(end) if end.status == 0 => ended = Some(0),
                 Ok(end) => {
-                    let last = end.last.map_or(String::new(), |l| format!(" Its last line: {l}"));
                     ended = Some(end.status);
-                    failure = Some(format!("The postdeploy script exited with status {}.{last}", end.status));
+                    failure = Some(end.failure("The postdeploy script"));
                 }
                 // Whoever ends the app does not wait for its script.
                 Err(_) if self.is_cancelled(ctx) => failure = Some("The postdeploy script was cancelled.".into()),

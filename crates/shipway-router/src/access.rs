@@ -67,6 +67,14 @@ impl AccessLog {
     /// Starts the writing thread. Lines of an app go to `<logs>/<app-id>/<chain>/`, where the chain is `router`, or
     /// `router-2` and so on while a router that retires still holds the one before; `run` holds the locks.
     pub fn start(logs: PathBuf, run: &Path) -> io::Result<Self> {
+        let (log, scribe) = Self::with_scribe(logs, run)?;
+        let thread = std::thread::Builder::new().name("request-log".into()).spawn(move || scribe.run())?;
+        *lock(&log.thread) = Some(thread);
+        Ok(log)
+    }
+
+    /// The log, and what is to write its lines.
+    fn with_scribe(logs: PathBuf, run: &Path) -> io::Result<(Self, Scribe)> {
         let (chain, lock) = free_chain(run)?;
         let shared = Arc::new(Shared {
             shards: Default::default(),
@@ -76,8 +84,7 @@ impl AccessLog {
             lines: AtomicU64::new(0),
         });
         let scribe = Scribe { shared: shared.clone(), logs, chain, writers: HashMap::new(), round: 0, _lock: lock };
-        let thread = std::thread::Builder::new().name("request-log".into()).spawn(move || scribe.run())?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        Ok((Self { shared, thread: Mutex::new(None) }, scribe))
     }
 
     /// Lines taken since the start.
@@ -428,6 +435,33 @@ mod tests {
         check("/\" status=200 x=\"", "/%22 status=200 x=%22");
         check("/\n2026 heroku[router]: \x1b[2J", "/%0A2026 heroku[router]: %1B[2J");
         check("/ü\\", "/%C3%BC%5C");
+    }
+
+    #[test]
+    fn attack_44_what_a_full_buffer_drops_is_counted_in_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, mut scribe) = AccessLog::with_scribe(dir.path().join("logs"), dir.path()).unwrap();
+        let (flooded, calm) = (AppId(uuid::Uuid::from_u128(1)), AppId(uuid::Uuid::from_u128(2)));
+        let line = |app, text: &str| log.push(app, 1, |line| line.extend_from_slice(text.as_bytes()));
+        line(calm, "before");
+        let long = "x".repeat(1 << 20);
+        // Four fit.
+        for _ in 0..8 {
+            line(flooded, &long);
+        }
+        line(calm, "dropped");
+        assert!(scribe.collect(&mut Default::default()));
+        line(flooded, "after");
+        scribe.collect(&mut Default::default());
+        let seen = |app: AppId| {
+            let chains = dir.path().join("logs").join(app.to_string());
+            let (entries, _) = shipway_logs::Reader::last(&chains, shipway_logs::Filter::default(), 100).unwrap();
+            let text = |message: &[u8]| String::from_utf8_lossy(&message[..message.len().min(80)]).into_owned();
+            entries.iter().map(|entry| text(&entry.message)).filter(|l| !l.starts_with('x')).collect::<Vec<_>>()
+        };
+        let marker = |count| format!("at=error code=L10 desc=\"Request log overflow\" dropped={count}");
+        assert_eq!(seen(flooded), [marker(4), "after".into()]);
+        assert_eq!(seen(calm), ["before".into(), marker(1)]);
     }
 
     #[test]

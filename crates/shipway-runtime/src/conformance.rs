@@ -50,6 +50,8 @@ pub struct Words {
     pub missing: &'static str,
     /// Writes the size of its terminal as `<lines> <columns>`, then the same again after a line of input.
     pub terminal: Option<&'static str>,
+    /// Writes a line of 12,000 `ä` and exits with 0, where the driver bounds the length of lines.
+    pub long_line: Option<&'static str>,
     /// Uses memory without end.
     pub memory_hog: Option<&'static str>,
     /// Starts processes without end or until it cannot, then writes `bounded` and exits with 0.
@@ -72,6 +74,7 @@ pub async fn run(bench: &dyn Bench) {
     a_missing_program_is_127(bench).await;
     the_environment_arrives(bench).await;
     output_reaches_the_log_in_order(bench).await;
+    a_long_line_is_cut_and_marked(bench).await;
     stop_is_gentle_first(bench).await;
     stop_becomes_hard_after_the_grace(bench).await;
     stop_reaches_every_process(bench).await;
@@ -254,6 +257,25 @@ async fn output_reaches_the_log_in_order(bench: &dyn Bench) {
     started(bench, case, &plan).await;
     ended(bench, case, plan.dyno).await;
     assert_eq!(bench.log(&plan).await, ["one", "two", "three"], "{case}: complete when the exit is known");
+    removed(bench, case, plan.dyno).await;
+}
+
+async fn a_long_line_is_cut_and_marked(bench: &dyn Bench) {
+    let case = "a line longer than 10,000 bytes is cut between characters, and marked";
+    let Some(command) = bench.words().long_line else { return };
+    let plan = with(bench, command, |_| ());
+    started(bench, case, &plan).await;
+    assert_eq!(ended(bench, case, plan.dyno).await, EXITED(0), "{case}");
+    let lines = bench.log(&plan).await;
+    assert!(lines.iter().all(|line| line.len() <= 10_000), "{case}: {:?}", lines.iter().map(String::len));
+    let [first, second, third] = &lines[..] else { panic!("{case}: {} lines", lines.len()) };
+    let pieces = [
+        first.strip_suffix(" …"),
+        second.strip_prefix("… ").and_then(|piece| piece.strip_suffix(" …")),
+        third.strip_prefix("… "),
+    ];
+    let whole: String = pieces.into_iter().map(|piece| piece.expect(case)).collect();
+    assert_eq!(whole, "ä".repeat(12_000), "{case}");
     removed(bench, case, plan.dyno).await;
 }
 

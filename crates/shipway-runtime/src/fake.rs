@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `listen` | listens on `PORT` and answers every request with `<DYNO> <HEROKU_RELEASE_VERSION>`; `/sleep/<ms>` waits first; `/env/<NAME>` shows a variable |
 //! | `listen-after 50ms` | waits, then `listen` |
-//! | `listen-elsewhere` | listens on another port than `PORT` |
+//! | `listen-elsewhere` | listens on another port than `PORT`, at every address |
 //! | `listen-status 503` | `listen`, but answers with this status |
 //! | `listen-strict a.example` | `listen`, but answers 400 when asked for another host, 301 when not by HTTPS |
 //! | `echo <text>` | writes a line |
@@ -474,7 +474,7 @@ impl Program {
     }
 
     async fn listen_elsewhere(&mut self) -> Option<i32> {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await {
+        match TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await {
             Ok(listener) => self.serve(listener, Answers::Always(200)),
             Err(_) => Some(98),
         }

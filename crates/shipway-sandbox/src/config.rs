@@ -31,6 +31,8 @@ pub struct Config {
     pub toolchains: Vec<PathBuf>,
     /// TCP ports of the services address that dynos may reach: the router's, the databases'.
     pub services: Vec<u16>,
+    /// Bytes that a dyno may write to its log at once before it is slowed.
+    pub log_burst_bytes: u64,
     /// Arguments with which the running executable starts a shim; `["shim"]` for the one binary.
     pub shim: Vec<String>,
 }
@@ -39,7 +41,16 @@ impl Config {
     /// The usual configuration for a data directory and the server's user.
     pub fn new(home: impl Into<PathBuf>, tier: Tier, uid: u32, gid: u32) -> Self {
         let home = home.into();
-        Self { home, uid, gid, tier, toolchains: Vec::new(), services: Vec::new(), shim: vec!["shim".into()] }
+        Self {
+            home,
+            uid,
+            gid,
+            tier,
+            toolchains: Vec::new(),
+            services: Vec::new(),
+            log_burst_bytes: 256 << 20,
+            shim: vec!["shim".into()],
+        }
     }
 
     pub(crate) fn network(&self) -> Network {

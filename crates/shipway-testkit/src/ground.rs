@@ -8,6 +8,7 @@ use shipway_domain::{Email, NameOrId, OperationId};
 use shipway_engine::ports::{AddonProvider, Caller};
 use shipway_engine::{Faults, NewApp, Outcome, Parts, Platform, Settings};
 use shipway_forges::HttpForges;
+use shipway_logs::{Filter, Reader, Source};
 use shipway_runtime::fake::Fake;
 use shipway_store::{App, Dyno, Release};
 use std::path::Path;
@@ -34,6 +35,8 @@ pub fn settings(home: &Path) -> Settings {
         boot_seconds: 2,
         drain_seconds: 2,
         grace_seconds: 1,
+        attach_seconds: 60,
+        memory_seconds: 20,
         keep_releases: 20,
     }
 }
@@ -217,6 +220,14 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("{} serves {last}, not {expected}", app.name);
+    }
+
+    /// What the platform wrote of a dyno to its app's log, oldest first; the last 1,000 lines.
+    pub fn said_of(&self, app: &App, dyno: &str) -> Vec<String> {
+        let filter = Filter { source: Some(Source::Heroku), dyno: Some(dyno.into()) };
+        let directory = self.platform.log_dir(app.id);
+        let entries = Reader::last(&directory, filter, 1_000).map(|(entries, _)| entries).unwrap_or_default();
+        entries.iter().map(|entry| String::from_utf8_lossy(&entry.message).into_owned()).collect()
     }
 
     /// What the pusher of the newest build read.

@@ -45,6 +45,14 @@ impl Answer {
         self
     }
 
+    /// Adds a field to a body that is an object.
+    pub fn field(mut self, name: &str, value: Value) -> Self {
+        if let Some(fields) = self.body.as_object_mut() {
+            fields.insert(name.into(), value);
+        }
+        self
+    }
+
     /// Adds a warning that the CLI prints once. Headers are ASCII: other characters become `?`.
     pub fn warning(self, text: &str) -> Self {
         let plain: String = text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();

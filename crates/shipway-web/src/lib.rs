@@ -27,6 +27,7 @@ mod serve;
 mod signed;
 mod sse;
 mod streams;
+mod version;
 
 pub use address::BaseUrls;
 pub use answer::Answer;
@@ -155,6 +156,7 @@ impl Web {
     pub fn router(&self) -> Router {
         routes::api()
             .route_layer(axum::middleware::from_fn_with_state(self.clone(), repeats::guard))
+            .route_layer(axum::middleware::from_fn(version::guard))
             .merge(git::routes(self))
             .merge(dashboard::routes(self))
             .merge(own::routes(self))

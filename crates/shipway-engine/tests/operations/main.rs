@@ -4,6 +4,7 @@ mod addons;
 mod crashes;
 mod domains;
 mod health;
+mod logs;
 mod promotions;
 mod review_apps;
 mod sessions;

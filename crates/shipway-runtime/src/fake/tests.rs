@@ -50,6 +50,7 @@ impl Bench for FakeBench {
             greeting: "env GREETING",
             missing: "no-such-program",
             terminal: None,
+            long_line: None,
             memory_hog: None,
             fork_bomb: None,
             disk_filler: None,

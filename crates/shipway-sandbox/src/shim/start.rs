@@ -108,7 +108,7 @@ fn launch_dyno(launch: Launch, config: Config, group: Option<Group>, fds: &[Owne
         Io::Log => {
             let app_dir = config.home.join("logs").join(plan.app.to_string());
             let owner = (config.uid, config.gid);
-            let log = Log::open(&app_dir, &plan.dyno.to_string(), &plan.name, owner);
+            let log = Log::open(&app_dir, &plan.dyno.to_string(), &plan.name, owner, config.log_burst_bytes);
             Some(log.doing(|| format!("opening the log in {}", app_dir.display()))?)
         }
         _ => None,

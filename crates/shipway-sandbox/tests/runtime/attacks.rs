@@ -323,16 +323,20 @@ async fn hogs_hurt_their_own_dyno_only() {
 }
 
 async fn a_flood_loses_nothing() {
-    let rig = Rig::new(Tier::Root).await;
-    let lines = 300_000;
+    let rig = Rig::with(Tier::Root, |config| config.log_burst_bytes = 4 << 20).await;
+    // Nearly as many as the reader looks at.
+    let lines = 99_000;
     let plan = rig.shell(&format!("exec seq -f %09.0f-{} 1 {lines}", "x".repeat(89)));
+    let begun = Instant::now();
     rig.embedded().start(&plan).await.expect("it starts");
     rig.embedded().wait(plan.dyno).await.expect("it ends");
-    let newest = rig.lines(&plan);
-    // The reader looks at the newest 100,000.
-    let first = lines - newest.len() + 1;
-    for (n, line) in newest.iter().enumerate() {
-        assert!(line.starts_with(&format!("{:09}-", first + n)), "line {} is {line}", first + n);
+    // 5 MiB beyond the burst at 8 MiB per second, of which one may wait in the pipe.
+    assert!(begun.elapsed() > Duration::from_millis(400), "it was not slowed: {:?}", begun.elapsed());
+    let (told, all): (Vec<String>, Vec<String>) = rig.lines(&plan).into_iter().partition(|l| l.starts_with("Error"));
+    let expected = "Error L10 (log flood) -> The dyno writes faster than its log may grow (8 MiB per second).";
+    assert!(told.first().is_some_and(|line| line.starts_with(expected)), "{told:?}");
+    for (n, line) in all.iter().enumerate() {
+        assert!(line.starts_with(&format!("{:09}-", n + 1)), "line {} is {line}", n + 1);
     }
-    assert_eq!(newest.len(), 100_000);
+    assert_eq!(all.len(), lines);
 }

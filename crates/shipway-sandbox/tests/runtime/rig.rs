@@ -192,6 +192,7 @@ impl Bench for Rig {
             greeting: r#"printf '%s\n' "$GREETING""#,
             missing: "no-such-program",
             terminal: Some("stty size; read line; stty size"),
+            long_line: Some(r#"exec perl -e 'print "\xc3\xa4" x 12000, "\n"'"#),
             memory_hog: Some(r#"exec perl -e 'push @a, "x" x 1000000 while 1'"#),
             fork_bomb: Some(
                 r#"perl -e 'for (1..200) { my $p = fork; if (!defined $p) { print "bounded\n"; last } if (!$p) { sleep 60; exit } }'; exec sleep 60"#,

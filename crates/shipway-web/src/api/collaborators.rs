@@ -2,7 +2,7 @@
 
 use crate::payload::Payload;
 use crate::{Answer, ApiError, Call, Result, present};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shipway_domain::Email;
 use shipway_domain::admission::Permission;
 use shipway_store::App;
@@ -23,7 +23,7 @@ pub async fn info(call: Call) -> Result<Answer> {
 }
 
 /// POST /apps/{app}/collaborators and /teams/apps/{app}/collaborators. An address that nobody has gets an account; its
-/// invitation is in the warning.
+/// invitation is in the answer and in the warning.
 pub async fn add(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let payload = call.payload()?;
@@ -49,15 +49,19 @@ pub async fn update(call: Call) -> Result<Answer> {
     Ok(Answer::ok(present::collaborator(&app, &changed)))
 }
 
-/// The answer, with the first token of somebody who had no account.
+/// The answer, with the first token of somebody who had no account: for people as the warning that the CLI prints, for
+/// programs as `invitation`, because clients drop headers.
 pub(super) fn invited(call: &Call, email: &Email, invitation: Option<String>, answer: Answer) -> Answer {
     match invitation {
         None => answer,
-        Some(token) => answer.warning(&format!(
-            "{email} had no account, so one was made. Send them this invitation, which is shown only now: they sign in at \
-             {} with the token {token}",
-            call.origin.url("/dashboard/sign-in"),
-        )),
+        Some(token) => {
+            let url = call.origin.url("/dashboard/sign-in");
+            let text = format!(
+                "{email} had no account, so one was made. Send them this invitation, which is shown only now: they sign in \
+                 at {url} with the token {token}"
+            );
+            answer.field("invitation", json!({ "sign_in_url": url, "token": token })).warning(&text)
+        }
     }
 }
 

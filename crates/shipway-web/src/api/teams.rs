@@ -62,7 +62,7 @@ pub async fn members(call: Call) -> Result<Answer> {
 }
 
 /// PUT and POST /teams/{team}/members `{email, role}`. An address that nobody has gets an account; its invitation is in
-/// the warning.
+/// the answer and in the warning.
 pub async fn put_member(call: Call) -> Result<Answer> {
     let (team, _) = named(&call)?;
     let payload = call.payload()?;

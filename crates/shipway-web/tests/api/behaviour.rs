@@ -199,8 +199,74 @@ async fn an_unknown_collaborator_is_invited() {
     let token = format!("Bearer {}", warning.rsplit(' ').next().unwrap());
     let apps = world.call_with(Person::Nobody, "GET", "/apps", &NOTHING, &[("authorization", &token)]).await;
     assert_eq!(apps.json()[0]["name"], "shop");
+    // The same for clients that drop headers.
+    let invitation = &reply.json()["invitation"];
+    assert_eq!(format!("Bearer {}", invitation["token"].as_str().unwrap()), token);
+    assert_eq!(invitation["sign_in_url"], "http://127.0.0.1:5000/dashboard/sign-in");
     let known = world.call(Person::Owner, "POST", "/apps/shop/collaborators", &body).await;
-    assert_eq!(known.header("x-heroku-warning"), None);
+    assert_eq!((known.header("x-heroku-warning"), &known.json()["invitation"]), (None, &NOTHING));
+
+    world.team().await;
+    let member = json!({ "email": "newer@example.org", "role": "member" });
+    let reply = world.call(Person::Owner, "PUT", "/teams/acme/members", &member).await;
+    let token = format!("Bearer {}", reply.json()["invitation"]["token"].as_str().unwrap());
+    let account = world.call_with(Person::Nobody, "GET", "/account", &NOTHING, &[("authorization", &token)]).await;
+    assert_eq!(account.json()["email"], "newer@example.org");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_of_the_api_other_than_3_are_not_there() {
+    let world = World::new().await;
+    let get = async |path: &str, accept: Option<&str>| {
+        let token = format!("Bearer {}", world.token(Person::Owner).unwrap());
+        let mut request = Request::get(path).header("host", "127.0.0.1:5000").header("authorization", token);
+        if let Some(accept) = accept {
+            request = request.header("accept", accept);
+        }
+        world.send(request.body(Body::empty()).unwrap()).await
+    };
+    let heroku = "application/vnd.heroku+json";
+    assert_eq!(get("/apps/shop", None).await.status, 200);
+    for served in [
+        "*/*",
+        "application/json",
+        "text/html",
+        heroku,
+        "",
+        &format!("{heroku}; version=3"),
+        &format!("{heroku};version=\"3\""),
+        &format!("{heroku}; version=3.sdk"),
+        &format!("{heroku}; version=3.webhooks; q=0.5"),
+        &format!("{heroku}; version=2, */*; q=0.1"),
+    ] {
+        assert_eq!(get("/apps/shop", Some(served)).await.status, 200, "{served:?}");
+    }
+    for version in ["2", "4", "33", "30.sdk", "", "newest"] {
+        let accept = format!("{heroku}; version={version}");
+        let reply = get("/apps/shop", Some(&accept)).await;
+        assert_eq!((reply.status.as_u16(), reply.json()["id"].as_str()), (404, Some("not_found")), "{accept}");
+        let message = reply.json()["message"].to_string();
+        assert!(message.contains("Ask for version 3 in the Accept header"), "{message}");
+        // What is our own has no versions of Heroku's.
+        assert_eq!(get("/shipway/v1/operations", Some(&accept)).await.status, 200, "{accept}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_cannot_be_had_comes_with_one_that_can() {
+    let world = World::new().await;
+    let create = async |name: &str| world.call(Person::Owner, "POST", "/apps", &json!({ "name": name })).await;
+    for (name, expected) in [
+        ("shop", "Name shop is already taken. This one is free: "),
+        ("www", "is reserved for the platform. This one is free: "),
+    ] {
+        let refused = create(name).await;
+        assert_eq!(refused.status, 422, "{name}");
+        let message = refused.json()["message"].as_str().unwrap().to_string();
+        let (_, free) = message.split_once(expected).unwrap_or_else(|| panic!("{name}: {message}"));
+        let made = create(free).await;
+        assert_eq!((made.status.as_u16(), made.json()["name"].as_str()), (201, Some(free)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -262,8 +262,10 @@ async fn access(c: &mut Client<'_>) {
     let all = "/apps/{app}/collaborators";
     let one = "/apps/{app}/collaborators/{collaborator}";
     assert_eq!(c.get(all, &["shop"]).await.as_array().unwrap().len(), 2);
-    let added = c.call(201, "POST", all, &["shop"], json!({ "user": "new@example.org", "silent": false })).await;
+    let mut added = c.call(201, "POST", all, &["shop"], json!({ "user": "new@example.org", "silent": false })).await;
     assert_eq!(added["user"]["email"], "new@example.org");
+    let invitation = added.as_object_mut().and_then(|fields| fields.remove("invitation"));
+    assert!(invitation.is_some(), "it is there once");
     for name in ["new@example.org", &id(&added)] {
         assert_eq!(c.get(one, &["shop", name]).await, added);
     }

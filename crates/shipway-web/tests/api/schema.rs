@@ -29,8 +29,8 @@ pub struct Link {
 
 /// Where we answer something else on purpose: our own addresses, and a clock that the whole stack shares.
 const OTHER_PATTERNS: [&str; 2] = ["git_url", "web_url"];
-/// What we answer beyond the schema, because the CLI reads it.
-const EXTRA: [&str; 5] = ["create_status", "locked", "joined", "extended", "published_at"];
+/// What we answer beyond the schema, because the CLI or another client reads it.
+const EXTRA: [&str; 6] = ["create_status", "locked", "joined", "extended", "published_at", "invitation"];
 
 impl Schema {
     /// All links, by noun.

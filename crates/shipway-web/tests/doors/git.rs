@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_push_deploys_and_shows_its_transcript() {
     let stage = Stage::open().await;
-    stage.create("shop").await;
+    let app = stage.create("shop").await;
     let checkout = stage.checkout();
     let commit = checkout.commit("web: listen\n");
     let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop"), "main"]).await;
@@ -21,6 +21,9 @@ async fn a_push_deploys_and_shows_its_transcript() {
     {
         assert!(screen.contains(line), "{line:?} is not in\n{screen}");
     }
+    let operation = stage.platform.store().read(|c| c.builds(app.id)).unwrap()[0].operation;
+    let way_out = format!("Ctrl-C leaves it running; this ends it: shipway ops {operation} --cancel");
+    assert!(screen.contains(&way_out), "{way_out:?} is not in\n{screen}");
     // main and master are one branch, and both are what runs.
     let (_, refs) = checkout.run(&["ls-remote", &checkout.remote("shop")]).await;
     assert!(refs.contains(&format!("{commit}\trefs/heads/main")), "{refs}");

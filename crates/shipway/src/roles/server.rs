@@ -165,6 +165,8 @@ fn settings(home: &Path, options: &Options, stack_fingerprint: String) -> Settin
         boot_seconds: 60,
         drain_seconds: 30,
         grace_seconds: 30,
+        attach_seconds: 60,
+        memory_seconds: 20,
         keep_releases: 30,
     }
 }
