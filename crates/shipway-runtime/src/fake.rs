@@ -19,10 +19,13 @@
 //! A program that listens and reaches its end goes on for ever, one that does not listen exits with 0. An unknown step
 //! exits with 127, as a shell would. [`Fault`]s make calls fail and dynos die at the test's word.
 
+mod page;
+
 use crate::{
     Capabilities, DynoPlan, Exit, ExitCause, Io, MemoryLimit, Observation, Runtime, RuntimeError, Stream, Usage,
 };
 use async_trait::async_trait;
+use page::{Answers, Page, answer};
 use shipway_domain::DynoId;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,8 +34,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -492,61 +495,6 @@ impl Program {
             }
         });
         None
-    }
-}
-
-/// With which status requests are answered.
-enum Answers {
-    Always(u16),
-    /// As frameworks do that are told their host's name, and that they are behind HTTPS.
-    Strictly(String),
-}
-
-impl Answers {
-    /// `head`: a request's header lines, in lower case.
-    fn status(&self, head: &[String]) -> u16 {
-        let has = |line: &str| head.iter().any(|h| h.trim_end() == line);
-        match self {
-            Self::Always(status) => *status,
-            Self::Strictly(host) if !has(&format!("host: {host}")) => 400,
-            Self::Strictly(_) if !has("x-forwarded-proto: https") => 301,
-            Self::Strictly(_) => 200,
-        }
-    }
-}
-
-struct Page {
-    name: String,
-    env: BTreeMap<String, String>,
-    answers: Answers,
-}
-
-/// Answers requests of one connection until it is closed. Bodies of requests are not expected.
-async fn answer(connection: TcpStream, page: Arc<Page>) {
-    let mut connection = BufReader::new(connection);
-    loop {
-        let mut request = String::new();
-        if connection.read_line(&mut request).await.unwrap_or(0) == 0 {
-            return;
-        }
-        let mut head = Vec::new();
-        let mut header = String::new();
-        while connection.read_line(&mut header).await.unwrap_or(0) > 2 {
-            head.push(std::mem::take(&mut header).to_ascii_lowercase());
-        }
-        let path = request.split(' ').nth(1).unwrap_or("/");
-        if let Some(ms) = path.strip_prefix("/sleep/") {
-            tokio::time::sleep(Duration::from_millis(ms.parse().unwrap_or(0))).await;
-        }
-        let value = |name: &str| page.env.get(name).cloned().unwrap_or_default();
-        let body = match path.strip_prefix("/env/") {
-            Some(name) => value(name),
-            None => format!("{} {}\n", page.name, value("HEROKU_RELEASE_VERSION")),
-        };
-        let head = format!("HTTP/1.1 {} Answer\r\nContent-Length: {}\r\n\r\n", page.answers.status(&head), body.len());
-        if connection.write_all((head + &body).as_bytes()).await.is_err() {
-            return;
-        }
     }
 }
 
