@@ -9,13 +9,14 @@ use crate::ports::Lines;
 use crate::{Platform, Result};
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::{AppId, DynoId, ProcessType, ReleaseId};
+use shipway_logs::Cutter;
 use shipway_runtime::{ExitCause, Io, RuntimeError};
 use shipway_store::Dyno;
 use std::collections::BTreeMap;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
-/// Longest line of a command's output that is kept in one piece, in bytes.
-const MAX_LINE: u64 = 10_000;
+/// How much of a line of a command's output is read at a time, in bytes.
+const READ: u64 = 10_000;
 
 /// One command of an operation.
 pub(crate) struct Phase {
@@ -97,27 +98,33 @@ impl Platform {
             self.log_state(&dyno, DynoState::Starting, DynoState::Up);
             let stream = self.runtime().attach(dyno.id).await?;
             let mut lines = BufReader::new(stream);
-            let mut line = Vec::new();
-            let mut last = None;
+            let (mut line, mut cutter, mut last) = (Vec::new(), Cutter::default(), None);
             let mut memory = std::pin::pin!(self.mind_memory(&dyno));
             loop {
-                line.clear();
-                let mut piece = (&mut lines).take(MAX_LINE);
+                let mut piece = (&mut lines).take(READ);
                 let copied = tokio::select! {
                     read = piece.read_until(b'\n', &mut line) => read,
                     () = ctx.cancel.cancelled() => return Err(cancelled()),
                     never = &mut memory => match never {},
                 };
                 // A stream that breaks off ends like one that ends: the exit status tells which it was.
-                if copied.unwrap_or(0) == 0 {
+                let is_over = copied.unwrap_or(0) == 0;
+                if is_over && line.is_empty() {
                     break;
                 }
-                let text = String::from_utf8_lossy(&line);
-                let text = text.trim_end_matches(['\n', '\r']);
-                own.line(text);
-                ctx.line(&format!("       {text}"));
-                self.log_app(dyno.app, &name, text);
-                last = Some(text.to_string());
+                let ended = is_over || line.ends_with(b"\n");
+                let is_text = |byte: &u8| !ended || !matches!(byte, b'\n' | b'\r');
+                let end = line.iter().rposition(is_text).map_or(0, |at| at + 1);
+                let mut pieces = Vec::new();
+                let taken = cutter.cut(&line[..end], ended, &mut pieces);
+                for piece in pieces {
+                    let text = String::from_utf8_lossy(&piece).into_owned();
+                    own.line(&text);
+                    ctx.line(&format!("       {text}"));
+                    self.log_app(dyno.app, &name, &text);
+                    last = Some(text);
+                }
+                line.drain(..if ended { line.len() } else { taken });
             }
             Ok((self.runtime().wait(dyno.id).await?, last))
         }

@@ -10,6 +10,7 @@
 //! of a segment is found from the end).
 
 mod chain;
+mod cutter;
 mod event;
 mod filter;
 mod frame;
@@ -18,6 +19,7 @@ mod reader;
 mod segment;
 mod writer;
 
+pub use cutter::{Cutter, MAX_LINE};
 pub use event::{Entry, EventId, EventIdError};
 pub use filter::Filter;
 pub use frame::{MAX_DYNO, MAX_MESSAGE};

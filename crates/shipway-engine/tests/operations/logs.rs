@@ -253,3 +253,23 @@ async fn a_push_that_fails_after_its_release_phase_says_where_the_database_is() 
     );
     assert_eq!(server.served(&app).await, "v2");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_line_of_a_release_phase_is_cut_between_characters_and_marked() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    let long = "ä".repeat(12_000);
+    server.push(&app, &format!("web: listen\nrelease: echo short;echo {long};echo last")).await.unwrap();
+    let transcript = server.transcript(&app);
+    let written: Vec<&str> =
+        transcript.lines().skip_while(|line| *line != "       short").take(5).map(str::trim).collect();
+    let [_, first, second, third, last] = written[..] else { panic!("{transcript}") };
+    assert!(first.len() <= 10_000 && second.len() <= 10_000, "{} and {}", first.len(), second.len());
+    let pieces = [
+        first.strip_suffix(" …"),
+        second.strip_prefix("… ").and_then(|piece| piece.strip_suffix(" …")),
+        third.strip_prefix("… "),
+    ];
+    assert_eq!(pieces.map(|piece| piece.expect("a marked piece")).concat(), long);
+    assert_eq!(last, "last");
+}

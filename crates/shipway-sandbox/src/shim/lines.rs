@@ -1,17 +1,10 @@
 //! Output becomes log lines.
 
-use shipway_logs::{Limits, Record, Source, Writer};
+use shipway_logs::{Cutter, Limits, Record, Source, Writer};
 use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Longer lines become several, as on Heroku; marks included.
-const MAX_LINE_BYTES: usize = 10_000;
-/// What ends a piece of a line that goes on in the next piece.
-const GOES_ON: &str = " …";
-/// What begins a piece that goes on from the one before.
-const CONTINUES: &str = "… ";
 
 /// What a dyno may write per second for ever. What it may write at once before it is slowed is the configuration's.
 const STEADY_BYTES_PER_SECOND: u64 = 8 << 20;
@@ -120,8 +113,7 @@ impl Allowance {
 pub(super) struct Splitter {
     /// The beginning of a line whose end has not come yet.
     begun: Vec<u8>,
-    /// Whether that goes on from a piece that is written already.
-    continues: bool,
+    cutter: Cutter,
 }
 
 impl Splitter {
@@ -134,21 +126,21 @@ impl Splitter {
             let end = memchr::memchr(b'\n', chunk);
             begun.extend_from_slice(&chunk[..end.unwrap_or(chunk.len())]);
             from = end.map_or(chunk.len(), |end| end + 1);
-            if end.is_none() && begun.len() <= room(self.continues) {
+            if end.is_none() && begun.len() <= self.cutter.room() {
                 self.begun = begun;
                 return;
             }
-            let cut = self.pieces(&begun, end.is_some(), &mut lines);
+            let cut = self.cutter.cut(&begun, end.is_some(), &mut lines);
             self.begun = begun[cut..].to_vec();
         }
         let unread = &chunk[from..];
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', unread) {
-            self.pieces(&unread[start..end], true, &mut lines);
+            self.cutter.cut(&unread[start..end], true, &mut lines);
             start = end + 1;
         }
         let rest = &unread[start..];
-        let cut = self.pieces(rest, false, &mut lines);
+        let cut = self.cutter.cut(rest, false, &mut lines);
         self.begun.extend_from_slice(&rest[cut..]);
         if !lines.is_empty() {
             log.append(&lines);
@@ -160,48 +152,16 @@ impl Splitter {
         let begun = std::mem::take(&mut self.begun);
         if !begun.is_empty() {
             let mut lines = Vec::new();
-            self.pieces(&begun, true, &mut lines);
+            self.cutter.cut(&begun, true, &mut lines);
             log.append(&lines);
         }
     }
-
-    /// Cuts what is there of a line into pieces of a bounded length, each marked where it goes on and where it continues.
-    /// Of a line that has not `ended` a piece's worth is left. Returns how much was taken.
-    fn pieces<'a>(&mut self, line: &'a [u8], ended: bool, lines: &mut Vec<Cow<'a, [u8]>>) -> usize {
-        let mut at = 0;
-        while line.len() - at > room(self.continues) {
-            let end = at + character_end(&line[at..], room(self.continues) - GOES_ON.len());
-            let head = if self.continues { CONTINUES } else { "" };
-            lines.push(Cow::Owned([head.as_bytes(), &line[at..end], GOES_ON.as_bytes()].concat()));
-            self.continues = true;
-            at = end;
-        }
-        if !ended {
-            return at;
-        }
-        lines.push(match std::mem::take(&mut self.continues) {
-            true => Cow::Owned([CONTINUES.as_bytes(), &line[at..]].concat()),
-            false => Cow::Borrowed(&line[at..]),
-        });
-        line.len()
-    }
-}
-
-/// How many bytes of a line fit into its last piece.
-fn room(continues: bool) -> usize {
-    MAX_LINE_BYTES - if continues { CONTINUES.len() } else { 0 }
-}
-
-/// Where to cut, at `most` or up to three bytes before it, so that no character is cut in two. `text` is longer than that.
-fn character_end(text: &[u8], most: usize) -> usize {
-    let begins = |at: &usize| text[*at] & 0b1100_0000 != 0b1000_0000;
-    // What has no beginning of a character here is not UTF-8, and has none to be kept whole.
-    (most - 3..=most).rev().find(begins).unwrap_or(most)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shipway_logs::MAX_LINE;
 
     /// The lines that come of chunks.
     fn lines(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
@@ -220,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_greatest_length_is_whole() {
-        let line = "x".repeat(MAX_LINE_BYTES);
+        let line = "x".repeat(MAX_LINE);
         assert_eq!(lines(&[line.as_bytes(), b"\n\nnext"]), [line.as_bytes(), b"", b"next"]);
         let (half, rest) = line.as_bytes().split_at(4_000);
         assert_eq!(lines(&[half, rest, b"\n"]), [line.as_bytes()]);
@@ -228,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_longer_line_is_cut_and_each_cut_is_marked_on_both_sides() {
-        let line = "x".repeat(MAX_LINE_BYTES + 1);
+        let line = "x".repeat(MAX_LINE + 1);
         let expected = [format!("{} …", "x".repeat(9_996)), "… xxxxx".to_string(), "short".to_string()];
         assert_eq!(lines(&[format!("{line}\nshort\n").as_bytes()]), expected.map(String::into_bytes));
     }
@@ -248,11 +208,11 @@ mod tests {
                 }
                 let mut joined = String::new();
                 for (n, piece) in whole.iter().enumerate() {
-                    assert!(piece.len() <= MAX_LINE_BYTES, "piece {n} has {} bytes", piece.len());
+                    assert!(piece.len() <= MAX_LINE, "piece {n} has {} bytes", piece.len());
                     let piece = std::str::from_utf8(piece).unwrap();
-                    let piece = if n > 0 { piece.strip_prefix(CONTINUES).unwrap() } else { piece };
+                    let piece = if n > 0 { piece.strip_prefix("… ").unwrap() } else { piece };
                     let last = n + 1 == whole.len();
-                    joined.push_str(if last { piece } else { piece.strip_suffix(GOES_ON).unwrap() });
+                    joined.push_str(if last { piece } else { piece.strip_suffix(" …").unwrap() });
                 }
                 assert_eq!(joined, text);
             }
