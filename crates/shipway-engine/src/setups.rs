@@ -21,7 +21,7 @@ use shipway_domain::review::{AppSetupStatus, ReviewAppStatus};
 use shipway_domain::{
     AppSetupId, BuildId, CommitId, ConfigKey, CouplingId, DynoId, FormationId, OperationId, ProcessType, SlugId, Stage,
 };
-use shipway_store::{App, AppSetup, Collaborator, ConfigVars, Conn, Coupling, Formation, Pipeline};
+use shipway_store::{App, AppSetup, Collaborator, ConfigVars, Conn, Coupling, Formation, Pipeline, StoreError};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -232,7 +232,7 @@ impl Platform {
 
     pub(crate) async fn step_setup(&self, ctx: &Context, part: &Part) -> Result<Effect> {
         let (plan, commit) = (part.setup()?.clone(), &part.build()?.commit);
-        let (mut app, config) = self.store().read(|c| Ok((c.app_by_id(part.app)?, c.own_config_vars(part.app)?)))?;
+        let (app, before) = self.store().read(|c| Ok((c.app_by_id(part.app)?, c.own_config_vars(part.app)?)))?;
         let app_json = match self.app_json(app.id, commit).await? {
             None => AppJson::default(),
             Some(Ok(app_json)) => app_json,
@@ -255,19 +255,32 @@ impl Platform {
         }
         let parts = app_json.parts(plan.environment);
         let addons = self.note_setup_addons(ctx, &app, &plan, &parts).await?;
-        let config = self.setup_config(ctx, &app, &plan, &parts, config, &given_by(&addons))?;
+        let config = self.setup_config(ctx, &app, &plan, &parts, before.clone(), &given_by(&addons))?;
         let formation = self.setup_formation(&parts)?;
         if let Some(stack) = &parts.stack {
             crate::apps::known("stack", stack, &crate::STACKS)?;
         }
-        if let Some(buildpacks) = parts.buildpacks.filter(|_| app.buildpacks.is_empty()) {
-            app.buildpacks = buildpacks.iter().map(|name| shipway_domain::buildpack::name(name)).collect();
-            crate::apps::check_buildpacks(&app.buildpacks)?;
-        }
+        let buildpacks = parts.buildpacks.filter(|_| app.buildpacks.is_empty()).unwrap_or_default();
+        let buildpacks = buildpacks.iter().map(|name| shipway_domain::buildpack::name(name)).collect::<Vec<_>>();
+        crate::apps::check_buildpacks(&buildpacks)?;
         self.make_setup_addons(ctx, &addons).await?;
         let (now, id, success_url) = (self.now(), plan.setup, app_json.success_url);
         Ok(Box::new(move |c| {
-            c.set_config_vars(app.id, &config)?;
+            // Databases take minutes to be made: what somebody changed meanwhile stays as they want it.
+            let mut app = c.app_by_id(app.id)?;
+            if app.ending {
+                return Err(StoreError::Missing("app: it is being destroyed"));
+            }
+            let mut vars = c.own_config_vars(app.id)?;
+            for (key, value) in config {
+                if vars.get(&key) == before.get(&key) {
+                    vars.insert(key, value);
+                }
+            }
+            c.set_config_vars(app.id, &vars)?;
+            if app.buildpacks.is_empty() {
+                app.buildpacks = buildpacks;
+            }
             for row in &formation {
                 c.put_formation(app.id, row)?;
             }
