@@ -137,6 +137,9 @@ pub struct Settings {
     pub drain_seconds: u32,
     /// Between SIGTERM and SIGKILL.
     pub grace_seconds: u32,
+    /// How long a script may take that runs before the end of a review app, or takes an external step back: the rest goes
+    /// on without it.
+    pub script_seconds: u32,
     /// Releases per app that stay runnable.
     pub keep_releases: usize,
 }

@@ -23,12 +23,9 @@ use shipway_domain::{
 };
 use shipway_store::{App, AppSetup, Collaborator, ConfigVars, Conn, Coupling, Formation, Pipeline, StoreError};
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 /// The file.
 pub(crate) const APP_JSON: &str = "app.json";
-/// How long a pr-predestroy script may take before the app goes without it.
-const PREDESTROY_LIMIT: Duration = Duration::from_secs(600);
 
 /// What somebody who sets an app up decides.
 #[derive(Debug, Clone, Default)]
@@ -486,12 +483,13 @@ impl Platform {
             command,
             output: dyno.0,
         };
-        let went = tokio::time::timeout(PREDESTROY_LIMIT, self.run_phase(ctx, phase)).await;
+        let limit = self.script_limit();
+        let went = tokio::time::timeout(limit, self.run_phase(ctx, phase)).await;
         let trouble = match went {
             Ok(Ok(end)) if end.status == 0 => None,
             Ok(Ok(end)) => Some(format!("it exited with status {}", end.status)),
             Ok(Err(e)) => Some(e.to_string()),
-            Err(_) => Some(format!("it took longer than {} s", PREDESTROY_LIMIT.as_secs())),
+            Err(_) => Some(format!("it took longer than {} s", limit.as_secs())),
         };
         if let Some(why) = trouble {
             tracing::warn!(app.id = %part.app, why, "a pr-predestroy script did not do its work");

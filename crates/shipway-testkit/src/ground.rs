@@ -34,6 +34,7 @@ pub fn settings(home: &Path) -> Settings {
         boot_seconds: 2,
         drain_seconds: 2,
         grace_seconds: 1,
+        script_seconds: 60,
         keep_releases: 20,
     }
 }

@@ -166,6 +166,7 @@ fn settings(home: &Path, options: &Options, stack_fingerprint: String) -> Settin
         boot_seconds: 60,
         drain_seconds: 30,
         grace_seconds: 30,
+        script_seconds: 600,
         keep_releases: 30,
     }
 }
