@@ -275,11 +275,11 @@ impl Platform {
                 }
             }
             c.set_config_vars(app.id, &vars)?;
-            if app.buildpacks.is_empty() {
-                app.buildpacks = buildpacks;
-            }
             for row in &formation {
                 c.put_formation(app.id, row)?;
+            }
+            if app.buildpacks.is_empty() {
+                app.buildpacks = buildpacks;
             }
             app.updated_at = now;
             c.update_app(&app)?;
@@ -428,7 +428,7 @@ impl Platform {
                 command,
                 output: plan.setup.0,
             };
-            match self.run_phase(ctx, phase).await {
+            match self.try_phase(ctx, &phase).await {
                 Ok(end) if end.status == 0 => ended = Some(0),
                 Ok(end) => {
                     let last = end.last.map_or(String::new(), |l| format!(" Its last line: {l}"));
@@ -437,7 +437,10 @@ impl Platform {
                 }
                 // Whoever ends the app does not wait for its script.
                 Err(_) if self.is_cancelled(ctx) => failure = Some("The postdeploy script was cancelled.".into()),
-                Err(e) => return Err(e),
+                Err(e) => {
+                    tracing::error!(app.id = %part.app, error = %e, cause = ?e.cause, "a postdeploy script could not be run");
+                    failure = Some(format!("The postdeploy script could not be run: {e}"));
+                }
             }
         }
         if let Some(failure) = &failure {

@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use shipway_domain::pipeline::Stage;
 use shipway_domain::review::{AppSetupStatus, BranchName, Checks, ReviewAppStatus};
 use shipway_domain::{CommitId, NameOrId, PipelineId};
-use shipway_engine::{NewReviewApp, PullRequestNews, ReviewSource, UpdateApp};
+use shipway_engine::{Faults, Moment, NewReviewApp, PullRequestNews, ReviewSource, UpdateApp};
+use shipway_runtime::fake::Fault;
 use shipway_store::{App, Pipeline, ReviewApp, ReviewAppSettings};
 use shipway_testkit::{Ground, Server, Trial, until};
 use std::collections::BTreeMap;
@@ -161,6 +162,25 @@ async fn what_is_changed_while_an_app_is_set_up_stays() {
     assert!(app.maintenance);
     let vars = config(&server, "oak");
     assert_eq!((vars["COLOUR"].as_str(), vars["PAGE"].as_str()), ("green", "small"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postdeploy_script_that_cannot_be_run_has_failed_and_the_app_runs() {
+    let ground = Ground::new();
+    let runtime = ground.runtime.clone();
+    let faults: Faults = Arc::new(move |step, moment| {
+        if (step, moment) == ("postdeploy", Moment::Started) {
+            (0..10).for_each(|_| runtime.arm(Fault::FailStart("no room".into())));
+        }
+        None
+    });
+    let server = ground.server(Some(faults)).await;
+    let (pipeline, _) = with_pipeline(&server, automatic()).await;
+    let seeds = commit(&server, "web: listen", r#"{ "scripts": { "postdeploy": "echo seeded" } }"#);
+    server.platform.pull_request_changed(pipeline.id, news(7, &seeds, true, 0)).await.unwrap();
+    let shown = screen(&server, pipeline.id).await;
+    assert!(shown.starts_with("acorn-pr-7 errored The postdeploy script could not be run: "), "{shown}");
+    assert_eq!(server.served(&server.app("acorn-pr-7")).await, "v2");
 }
 
 fn reviewed(server: &Server, app: &App) -> ReviewApp {
