@@ -104,6 +104,26 @@ async fn scaling_restarting_and_stopping() {
     assert_eq!(refused.message, "Couldn't find that process type (wob). acorn has web, worker.");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_added_to_a_formation_twice_at_once_counts_twice() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen\nworker: sleep").await.unwrap();
+    let more = |process_type: &str| {
+        let quantity = Some(Quantity::More(1));
+        server.platform.scale(
+            &server.caller,
+            &app,
+            vec![ScaleUpdate { process_type: process_type.into(), quantity, size: None }],
+        )
+    };
+    let (a, b, c) = tokio::join!(more("web"), more("web"), more("worker"));
+    for scaled in [a, b, c] {
+        scaled.unwrap();
+    }
+    assert_eq!(server.settled(&app).await, "web.1 up, web.2 up, web.3 up, worker.1 up");
+}
+
 /// Ends the app's one dyno and waits until its row has made room for the next.
 async fn end_dyno(server: &Server, app: &App, cause: ExitCause) {
     let dyno = server.platform.store().read(|c| c.dynos(app.id)).unwrap()[0].id;
