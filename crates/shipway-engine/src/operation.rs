@@ -183,8 +183,11 @@ impl Platform {
     }
 
     fn release_places(&self, id: OperationId, plan: &Plan) -> Vec<Place> {
-        let lock = |part: &Part| part.database().map_or(Lock::Release(part.app), Lock::Data);
-        self.inner.locks.enqueue(plan.parts.iter().map(lock).collect(), id)
+        let locks = plan.parts.iter().flat_map(|part| match part.databases() {
+            none if none.is_empty() => vec![Lock::Release(part.app)],
+            databases => databases.into_iter().map(Lock::Data).collect(),
+        });
+        self.inner.locks.enqueue(locks.collect(), id)
     }
 
     fn tell_apps(&self, plan: &Plan) {
@@ -535,7 +538,7 @@ impl Platform {
         self.inner.locks.behind(id)
     }
 
-    /// Asks an operation to stop before its switch. Errors: it is over, or has switched.
+    /// Asks an operation to stop before its switch. Errors: it is over, has switched, or only goes forward.
     pub async fn cancel(&self, caller: &Caller, id: OperationId) -> Result<()> {
         let operation = self.operation(caller, id)?;
         let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
@@ -543,8 +546,10 @@ impl Platform {
             let app = self.app(caller, &shipway_domain::NameOrId::Id(part.app.0))?;
             self.admit(caller, plan.trigger, &app).await?;
         }
-        let switched = self.journal(id).get("switch").is_some_and(|r| r.event == StepEvent::Succeeded);
-        if operation.status.is_final() || switched {
+        let journal = self.journal(id);
+        let done = |at: &StepAt| journal.get(&at.name()).is_some_and(|r| r.event == StepEvent::Succeeded);
+        let steps = plan.steps();
+        if operation.status.is_final() || steps.iter().any(|at| at.step == Step::Switch && done(at)) {
             return Err(Error::conflict(
                 "It has switched already and only goes forward. To go back: heroku releases:rollback.",
             ));
@@ -555,6 +560,9 @@ impl Platform {
         }
         Ok(())
     }
+        if !steps.iter().any(|at| at.step.before_switch() && !done(at)) {
+            return Err(Error::conflict("It only goes forward: nothing that is left of it can be taken back."));
+        }
 }
 
 /// Why the steps of an operation came to an end before the last.
