@@ -72,12 +72,12 @@ impl Platform {
     async fn reconcile_once(&self, id: AppId) -> Result<Option<Timestamp>> {
         let platform = self.clone();
         let now = self.now();
-        let (pokes, wake) = self
+        let (pokes, replaced, wake) = self
             .store()
             .write(move |c| {
                 let app = c.app_by_id(id)?;
                 let rows = c.dynos(id)?;
-                let Some(current) = app.current_release else { return Ok((Vec::new(), None)) };
+                let Some(current) = app.current_release else { return Ok((Vec::new(), Vec::new(), None)) };
                 let formation = c.formation(id)?;
                 let commands = platform.commands(c, &app)?;
                 let wanted = if app.ending { BTreeMap::new() } else { wanted(&formation, &commands, &app.settings) };
@@ -87,7 +87,7 @@ impl Platform {
                     .filter(|d| d.one_off.is_none() && d.state != DynoState::Crashed)
                     .map(|d| d.id)
                     .collect();
-                let mut wake = None;
+                let (mut replaced, mut wake) = (Vec::new(), None);
                 for action in reconcile(&wanted, current, &seen, now) {
                     match action {
                         Action::WakeAt(at) => wake = Some(at),
@@ -105,6 +105,7 @@ impl Platform {
                         Action::Start { process_type, index, crashes, replaces } => {
                             if let Some(old) = replaces {
                                 c.delete_dyno(old)?;
+                                replaced.push(old);
                             }
                             let slot = (process_type, index);
                             let row = starting(&platform, id, slot, current, &formation, &commands, now);
@@ -114,9 +115,10 @@ impl Platform {
                         }
                     }
                 }
-                Ok((pokes, wake))
+                Ok((pokes, replaced, wake))
             })
             .await?;
+        self.inner.failures.lock().expect("no panic while noted").retain(|dyno, _| !replaced.contains(dyno));
         for dyno in pokes {
             self.poke(dyno);
         }

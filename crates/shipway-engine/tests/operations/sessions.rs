@@ -3,9 +3,10 @@
 use shipway_domain::quantity::Quantity;
 use shipway_domain::route::RouteMode;
 use shipway_engine::{ScaleUpdate, UpdateApp, Which};
+use shipway_runtime::fake::Fault;
 use shipway_runtime::{Exit, ExitCause, Runtime};
 use shipway_store::App;
-use shipway_testkit::{Ground, Server};
+use shipway_testkit::{Ground, Server, until};
 use std::collections::BTreeMap;
 
 fn scale(process_type: &str, quantity: u32) -> Vec<ScaleUpdate> {
@@ -156,6 +157,22 @@ async fn a_crashed_dyno_is_started_again() {
     server.serves(&app, "v2").await;
     // It is started again at once, so visitors wait for it instead of being told that the app has crashed.
     assert!(!server.ground.router.modes().contains(&RouteMode::Crashed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_dyno_that_cannot_be_removed_at_first_is_started_again_all_the_same() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen").await.unwrap();
+    for _ in 0..3 {
+        server.ground.runtime.arm(Fault::FailRemove("busy".into()));
+    }
+    end_dyno(&server, &app, ExitCause::Exited).await;
+    assert_eq!(server.settled(&app).await, "web.1 up");
+    until("nothing is left of the old one", async || {
+        (server.ground.runtime.list().await.unwrap().len() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
