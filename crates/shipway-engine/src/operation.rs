@@ -13,7 +13,7 @@ use crate::{Event, Fault, Moment, Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::{AppId, OperationId};
-use shipway_store::{App, Conn, JournalRow, Operation, Release, Slug, StepEvent};
+use shipway_store::{App, Conn, JournalRow, Operation, Release, Slug, StepEvent, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +138,12 @@ impl Platform {
         self.store()
             .write(move |c| {
                 for row in &rows {
+                    for app in &row.apps {
+                        // Its end has stopped what was under way, and waits for nothing else.
+                        if c.app(&shipway_domain::NameOrId::Id(app.0))?.is_some_and(|app| app.ending) {
+                            return Err(StoreError::Missing("app: it is being destroyed"));
+                        }
+                    }
                     c.insert_operation(row)?;
                 }
                 also(c)
@@ -554,15 +560,15 @@ impl Platform {
                 "It has switched already and only goes forward. To go back: heroku releases:rollback.",
             ));
         }
+        if !steps.iter().any(|at| at.step.before_switch() && !done(at)) {
+            return Err(Error::conflict("It only goes forward: nothing that is left of it can be taken back."));
+        }
         self.store().write(move |c| c.cancel_operation(id)).await?;
         if let Some(cancel) = self.inner.cancels.lock().expect("no panic while registered").get(&id) {
             cancel.cancel();
         }
         Ok(())
     }
-        if !steps.iter().any(|at| at.step.before_switch() && !done(at)) {
-            return Err(Error::conflict("It only goes forward: nothing that is left of it can be taken back."));
-        }
 }
 
 /// Why the steps of an operation came to an end before the last.
