@@ -8,8 +8,9 @@ use crate::reviewing::{leaving, left};
 use crate::{Event, Platform, Result};
 use shipway_domain::admission::Trigger;
 use shipway_domain::{AppId, BuildId, DynoId, NameOrId, OperationId};
-use shipway_store::App;
+use shipway_store::{App, Conn};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 impl Platform {
     /// Destroys an app, and returns when nothing of it is left.
@@ -28,27 +29,31 @@ impl Platform {
         let is_review = self.store().read(|c| c.review_app_of(app.id))?.is_some();
         let predestroy = is_review.then(|| self.id(DynoId));
         let plan = self.plan(caller, Trigger::Destroy, Part { destroy: true, predestroy, ..Part::new(app.id) });
-        let (id, now) = (app.id, self.now());
-        // Whatever is under way stops before its switch.
-        for open in self.store().read(|c| c.open_operations())?.into_iter().filter(|o| o.apps.contains(&id)) {
-            let operation = open.id;
-            self.store().write(move |c| c.cancel_operation(operation)).await?;
-            if let Some(cancel) = self.inner.cancels.lock().expect("no panic while registered").get(&operation) {
-                cancel.cancel();
-            }
-        }
+        let (id, now, operation) = (app.id, self.now(), self.id(OperationId));
+        self.store().write(move |c| stop_all_but(c, id, operation)).await?;
+        self.stop_now(id, operation)?;
         self.detach_from_others(caller, app).await?;
-        let operation = self
-            .submit(plan, move |c| {
-                let mut app = c.app_by_id(id)?;
-                app.ending = true;
-                app.updated_at = now;
-                c.update_app(&app)?;
-                leaving(c, &app, now)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.submit_as(operation, plan, move |c| {
+            let mut app = c.app_by_id(id)?;
+            app.ending = true;
+            app.updated_at = now;
+            c.update_app(&app)?;
+            leaving(c, &app, now)?;
+            c.record(&entry)?;
+            // What was begun while other apps were released stops too; from here on nothing begins.
+            stop_all_but(c, id, operation)
+        })
+        .await?;
+        self.stop_now(id, operation)?;
         Ok(operation)
+    }
+
+    /// Wakes what [`stop_all_but`] asked to stop.
+    fn stop_now(&self, app: AppId, own: OperationId) -> Result<()> {
+        let others = self.store().read(|c| others(c, app, own))?;
+        let cancels = self.inner.cancels.lock().expect("no panic while registered");
+        others.iter().filter_map(|id| cancels.get(id)).for_each(CancellationToken::cancel);
+        Ok(())
     }
 
     pub(crate) fn step_close(&self, ctx: &Context, part: &Part) -> Result<Effect> {
@@ -119,4 +124,15 @@ impl Platform {
             c.next_epoch(None, now).map(|_| ())
         }))
     }
+}
+
+/// Whatever else is under way at an app stops before its switch.
+fn stop_all_but(c: &Conn<'_>, app: AppId, own: OperationId) -> shipway_store::Result<()> {
+    others(c, app, own)?.into_iter().try_for_each(|id| c.cancel_operation(id))
+}
+
+/// The other operations that are under way at an app.
+fn others(c: &Conn<'_>, app: AppId, own: OperationId) -> shipway_store::Result<Vec<OperationId>> {
+    let open = c.open_operations()?.into_iter().filter(|o| o.apps.contains(&app) && o.id != own);
+    Ok(open.map(|o| o.id).collect())
 }

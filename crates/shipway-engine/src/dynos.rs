@@ -81,7 +81,8 @@ impl Platform {
                 DynoState::Starting => self.boot(&dyno, changed).await,
                 DynoState::Up => self.watch(&dyno, changed).await,
                 DynoState::Stopping => self.see_out(&dyno).await,
-                DynoState::Crashed | DynoState::Down => return,
+                DynoState::Crashed => return self.clear(&dyno).await,
+                DynoState::Down => return,
             };
             if let Err(e) = result {
                 tracing::error!(dyno.id = %id, dyno.name = dyno.name(), error = %e, cause = ?e.cause, "a dyno's task failed and tries again");
@@ -266,14 +267,27 @@ impl Platform {
                 Ok(Some(was))
             })
             .await?;
-        if let Some(was @ (DynoState::Starting | DynoState::Up)) = was {
-            self.log_state(dyno, was, DynoState::Crashed);
+        match was {
+            Some(was @ (DynoState::Starting | DynoState::Up)) => self.log_state(dyno, was, DynoState::Crashed),
+            Some(_) => {}
+            None => {
+                self.inner.failures.lock().expect("no panic while noted").remove(&id);
+            }
         }
         self.routes_changed();
-        self.runtime().remove(id).await?;
+        self.clear(dyno).await;
+        Ok(())
+    }
+
+    /// Removes what is left of a crashed dyno, and lets the next one come. It goes on until that is done: the row may
+    /// be gone by then, and nobody else would know of the rest.
+    async fn clear(&self, dyno: &Dyno) {
+        while let Err(e) = self.runtime().remove(dyno.id).await {
+            tracing::error!(dyno.id = %dyno.id, dyno.name = dyno.name(), error = %e, "a crashed dyno could not be removed and is tried again");
+            tokio::time::sleep(SLOW_LOOK).await;
+        }
         self.reconcile(dyno.app);
         self.tell(Event::App(dyno.app));
-        Ok(())
     }
 
     /// Drains, stops and removes a dyno whose row says that it is to go.

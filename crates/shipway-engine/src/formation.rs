@@ -132,6 +132,8 @@ impl Platform {
                 false => self.log_state(old, old.state, DynoState::Down),
             }
         }
+        let is_replaced = |dyno: &DynoId| changes.iter().any(|(old, is_replaced)| *is_replaced && old.id == *dyno);
+        self.inner.failures.lock().expect("no panic while noted").retain(|dyno, _| !is_replaced(dyno));
         for dyno in pokes {
             self.poke(dyno);
         }
@@ -191,40 +193,28 @@ impl Platform {
     /// quantity.
     pub async fn scale(&self, caller: &Caller, app: &App, updates: Vec<ScaleUpdate>) -> Result<ScaleTo> {
         self.admit(caller, Trigger::Scale, app).await?;
-        let present = self.formation(app)?;
-        let mut changed = Vec::new();
-        let mut resized = false;
-        for update in updates {
-            let found = present.iter().find(|(f, _)| f.process_type.as_str() == update.process_type);
-            let (mut row, _) = found.cloned().ok_or_else(|| self.no_such_type(app, &present, &update.process_type))?;
-            if let Some(quantity) = update.quantity {
-                row.quantity = quantity.apply(row.quantity);
+        let mut entry = self.entry(caller, Some(app), "scale", serde_json::json!({}));
+        let (platform, of, now) = (self.clone(), app.clone(), self.now());
+        // From the rows as they are in this transaction: `web=+1` counts beside another one that is made now.
+        let written = self.store().write(move |c| {
+            let present = platform.formation_of(c, &c.app_by_id(of.id)?)?;
+            let (changed, resized) = match platform.scaled(&of, &present, &updates, now) {
+                Ok(scaled) => scaled,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            for row in &changed {
+                c.put_formation(of.id, row)?;
             }
-            if let Some(size) = &update.size {
-                let size = self.settings().sizes.find(size)?;
-                resized |= row.size != size.name;
-                row.size.clone_from(&size.name);
-            }
-            row.updated_at = self.now();
-            changed.push(row);
-        }
-        let text: Vec<String> = changed
-            .iter()
-            .map(|f| format!("{}@{}:{}", f.process_type, f.quantity, self.size(&f.size).display_name()))
-            .collect();
-        let entry = self.entry(caller, Some(app), "scale", serde_json::json!({ "to": text }));
-        let (id, now) = (app.id, self.now());
-        let rows = changed.clone();
-        self.store()
-            .write(move |c| {
-                for row in &rows {
-                    c.put_formation(id, row)?;
-                }
-                // An app without web dynos has another page than one that is starting.
-                c.next_epoch(None, now)?;
-                c.record(&entry)
-            })
-            .await?;
+            let name = |f: &Formation| platform.size(&f.size).display_name().to_string();
+            let text = changed.iter().map(|f| format!("{}@{}:{}", f.process_type, f.quantity, name(f)));
+            let text: Vec<String> = text.collect();
+            entry.detail = serde_json::json!({ "to": text });
+            // An app without web dynos has another page than one that is starting.
+            c.next_epoch(None, now)?;
+            c.record(&entry)?;
+            Ok(Ok((changed, resized, text)))
+        });
+        let (changed, resized, text) = written.await??;
         if !changed.is_empty() {
             self.log_api(app.id, &format!("Scaled to {} by user {}", text.join(" "), caller.actor.email));
         }
@@ -236,6 +226,33 @@ impl Platform {
         }
         self.tell(Event::App(app.id));
         self.formation(app)
+    }
+
+    /// The rows that a scaling changes, and whether a size is among what it changes.
+    fn scaled(
+        &self,
+        app: &App,
+        present: &ScaleTo,
+        updates: &[ScaleUpdate],
+        now: Timestamp,
+    ) -> Result<(Vec<Formation>, bool)> {
+        let mut changed = Vec::new();
+        let mut resized = false;
+        for update in updates {
+            let found = present.iter().find(|(f, _)| f.process_type.as_str() == update.process_type);
+            let (mut row, _) = found.cloned().ok_or_else(|| self.no_such_type(app, present, &update.process_type))?;
+            if let Some(quantity) = update.quantity {
+                row.quantity = quantity.apply(row.quantity);
+            }
+            if let Some(size) = &update.size {
+                let size = self.settings().sizes.find(size)?;
+                resized |= row.size != size.name;
+                row.size.clone_from(&size.name);
+            }
+            row.updated_at = now;
+            changed.push(row);
+        }
+        Ok((changed, resized))
     }
 
     fn no_such_type(&self, app: &App, present: &ScaleTo, given: &str) -> Error {

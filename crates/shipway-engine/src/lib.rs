@@ -141,6 +141,9 @@ pub struct Settings {
     pub attach_seconds: u32,
     /// Between two looks at a dyno's memory (R14), one or more.
     pub memory_seconds: u32,
+    /// How long a script may take that runs before the end of a review app, or takes an external step back: the rest goes
+    /// on without it.
+    pub script_seconds: u32,
     /// Releases per app that stay runnable.
     pub keep_releases: usize,
 }

@@ -13,7 +13,7 @@ use crate::{Event, Fault, Moment, Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::{AppId, OperationId};
-use shipway_store::{App, Conn, JournalRow, Operation, Release, Slug, StepEvent};
+use shipway_store::{App, Conn, JournalRow, Operation, Release, Slug, StepEvent, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +138,12 @@ impl Platform {
         self.store()
             .write(move |c| {
                 for row in &rows {
+                    for app in &row.apps {
+                        // Its end has stopped what was under way, and waits for nothing else.
+                        if c.app(&shipway_domain::NameOrId::Id(app.0))?.is_some_and(|app| app.ending) {
+                            return Err(StoreError::Missing("app: it is being destroyed"));
+                        }
+                    }
                     c.insert_operation(row)?;
                 }
                 also(c)
@@ -183,8 +189,11 @@ impl Platform {
     }
 
     fn release_places(&self, id: OperationId, plan: &Plan) -> Vec<Place> {
-        let lock = |part: &Part| part.database().map_or(Lock::Release(part.app), Lock::Data);
-        self.inner.locks.enqueue(plan.parts.iter().map(lock).collect(), id)
+        let locks = plan.parts.iter().flat_map(|part| match part.databases() {
+            none if none.is_empty() => vec![Lock::Release(part.app)],
+            databases => databases.into_iter().map(Lock::Data).collect(),
+        });
+        self.inner.locks.enqueue(locks.collect(), id)
     }
 
     fn tell_apps(&self, plan: &Plan) {
@@ -535,7 +544,7 @@ impl Platform {
         self.inner.locks.behind(id)
     }
 
-    /// Asks an operation to stop before its switch. Errors: it is over, or has switched.
+    /// Asks an operation to stop before its switch. Errors: it is over, has switched, or only goes forward.
     pub async fn cancel(&self, caller: &Caller, id: OperationId) -> Result<()> {
         let operation = self.operation(caller, id)?;
         let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
@@ -543,11 +552,16 @@ impl Platform {
             let app = self.app(caller, &shipway_domain::NameOrId::Id(part.app.0))?;
             self.admit(caller, plan.trigger, &app).await?;
         }
-        let switched = self.journal(id).get("switch").is_some_and(|r| r.event == StepEvent::Succeeded);
-        if operation.status.is_final() || switched {
+        let journal = self.journal(id);
+        let done = |at: &StepAt| journal.get(&at.name()).is_some_and(|r| r.event == StepEvent::Succeeded);
+        let steps = plan.steps();
+        if operation.status.is_final() || steps.iter().any(|at| at.step == Step::Switch && done(at)) {
             return Err(Error::conflict(
                 "It has switched already and only goes forward. To go back: heroku releases:rollback.",
             ));
+        }
+        if !steps.iter().any(|at| at.step.before_switch() && !done(at)) {
+            return Err(Error::conflict("It only goes forward: nothing that is left of it can be taken back."));
         }
         self.store().write(move |c| c.cancel_operation(id)).await?;
         if let Some(cancel) = self.inner.cancels.lock().expect("no panic while registered").get(&id) {

@@ -13,12 +13,18 @@ use shipway_logs::Cutter;
 use shipway_runtime::{ExitCause, Io, RuntimeError};
 use shipway_store::Dyno;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 /// How much of a line of a command's output is read at a time, in bytes.
 const READ: u64 = 10_000;
+/// How often a command that nothing can be undone for is begun, where it cannot be run.
+const TRIES: u32 = 5;
+/// Pause between two of these: long enough for a spawner that is started again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// One command of an operation.
+#[derive(Clone)]
 pub(crate) struct Phase {
     /// The dyno's id, chosen in the plan: a second run of the step finds the first one's dyno.
     pub(crate) dyno: DynoId,
@@ -137,6 +143,26 @@ impl Platform {
         Ok(PhaseEnd { status: exit.status, last, memory_broken: (exit.cause == ExitCause::Memory).then_some(limit) })
     }
 
+    /// Runs a command whose failure nothing waits for, and tries a few times where it cannot be run: the machine's trouble
+    /// may pass. Errors: those of [`Self::run_phase`], of the last try.
+    pub(crate) async fn try_phase(&self, ctx: &Context, phase: &Phase) -> Result<PhaseEnd> {
+        for _ in 1..TRIES {
+            match self.run_phase(ctx, phase.clone()).await {
+                Err(e) if !ctx.cancel.is_cancelled() => {
+                    tracing::warn!(operation.id = %ctx.operation, error = %e, cause = ?e.cause, "a command is tried again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                ended => return ended,
+            }
+        }
+        self.run_phase(ctx, phase.clone()).await
+    }
+
+    /// How long a script may take that nobody is served by waiting for.
+    pub(crate) fn script_limit(&self) -> Duration {
+        Duration::from_secs(u64::from(self.settings().script_seconds))
+    }
+
     /// Whether the machine, or `shipway down`, ended the dyno that the first run of a step started: its command begins
     /// again then.
     async fn was_interrupted(&self, dyno: DynoId) -> Result<bool> {
@@ -196,20 +222,28 @@ impl Platform {
         Ok(nothing())
     }
 
-    /// Runs what takes an external step back. One that fails is recorded, and the rest is undone all the same: nobody is
-    /// served by waiting for it.
+    /// Runs what takes an external step back. One that fails, cannot be run or takes too long is recorded, and the rest is
+    /// undone all the same: nobody is served by waiting for it.
     pub(crate) async fn undo_external(&self, ctx: &Context, part: &Part) -> Result<Effect> {
         let Some(external) = &part.external else { return Ok(nothing()) };
         self.forget_phase(external.dyno).await?;
         // Whoever cancelled the promotion did not cancel what takes it back.
         let calm = Context { cancel: tokio_util::sync::CancellationToken::new(), ..ctx.clone() };
-        let end = self.run_phase(&calm, self.external_phase(part, external.undo_dyno, &external.undo)?).await?;
-        if end.status == 0 {
-            return Ok(nothing());
-        }
+        let phase = self.external_phase(part, external.undo_dyno, &external.undo)?;
+        let limit = self.script_limit();
+        let (status, why) = match tokio::time::timeout(limit, self.try_phase(&calm, &phase)).await {
+            Ok(Ok(end)) if end.status == 0 => return Ok(nothing()),
+            Ok(Ok(end)) => (Some(end.status), format!("it exited with status {}", end.status)),
+            Ok(Err(e)) => {
+                tracing::error!(operation.id = %ctx.operation, error = %e, cause = ?e.cause, "an undo could not be run");
+                (None, format!("it could not be run: {e}"))
+            }
+            Err(_) => (None, format!("it took longer than {} s", limit.as_secs())),
+        };
+        self.forget_phase(external.undo_dyno).await?;
         let app = self.store().read(|c| c.app_by_id(part.app))?;
         let detail = serde_json::json!({
-            "step": external.name, "undo": external.undo, "status": end.status, "operation": ctx.operation,
+            "step": external.name, "undo": external.undo, "status": status, "why": why, "operation": ctx.operation,
         });
         let entry = self.entry(&ctx.plan.caller(), Some(&app), "external-undo-failed", detail);
         Ok(Box::new(move |c| c.record(&entry)))

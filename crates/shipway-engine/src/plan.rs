@@ -412,11 +412,12 @@ impl Part {
         self.addon.as_ref().ok_or_else(|| Error::platform("a step without its add-on"))
     }
 
-    /// The database whose lock is held instead of the app's.
-    pub(crate) fn database(&self) -> Option<AddonId> {
+    /// The databases whose locks are held instead of the app's: of a copy both.
+    pub(crate) fn databases(&self) -> Vec<AddonId> {
         match self.addon {
-            Some(AddonPlan::Transfer { addon, .. } | AddonPlan::Destroy { addon, .. }) => Some(addon),
-            _ => None,
+            Some(AddonPlan::Transfer { addon, from, .. }) => [addon].into_iter().chain(from).collect(),
+            Some(AddonPlan::Destroy { addon, .. }) => vec![addon],
+            _ => Vec::new(),
         }
     }
 

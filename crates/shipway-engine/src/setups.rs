@@ -21,14 +21,11 @@ use shipway_domain::review::{AppSetupStatus, ReviewAppStatus};
 use shipway_domain::{
     AppSetupId, BuildId, CommitId, ConfigKey, CouplingId, DynoId, FormationId, OperationId, ProcessType, SlugId, Stage,
 };
-use shipway_store::{App, AppSetup, Collaborator, ConfigVars, Conn, Coupling, Formation, Pipeline};
+use shipway_store::{App, AppSetup, Collaborator, ConfigVars, Conn, Coupling, Formation, Pipeline, StoreError};
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 /// The file.
 pub(crate) const APP_JSON: &str = "app.json";
-/// How long a pr-predestroy script may take before the app goes without it.
-const PREDESTROY_LIMIT: Duration = Duration::from_secs(600);
 
 /// What somebody who sets an app up decides.
 #[derive(Debug, Clone, Default)]
@@ -232,7 +229,7 @@ impl Platform {
 
     pub(crate) async fn step_setup(&self, ctx: &Context, part: &Part) -> Result<Effect> {
         let (plan, commit) = (part.setup()?.clone(), &part.build()?.commit);
-        let (mut app, config) = self.store().read(|c| Ok((c.app_by_id(part.app)?, c.own_config_vars(part.app)?)))?;
+        let (app, before) = self.store().read(|c| Ok((c.app_by_id(part.app)?, c.own_config_vars(part.app)?)))?;
         let app_json = match self.app_json(app.id, commit).await? {
             None => AppJson::default(),
             Some(Ok(app_json)) => app_json,
@@ -255,21 +252,34 @@ impl Platform {
         }
         let parts = app_json.parts(plan.environment);
         let addons = self.note_setup_addons(ctx, &app, &plan, &parts).await?;
-        let config = self.setup_config(ctx, &app, &plan, &parts, config, &given_by(&addons))?;
+        let config = self.setup_config(ctx, &app, &plan, &parts, before.clone(), &given_by(&addons))?;
         let formation = self.setup_formation(&parts)?;
         if let Some(stack) = &parts.stack {
             crate::apps::known("stack", stack, &crate::STACKS)?;
         }
-        if let Some(buildpacks) = parts.buildpacks.filter(|_| app.buildpacks.is_empty()) {
-            app.buildpacks = buildpacks.iter().map(|name| shipway_domain::buildpack::name(name)).collect();
-            crate::apps::check_buildpacks(&app.buildpacks)?;
-        }
+        let buildpacks = parts.buildpacks.filter(|_| app.buildpacks.is_empty()).unwrap_or_default();
+        let buildpacks = buildpacks.iter().map(|name| shipway_domain::buildpack::name(name)).collect::<Vec<_>>();
+        crate::apps::check_buildpacks(&buildpacks)?;
         self.make_setup_addons(ctx, &addons).await?;
         let (now, id, success_url) = (self.now(), plan.setup, app_json.success_url);
         Ok(Box::new(move |c| {
-            c.set_config_vars(app.id, &config)?;
+            // Databases take minutes to be made: what somebody changed meanwhile stays as they want it.
+            let mut app = c.app_by_id(app.id)?;
+            if app.ending {
+                return Err(StoreError::Missing("app: it is being destroyed"));
+            }
+            let mut vars = c.own_config_vars(app.id)?;
+            for (key, value) in config {
+                if vars.get(&key) == before.get(&key) {
+                    vars.insert(key, value);
+                }
+            }
+            c.set_config_vars(app.id, &vars)?;
             for row in &formation {
                 c.put_formation(app.id, row)?;
+            }
+            if app.buildpacks.is_empty() {
+                app.buildpacks = buildpacks;
             }
             app.updated_at = now;
             c.update_app(&app)?;
@@ -418,7 +428,7 @@ impl Platform {
                 command,
                 output: plan.setup.0,
             };
-            match self.run_phase(ctx, phase).await {
+            match self.try_phase(ctx, &phase).await {
                 Ok(end) if end.status == 0 => ended = Some(0),
                 Ok(end) => {
                     ended = Some(end.status);
@@ -426,7 +436,10 @@ impl Platform {
                 }
                 // Whoever ends the app does not wait for its script.
                 Err(_) if self.is_cancelled(ctx) => failure = Some("The postdeploy script was cancelled.".into()),
-                Err(e) => return Err(e),
+                Err(e) => {
+                    tracing::error!(app.id = %part.app, error = %e, cause = ?e.cause, "a postdeploy script could not be run");
+                    failure = Some(format!("The postdeploy script could not be run: {e}"));
+                }
             }
         }
         if let Some(failure) = &failure {
@@ -472,12 +485,13 @@ impl Platform {
             command,
             output: dyno.0,
         };
-        let went = tokio::time::timeout(PREDESTROY_LIMIT, self.run_phase(ctx, phase)).await;
+        let limit = self.script_limit();
+        let went = tokio::time::timeout(limit, self.run_phase(ctx, phase)).await;
         let trouble = match went {
             Ok(Ok(end)) if end.status == 0 => None,
             Ok(Ok(end)) => Some(format!("it exited with status {}", end.status)),
             Ok(Err(e)) => Some(e.to_string()),
-            Err(_) => Some(format!("it took longer than {} s", PREDESTROY_LIMIT.as_secs())),
+            Err(_) => Some(format!("it took longer than {} s", limit.as_secs())),
         };
         if let Some(why) = trouble {
             tracing::warn!(app.id = %part.app, why, "a pr-predestroy script did not do its work");

@@ -8,16 +8,17 @@ use crate::error::Error;
 use crate::operation::Effect;
 use crate::ports::{Caller, Post, Receivers};
 use crate::{Event, Platform, Result};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use shipway_domain::admission::Trigger;
 use shipway_domain::webhooks::{Change, DeliveryStatus, Include, Level, Resources, back_off, changes};
 use shipway_domain::{AppId, NameOrId, WebhookDeliveryId, WebhookEventId, WebhookId};
 use shipway_store::{App, Attempt, Conn, Webhook, WebhookDelivery, WebhookEvent};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 /// How often is looked without a reason.
 const EVERY: Duration = Duration::from_secs(60);
@@ -26,7 +27,11 @@ const MOST: usize = 20;
 /// Events of one app that are kept.
 const KEPT: u64 = 1000;
 /// Deliveries that are under way at once.
-const AT_ONCE: u32 = 8;
+const AT_ONCE: usize = 32;
+/// Those of one app, so that its receivers, which may be slow to answer, hold up nobody else's.
+const OF_ONE_APP: usize = 2;
+/// Pause after trouble of our own.
+const TROUBLE: Duration = Duration::from_secs(1);
 
 /// What is to be of a webhook; what is not named stays, or has its default.
 #[derive(Debug, Clone, Default)]
@@ -269,6 +274,7 @@ impl Platform {
                 webhook: webhook.id,
                 level: webhook.level,
                 event: event.id,
+                app,
                 include: event.include,
                 status: DeliveryStatus::Pending,
                 attempts: 0,
@@ -302,36 +308,48 @@ impl Platform {
     }
 
     async fn keep_sending(self, receivers: Arc<dyn Receivers>) {
+        let mut under_way = UnderWay::default();
         loop {
-            match self.send_due(&receivers).await {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(e) => tracing::error!(error = %e, cause = ?e.cause, "webhooks could not be sent"),
-            }
-            let next = self.store().read(|c| c.next_webhook_delivery()).unwrap_or_default();
-            let wait =
-                next.map_or(EVERY, |next| Duration::try_from(next.duration_since(self.now())).unwrap_or_default());
+            let wait = match self.send_due(&receivers, &mut under_way) {
+                Ok(None) => EVERY,
+                Ok(Some(next)) => Duration::try_from(next.duration_since(self.now())).unwrap_or_default(),
+                Err(e) => {
+                    tracing::error!(error = %e, cause = ?e.cause, "webhooks could not be sent");
+                    TROUBLE
+                }
+            };
             tokio::select! {
                 () = self.inner.deliveries_wanted.notified() => {}
+                () = under_way.ended() => {}
                 () = tokio::time::sleep(wait.clamp(Duration::from_millis(100), EVERY)) => {}
             }
         }
     }
 
-    /// Sends some of what is due. False: nothing was.
-    async fn send_due(&self, receivers: &Arc<dyn Receivers>) -> Result<bool> {
+    /// Sends of what is due as much as there is room for, and returns when more will be due.
+    fn send_due(&self, receivers: &Arc<dyn Receivers>, under_way: &mut UnderWay) -> Result<Option<Timestamp>> {
         let now = self.now();
-        let due = self.store().read(|c| c.due_webhook_deliveries(now, AT_ONCE))?;
-        let any = !due.is_empty();
-        let mut under_way = JoinSet::new();
+        let (due, next) = self.store().read(|c| {
+            // What is under way is among what is due.
+            let due = c.due_webhook_deliveries(now, OF_ONE_APP as u32, 2 * AT_ONCE as u32)?;
+            Ok((due, c.next_webhook_delivery(now)?))
+        })?;
         for delivery in due {
+            if !under_way.has_room_for(&delivery) {
+                continue;
+            }
             let (platform, receivers) = (self.clone(), receivers.clone());
-            under_way.spawn(async move { platform.deliver(delivery, &*receivers).await });
+            let (id, app) = (delivery.id, delivery.app);
+            let task = under_way.tasks.spawn(async move {
+                if let Err(e) = platform.deliver(delivery, &*receivers).await {
+                    // It is due still, and was sent perhaps: not again at once.
+                    tracing::error!(webhook_delivery.id = %id, error = %e, cause = ?e.cause, "a delivery could not be noted");
+                    tokio::time::sleep(TROUBLE).await;
+                }
+            });
+            under_way.of.insert(task.id(), (id, app));
         }
-        while let Some(done) = under_way.join_next().await {
-            done.map_err(Error::platform)??;
-        }
-        Ok(any)
+        Ok(next)
     }
 
     async fn deliver(&self, mut delivery: WebhookDelivery, receivers: &dyn Receivers) -> Result<()> {
@@ -370,6 +388,36 @@ impl Platform {
             })
             .await?;
         Ok(())
+    }
+}
+
+/// Deliveries that are being sent.
+#[derive(Default)]
+struct UnderWay {
+    tasks: JoinSet<()>,
+    of: HashMap<task::Id, (WebhookDeliveryId, AppId)>,
+}
+
+impl UnderWay {
+    fn has_room_for(&self, delivery: &WebhookDelivery) -> bool {
+        let of_app = self.of.values().filter(|(_, app)| *app == delivery.app).count();
+        let there = self.of.values().any(|(id, _)| *id == delivery.id);
+        !there && of_app < OF_ONE_APP && self.of.len() < AT_ONCE
+    }
+
+    /// Waits until one has ended; for ever while there is none.
+    async fn ended(&mut self) {
+        let Some(ended) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
+        match ended {
+            Ok((id, ())) => {
+                self.of.remove(&id);
+            }
+            Err(e) => {
+                self.of.remove(&e.id());
+                tracing::error!(error = %e, "a delivery ended in the middle");
+                tokio::time::sleep(TROUBLE).await;
+            }
+        }
     }
 }
 

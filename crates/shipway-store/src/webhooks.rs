@@ -59,6 +59,8 @@ pub struct WebhookDelivery {
     pub level: Level,
     /// Which event.
     pub event: WebhookEventId,
+    /// Whose event; the store fills this in.
+    pub app: AppId,
     /// What the event is about; the store fills this in.
     pub include: Include,
     /// What became of it.
@@ -103,7 +105,8 @@ fn event(row: &Row<'_>) -> rusqlite::Result<WebhookEvent> {
     })
 }
 
-const DELIVERY: &str = "SELECT webhook_deliveries.*, webhooks.level, webhook_events.include FROM webhook_deliveries
+const DELIVERY: &str =
+    "SELECT webhook_deliveries.*, webhooks.level, webhook_events.include, webhook_events.app_id FROM webhook_deliveries
      JOIN webhooks ON webhooks.id = webhook_id JOIN webhook_events ON webhook_events.id = event_id";
 
 fn delivery(row: &Row<'_>) -> rusqlite::Result<WebhookDelivery> {
@@ -113,6 +116,7 @@ fn delivery(row: &Row<'_>) -> rusqlite::Result<WebhookDelivery> {
         webhook: parsed(row, "webhook_id")?,
         level: word(row, "level", Level::from_text)?,
         event: parsed(row, "event_id")?,
+        app: parsed(row, "app_id")?,
         include: word(row, "include", Include::from_text)?,
         status: word(row, "status", DeliveryStatus::from_text)?,
         attempts: row.get("attempts")?,
@@ -329,17 +333,24 @@ impl Conn<'_> {
         Ok(q.query_row([id.to_string()], delivery).optional()?)
     }
 
-    /// Deliveries that are due at `now`, those that wait longest first.
-    pub fn due_webhook_deliveries(&self, now: Timestamp, limit: u32) -> Result<Vec<WebhookDelivery>> {
+    /// Deliveries that are due at `now`, at most `of_one` of each app and `limit` in all: those that wait longest first.
+    pub fn due_webhook_deliveries(&self, now: Timestamp, of_one: u32, limit: u32) -> Result<Vec<WebhookDelivery>> {
+        let order = "next_attempt_at, webhook_events.sequence";
         let mut q = self.sql.prepare_cached(&format!(
-            "{DELIVERY} WHERE next_attempt_at <= ? ORDER BY next_attempt_at, webhook_events.sequence LIMIT ?"
+            "{DELIVERY} JOIN (
+               SELECT webhook_deliveries.id AS due,
+                 ROW_NUMBER() OVER (PARTITION BY webhook_events.app_id ORDER BY {order}) AS turn
+               FROM webhook_deliveries JOIN webhook_events ON webhook_events.id = event_id WHERE next_attempt_at <= ?
+             ) ON due = webhook_deliveries.id
+             WHERE turn <= ? ORDER BY {order} LIMIT ?"
         ))?;
-        Ok(q.query_map(params![micros(now), limit], delivery)?.collect::<rusqlite::Result<_>>()?)
+        Ok(q.query_map(params![micros(now), of_one, limit], delivery)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// When the next delivery is due.
-    pub fn next_webhook_delivery(&self) -> Result<Option<Timestamp>> {
-        let mut q = self.sql.prepare_cached("SELECT MIN(next_attempt_at) AS next FROM webhook_deliveries")?;
-        Ok(q.query_row([], |row| optional_time(row, "next"))?)
+    /// When a delivery is due that is not yet due at `now`.
+    pub fn next_webhook_delivery(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let sql = "SELECT MIN(next_attempt_at) AS next FROM webhook_deliveries WHERE next_attempt_at > ?";
+        let mut q = self.sql.prepare_cached(sql)?;
+        Ok(q.query_row([micros(now)], |row| optional_time(row, "next"))?)
     }
 }

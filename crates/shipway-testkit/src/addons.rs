@@ -19,7 +19,7 @@ pub struct TextDatabases {
     passwords: AtomicU32,
     /// Nothing can be made while it is set.
     pub missing: AtomicBool,
-    /// While it is set, databases are in the making and not made.
+    /// While it is set, databases are in the making and not made, and dumps are not written.
     pub slow: watch::Sender<bool>,
     making: AtomicU32,
     /// How often the data directory was moved: each time they are at another port.
@@ -50,6 +50,11 @@ impl TextDatabases {
         self.making.load(Ordering::SeqCst)
     }
 
+    async fn go_slow(&self) {
+        // The sender is ours, and there as long as we are.
+        let _ = self.slow.subscribe().wait_for(|slow| !slow).await;
+    }
+
     fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], FIRST_PORT + self.moves.load(Ordering::Relaxed)).into()
     }
@@ -66,8 +71,7 @@ impl AddonProvider for TextDatabases {
             return Err(AddonFailure::Missing("PostgreSQL is not installed here: apt-get install postgresql".into()));
         }
         self.making.fetch_add(1, Ordering::SeqCst);
-        // The sender is ours, and there as long as we are.
-        let _ = self.slow.subscribe().wait_for(|slow| !slow).await;
+        self.go_slow().await;
         self.making.fetch_sub(1, Ordering::SeqCst);
         self.databases.lock().unwrap().entry(addon).or_default();
         let password = self.passwords.fetch_add(1, Ordering::Relaxed);
@@ -110,6 +114,7 @@ impl AddonProvider for TextDatabases {
 
     async fn dump(&self, order: &DatabaseOrder, out: Arc<dyn Lines>, _: CancellationToken) -> Result<(), AddonFailure> {
         out.line("dumping");
+        self.go_slow().await;
         let text = self.known(order.addon)?;
         std::fs::create_dir_all(order.file.parent().unwrap()).unwrap();
         std::fs::write(&order.file, text).map_err(|e| AddonFailure::Platform(e.to_string()))

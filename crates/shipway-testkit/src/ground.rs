@@ -37,6 +37,7 @@ pub fn settings(home: &Path) -> Settings {
         grace_seconds: 1,
         attach_seconds: 60,
         memory_seconds: 20,
+        script_seconds: 60,
         keep_releases: 20,
     }
 }

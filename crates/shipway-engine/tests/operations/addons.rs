@@ -4,7 +4,7 @@ use shipway_domain::ConfigKey;
 use shipway_domain::addon::AddonState;
 use shipway_engine::{Kind, NewAddon, Within};
 use shipway_store::{Addon, App, Transfer};
-use shipway_testkit::{Ground, Server, Trial};
+use shipway_testkit::{Ground, Server, Trial, until};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -193,6 +193,34 @@ async fn addons_are_found_by_all_their_names() {
     check("DATABASE", Within::App(&beech), false);
     check("nobody", within, false);
     check("missing::DATABASE", within, false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_copied_goes_when_the_copy_is_there() {
+    let server = Ground::new().server(None).await;
+    let (production, qa) = (server.create("production").await, server.create("qa-1").await);
+    let (from, to) = (database(&server, &production).await, database(&server, &qa).await);
+    server.ground.addons.write(from.id, "rows");
+    server.ground.addons.slow.send_replace(true);
+    let copy = server.platform.copy_database(&server.caller, &from, &to).await.unwrap();
+    let destroyed = server.platform.destroy_addon(&server.caller, &from, false);
+    let meanwhile = async {
+        let operation = until("the end waits for the copy", async || {
+            let open = server.platform.store().read(|c| c.open_operations()).unwrap();
+            let end = open.iter().find(|o| o.kind == "addon")?.id;
+            (server.platform.waiting_behind(end) == Some(copy.operation)).then_some(end)
+        })
+        .await;
+        let refused = server.platform.cancel(&server.caller, operation).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Conflict);
+        assert_eq!(refused.message, "It only goes forward: nothing that is left of it can be taken back.");
+        server.ground.addons.slow.send_replace(false);
+    };
+    let (destroyed, ()) = tokio::join!(destroyed, meanwhile);
+    destroyed.unwrap();
+    assert_eq!(over(&server, &copy).await.succeeded, Some(true));
+    assert_eq!(server.ground.addons.read(to.id).as_deref(), Some("rows"));
+    assert_eq!(server.ground.addons.read(from.id), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,8 @@ use shipway_engine::{
     Fault, Faults, Kind, Moment, Move, NewDeployment, NewDeploymentStatus, PromotionOrder, PromotionView, Seen,
     TogetherOrder,
 };
+use shipway_runtime::Runtime;
+use shipway_runtime::fake::Fault as Machine;
 use shipway_store::{App, Pipeline, PipelineSettings, Release, Slug};
 use shipway_testkit::{Ground, Server, Trial, get};
 use std::collections::BTreeMap;
@@ -308,7 +310,7 @@ async fn one_app_of_a_product_that_cannot_start_leaves_all_as_they_were() {
     product(&server, ["web: listen-after 1ms\nrelease: echo migrated", "web: listen"]).await;
     // What starts on staging may not start with production's config: here the code itself is taken away.
     server.push(&server.app("sso-staging"), "web: listen-after 2ms\nrelease: echo migrated").await.unwrap();
-    server.ground.runtime.arm(shipway_runtime::fake::Fault::FailStart("no memory".into()));
+    server.ground.runtime.arm(Machine::FailStart("no memory".into()));
     let failed = together(&server, &to_production()).await.unwrap();
     assert_eq!(failed.matches(" failed ").count(), 3, "{failed}");
     for app in ["odb-live", "sso-live", "sso-eu"] {
@@ -367,6 +369,48 @@ async fn an_external_step_takes_part_and_is_taken_back() {
     together(&server, &to_production()).await.unwrap();
     assert_eq!(output(&server), "pages moved\n");
     assert_eq!(server.served(&server.app("odb-live")).await, "v5");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_an_external_step_back_holds_nobody_up() {
+    let ground = Ground::new();
+    let (runtime, arm) = (ground.runtime.clone(), Arc::new(AtomicBool::new(false)));
+    let armed = arm.clone();
+    let faults: Faults = Arc::new(move |step, moment| {
+        let now = step.starts_with("external:") && moment == Moment::Worked && armed.load(Ordering::SeqCst);
+        now.then(|| (0..10).for_each(|_| runtime.arm(Machine::FailStart("no room".into()))));
+        now.then_some(Fault::Fail)
+    });
+    let quick = shipway_engine::Settings { script_seconds: 1, ..shipway_testkit::settings(ground.home.path()) };
+    let server = ground.server_as(quick, Some(faults.clone())).await;
+    product(&server, ["web: listen-after 1ms", "web: listen"]).await;
+    let observatory = server.platform.product(&server.caller, &NameOrId::parse("observatory")).unwrap();
+    let pipeline = server.platform.pipeline(&server.caller, &NameOrId::parse("odb")).unwrap().id;
+    let (name, command, undo) = ("pages".into(), "exit 7".into(), "sleep".into());
+    let steps = vec![shipway_store::ExternalStep { name, pipeline, command, undo }];
+    server.platform.set_product_steps(&server.caller, &observatory, steps.clone()).await.unwrap();
+    let why = |server: &Server| {
+        let app = server.app("odb-live");
+        let ledger = server.platform.store().read(|c| c.ledger(Some(app.id), 20)).unwrap();
+        let entry = ledger.into_iter().find(|entry| entry.action == "external-undo-failed").unwrap();
+        entry.detail["why"].as_str().unwrap().to_string()
+    };
+    let failed = together(&server, &to_production()).await.unwrap();
+    assert!(failed.contains("odb-live: The step pages failed: `exit 7` exited with status 7."), "{failed}");
+    assert_eq!(why(&server), "it took longer than 1 s");
+    let left: Vec<String> = ground.runtime.list().await.unwrap().into_iter().map(|o| o.name).collect();
+    assert!(left.iter().all(|name| !name.starts_with("external")), "{left:?}");
+    server.platform.stop().await;
+    drop(server);
+
+    let server = ground.server(Some(faults)).await;
+    let steps = steps.into_iter().map(|step| shipway_store::ExternalStep { command: "echo moved".into(), ..step });
+    server.platform.set_product_steps(&server.caller, &observatory, steps.collect()).await.unwrap();
+    arm.store(true, Ordering::SeqCst);
+    together(&server, &to_production()).await.unwrap();
+    let why = why(&server);
+    assert!(why.starts_with("it could not be run: "), "{why}");
+    assert_eq!(server.served(&server.app("odb-live")).await, "v2");
 }
 
 /// A product of four pipelines, each with a source of its own and one app behind it; all run old code, the sources new.

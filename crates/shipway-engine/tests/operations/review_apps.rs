@@ -4,9 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use shipway_domain::pipeline::Stage;
 use shipway_domain::review::{AppSetupStatus, BranchName, Checks, ReviewAppStatus};
 use shipway_domain::{CommitId, NameOrId, PipelineId};
-use shipway_engine::{NewReviewApp, PullRequestNews, ReviewSource};
+use shipway_engine::{Faults, Moment, NewReviewApp, PullRequestNews, ReviewSource, UpdateApp};
+use shipway_runtime::fake::Fault;
 use shipway_store::{App, Pipeline, ReviewApp, ReviewAppSettings};
-use shipway_testkit::{Ground, Server, Trial};
+use shipway_testkit::{Ground, Server, Trial, until};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -133,6 +134,53 @@ async fn a_pull_request_from_opening_to_closing() {
     server.platform.pull_request_changed(pipeline.id, news(7, &next, true, 30)).await.unwrap();
     assert_eq!(screen(&server, pipeline.id).await, "acorn-pr-7 created");
     assert_eq!(config(&server, parent.name.as_str()).len(), 2, "the parent is as it was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_changed_while_an_app_is_set_up_stays() {
+    let server = Ground::new().server(None).await;
+    let (pipeline, _) = with_pipeline(&server, automatic()).await;
+    let app_json = r#"{ "addons": ["heroku-postgresql:essential-0"], "env": { "COLOUR": "plain", "PAGE": "small" } }"#;
+    let commit = commit(&server, "web: listen", app_json);
+    server.ground.addons.slow.send_replace(true);
+    server.platform.pull_request_changed(pipeline.id, news(7, &commit, true, 0)).await.unwrap();
+    until("its database is in the making", async || {
+        server.platform.review_all().await.unwrap();
+        (server.ground.addons.making() == 1).then_some(())
+    })
+    .await;
+    let app = server.app("acorn-pr-7");
+    let change = UpdateApp { name: Some("oak".into()), maintenance: Some(true), ..UpdateApp::default() };
+    server.platform.update_app(&server.caller, &app, change).await.unwrap();
+    let colour = BTreeMap::from([("COLOUR".to_string(), Some("green".to_string()))]);
+    server.platform.set_config_vars(&server.caller, &app, colour).await.unwrap();
+    server.ground.addons.slow.send_replace(false);
+    screen(&server, pipeline.id).await;
+
+    let app = server.app("oak");
+    assert_eq!(server.settled(&app).await, "web.1 up");
+    assert!(app.maintenance);
+    let vars = config(&server, "oak");
+    assert_eq!((vars["COLOUR"].as_str(), vars["PAGE"].as_str()), ("green", "small"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postdeploy_script_that_cannot_be_run_has_failed_and_the_app_runs() {
+    let ground = Ground::new();
+    let runtime = ground.runtime.clone();
+    let faults: Faults = Arc::new(move |step, moment| {
+        if (step, moment) == ("postdeploy", Moment::Started) {
+            (0..10).for_each(|_| runtime.arm(Fault::FailStart("no room".into())));
+        }
+        None
+    });
+    let server = ground.server(Some(faults)).await;
+    let (pipeline, _) = with_pipeline(&server, automatic()).await;
+    let seeds = commit(&server, "web: listen", r#"{ "scripts": { "postdeploy": "echo seeded" } }"#);
+    server.platform.pull_request_changed(pipeline.id, news(7, &seeds, true, 0)).await.unwrap();
+    let shown = screen(&server, pipeline.id).await;
+    assert!(shown.starts_with("acorn-pr-7 errored The postdeploy script could not be run: "), "{shown}");
+    assert_eq!(server.served(&server.app("acorn-pr-7")).await, "v2");
 }
 
 fn reviewed(server: &Server, app: &App) -> ReviewApp {

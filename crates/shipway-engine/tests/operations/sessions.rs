@@ -3,9 +3,10 @@
 use shipway_domain::quantity::Quantity;
 use shipway_domain::route::RouteMode;
 use shipway_engine::{ScaleUpdate, UpdateApp, Which};
+use shipway_runtime::fake::Fault;
 use shipway_runtime::{Exit, ExitCause, Runtime};
 use shipway_store::App;
-use shipway_testkit::{Ground, Server};
+use shipway_testkit::{Ground, Server, until};
 use std::collections::BTreeMap;
 
 fn scale(process_type: &str, quantity: u32) -> Vec<ScaleUpdate> {
@@ -104,6 +105,26 @@ async fn scaling_restarting_and_stopping() {
     assert_eq!(refused.message, "Couldn't find that process type (wob). acorn has web, worker.");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_added_to_a_formation_twice_at_once_counts_twice() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen\nworker: sleep").await.unwrap();
+    let more = |process_type: &str| {
+        let quantity = Some(Quantity::More(1));
+        server.platform.scale(
+            &server.caller,
+            &app,
+            vec![ScaleUpdate { process_type: process_type.into(), quantity, size: None }],
+        )
+    };
+    let (a, b, c) = tokio::join!(more("web"), more("web"), more("worker"));
+    for scaled in [a, b, c] {
+        scaled.unwrap();
+    }
+    assert_eq!(server.settled(&app).await, "web.1 up, web.2 up, web.3 up, worker.1 up");
+}
+
 /// Ends the app's one dyno and waits until its row has made room for the next.
 async fn end_dyno(server: &Server, app: &App, cause: ExitCause) {
     let dyno = server.platform.store().read(|c| c.dynos(app.id)).unwrap()[0].id;
@@ -136,6 +157,22 @@ async fn a_crashed_dyno_is_started_again() {
     server.serves(&app, "v2").await;
     // It is started again at once, so visitors wait for it instead of being told that the app has crashed.
     assert!(!server.ground.router.modes().contains(&RouteMode::Crashed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_dyno_that_cannot_be_removed_at_first_is_started_again_all_the_same() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen").await.unwrap();
+    for _ in 0..3 {
+        server.ground.runtime.arm(Fault::FailRemove("busy".into()));
+    }
+    end_dyno(&server, &app, ExitCause::Exited).await;
+    assert_eq!(server.settled(&app).await, "web.1 up");
+    until("nothing is left of the old one", async || {
+        (server.ground.runtime.list().await.unwrap().len() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use shipway_store::App;
 use shipway_testkit::{Ground, Server, until};
 use std::sync::{Arc, Mutex};
 
-/// A receiver that keeps what it is told, and answers 204, or never.
+/// A receiver that keeps what it is told, and answers 204, or never; at an address with `silent` in it never.
 #[derive(Default)]
 struct Receiver {
     never_answers: bool,
@@ -29,7 +29,7 @@ impl Receivers for Receiver {
 
     async fn send(&self, post: Post) -> Result<u16, String> {
         self.told.lock().unwrap().push(serde_json::from_str(&post.body).unwrap());
-        if self.never_answers {
+        if self.never_answers || post.url.contains("silent") {
             std::future::pending::<()>().await;
         }
         Ok(204)
@@ -127,4 +127,33 @@ async fn the_end_of_an_app_is_told_after_the_server_was_killed_too() {
     let receiver = Arc::new(Receiver::default());
     server.platform.keep_webhooks(receiver.clone());
     assert_eq!(receiver.told(1).await[0]["action"], "destroy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_never_answers_holds_up_nobody_elses() {
+    let receiver = Arc::new(Receiver::default());
+    let server = Ground::new().server(None).await;
+    server.platform.keep_webhooks(receiver.clone());
+    let (acorn, birch) = (server.create("acorn").await, server.create("birch").await);
+    for n in 0..20 {
+        let silent = WebhookOrder { url: Some(format!("https://silent.example.org/{n}")), ..order() };
+        server.platform.create_webhook(&server.caller, &acorn, silent).await.unwrap();
+    }
+    for n in 0..3 {
+        let answers = WebhookOrder { url: Some(format!("https://receiver.example.org/{n}")), ..order() };
+        server.platform.create_webhook(&server.caller, &birch, answers).await.unwrap();
+    }
+    let on = UpdateApp { maintenance: Some(true), ..UpdateApp::default() };
+    server.platform.update_app(&server.caller, &acorn, on.clone()).await.unwrap();
+    receiver.told(2).await;
+    server.platform.update_app(&server.caller, &birch, on).await.unwrap();
+    let told = receiver.told(5).await;
+    let of = |name: &str| told.iter().filter(|told| told["data"]["name"] == name).count();
+    assert_eq!((of("acorn"), of("birch")), (2, 3), "{told:?}");
+    let done = || {
+        let all = server.platform.store().read(|c| c.webhook_deliveries(birch.id, 10)).unwrap();
+        all.len() == 3 && all.iter().all(|delivery| delivery.status == DeliveryStatus::Succeeded)
+    };
+    until("those that answer have it", async || done().then_some(())).await;
+    assert_eq!(receiver.told(5).await.len(), 5, "two of an app at a time");
 }

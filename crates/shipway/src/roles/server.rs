@@ -167,6 +167,7 @@ fn settings(home: &Path, options: &Options, stack_fingerprint: String) -> Settin
         grace_seconds: 30,
         attach_seconds: 60,
         memory_seconds: 20,
+        script_seconds: 600,
         keep_releases: 30,
     }
 }
