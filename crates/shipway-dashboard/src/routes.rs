@@ -98,6 +98,9 @@ pub const ROUTES: &[Route] = &[
     // is not promoted.
     get("promote.ask",      "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &["to?"],             "ConfirmPage"),
     post("promote",         "/dashboard/pipelines/{pipeline}/apps/{app}/promote", &["release", "to?", "reason?"], "303 operation, or pipeline when there are several"),
+    post("review.make",     "/dashboard/pipelines/{pipeline}/review-apps",      &["branch"],            "303 pipeline"),
+    get("review.remove.ask", "/dashboard/pipelines/{pipeline}/review-apps/{review}/remove", &[],        "ConfirmPage"),
+    post("review.remove",   "/dashboard/pipelines/{pipeline}/review-apps/{review}/remove", &[],         "303 pipeline"),
     post("review.retry",    "/dashboard/pipelines/{pipeline}/review-apps/{review}/retry", &[],          "303 pipeline"),
     // `commit` is what was looked at: another one that is there by now is not allowed.
     get("fork.ask",         "/dashboard/pipelines/{pipeline}/pull-requests/{number}/allow", &[],        "ConfirmPage"),

@@ -108,6 +108,8 @@ pub struct Column {
     pub empty: String,
     /// The command that puts one there.
     pub empty_command: Option<String>,
+    /// Where the viewer has a review app of a branch made.
+    pub make_url: Option<String>,
 }
 
 /// Code that is not deployed until its parties have signed it.
@@ -207,6 +209,8 @@ pub struct Card {
     pub failure: Option<Failure>,
     /// The page that allows the build of a fork's commit, which waits for that; for who may.
     pub allow_url: Option<String>,
+    /// The page that removes a review app, for who may.
+    pub remove_url: Option<String>,
     /// How it is carried on.
     pub promote: Option<Promote>,
     /// The next stage, where the commit lacks sign-offs for it that the viewer may give.

@@ -13,6 +13,7 @@ mod operations;
 mod people;
 mod pipelines;
 mod releases;
+mod reviews;
 mod sign_in;
 mod together;
 mod visit;
@@ -81,6 +82,7 @@ fn reading(name: &str) -> MethodRouter<Web> {
         "pipeline.events" => look(live::pipeline),
         "promote.ask" => look(pipelines::ask_promote),
         "fork.ask" => look(forks::ask),
+        "review.remove.ask" => look(reviews::ask_remove),
         "together.ask" => look(together::ask),
         "product" => look(pipelines::product),
         "product.events" => look(live::product),
@@ -116,7 +118,9 @@ fn acting(name: &str) -> MethodRouter<Web> {
         "sign_off" => act(pipelines::sign_off),
         "fork.allow" => act(forks::allow),
         "together" => act(together::promote),
-        "review.retry" => act(pipelines::retry_review),
+        "review.retry" => act(reviews::retry),
+        "review.make" => act(reviews::make),
+        "review.remove" => act(reviews::remove),
         "trigger.add" => act(deploys::add_trigger),
         "trigger.remove" => act(deploys::remove_trigger),
         "reserve" => act(deploys::reserve),

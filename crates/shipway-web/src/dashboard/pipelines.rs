@@ -2,24 +2,21 @@
 
 use super::facts::{Facts, email};
 use super::visit::Viewer;
-use super::{Page, difference, done, page, together, words};
+use super::{Page, difference, done, page, reviews, together, words};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{
-    BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, Failure, Group, Mark, Pill, PipelineRow,
-    PipelinesPage, ProductRow, Promote, Running, SignFor, UpstreamRow, Waits,
+    BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, Group, Mark, Pill, PipelineRow, PipelinesPage,
+    ProductRow, Promote, Running, SignFor, UpstreamRow, Waits,
 };
 use shipway_dashboard::path;
 use shipway_domain::address::RemoteAddress;
 use shipway_domain::admission::Trigger;
-use shipway_domain::review::{Checks, ReviewAppStatus};
 use shipway_domain::sign_off::{Party, and};
-use shipway_domain::{AppId, CommitId, ReviewAppId, Stage};
+use shipway_domain::{AppId, CommitId, Stage};
 use shipway_engine::{Outlook, PromotionOrder};
-use shipway_store::{App, Coupling, Pipeline, PullRequest, ReviewApp, ReviewOrigin, Upstream};
+use shipway_store::{App, Coupling, Pipeline, Upstream};
 use std::collections::HashMap;
 
-/// Review apps of a pipeline before "show all".
-const REVIEW_APPS: usize = 8;
 /// Entries of the ledger on a board, and how many are looked through for them.
 const ACTIVITY: usize = 10;
 const SEARCHED: u32 = 500;
@@ -119,7 +116,7 @@ pub(super) async fn product(viewer: Viewer) -> Page {
     page(&viewer, shipway_dashboard::board(&model))
 }
 
-fn filter(viewer: &Viewer) -> String {
+pub(super) fn filter(viewer: &Viewer) -> String {
     viewer.query("q").unwrap_or_default().trim().to_lowercase()
 }
 
@@ -135,9 +132,11 @@ async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> 
     let mut columns = Vec::new();
     let waiting = viewer.platform().waiting_for_sign_offs(&viewer.caller, pipeline)?;
     for stage in Stage::ALL {
+        let mut make_url = None;
         let (groups, count, hidden) = match stage {
             Stage::Review => {
-                let (cards, count, hidden) = review_cards(viewer, pipeline, apps).await?;
+                make_url = reviews::make_url(viewer, pipeline)?;
+                let (cards, count, hidden) = reviews::cards(viewer, pipeline, apps).await?;
                 (cards.into_iter().map(Group::one).collect(), count, hidden)
             }
             _ => {
@@ -149,7 +148,7 @@ async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> 
                 (Group::by_commit(cards), count, 0)
             }
         };
-        if count == 0 && !matches!(stage, Stage::Staging | Stage::Production) {
+        if count == 0 && make_url.is_none() && !matches!(stage, Stage::Staging | Stage::Production) {
             continue;
         }
         columns.push(Column {
@@ -157,10 +156,13 @@ async fn row(viewer: &Viewer, pipeline: &Pipeline, apps: &[(Coupling, App)]) -> 
             hidden,
             waits: waiting.iter().filter(|it| it.stage == stage).map(|it| waits(viewer, it)).collect(),
             empty: match count {
+                0 if stage == Stage::Review => "No review app yet.".into(),
                 0 => "No app here yet.".into(),
                 _ => "No review app has that in its title, branch or number.".into(),
             },
-            empty_command: (count == 0).then(|| format!("heroku pipelines:add {} -a APP -s {stage}", pipeline.name)),
+            empty_command: (count == 0 && stage != Stage::Review)
+                .then(|| format!("heroku pipelines:add {} -a APP -s {stage}", pipeline.name)),
+            make_url,
             count,
             groups,
         });
@@ -211,144 +213,7 @@ fn upstream(viewer: &Viewer, pipeline: &Pipeline) -> Result<Option<UpstreamRow>>
     Ok(viewer.platform().upstream(pipeline)?.map(row))
 }
 
-/// The cards of review apps, what needs somebody first; how many there are in all; how many fit the filter and are not
-/// shown.
-async fn review_cards(
-    viewer: &Viewer,
-    pipeline: &Pipeline,
-    apps: &[(Coupling, App)],
-) -> Result<(Vec<Card>, usize, usize)> {
-    let platform = viewer.platform();
-    let requests = platform.store().read(|c| c.pull_requests(pipeline.id))?;
-    let request = |review: &ReviewApp| requests.iter().find(|r| Some(r.number) == review.pr_number);
-    let reviews = platform.review_apps(pipeline)?;
-    let count = reviews.len();
-    let wanted = filter(viewer);
-    let mut shown: Vec<(&ReviewApp, Option<&PullRequest>)> = reviews.iter().map(|r| (r, request(r))).collect();
-    shown.retain(|(review, request)| {
-        let title = request.map_or(String::new(), |r| format!("#{} {}", r.number, r.title.to_lowercase()));
-        title.contains(&wanted) || review.branch.as_str().to_lowercase().contains(&wanted)
-    });
-    let may_build = platform.review_parent(pipeline)?.is_some_and(|parent| viewer.may(Trigger::Push, &parent));
-    let me = viewer.caller.actor.account;
-    shown.sort_by_key(|(review, request)| {
-        let failed = review.status == ReviewAppStatus::Errored || request.is_some_and(|r| r.checks == Checks::Failed);
-        let runs = matches!(review.status, ReviewAppStatus::Pending | ReviewAppStatus::Creating);
-        (!failed, !runs, review.creator != me, std::cmp::Reverse(review.created_at))
-    });
-    let fitting = shown.len();
-    if viewer.query("all").is_none() {
-        shown.truncate(REVIEW_APPS);
-    }
-    let hidden = fitting - shown.len();
-    let mut cards = Vec::with_capacity(shown.len());
-    for (review, request) in shown {
-        let place = apps.iter().find(|(_, app)| Some(app.id) == review.app);
-        let mut card = match place {
-            Some((coupling, app)) => card(viewer, pipeline, apps, coupling, app).await?,
-            None => nothing_yet(review),
-        };
-        dress(&mut card, review, request);
-        if review.status == ReviewAppStatus::Errored {
-            card.failure = Some(failure_of(pipeline, review, may_build));
-        }
-        if let Some(request) = request.filter(|_| may_build)
-            && platform.waits_for_permission(pipeline, request)?
-        {
-            card.allow_url = Some(path("fork.ask", &[pipeline.name.as_str(), &request.number.to_string()]));
-        }
-        cards.push(card);
-    }
-    Ok((cards, count, hidden))
-}
-
-/// A review app whose app is not there.
-fn nothing_yet(review: &ReviewApp) -> Card {
-    Card {
-        title: review.app_name.as_ref().map_or_else(|| review.branch.to_string(), ToString::to_string),
-        app: None,
-        state: None,
-        version: None,
-        says: None,
-        commit: Some(review.commit.to_string()),
-        facts: Vec::new(),
-        by: None,
-        at: Some(review.updated_at),
-        pills: Vec::new(),
-        running: None,
-        failure: None,
-        allow_url: None,
-        promote: None,
-        sign_for: None,
-        previous_version: None,
-        url: None,
-    }
-}
-
-/// Says of a card what its pull request and its review say.
-fn dress(card: &mut Card, review: &ReviewApp, request: Option<&PullRequest>) {
-    if let Some(request) = request {
-        card.says = Some(request.title.clone());
-    }
-    let number = review.pr_number.map(|number| format!("#{number}"));
-    let from = review.fork.as_ref().map(|fork| format!("from {fork}"));
-    card.facts = number.into_iter().chain([review.branch.to_string()]).chain(from).collect();
-    let (mark, word) = match review.status {
-        ReviewAppStatus::Pending => (Mark::Wait, "waits"),
-        ReviewAppStatus::Creating => (Mark::Wait, "being made"),
-        ReviewAppStatus::Deleting => (Mark::Wait, "being removed"),
-        ReviewAppStatus::Errored => (Mark::Bad, "failed"),
-        ReviewAppStatus::Created | ReviewAppStatus::Deleted => (Mark::Quiet, ""),
-    };
-    if !word.is_empty() {
-        card.pills.push(Pill::new(mark, word));
-        if let Some(message) = review.message.as_ref().filter(|_| review.status != ReviewAppStatus::Errored) {
-            card.says = Some(message.clone());
-        }
-    }
-    match request.map(|request| request.checks) {
-        Some(Checks::Succeeded) => card.pills.push(Pill::new(Mark::Good, "checks passed")),
-        Some(Checks::Failed) => card.pills.push(Pill::new(Mark::Bad, "checks failed")),
-        Some(Checks::Pending) => card.pills.push(Pill::new(Mark::Wait, "checks run")),
-        Some(Checks::Unknown) | None => {}
-    }
-    card.previous_version = None;
-}
-
-/// What went wrong with a review app. One whose app is there failed in its last step, which runs once in an app's life.
-fn failure_of(pipeline: &Pipeline, review: &ReviewApp, may_retry: bool) -> Failure {
-    let mut lines = review.message.iter().flat_map(|message| message.lines()).filter(|line| !line.trim().is_empty());
-    let because = lines.next().unwrap_or("It gave no reason.").to_string();
-    let (what, step) = match review.app {
-        None => ("The review app could not be made.", "Make the app"),
-        Some(_) => ("The review app is there, and not as its app.json wants it.", "Postdeploy script"),
-    };
-    let can_retry = may_retry && review.app.is_none() && review.origin != ReviewOrigin::Source;
-    Failure {
-        what: what.into(),
-        step: step.into(),
-        because,
-        lines: lines.map(str::to_string).collect(),
-        next: format!("Push what mends it to {}{}.", review.branch, if can_retry { ", or try again" } else { "" }),
-        output_url: None,
-        retry_url: can_retry.then(|| path("review.retry", &[pipeline.name.as_str(), &review.id.to_string()])),
-    }
-}
-
-/// POST review.retry
-pub(super) async fn retry_review(viewer: Viewer) -> Page {
-    let pipeline = viewer.pipeline()?;
-    let id: ReviewAppId = viewer.parameter("review").parse().map_err(|_| ApiError::missing("review_app"))?;
-    let review = viewer.platform().review_app(&viewer.caller, id)?;
-    if review.pipeline != pipeline.id {
-        return Err(ApiError::missing("review_app"));
-    }
-    let again = viewer.platform().retry_review_app(&viewer.caller, &pipeline, review).await?;
-    let text = format!("The review app of {} is being made again.", again.branch);
-    done(&viewer, &path("pipeline", &[pipeline.name.as_str()]), Mark::Good, &text)
-}
-
-async fn card(
+pub(super) async fn card(
     viewer: &Viewer,
     pipeline: &Pipeline,
     apps: &[(Coupling, App)],
@@ -391,6 +256,7 @@ async fn card(
         pills,
         failure: if running.is_some() { None } else { facts.failed(viewer)? },
         allow_url: None,
+        remove_url: None,
         promote: platform.outlook(apps, app, None)?.map(|it| way_on(viewer, pipeline, app, &it)),
         sign_for,
         previous_version: if may_go_back { facts.previous(platform)? } else { None },

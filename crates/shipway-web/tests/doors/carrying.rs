@@ -6,7 +6,7 @@ use serde_json::json;
 use shipway_dashboard::path;
 use shipway_domain::review::{Checks, ReviewAppStatus};
 use shipway_domain::{BranchName, CommitId, NameOrId, ReviewAppId, Stage as Place};
-use shipway_store::{App, Pipeline, PipelineSettings, PullRequest, ReviewApp, ReviewOrigin};
+use shipway_store::{App, Pipeline, PipelineSettings, PullRequest, ReviewApp, ReviewAppSettings, ReviewOrigin};
 use shipway_testkit::until;
 
 impl Stage {
@@ -263,5 +263,54 @@ async fn attack_27_a_forks_commit_is_allowed_on_the_board_by_who_may_deploy() {
     assert_eq!(allowed().as_ref(), Some(&commit));
     assert!(browser.get(&allow).await.body.contains("does not wait for it"), "once is enough");
     assert_eq!(browser.get(&path("fork.ask", &["acorn", "8"])).await.status, 404);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_review_app_is_made_and_removed_on_the_board() {
+    let stage = Stage::open().await;
+    let staging = stage.create("shop-staging").await;
+    let pipeline = stage.line("acorn", &[(&staging, Place::Staging)]).await;
+    let (board, make) = (path("pipeline", &["acorn"]), path("review.make", &["acorn"]));
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    assert!(!browser.get(&board).await.body.contains("Make a review app"), "review apps are not enabled");
+    let settings = ReviewAppSettings::default();
+    stage.platform.set_review_app_config(&stage.caller, &pipeline, settings).await.unwrap();
+    assert!(browser.get(&board).await.body.contains("Make a review app"));
+
+    let checkout = stage.checkout();
+    checkout.commit("web: listen\n");
+    let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop-staging"), "HEAD:login"]).await;
+    assert!(pushed, "{screen}");
+    let none = browser.post(&board, &make, &[("branch", "nowhere")]).await;
+    assert!(none.status == 422 || none.status == 404, "{}: {}", none.status, none.body);
+    assert_eq!(browser.post(&board, &make, &[("branch", "a b;c")]).await.status, 422);
+    let made = browser.post(&board, &make, &[("branch", "login")]).await;
+    assert_eq!((made.status, made.header("location")), (303, Some(board.as_str())), "{}", made.body);
+    let review = until("it is there", async || {
+        let all = stage.platform.review_apps(&pipeline).unwrap();
+        all.into_iter().find(|review| review.status == ReviewAppStatus::Created)
+    });
+    let review = review.await;
+    assert_eq!(browser.post(&board, &make, &[("branch", "login")]).await.status, 409, "there is one");
+
+    // Who may only look has neither button, and is refused.
+    let remove = path("review.remove", &["acorn", &review.id.to_string()]);
+    let (dev, token) = stage.person("dev@example.org").await;
+    let view = shipway_domain::admission::Permission::View;
+    stage.platform.give_access(&stage.caller, &staging, &dev.actor.email, view).await.unwrap();
+    let other = Browser::sign_in(&stage, &token).await;
+    let shown = other.get(&board).await.body;
+    assert!(!shown.contains("Make a review app") && !shown.contains("Remove…"), "{shown}");
+    for (action, fields) in [(&make, vec![("branch", "login")]), (&remove, vec![])] {
+        let status = other.post(&board, action, &fields).await.status;
+        assert!(status == 403 || status == 404, "{action}: {status}");
+    }
+
+    let asked = browser.get(&remove).await.body;
+    assert!(asked.contains("its database too") && asked.contains("It can be made again from its branch."), "{asked}");
+    let sent = browser.post(&remove, &remove, &[]).await;
+    assert_eq!((sent.status, sent.header("location")), (303, Some(board.as_str())), "{}", sent.body);
+    until("it is gone", async || stage.platform.review_apps(&pipeline).unwrap().is_empty().then_some(())).await;
     stage.end().await;
 }
