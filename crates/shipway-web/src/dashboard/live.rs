@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-/// At most four changes a second are told: each makes a page be fetched again.
-const QUIET: Duration = Duration::from_millis(250);
+/// At most one change a second is told, the first of several at once: each makes a page be fetched and drawn again, which
+/// costs apps on the same machine their processor.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// GET apps.events
 pub(super) async fn apps(viewer: Viewer) -> Page {
@@ -83,7 +84,11 @@ fn changes(viewer: Viewer, wanted: impl Fn(Event) -> bool + Send + Sync + 'stati
                 return;
             }
             if matches!(told, Told::Changed) {
-                tokio::time::sleep(QUIET).await;
+                tokio::select! {
+                    () = tokio::time::sleep(QUIET) => {}
+                    () = events.gone() => return,
+                    () = stop.cancelled() => return,
+                }
             }
         }
     });
