@@ -195,7 +195,10 @@ async fn dynos_that_went_with_the_machine_start_anew_and_have_not_crashed() {
     let server = ground.server(None).await;
     assert_eq!(server.settled(&app).await, "web.1 up, worker.1 up");
     server.serves(&app, "v2").await;
-    assert_eq!(ground.router.modes(), [RouteMode::Starting, RouteMode::Serve]);
+    // A dyno may be up before the first table is written; it has not crashed in any of them.
+    let modes = ground.router.modes();
+    let starts = modes.iter().all(|mode| matches!(mode, RouteMode::Starting | RouteMode::Serve));
+    assert!(starts && modes.last() == Some(&RouteMode::Serve), "{modes:?}");
     assert!(server.platform.store().read(|c| c.dynos(app.id)).unwrap().iter().all(|dyno| dyno.crashes == 0));
 }
 
