@@ -7,6 +7,7 @@ mod health;
 mod logs;
 mod promotions;
 mod review_apps;
+mod review_settings;
 mod sessions;
 mod settings;
 mod sharing;
