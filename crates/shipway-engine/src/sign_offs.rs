@@ -423,24 +423,25 @@ impl Platform {
         let here = signed.into_iter().filter(|given| given.stage == coupling.stage);
         let mut commits: Vec<CommitId> = here.map(|given| given.commit).collect();
         commits.dedup();
-        for signed in commits {
-            if !self.unsigned(app, &signed)?.is_empty() {
-                continue;
+        let mut signed = None;
+        for candidate in commits {
+            if self.unsigned(app, &candidate)?.is_empty() {
+                signed = Some(candidate);
+                break;
             }
-            let head = Spot { place: Place::App(app.id), commit: commit.clone() };
-            let apps = apps.into_iter().filter(|other| self.app(caller, &NameOrId::Id(other.0)).is_ok());
-            let places = apps.map(Place::App).chain([Place::Upstream(coupling.pipeline)]);
-            for place in places {
-                let histories = &self.inner.parts.histories;
-                if histories.find(place, signed.as_str()).await?.as_ref() == Some(&signed) {
-                    let base = Spot { place, commit: signed.clone() };
-                    let differs = Some(histories.commits(&base, &head, UNSIGNED_SHOWN).await?);
-                    return Ok(Some(SignedInstead { commit: signed, differs }));
-                }
-            }
-            return Ok(Some(SignedInstead { commit: signed, differs: None }));
         }
-        Ok(None)
+        let Some(signed) = signed else { return Ok(None) };
+        let apps = apps.into_iter().filter(|other| self.app(caller, &NameOrId::Id(other.0)).is_ok());
+        let head = Spot { place: Place::App(app.id), commit: commit.clone() };
+        let histories = &self.inner.parts.histories;
+        for place in apps.map(Place::App).chain([Place::Upstream(coupling.pipeline)]) {
+            if histories.find(place, signed.as_str()).await?.as_ref() == Some(&signed) {
+                let base = Spot { place, commit: signed.clone() };
+                let differs = Some(histories.commits(&base, &head, UNSIGNED_SHOWN).await?);
+                return Ok(Some(SignedInstead { commit: signed, differs }));
+            }
+        }
+        Ok(Some(SignedInstead { commit: signed, differs: None }))
     }
 
     /// What triggers asked for in a pipeline and its parties have not signed, in the order of the stages.

@@ -65,7 +65,7 @@ impl Web {
 
     fn addons(&self, app: &App, all: &mut Resources) -> shipway_engine::Result<()> {
         let origin = Origin::configured(self.base());
-        let page = |owner: &App| origin.url(&shipway_dashboard::path("app", &[owner.name.as_str()]));
+        let page = |owner: &App| present::addons_page(&origin, owner);
         let shown = self.platform().store().read(|c| {
             let mut shown = Vec::new();
             for addon in c.addons(app.id)? {

@@ -179,10 +179,6 @@ fn show(call: &Call, addon: &Addon) -> Result<Value> {
         }
         Ok((c.app_by_id(addon.app)?, keys))
     })?;
-    Ok(present::addon(&owner, addon, &keys, Expansion::of(&call.headers), &page_of(call, &owner)))
-}
-
-/// Where an app's add-ons are shown.
-pub(super) fn page_of(call: &Call, owner: &App) -> String {
-    call.origin.url(&shipway_dashboard::path("app", &[owner.name.as_str()]))
+    let page = present::addons_page(&call.origin, &owner);
+    Ok(present::addon(&owner, addon, &keys, Expansion::of(&call.headers), &page))
 }

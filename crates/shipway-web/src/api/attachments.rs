@@ -111,6 +111,6 @@ fn show(call: &Call, attachment: &Attachment) -> Result<Value> {
         let keys = c.attachment_vars(attachment)?.into_keys().collect::<Vec<_>>();
         Ok((c.app_by_id(attachment.app)?, addon, owner, keys))
     })?;
-    let (inclusion, page) = (Inclusion::of(&call.headers), super::addons::page_of(call, &owner));
+    let (inclusion, page) = (Inclusion::of(&call.headers), present::addons_page(&call.origin, &owner));
     Ok(present::attachment(&app, attachment, (&addon, &owner), &keys, inclusion, &page))
 }

@@ -41,11 +41,8 @@ pub async fn of_app(call: Call) -> Result<Answer> {
 /// GET /apps/{app}/features/{feature}
 pub async fn one_of_app(call: Call) -> Result<Answer> {
     let app = call.app()?;
-    if call.parameter("feature") == EXEC {
-        return Err(super::dynos::no_way_in(&app));
-    }
-    if let Ok(always) = matching(&call, present::dyno_metadata()) {
-        return Ok(Answer::ok(always));
+    if let Some(feature) = fixed(&call, &app)? {
+        return Ok(Answer::ok(feature));
     }
     Ok(Answer::ok(matching(&call, present::app_feature(preboot(&app)?))?))
 }
@@ -53,12 +50,9 @@ pub async fn one_of_app(call: Call) -> Result<Answer> {
 /// PATCH /apps/{app}/features/{feature}
 pub async fn set_of_app(call: Call) -> Result<Answer> {
     let app = call.app()?;
-    if call.parameter("feature") == EXEC {
-        return Err(super::dynos::no_way_in(&app));
-    }
-    if let Ok(always) = matching(&call, present::dyno_metadata()) {
+    if let Some(feature) = fixed(&call, &app)? {
         call.platform().admit(&call.caller, Trigger::Settings, &app).await?;
-        return switched_on(&call, always);
+        return switched_on(&call, feature);
     }
     matching(&call, present::app_feature(true))?;
     let mut settings = app.settings.clone();
@@ -66,6 +60,14 @@ pub async fn set_of_app(call: Call) -> Result<Answer> {
     let update = UpdateApp { name: None, maintenance: None, build_stack: None, settings: Some(settings) };
     let app = call.platform().update_app(&call.caller, &app, update).await?;
     Ok(Answer::ok(present::app_feature(preboot(&app)?)))
+}
+
+/// The feature that the path names, where it is one that nobody can switch off. Errors: nobody can switch it on.
+fn fixed(call: &Call, app: &App) -> Result<Option<Value>> {
+    if call.parameter("feature") == EXEC {
+        return Err(super::dynos::no_way_in(app));
+    }
+    Ok(matching(call, present::dyno_metadata()).ok())
 }
 
 /// Whether new web dynos are up before the old ones stop: yes, unless the app says otherwise.

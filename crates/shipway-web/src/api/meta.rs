@@ -41,23 +41,23 @@ fn why_not(path: &str) -> Option<&'static str> {
     ABSENT.iter().find(|(word, _)| of(word)).map(|(_, why)| *why)
 }
 
+/// What somebody reads who asked for what is not there.
+fn not_served(method: &Method, uri: &Uri, but: &str) -> String {
+    let path: String = uri.path().chars().take(200).collect();
+    match why_not(&path) {
+        Some(why) => why.to_string(),
+        None => format!("This platform does not serve {method} {path}{but}. docs/api-coverage.md lists what it does."),
+    }
+}
+
 /// Every path that no door has.
 pub async fn nothing_here(method: Method, uri: Uri) -> ApiError {
-    let path: String = uri.path().chars().take(200).collect();
-    let why = why_not(&path).map(str::to_string);
-    let why = why
-        .unwrap_or(format!("This platform does not serve {method} {path}. docs/api-coverage.md lists what it does."));
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", why)
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", not_served(&method, &uri, ""))
 }
 
 /// A path that exists, with a method that it does not have.
 pub async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let path: String = uri.path().chars().take(200).collect();
-    let why = why_not(&path).map(str::to_string).unwrap_or_else(|| {
-        format!(
-            "This platform does not serve {method} {path}, only other methods. docs/api-coverage.md lists what it does."
-        )
-    });
+    let why = not_served(&method, &uri, ", only other methods");
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why)
 }
 

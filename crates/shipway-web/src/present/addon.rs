@@ -2,6 +2,7 @@
 
 use super::catalog::SINCE;
 use super::{app_reference, id_of, named, time};
+use crate::address::Origin;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use shipway_domain::ConfigKey;
@@ -41,6 +42,11 @@ impl Inclusion {
 fn asks_for(headers: &HeaderMap, header: &str, what: &str) -> bool {
     let lines = headers.get_all(header).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|word| word.trim() == what)
+}
+
+/// Where an app's add-ons are shown.
+pub fn addons_page(origin: &Origin, owner: &App) -> String {
+    origin.url(&shipway_dashboard::path("app", &[owner.name.as_str()]))
 }
 
 /// An add-on. Nothing is billed here. `web_url`: the page where it is shown.

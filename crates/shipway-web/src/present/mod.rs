@@ -16,7 +16,7 @@ mod team;
 mod transfer;
 
 pub use account::{account, authorization, key, session, token};
-pub use addon::{Expansion, Inclusion, addon, addon_plan, addon_service, attachment};
+pub use addon::{Expansion, Inclusion, addon, addon_plan, addon_service, addons_page, attachment};
 pub use app::{app, buildpack_installation, collaborator, default_domain, domain, owner, permission_names, team_app};
 pub use build::{build, pipeline_build, slug, source};
 pub use catalog::{REGIONS, account_feature, app_feature, buildpack, dyno_metadata, dyno_size, region, stack};
