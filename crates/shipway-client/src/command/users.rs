@@ -88,9 +88,8 @@ fn explain(action: &Action, answer: &Value, account: &Account) {
         Action::Add { .. } => eprintln!("Added {email} to {url}. Their token is printed once; they log in with"),
         Action::Token { revoke: true, .. } => {
             let ended = answer["revoked"].as_u64().unwrap_or(0);
-            eprintln!(
-                "Ended {ended} tokens and sign-ins of {email} at {url}. The new token is printed once; they log in with"
-            );
+            let what = if ended == 1 { "token or sign-in" } else { "tokens and sign-ins" };
+            eprintln!("Ended {ended} {what} of {email} at {url}. The new token is printed once; they log in with");
         }
         Action::Token { .. } => eprintln!("A new token for {email} at {url}, printed once; they log in with"),
     }
