@@ -168,7 +168,7 @@ pub(super) async fn retry(viewer: Viewer) -> Page {
     let pipeline = viewer.pipeline()?;
     let review = named(&viewer, &pipeline)?;
     let again = viewer.platform().retry_review_app(&viewer.caller, &pipeline, review).await?;
-    said(&viewer, &pipeline, &again)
+    said(&viewer, &pipeline, &again, "is being made again")
 }
 
 /// POST review.make
@@ -177,14 +177,14 @@ pub(super) async fn make(viewer: Viewer) -> Page {
     let branch = BranchName::parse(viewer.field("branch").unwrap_or_default().trim())?;
     let new = NewReviewApp { branch, pr_number: None, source: ReviewSource::Branch, environment: ConfigVars::new() };
     let made = viewer.platform().create_review_app(&viewer.caller, &pipeline, new).await?;
-    said(&viewer, &pipeline, &made)
+    said(&viewer, &pipeline, &made, "is being made")
 }
 
-/// Back to the board, with what is done about a review app.
-fn said(viewer: &Viewer, pipeline: &Pipeline, review: &ReviewApp) -> Page {
+/// Back to the board, with what is done about a review app: `goes_on`, unless it has to wait first.
+fn said(viewer: &Viewer, pipeline: &Pipeline, review: &ReviewApp, goes_on: &str) -> Page {
     let text = match (&review.status, &review.message) {
-        (ReviewAppStatus::Pending, Some(why)) => format!("The review app of {} waits: {why}.", review.branch),
-        _ => format!("The review app of {} is being made.", review.branch),
+        (ReviewAppStatus::Pending, Some(why)) => format!("The review app of {} is not made yet. {why}", review.branch),
+        _ => format!("The review app of {} {goes_on}.", review.branch),
     };
     done(viewer, &path("pipeline", &[pipeline.name.as_str()]), Mark::Good, &text)
 }
