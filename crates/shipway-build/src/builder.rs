@@ -317,7 +317,7 @@ impl Builder {
         for note in &plan.notes {
             session.report.detail(note);
         }
-        if let Some(name) = &plan.toolchain {
+        for name in &plan.toolchains {
             self.toolchain_layer(name, session, built).await?;
         }
         language.before(&plan, tree, session).await?;
@@ -337,14 +337,14 @@ impl Builder {
 
     /// The programs of a built-in buildpack, for the steps of those after it.
     fn leave_to_the_next(&self, plan: &Plan, session: &mut Session<'_>) {
-        let Some(name) = &plan.toolchain else { return session.earlier.path.extend(plan.path.clone()) };
-        let target = format!("/toolchains/{name}");
+        let target = |name: &str| format!("/toolchains/{name}");
         for path in &plan.path {
             let below = path.trim_start_matches("/app/");
-            let brought = self.toolchains.path(name).join(below).is_dir();
-            session.earlier.path.push(if brought { format!("{target}/{below}") } else { path.clone() });
+            let brings = |name: &&String| self.toolchains.path(name).join(below).is_dir();
+            let from = plan.toolchains.iter().find(brings).map(|name| format!("{}/{below}", target(name)));
+            session.earlier.path.push(from.unwrap_or_else(|| path.clone()));
         }
-        session.earlier.mounts.push(toolchain_mount(name, &target));
+        session.earlier.mounts.extend(plan.toolchains.iter().map(|name| toolchain_mount(name, &target(name))));
     }
 
     /// A fetched language version as a layer of its own; packed once, then known by its name.

@@ -149,19 +149,32 @@ echo "version $version""#;
         Ok(name)
     }
 
-    /// Fetches yarn 1 from the npm registry. Returns the toolchain's name.
-    pub(crate) async fn yarn(&self, session: &mut Session<'_>) -> Result<String, String> {
-        const FETCH: &str =
-            r#"npm install --silent --no-audit --no-fund --ignore-scripts --prefix made/.heroku/yarn "yarn@$VERSION""#;
-        /// The last of its line.
-        const VERSION: &str = "1.22.22";
-        let name = format!("yarn-{VERSION}");
+    /// A program of the npm registry, such as `yarn`, in a version that satisfies `range`: the newest that was fetched
+    /// before, else the registry's newest. Returns the toolchain's name.
+    pub(crate) async fn npm_program(
+        &self,
+        program: &str,
+        range: &str,
+        session: &mut Session<'_>,
+    ) -> Result<String, String> {
+        const FETCH: &str = r#"set -e
+npm install --silent --no-audit --no-fund --ignore-scripts --prefix "made/.heroku/$PROGRAM" "$PROGRAM@$RANGE"
+node -p '"version " + JSON.parse(require("fs").readFileSync("made/.heroku/" + process.env.PROGRAM + "/node_modules/" + process.env.PROGRAM + "/package.json")).version'"#;
+        let fits = |version: &Version| Range::parse(range).is_some_and(|range| range.contains(version));
         let _one = self.fetching.lock().await;
-        if !self.path(&name).is_dir() {
-            let (work, _) = self.fetch(FETCH, &[("VERSION", VERSION)], session).await?;
-            self.keep(&work.join("made"), &name).map_err(|e| e.to_string())?;
-        }
-        Ok(name)
+        let here = self.fetched(&format!("{program}-")).into_iter().map(|(version, _)| version);
+        let version = match here.filter(|version| fits(version)).max() {
+            Some(version) => version,
+            None => {
+                let (work, output) = self.fetch(FETCH, &[("PROGRAM", program), ("RANGE", range)], session).await?;
+                let said = output.lines().find_map(|line| Version::parse(line.strip_prefix("version ")?));
+                let version =
+                    said.filter(fits).ok_or_else(|| format!("the registry has none that satisfies {range}"))?;
+                self.keep(&work.join("made"), &format!("{program}-{version}")).map_err(|e| e.to_string())?;
+                version
+            }
+        };
+        Ok(format!("{program}-{version}"))
     }
 
     /// Fetches a Python by uv, where a mirror of its builds is reachable.

@@ -85,9 +85,14 @@ async fn what_is_wrong_with_an_app_is_said_with_the_next_step() {
     check(
         p,
         &[("package.json", r#"{"dependencies":{"a":"1"}}"#), ("yarn.lock", ""), ("package-lock.json", "{}")],
-        "two lock files",
+        "two lock files, package-lock.json and yarn.lock",
     )
     .await;
+    let ours = [("package.json", r#"{"dependencies":{"a":"1"}}"#), ("pnpm-lock.yaml", "")];
+    check(p, &[&ours[..], &[("pnpm-workspace.yaml", "packages:\n  - web\n")]].concat(), "A pnpm workspace of several")
+        .await;
+    let odd = r#"{"dependencies":{"a":"1"},"packageManager":"pnpm@$(id)"}"#;
+    check(p, &[("package.json", odd), ours[1]], "packageManager is \"$(id)\", which is not a version of pnpm").await;
     p.request.buildpacks = vec!["acme/pack".into()];
     check(p, &[("Procfile", "web: a")], "The buildpack \"acme/pack\" is not known here. Built in are heroku/python")
         .await;

@@ -128,6 +128,33 @@ async fn a_version_that_the_host_lacks_is_fetched_once_or_the_refusal_lists_what
 }
 
 #[tokio::test]
+async fn pnpm() {
+    let mut platform = platform();
+    let (first, output) = platform.build(&fixture("pnpm")).await.ok();
+    for line in
+        ["Installing node modules (pnpm-lock.yaml)", "Running the build script", "Pruning development dependencies"]
+    {
+        assert!(output.contains(line), "{output}");
+    }
+    assert_eq!(kinds(&first), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
+    // What the build left, what it needed no longer, and the program that the Procfile starts the app by.
+    let said = platform.run(&first, "cat built.txt; ls node_modules; pnpm --version; pnpm --silent start", &[]);
+    assert_eq!(said, "true\nms\n9.15.0\n172800000\n");
+
+    platform.remember(&first.pins);
+    let run = platform.build(&fixture("pnpm")).await;
+    assert_eq!(run.steps, 1, "the build script alone");
+    assert_eq!(run.ok().0.slug.layers[..2], first.slug.layers[..2]);
+
+    let stale = |app: &std::path::Path| {
+        let package = fs::read_to_string(app.join("package.json")).unwrap();
+        fs::write(app.join("package.json"), package.replace("2.1.3", "2.1.2")).unwrap();
+    };
+    let text = platform.build_changed(&fixture("pnpm"), stale).await.refusal();
+    assert!(text.contains("Run `pnpm install`, commit pnpm-lock.yaml, and push again."), "{text}");
+}
+
+#[tokio::test]
 async fn uv() {
     let mut platform = platform();
     let project = "[project]\nname = \"fixture\"\nversion = \"1\"\nrequires-python = \">=3.11\"\ndependencies = [\"iniconfig==2.0.0\"]\n";

@@ -60,8 +60,8 @@ pub(crate) struct Plan {
     pub(crate) versions: BTreeMap<String, String>,
     /// What it says about them.
     pub(crate) notes: Vec<String>,
-    /// Directory of `toolchains/` that the app's dynos need as a layer of its own, and that builds see at `/toolchain`.
-    pub(crate) toolchain: Option<String>,
+    /// Directories of `toolchains/` that the app's dynos need, each as a layer of its own.
+    pub(crate) toolchains: Vec<String>,
     /// Its dependency layer, if it has one.
     pub(crate) dependencies: Option<Dependencies>,
     /// Directories before the stack's own in `PATH`, in the build and in dynos.

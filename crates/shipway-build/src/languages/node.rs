@@ -1,7 +1,9 @@
-//! Node.js with npm or yarn 1.
+//! Node.js with npm, yarn 1 or pnpm.
 //!
 //! The dependency layer is `node_modules` without development dependencies. When a build script needs those, the whole
 //! directory is kept in the app's cache beside the layer, so an unchanged lock file costs no installation either way.
+
+mod manager;
 
 use super::{Dependencies, Language, Plan, run_own, tail};
 use crate::model::BuildError;
@@ -10,6 +12,7 @@ use crate::toolchains::{Place, Toolchains, present, toolchain_mount};
 use crate::tree::{Inputs, Tree, literal_directory};
 use crate::versions::{Range, Version};
 use async_trait::async_trait;
+use manager::Manager;
 use serde_json::Value;
 
 pub(crate) struct Node;
@@ -35,6 +38,17 @@ impl Language for Node {
         plan.versions.insert("node".into(), version.to_string());
         plan.env.insert("NODE_ENV".into(), "production".into());
         plan.path.push("/app/.heroku/node/bin".into());
+        let manager = Manager::choose(tree, &package)?;
+        if let Some((program, range)) = manager.map(|m| m.program(tree, &package)).transpose()?.flatten() {
+            let name = tools.npm_program(program, &range, session).await.map_err(|why| {
+                BuildError::User(format!(
+                    "{program} {range} could not be fetched: {why}\nTry again, or commit a package-lock.json (`npm install`) instead."
+                ))
+            })?;
+            // A Procfile may start the app by it.
+            plan.path.push(format!("/app/{}", programs(&name)));
+            plan.toolchains.push(name);
+        }
         plan.path.push("/app/node_modules/.bin".into());
         if script(&package, "start") || tree.has("server.js") {
             plan.process_types.insert("web", "npm start".into());
@@ -48,16 +62,8 @@ impl Language for Node {
         if script(&package, "heroku-cleanup") {
             plan.own.insert("cleanup", "heroku-cleanup".into());
         }
-        let Some(manager) = manager(tree, &package)? else { return Ok(plan) };
-        if manager == "yarn.lock" {
-            let yarn = tools.yarn(session).await.map_err(|why| {
-                BuildError::User(format!(
-                    "yarn could not be fetched for yarn.lock: {why}\nTry again, or commit a package-lock.json instead."
-                ))
-            })?;
-            plan.own.insert("yarn", yarn);
-        }
-        plan.own.insert("manager", manager.into());
+        let Some(manager) = manager else { return Ok(plan) };
+        plan.own.insert("manager", manager.file().into());
         let building = plan.own.contains_key("build");
         let keep_all = ["NPM_CONFIG_PRODUCTION", "YARN_PRODUCTION"]
             .iter()
@@ -71,7 +77,7 @@ impl Language for Node {
             inputs: inputs(tree, &package, session, &version, manager, building || keep_all)?,
             needed_to_build: building,
             stripped,
-            source: manager,
+            source: manager.file(),
         });
         Ok(plan)
     }
@@ -81,37 +87,18 @@ impl Language for Node {
     }
 
     async fn install(&self, plan: &Plan, session: &mut Session<'_>) -> Result<(), BuildError> {
-        let everything = plan.own.contains_key("everything");
-        let manager = plan.own.get("manager").map_or("package.json", String::as_str);
-        let (command, what) = match manager {
-            "yarn.lock" if everything => (
-                "yarn install --frozen-lockfile --production=false --non-interactive --no-progress --cache-folder /cache/yarn",
-                "`yarn install --frozen-lockfile`",
-            ),
-            "yarn.lock" => (
-                "yarn install --frozen-lockfile --production=true --non-interactive --no-progress --cache-folder /cache/yarn",
-                "`yarn install --frozen-lockfile`",
-            ),
-            "package.json" if everything => ("npm install --no-package-lock --include=dev", "`npm install`"),
-            "package.json" => ("npm install --no-package-lock --omit=dev", "`npm install`"),
-            _ if everything => ("npm ci --include=dev", "`npm ci`"),
-            _ => ("npm ci --omit=dev", "`npm ci`"),
-        };
-        session.report.header(&format!("Installing node modules ({manager})"));
+        let manager = manager_of(plan);
+        let (command, what) = manager.install(plan.own.contains_key("everything"));
+        session.report.header(&format!("Installing node modules ({})", manager.file()));
         let finished = session.run(step(plan, session, command, &[])).await?;
         if finished.status == 0 {
             return Ok(());
         }
-        let help = if finished.output.contains("can only install packages when your package.json and package-lock.json")
-        {
-            "package.json and package-lock.json disagree. Run `npm install`, commit package-lock.json, and push again."
-        } else {
-            "Fix what it names, commit, and push again."
-        };
         Err(BuildError::User(format!(
-            "{what} failed (exit status {}):\n{}\n{help}",
+            "{what} failed (exit status {}):\n{}\n{}",
             finished.status,
-            tail(&finished.output, 3)
+            tail(&finished.output, 3),
+            manager.help(&finished.output)
         )))
     }
 
@@ -122,14 +109,7 @@ impl Language for Node {
 
     async fn strip(&self, plan: &Plan, session: &mut Session<'_>) -> Result<(), BuildError> {
         session.report.header("Pruning development dependencies");
-        let command = if plan.own.contains_key("yarn") {
-            "yarn install --frozen-lockfile --production=true --ignore-scripts --non-interactive --no-progress --cache-folder /cache/yarn"
-        } else if plan.own.get("manager").is_some_and(|m| m == "package.json") {
-            "npm prune --omit=dev --no-package-lock"
-        } else {
-            "npm prune --omit=dev"
-        };
-        let finished = session.run(step(plan, session, command, &[])).await?;
+        let finished = session.run(step(plan, session, manager_of(plan).prune(), &[])).await?;
         if finished.status == 0 {
             return Ok(());
         }
@@ -209,35 +189,23 @@ async fn choose(
         }
     };
     if let Place::Toolchain(name) = place {
-        plan.toolchain = Some(name);
+        plan.toolchains.push(name);
     }
     plan.notes.insert(0, format!("Using Node.js {version} ({because})"));
     Ok(version)
 }
 
-/// The file that decides what is installed. None: nothing is.
-fn manager(tree: &Tree, package: &Value) -> Result<Option<&'static str>, BuildError> {
-    let locks: Vec<&'static str> = ["package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml"]
-        .into_iter()
-        .filter(|f| tree.has(f))
-        .collect();
-    if locks.contains(&"yarn.lock") && locks.len() > 1 {
-        return Err(BuildError::User(format!(
-            "There are two lock files, {}. Remove the one that you do not use.",
-            locks.join(" and ")
-        )));
+/// The manager that the plan was made for.
+fn manager_of(plan: &Plan) -> Manager {
+    plan.own.get("manager").map_or(Manager::Npm(None), |file| Manager::of(file))
+}
+
+/// Where a toolchain that Node.js apps are built with has its programs, below the directory it is put into.
+fn programs(toolchain: &str) -> String {
+    match toolchain.split('-').next() {
+        Some("node") | None => ".heroku/node/bin".into(),
+        Some(program) => format!(".heroku/{program}/node_modules/.bin"),
     }
-    if locks == ["pnpm-lock.yaml"] {
-        return Err(BuildError::User(
-            "pnpm is not supported yet. Commit a package-lock.json (`npm install`) in place of pnpm-lock.yaml.".into(),
-        ));
-    }
-    if locks == ["yarn.lock"] && tree.has(".yarnrc.yml") {
-        return Err(BuildError::User("Only yarn 1 is supported, and .yarnrc.yml belongs to a later one. Commit a package-lock.json (`npm install`) in place of yarn.lock.".into()));
-    }
-    let asks = ["dependencies", "devDependencies", "optionalDependencies", "workspaces"];
-    let asks = asks.iter().any(|f| filled(package, f) || package[*f].is_array());
-    Ok(if asks { Some(locks.first().copied().unwrap_or("package.json")) } else { None })
 }
 
 fn inputs(
@@ -245,7 +213,7 @@ fn inputs(
     package: &Value,
     session: &Session<'_>,
     version: &Version,
-    manager: &'static str,
+    manager: Manager,
     everything: bool,
 ) -> Result<String, BuildError> {
     const FIELDS: &[&str] = &[
@@ -267,7 +235,7 @@ fn inputs(
         .with("version", version.to_string())
         .with("stack", &session.config.stack_fingerprint)
         .with("platform", std::env::consts::ARCH)
-        .with("manager", manager)
+        .with("manager", manager.file())
         .with("everything", everything.to_string());
     for field in FIELDS {
         inputs = inputs.with(field, package[*field].to_string());
@@ -275,15 +243,22 @@ fn inputs(
     for file in ["package-lock.json", "npm-shrinkwrap.json", "yarn.lock", ".npmrc", ".yarnrc"] {
         inputs = inputs.with_file(tree, file)?;
     }
+    if manager == Manager::Pnpm {
+        inputs = inputs.with("pnpm", package["pnpm"].to_string());
+        for file in ["pnpm-lock.yaml", "pnpm-workspace.yaml"] {
+            inputs = inputs.with_file(tree, file)?;
+        }
+    }
     let settings = session.config.client_settings.iter().chain(&session.request.env);
     let relevant = |k: &str| {
         let k = k.to_ascii_uppercase();
-        k.starts_with("NPM_") || k.starts_with("YARN_")
+        k.starts_with("NPM_") || k.starts_with("YARN_") || k.starts_with("PNPM_")
     };
     for (name, value) in settings.filter(|(k, _)| relevant(k)) {
         inputs = inputs.with(name, value);
     }
-    if hooks(package) || !package["workspaces"].is_null() {
+    let patched = manager == Manager::Pnpm && manager::patches(tree, package)?;
+    if patched || hooks(package) || !package["workspaces"].is_null() {
         // What they read is not known, so everything counts.
         return Ok(inputs.with_tree(tree)?.hex());
     }
@@ -325,13 +300,10 @@ fn local_directory(tree: &Tree, spec: &str) -> Result<Option<String>, BuildError
 fn step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str, &str)]) -> Step {
     let mut mounts = Session::app_mounts();
     let mut path = String::new();
-    if let Some(name) = &plan.toolchain {
-        mounts.push(toolchain_mount(name, "/toolchain"));
-        path.push_str("/toolchain/.heroku/node/bin:");
-    }
-    if let Some(name) = plan.own.get("yarn") {
-        mounts.push(toolchain_mount(name, "/yarn"));
-        path.push_str("/yarn/.heroku/yarn/node_modules/.bin:");
+    for name in &plan.toolchains {
+        let target = format!("/toolchains/{name}");
+        path.push_str(&format!("{target}/{}:", programs(name)));
+        mounts.push(toolchain_mount(name, &target));
     }
     path.push_str("/app/node_modules/.bin:");
     path.push_str(&session.path());

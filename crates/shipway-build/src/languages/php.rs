@@ -42,7 +42,7 @@ impl Language for Php {
         let mut plan = Plan::default();
         let version = choose(composer.as_ref(), session, tools, &mut plan).await?;
         plan.versions.insert("php".into(), version.to_string());
-        plan.toolchain = Some(tools.php(&version).await?);
+        plan.toolchains.push(tools.php(&version).await?);
         plan.path = vec!["/app/.heroku/php/bin".into(), "/app/vendor/bin".into()];
         let procfile = tree.text("Procfile")?.unwrap_or_default();
         web_server(&procfile, &version, tools, &mut plan)?;
@@ -242,7 +242,7 @@ async fn composer_install(plan: &Plan, session: &mut Session<'_>, command: &'sta
 fn step(plan: &Plan, session: &Session<'_>, command: &'static str) -> Step {
     let mut mounts = Session::app_mounts();
     let mut path = String::new();
-    if let Some(name) = &plan.toolchain {
+    if let Some(name) = plan.toolchains.first() {
         mounts.push(toolchain_mount(name, "/toolchain"));
         path.push_str("/toolchain/.heroku/php/bin:");
     }

@@ -27,7 +27,7 @@ impl Language for StaticFiles {
     async fn plan(&self, tree: &Tree, _: &mut Session<'_>, tools: &Toolchains) -> Result<Plan, BuildError> {
         let site = SiteConfig::parse(tree.text("static.json")?.as_deref())
             .map_err(|problem| BuildError::User(format!("static.json: {problem}")))?;
-        let mut plan = Plan { toolchain: Some(tools.static_server().await?), ..Plan::default() };
+        let mut plan = Plan { toolchains: vec![tools.static_server().await?], ..Plan::default() };
         if !tree.has_directory(&site.root) {
             plan.notes
                 .push(format!("The directory {:?} that static.json names as root is not in the tree yet", site.root));
