@@ -50,6 +50,15 @@ impl Context {
     }
 }
 
+/// The file of certificate authorities that a variable of this process named before `shipway env` put ours in its place:
+/// what is for the CLI and git of one person is not for a server that is started from the same shell.
+pub fn authorities_before(path: &str) -> Option<String> {
+    match ConfigDir::of(&Environment::of_process()) {
+        Ok(config) => trust::before_us(&config, path),
+        Err(_) => Some(path.to_owned()),
+    }
+}
+
 /// Runs a command to its end. `findings` are what the binary knows of this machine, for `doctor` to show beside its own.
 ///
 /// Errors are printed on standard error as `error: ...` and `hint: ...`. Exit codes: 0; 1 for what went wrong here; 2 for a refusal

@@ -99,18 +99,22 @@ pub fn joined(parts: &[&str]) -> String {
     out
 }
 
+/// The file of authorities that was named before a bundle of ours took its place: `path` itself when it is none of ours,
+/// none when there was none.
+pub fn before_us(config: &ConfigDir, path: &str) -> Option<String> {
+    if !config.owns(Path::new(path)) {
+        return Some(path.to_owned());
+    }
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix(BEFORE)).map(str::to_owned)
+}
+
 /// Writes a file with what `before` held and `authority`, for a variable that takes one file of authorities.
 ///
 /// `before` may be a bundle of ours: then it is made again from what that one was made from, so that evaluating `shipway env`
 /// twice is the same as once, and a new authority of the server replaces its old one.
 pub fn bundle(config: &ConfigDir, name: &str, before: Option<&str>, authority: &str) -> Result<PathBuf> {
-    let original = match before {
-        Some(path) if config.owns(Path::new(path)) => {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            text.lines().find_map(|line| line.strip_prefix(BEFORE)).map(str::to_owned)
-        }
-        other => other.map(str::to_owned),
-    };
+    let original = before.and_then(|path| before_us(config, path));
     let Some(original) = original.filter(|path| !path.contains('\n')) else {
         return config.write(&format!("authorities/{name}.pem"), &joined(&[authority]));
     };
@@ -147,6 +151,11 @@ mod tests {
 
         let second = bundle(&config, "node", first.to_str(), &block("shipway")).unwrap();
         assert_eq!((&second, std::fs::read_to_string(&second).unwrap()), (&first, text));
+        let named = corporate.to_str().map(str::to_owned);
+        assert_eq!(before_us(&config, first.to_str().unwrap()), named);
+        assert_eq!(before_us(&config, corporate.to_str().unwrap()), named);
+        let alone = bundle(&config, "node", None, &block("shipway")).unwrap();
+        assert_eq!(before_us(&config, alone.to_str().unwrap()), None);
 
         let renewed = bundle(&config, "node", second.to_str(), &block("renewed")).unwrap();
         let text = std::fs::read_to_string(renewed).unwrap();

@@ -76,7 +76,7 @@ fn environment(home: &Path) -> BTreeMap<OsString, OsString> {
         std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))),
     )
     .into_iter()
-    .map(|(name, value)| (name.into(), value.into()))
+    .filter_map(|(name, value)| Some((name.into(), shipway_client::authorities_before(&value)?.into())))
     .collect();
     for name in ["PATH", "TZ", "SHIPWAY_LOG", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(name) {
