@@ -22,6 +22,7 @@ pub(crate) struct Toolchains {
     static_server: PathBuf,
     pythons: OnceCell<Vec<(Version, String)>>,
     node: OnceCell<Option<Version>>,
+    npm: OnceCell<Option<Version>>,
     server: Mutex<Option<String>>,
     /// One fetch at a time: two builds that want the same version share it.
     fetching: Mutex<()>,
@@ -46,6 +47,7 @@ impl Toolchains {
             static_server: config.static_server.clone(),
             pythons: OnceCell::new(),
             node: OnceCell::new(),
+            npm: OnceCell::new(),
             server: Mutex::new(None),
             fetching: Mutex::new(()),
         })
@@ -95,6 +97,13 @@ impl Toolchains {
             .collect();
         all.sort_by(|a, b| b.0.cmp(&a.0));
         all
+    }
+
+    /// Whether the stack's own npm satisfies `range`.
+    pub(crate) async fn has_npm(&self, range: &str) -> bool {
+        let path = self.host_bin.join("npm");
+        let host = self.npm.get_or_init(|| ask_version(&path)).await;
+        host.as_ref().is_some_and(|version| Range::parse(range).is_some_and(|range| range.contains(version)))
     }
 
     fn fetched(&self, prefix: &str) -> Vec<(Version, Place)> {

@@ -155,6 +155,22 @@ async fn pnpm() {
 }
 
 #[tokio::test]
+async fn npm_as_engines_has_it() {
+    let mut platform = platform();
+    let wants =
+        |package: &str| [("package.json", format!(r#"{{"engines":{{"npm":"10.9.0"}},"dependencies":{package}}}"#))];
+    let [(file, package)] = wants(r#"{"ms":"2.1.3"}"#);
+    let (outcome, output) = platform.build_files(&[(file, &package), ("Procfile", "web: npm start")]).await.ok();
+    assert!(output.contains("Using npm 10.9.0"), "{output}");
+    assert_eq!(kinds(&outcome), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
+    assert_eq!(platform.run(&outcome, "npm --version", &[]).trim(), "10.9.0");
+    // What npm says first is what went wrong.
+    let [(file, package)] = wants(r#"{"ms":"0.0.404"}"#);
+    let text = platform.build_files(&[(file, &package)]).await.refusal();
+    assert!(text.contains("No matching version found for ms@0.0.404"), "{text}");
+}
+
+#[tokio::test]
 async fn uv() {
     let mut platform = platform();
     let project = "[project]\nname = \"fixture\"\nversion = \"1\"\nrequires-python = \">=3.11\"\ndependencies = [\"iniconfig==2.0.0\"]\n";

@@ -97,17 +97,9 @@ pub(crate) fn all() -> [&'static dyn Language; 5] {
 }
 
 /// The built-in buildpack that goes by this name, in any of the forms in which Heroku writes it.
-pub(crate) fn by_name(name: &str) -> Option<&'static dyn Language> {
-    let name = name.strip_prefix("urn:buildpack:").unwrap_or(name);
-    let name =
-        name.strip_prefix("https://github.com/heroku/heroku-buildpack-").map_or(name, |n| n.trim_end_matches(".git"));
-    let short = name.strip_prefix("heroku/").unwrap_or(name);
-    let short = match short {
-        "node" => "nodejs",
-        "heroku-community/static" | "heroku-community/nginx-static" => "static",
-        other => other,
-    };
-    all().into_iter().find(|language| language.name().strip_prefix("heroku/") == Some(short))
+pub(crate) fn by_name(given: &str) -> Option<&'static dyn Language> {
+    let name = shipway_domain::buildpack::name(given);
+    all().into_iter().find(|language| language.name() == name)
 }
 
 /// Runs one of an app's own hooks (`bin/post_compile`) or scripts; a failure names it.
@@ -130,22 +122,14 @@ pub(crate) fn tail(output: &str, lines: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shipway_domain::buildpack::BUILT_IN;
+
     #[test]
-    fn names_of_buildpacks() {
-        let check = |name: &str, expected: Option<&str>| {
-            assert_eq!(super::by_name(name).map(|l| l.name()), expected, "{name}");
-        };
-        for name in [
-            "heroku/python",
-            "python",
-            "urn:buildpack:heroku/python",
-            "https://github.com/heroku/heroku-buildpack-python.git",
-        ] {
-            check(name, Some("heroku/python"));
+    fn every_built_in_buildpack_is_known_by_its_name() {
+        assert_eq!(super::all().len(), BUILT_IN.len());
+        for (name, _) in BUILT_IN {
+            assert_eq!(super::by_name(name).map(|language| language.name()), Some(name));
         }
-        check("heroku/nodejs", Some("heroku/nodejs"));
-        check("heroku-community/static", Some("heroku/static"));
-        check("heroku/ruby", None);
-        check("https://github.com/acme/heroku-buildpack-python", None);
+        assert!(super::by_name("heroku/ruby").is_none());
     }
 }

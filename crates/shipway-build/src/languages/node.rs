@@ -39,12 +39,16 @@ impl Language for Node {
         plan.env.insert("NODE_ENV".into(), "production".into());
         plan.path.push("/app/.heroku/node/bin".into());
         let manager = Manager::choose(tree, &package)?;
-        if let Some((program, range)) = manager.map(|m| m.program(tree, &package)).transpose()?.flatten() {
+        let program = manager.map(|m| m.program(tree, &package)).transpose()?.flatten();
+        if let Some((program, range)) = program
+            && !(program == "npm" && tools.has_npm(&range).await)
+        {
             let name = tools.npm_program(program, &range, session).await.map_err(|why| {
                 BuildError::User(format!(
                     "{program} {range} could not be fetched: {why}\nTry again, or commit a package-lock.json (`npm install`) instead."
                 ))
             })?;
+            plan.notes.push(format!("Using {}", name.replacen('-', " ", 1)));
             // A Procfile may start the app by it.
             plan.path.push(format!("/app/{}", programs(&name)));
             plan.toolchains.push(name);
@@ -97,7 +101,7 @@ impl Language for Node {
         Err(BuildError::User(format!(
             "{what} failed (exit status {}):\n{}\n{}",
             finished.status,
-            tail(&finished.output, 3),
+            manager.cause(&finished.output),
             manager.help(&finished.output)
         )))
     }

@@ -67,6 +67,6 @@ pub async fn revisions(open: Open) -> Result<Answer> {
 }
 
 fn find(open: &Open) -> Result<(&'static str, &'static str)> {
-    let wanted = open.parameter("name");
+    let wanted = name(open.parameter("name"));
     BUILT_IN.iter().find(|(name, _)| *name == wanted).copied().ok_or_else(|| ApiError::missing("buildpack"))
 }

@@ -1,5 +1,6 @@
 //! What installs the packages of a Node.js app: npm, yarn 1 or pnpm, by the lock file that is committed.
 
+use crate::languages::tail;
 use crate::model::BuildError;
 use crate::tree::Tree;
 use crate::versions::Range;
@@ -63,11 +64,14 @@ impl Manager {
         }
     }
 
-    /// The program to fetch for it, and the range of its versions. None: the stack has it. Errors: package.json wants
-    /// a version that is none.
+    /// The program that is run for it, and the range of its versions. None: the stack's own npm, whichever it is.
+    /// Errors: package.json wants a version that is none.
     pub(super) fn program(self, tree: &Tree, package: &Value) -> Result<Option<(&'static str, String)>, BuildError> {
         Ok(match self {
-            Self::Npm(_) => None,
+            Self::Npm(_) => match package["engines"]["npm"].as_str() {
+                Some(range) => Some(("npm", version_range("npm", "engines.npm", range)?)),
+                None => None,
+            },
             // The last of its line.
             Self::Yarn => Some(("yarn", "1.22.22".into())),
             Self::Pnpm => Some(("pnpm", pnpm_range(tree, package)?)),
@@ -116,6 +120,16 @@ impl Manager {
         }
     }
 
+    /// What a failed installation's output says went wrong, in a few lines. npm says it first, and then how it is used.
+    pub(super) fn cause(self, output: &str) -> String {
+        let said = |line: &&str| line.strip_prefix("npm error").is_some_and(|rest| !rest.trim().is_empty());
+        let lines: Vec<&str> = match self {
+            Self::Npm(_) => output.lines().filter(said).take(5).collect(),
+            Self::Yarn | Self::Pnpm => Vec::new(),
+        };
+        if lines.is_empty() { tail(output, 3) } else { lines.join("\n") }
+    }
+
     /// What to do about an installation that failed with this output.
     pub(super) fn help(self, output: &str) -> String {
         let (disagree, command) = match self {
@@ -147,12 +161,17 @@ fn pnpm_range(tree: &Tree, package: &Value) -> Result<String, BuildError> {
     let exact = named.map(|version| version.split('+').next().unwrap_or_default());
     let (wanted, because) = match (exact, package["engines"]["pnpm"].as_str()) {
         (Some(version), _) => (version, "packageManager"),
-        (None, Some(range)) => (range.trim(), "engines.pnpm"),
+        (None, Some(range)) => (range, "engines.pnpm"),
         (None, None) => return Ok(line_of(&tree.text(PNPM_LOCK)?.unwrap_or_default()).into()),
     };
+    version_range("pnpm", because, wanted)
+}
+
+fn version_range(program: &str, because: &str, wanted: &str) -> Result<String, BuildError> {
+    let wanted = wanted.trim();
     if Range::parse(wanted).is_none() {
         return Err(BuildError::User(format!(
-            "package.json: {because} is {:?}, which is not a version of pnpm. Write one like \"10.2.0\", commit, and push again.",
+            "package.json: {because} is {:?}, which is not a version of {program}. Write one like \"10.2.0\", commit, and push again.",
             wanted.chars().take(60).collect::<String>()
         )));
     }
@@ -171,7 +190,16 @@ fn line_of(lock: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::line_of;
+    use super::{Manager, line_of};
+
+    #[test]
+    fn the_cause_of_a_failed_installation() {
+        let npm = "npm warn old\nnpm error code E404\nnpm error\nnpm error 404 Not Found - GET https://x/y\nadded 0";
+        let said = "npm error code E404\nnpm error 404 Not Found - GET https://x/y";
+        assert_eq!(Manager::Npm(None).cause(npm), said);
+        assert_eq!(Manager::Npm(None).cause("killed\n"), "killed");
+        assert_eq!(Manager::Pnpm.cause("a\n\nb\nc\nd\n"), "b\nc\nd");
+    }
 
     #[test]
     fn the_line_of_pnpm_that_wrote_a_lock_file() {
