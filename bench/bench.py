@@ -8,6 +8,7 @@ import pathlib
 import platform as machine
 import re
 import shutil
+import signal
 import sqlite3
 import statistics
 import subprocess
@@ -39,8 +40,8 @@ class Table:
         measured = ours / theirs if theirs and ratio else ours
         reached = lambda limit: limit is not None and (measured >= limit if more else measured <= limit)
         show = lambda limit: "" if limit is None else f"{'≥' if more else '≤'} {limit:,g}" + ("" if ratio or not unit else f" {unit}")
-        distance = goal and f"{abs(measured - goal) / goal:.0%} to the goal"
-        verdict = "" if goal is None else "goal" if reached(goal) else f"{'first bar' if reached(bar) else 'not yet'}, {distance}"
+        distance = f", {abs(measured - goal) / goal:.0%} to the goal" if goal else ""
+        verdict = "" if goal is None else "goal" if reached(goal) else f"{'first bar' if reached(bar) else 'not yet'}{distance}"
         self.rows.append([
             figure, f"{number(ours)} {unit}".strip(), f"{number(theirs)} {unit} ({what})" if theirs else what,
             f"{ours / theirs:.2f}" if theirs else "", show(bar), show(goal), verdict])
@@ -55,7 +56,7 @@ class Table:
 
 
 def number(value):
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def milliseconds(seconds):
@@ -119,8 +120,8 @@ class Checkout:
         self.git("add", ".")
         self.git("commit", "-qm", mark)
 
-    def push(self):
-        self.git("push", "-q", "heroku", "main")
+    def push(self, *how):
+        self.git("push", "-q", *how, "heroku", "main")
 
 
 def page(port, host):
@@ -288,19 +289,61 @@ def log_rate(table, platform):
     table.add("log: 100-byte lines through one dyno", LINES / seconds / 1e6, "M lines/s", bar=1, goal=1, more=True)
 
 
+class Visit:
+    """A steady trickle of short requests to `hello`, from now on for some seconds. It has nothing to note for the first one."""
+
+    def __init__(self, platform, scratch, seconds):
+        self.log = scratch / "visits.tsv"
+        self.log.unlink(missing_ok=True)
+        # Visitors come from other machines: what they wait for is us, not a processor of their own.
+        words = ["nice", "-n", "-20", "h2load", "--h1", "-t1", f"-c{VISITORS}", f"--rps={VISITS / VISITORS}", "-D", str(seconds),
+                 "--warm-up-time=1", f"--log-file={self.log}", f"--connect-to=127.0.0.1:{platform.router}",
+                 f"http://hello.localhost:{platform.router}/"]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+    def ended(self):
+        """When each request began, in seconds, how long it took, in ms; and how many failed."""
+        said, _ = self.process.communicate()
+        done, good = (int(re.search(rf"(\d+) {word}", said)[1]) for word in ("done", "succeeded"))
+        if not good:
+            raise RuntimeError(said)
+        fields = [line.split("\t") for line in self.log.read_text().splitlines()]
+        return [(int(begun) / 1e6, int(took) / 1000) for begun, _, took in fields], done - good
+
+
 def visit(platform, scratch, seconds):
-    """Steady short requests to `hello`: how long each took, in ms."""
-    log = scratch / "visits.tsv"
-    log.unlink(missing_ok=True)
-    # Visitors come from other machines: what they wait for is us, not a processor of their own.
-    words = ["nice", "-n", "-20", "h2load", "--h1", "-t1", f"-c{VISITORS}", f"--rps={VISITS / VISITORS}", "-D", str(seconds),
-             "--warm-up-time=1", f"--log-file={log}", f"--connect-to=127.0.0.1:{platform.router}",
-             f"http://hello.localhost:{platform.router}/"]
-    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    done, good = (int(re.search(rf"(\d+) {word}", said)[1]) for word in ("done", "succeeded"))
-    if good < done or not good:
-        raise RuntimeError(said)
-    return [int(line.split("\t")[2]) / 1000 for line in log.read_text().splitlines()]
+    """How long each of a steady trickle of requests took, in ms. None may fail."""
+    requests, failed = Visit(platform, scratch, seconds).ended()
+    if failed:
+        raise RuntimeError(f"{failed} of {len(requests)} requests failed")
+    return [took for _, took in requests]
+
+
+def switches(table, platform, scratch, short):
+    """What visitors notice of a push's switch, from when its dyno is healthy until the old one has been drained for a while."""
+    checkout = Checkout(scratch / "switched", platform.env, f"https://127.0.0.1:{platform.listen}/hello.git")
+    checkout.push("--force")
+    quiet, through, failed, sent = [], [], 0, 0
+    for _ in range(3 if short else 11):
+        undisturbed, not_answered = Visit(platform, scratch, 4).ended()
+        visits = Visit(platform, scratch, 4)
+        time.sleep(2)
+        checkout.change(f"change {time.time_ns()}")
+        checkout.push()
+        healthy, routed = max(zip(*journal(platform)))
+        requests, lost = visits.ended()
+        failed += lost + not_answered
+        sent += len(requests) + len(undisturbed)
+        under_way = lambda of, since, until: [(at, took) for at, took in of if at < until and at + took / 1000 > since]
+        through += under_way(requests, healthy, routed + 1)
+        since = undisturbed[0][0] + 1
+        quiet += under_way(undisturbed, since, since + routed + 1 - healthy)
+        if requests[-1][0] < routed + 1:
+            raise RuntimeError("the push took longer than its visitors stayed")
+    longest = lambda requests: max(took for _, took in requests)
+    table.add("short requests through a push's switch: the longest", longest(through), "ms", longest(quiet),
+              "when nothing changes", 50, 50)
+    table.add("the same: failed", failed, "", what=f"of {sent:,} requests", bar=0, goal=0)
 
 
 def neighbour(table, platform, scratch, short):
@@ -357,6 +400,26 @@ def idle(table, platform, scratch):
         table.add(f"idle shim (median of {len(shims)}): anonymous memory", statistics.median(shims), "MiB", bar=1.5, goal=1.5)
 
 
+def started_at(pid):
+    """When a process was started, in seconds of CLOCK_BOOTTIME, to a hundredth: rather too early than too late."""
+    ticks = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return int(ticks) / os.sysconf("SC_CLK_TCK")
+
+
+def server_starts(table, platform, short):
+    """From the start of a new server to the first answer that it gives, to who has waited for it."""
+    times = []
+    for _ in range(3 if short else 7):
+        [old] = platform.role("server")
+        os.kill(old, signal.SIGTERM)
+        wait_until("the old server is gone", lambda: not os.path.exists(f"/proc/{old}"), pause=0.001)
+        platform.api("GET", "/apps")
+        answered = time.clock_gettime(time.CLOCK_BOOTTIME)
+        [new] = platform.role("server")
+        times.append(answered - started_at(new))
+    table.add(f"server start, {APPS} apps with a dyno each: to its first answer", milliseconds(times), "ms", bar=300, goal=300)
+
+
 def fsync_ms(directory):
     times = []
     with open(directory / "fsync", "wb") as file:
@@ -396,7 +459,9 @@ def main():
                 ("promotions", lambda: promotions(table, platform, scratch, short)),
                 ("dynos", lambda: dyno_start(table, platform, short)),
                 ("logs", lambda: log_rate(table, platform)),
+                ("switches", lambda: switches(table, platform, scratch, short)),
                 ("memory", lambda: idle(table, platform, scratch)),
+                ("starts", lambda: server_starts(table, platform, short)),
                 ("neighbour", lambda: neighbour(table, platform, scratch, short)),
             ]:
                 note(what)

@@ -93,6 +93,14 @@ async fn what_is_wrong_with_an_app_is_said_with_the_next_step() {
         .await;
     let odd = r#"{"dependencies":{"a":"1"},"packageManager":"pnpm@$(id)"}"#;
     check(p, &[("package.json", odd), ours[1]], "packageManager is \"$(id)\", which is not a version of pnpm").await;
+    check(
+        p,
+        &[("a.py", ""), ("runtime.txt", "python-2.7.18")],
+        "runtime.txt: \"python-2.7.18\" is not a version of Python 3. Write a line like `python-3.12.4`",
+    )
+    .await;
+    let yarn_2 = [("package.json", r#"{"dependencies":{"a":"1"}}"#), ("yarn.lock", ""), (".yarnrc.yml", "")];
+    check(p, &yarn_2, "Only yarn 1 is supported").await;
     p.request.buildpacks = vec!["acme/pack".into()];
     check(p, &[("Procfile", "web: a")], "The buildpack \"acme/pack\" is not known here. Built in are heroku/python")
         .await;
@@ -143,6 +151,108 @@ async fn a_python_app_without_requirements_starts_no_process() {
     platform.remember(&outcome.pins);
     let (_, output) = platform.build(&fixture("../../examples/hello")).await.ok();
     assert!(output.contains("(the app's first build)"), "{output}");
+}
+
+#[tokio::test]
+async fn the_version_of_python_is_that_of_its_file() {
+    let mut platform = platform();
+    let (outcome, _) = platform.build_files(&[("app.py", "")]).await.ok();
+    let version = &outcome.pins.versions["python"];
+    let minor = version.rsplit_once('.').expect("three numbers").0;
+    let check = async |platform: &mut support::Platform, files: &[(&str, &str)], because: &str| {
+        let output = platform.build_files(files).await.ok().1;
+        assert!(output.contains(&format!("Using Python {version} ({because})")), "{output}");
+    };
+    check(&mut platform, &[("runtime.txt", &format!("python-{version}\n"))], "runtime.txt").await;
+    let both = [("runtime.txt", "python-2.7.18"), (".python-version", &*format!("# ours\n{minor}\n"))];
+    check(&mut platform, &both, ".python-version").await;
+}
+
+#[tokio::test]
+async fn a_node_app_is_built_and_started_by_its_scripts() {
+    let mut platform = platform();
+    platform.commit('a');
+    for (name, value) in [("FLAVOUR", "plain"), ("GIT_DIR", "/nowhere"), ("STACK", "mine")] {
+        platform.set(name, value);
+    }
+    let package = r#"{"engines":{"node":">=18"},"scripts":{
+        "build":"echo the other one >built",
+        "heroku-postbuild":"echo $STACK $SOURCE_VERSION ${#REQUEST_ID} $FLAVOUR ${GIT_DIR:-none} $NODE_ENV >built",
+        "start":"node -p \"require('fs').readFileSync('built', 'utf8')\""}}"#;
+    let run = platform.build_files(&[("package.json", package)]).await;
+    assert_eq!(run.steps, 1);
+    let (outcome, output) = run.ok();
+    for line in ["(engines in package.json)", "-----> Running the heroku-postbuild script"] {
+        assert!(output.contains(line), "{output}");
+    }
+    assert_eq!(process_types(&outcome), [("web", "npm start")]);
+    let said = platform.run(&outcome, "npm start --silent", &[]);
+    assert_eq!(said.trim(), format!("heroku-24 {} 36 plain none production", "a".repeat(40)));
+
+    // What `npm start` does where no script says it.
+    let files = [("package.json", "{}"), ("server.js", "console.log('server.js')")];
+    let (outcome, _) = platform.build_files(&files).await.ok();
+    assert_eq!(process_types(&outcome), [("web", "npm start")]);
+    assert_eq!(platform.run(&outcome, "npm start --silent", &[]), "server.js\n");
+    // Beside it there is what a Procfile adds, and in its place what that says.
+    for (procfile, types) in [
+        ("worker: node work.js", vec![("web", "npm start"), ("worker", "node work.js")]),
+        ("web: node other.js", vec![("web", "node other.js")]),
+    ] {
+        let (outcome, _) = platform.build_files(&[files[0], files[1], ("Procfile", procfile)]).await.ok();
+        assert_eq!(process_types(&outcome), types);
+    }
+}
+
+/// What a cell of the table in `docs/buildpack-env.md` says of a basic dyno on two cores.
+fn in_a_basic_dyno(cell: &str, php: bool) -> Option<String> {
+    let quoted: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+    let stack = "/usr/local/bin:/usr/bin:/bin";
+    Some(match cell {
+        "–" | "not set" => return None,
+        // The rest of it depends on what the app says in php.ini.
+        _ if cell.ends_with("worked out by `heroku-php-*`") && php => return None,
+        "the stack's" => stack.into(),
+        "memory / 256 MiB, at most 2 x cores + 1, at least 1" => "2".into(),
+        "memory / 512 MiB, at least 1" => "1".into(),
+        "the dyno size's memory in MiB" => "512".into(),
+        _ if cell.ends_with("before the stack's") => format!("{}:{stack}", quoted.join(":")),
+        _ if quoted.len() == 1 => quoted[0].into(),
+        other => panic!("what is {other:?}?"),
+    })
+}
+
+#[tokio::test]
+async fn the_environment_of_dynos_is_as_the_docs_list_it() {
+    let mut platform = platform();
+    let docs = include_str!("../../../docs/buildpack-env.md");
+    let rows: Vec<Vec<&str>> = docs
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let apps: [&[(&str, &str)]; 4] = [
+        &[("app.py", "")],
+        &[("package.json", "{}"), ("server.js", "")],
+        &[("index.php", "<?php")],
+        &[("Procfile", "web: ./serve")],
+    ];
+    let sizes = shipway_domain::size::DynoSizes::default();
+    for (column, files) in apps.into_iter().enumerate() {
+        let (outcome, _) = platform.build_files(files).await.ok();
+        let mut env = shipway_build::dyno_env(&outcome.slug, sizes.find("basic").expect("a size"), 2);
+        let said = rows.iter().filter_map(|row| {
+            Some((row[0].trim_matches('`').to_owned(), in_a_basic_dyno(row[column + 1], files[0].0 == "index.php")?))
+        });
+        let mut said: std::collections::BTreeMap<String, String> = said.collect();
+        if files[0].0 == "app.py" {
+            // An app without dependencies has no environment of its own; `django` in registries.rs has one.
+            for env in [&mut env, &mut said] {
+                env.remove("PATH");
+            }
+        }
+        assert_eq!(env, said, "{files:?}");
+    }
 }
 
 #[tokio::test]

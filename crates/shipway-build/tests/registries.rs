@@ -109,6 +109,40 @@ async fn node() {
 }
 
 #[tokio::test]
+async fn yarn() {
+    let mut platform = platform();
+    let package = r#"{"name":"fixture","version":"1.0.0","scripts":{"build":"maker >made.js","start":"node made.js"},
+        "dependencies":{"tool":"file:./tool"},"devDependencies":{"maker":"file:./maker"}}"#;
+    let lock = "# yarn lockfile v1\n\n\n\"maker@file:./maker\":\n  version \"1.0.0\"\n\n\"tool@file:./tool\":\n  version \"2.0.0\"\n";
+    let mut files = [
+        ("package.json", package),
+        ("yarn.lock", lock),
+        ("tool/package.json", r#"{"name":"tool","version":"2.0.0"}"#),
+        ("tool/index.js", "module.exports = 'made with the tool'"),
+        ("maker/package.json", r#"{"name":"maker","version":"1.0.0","bin":"make.js"}"#),
+        ("maker/make.js", "#!/usr/bin/env node\nconsole.log('console.log(require(\"tool\"))')\n"),
+    ];
+    let (first, output) = platform.build_files(&files).await.ok();
+    for line in ["Installing node modules (yarn.lock)", "Running the build script", "Pruning development dependencies"]
+    {
+        assert!(output.contains(&format!("-----> {line}")), "{output}");
+    }
+    assert_eq!(kinds(&first), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
+    assert_eq!(platform.run(&first, "ls node_modules; yarn --silent start", &[]), "tool\nmade with the tool\n");
+
+    platform.remember(&first.pins);
+    let run = platform.build_files(&files).await;
+    assert_eq!(run.steps, 1, "the build script alone");
+    assert_eq!(run.ok().0.slug.layers, first.slug.layers);
+
+    // A lock file of something else.
+    let other = package.replace("file:./tool", "file:./maker");
+    files[0].1 = &other;
+    let text = platform.build_files(&files).await.refusal();
+    assert!(text.contains("needs to be updated") && text.contains("Run `yarn install`, commit yarn.lock"), "{text}");
+}
+
+#[tokio::test]
 async fn a_version_that_the_host_lacks_is_fetched_once_or_the_refusal_lists_what_is_there() {
     let mut platform = platform();
     let package = r#"{"engines":{"node":"22.12.0"},"scripts":{"start":"node -v"}}"#;

@@ -3,6 +3,7 @@
 //! Source: Heroku Dev Center, "Heroku Error Codes".
 
 use http::StatusCode;
+use std::io;
 
 /// Why a request was not answered by its app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,22 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// What it is that there is no connection to a dyno. What the dyno or its network did not do is ours: no descriptors
+    /// are left, or no memory, or no ports.
+    pub fn of_connect(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::TimedOut => Self::H19,
+            Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown => Self::H21,
+            _ => Self::H99,
+        }
+    }
+
     /// The code and description of the log line.
     pub const fn words(self) -> (&'static str, &'static str) {
         match self {

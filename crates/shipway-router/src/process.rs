@@ -7,7 +7,7 @@
 
 use crate::access::AccessLog;
 use crate::control::{Call, Done, InFlight, Link, Reply, Status, socket_path};
-use crate::proxy::{Proxy, Timeouts};
+use crate::proxy::{Backlog, Proxy, Timeouts};
 use crate::table::Routes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shipway_domain::DynoId;
@@ -40,6 +40,8 @@ pub struct RouterConfig {
     pub tls: Option<TlsFiles>,
     /// How long requests may take.
     pub timeouts: Timeouts,
+    /// How many requests may be held.
+    pub backlog: Backlog,
     /// How long a replaced router answers on kept-alive connections before it closes those that idle.
     pub retire: Duration,
     /// How long it waits for its last streams after that.
@@ -51,7 +53,7 @@ impl RouterConfig {
     pub fn new(home: PathBuf) -> Self {
         let tls = TlsFiles { authority: home.join("keys"), own_names: Vec::new(), operator: None };
         let (retire, linger) = (Duration::from_secs(60), Duration::from_secs(600));
-        Self { home, tls: Some(tls), timeouts: Timeouts::default(), retire, linger }
+        Self { home, tls: Some(tls), timeouts: Timeouts::default(), backlog: Backlog::default(), retire, linger }
     }
 }
 
@@ -106,6 +108,7 @@ pub async fn run(config: RouterConfig, listeners: Listeners, stop: Lifecycle) ->
         routes: routes.clone(),
         log: log.clone(),
         timeouts: config.timeouts,
+        backlog: config.backlog,
         lifecycle: stop.clone(),
         waiting: AtomicUsize::new(0),
     });

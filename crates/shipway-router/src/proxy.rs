@@ -23,9 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Requests that may wait for an app to start, over all apps. More are refused with H11.
-const MAX_WAITING: usize = 4096;
-
 /// How long things may take. The defaults are Heroku's.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
@@ -50,6 +47,22 @@ impl Default for Timeouts {
     }
 }
 
+/// How many requests may be held at once. More are refused with H11: without a bound, one hanging app would use up the
+/// router's descriptors.
+#[derive(Debug, Clone, Copy)]
+pub struct Backlog {
+    /// In flight at one dyno, streams included.
+    pub at_dyno: usize,
+    /// Waiting for an app to start, over all apps.
+    pub waiting: usize,
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self { at_dyno: 4096, waiting: 4096 }
+    }
+}
+
 /// What every request needs.
 pub struct Proxy {
     /// Where to send requests.
@@ -58,6 +71,8 @@ pub struct Proxy {
     pub log: Arc<AccessLog>,
     /// How long they may take.
     pub timeouts: Timeouts,
+    /// How many of them may be held.
+    pub backlog: Backlog,
     /// Of the listeners.
     pub lifecycle: Lifecycle,
     /// Requests that wait for an app to start.
@@ -71,6 +86,20 @@ struct Sending {
     client: Option<OnUpgrade>,
     /// Sending it twice does no harm.
     repeatable: bool,
+}
+
+/// Why no dyno answered.
+enum Unreached {
+    /// It went wrong.
+    Fault(Fault),
+    /// The app left the table while the request waited: it was destroyed, or has another name now.
+    NoSuchApp,
+}
+
+impl From<Fault> for Unreached {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
 }
 
 /// A dyno's answer and everything that belongs to it.
@@ -132,11 +161,22 @@ impl Proxy {
         let sending = prepare(parts, body, &wanted, client);
         match self.reach(app.clone(), host_name, sending, &mut entry).await {
             Ok(reached) => self.answer(reached, entry),
-            Err(fault) => {
+            Err(unreached) => {
                 let head = accepts.into_iter().map(|accepts| (http::header::ACCEPT, accepts)).collect();
-                failed(entry, fault, &app.name, &head)
+                match unreached {
+                    Unreached::Fault(fault) => failed(entry, fault, &app.name, &head),
+                    Unreached::NoSuchApp => {
+                        entry.forget();
+                        own(page::no_such_app(host_name, &head))
+                    }
+                }
             }
         }
+    }
+
+    /// The app that has this host now.
+    fn app(&self, host: &str) -> Result<Arc<App>, Unreached> {
+        self.routes.app(host).ok_or(Unreached::NoSuchApp)
     }
 
     /// Finds a dyno that answers.
@@ -146,7 +186,7 @@ impl Proxy {
         host: &str,
         mut sending: Sending,
         entry: &mut Entry,
-    ) -> Result<Reached, Fault> {
+    ) -> Result<Reached, Unreached> {
         let mut app = app;
         let mut tried: Vec<DynoId> = Vec::new();
         let mut refusal = Fault::H99;
@@ -158,22 +198,22 @@ impl Proxy {
                 // Boxed, as the connect below: rare, and the future of every request would have room for it.
                 app = Box::pin(self.wait_until_serving(app, host)).await?;
             }
-            let target = match pick(&app.targets, &tried) {
+            let target = match pick(&app.targets, &tried, self.backlog.at_dyno) {
                 Ok(target) => target,
-                Err(NoTarget::Full) => return Err(Fault::H11),
-                Err(NoTarget::None) if tried.is_empty() => return Err(Fault::H14),
+                Err(NoTarget::Full) => return Err(Fault::H11.into()),
+                Err(NoTarget::None) if tried.is_empty() => return Err(Fault::H14.into()),
                 Err(NoTarget::None) => {
                     if !Box::pin(self.hears_what_runs()).await? {
-                        return Err(refusal);
+                        return Err(refusal.into());
                     }
                     tried.clear();
-                    app = self.routes.app(host).ok_or(Fault::H99)?;
+                    app = self.app(host)?;
                     continue;
                 }
             };
             let Some(mut in_flight) = target.begin() else {
                 // The table was swapped after we looked.
-                app = self.routes.app(host).ok_or(Fault::H99)?;
+                app = self.app(host)?;
                 continue;
             };
             let target = target.clone();
@@ -189,15 +229,18 @@ impl Proxy {
                         new
                     }
                     Ok(None) => {
-                        app = self.routes.app(host).ok_or(Fault::H99)?;
+                        app = self.app(host)?;
                         continue;
                     }
                     Err(error) => {
-                        target.shun();
                         tried.push(target.dyno);
-                        let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-                        refusal = if timed_out { Fault::H19 } else { Fault::H21 };
-                        app = self.routes.app(host).ok_or(Fault::H99)?;
+                        refusal = Fault::of_connect(&error);
+                        if refusal == Fault::H99 {
+                            tracing::error!(app.name = %app.name, dyno = %target.name, %error, "cannot connect to a dyno");
+                        } else {
+                            target.shun();
+                        }
+                        app = self.app(host)?;
                         continue;
                     }
                 },
@@ -232,7 +275,7 @@ impl Proxy {
                     // An idle connection may have met the dyno's keep-alive limit, and others of its age with it; or the
                     // dyno is gone, and another one is the better choice.
                     let again = if sending.repeatable { upstream.again() } else { None };
-                    let Some((method, uri, headers)) = again else { return Err(Fault::H13) };
+                    let Some((method, uri, headers)) = again else { return Err(Fault::H13.into()) };
                     if reused {
                         target.forget_idle();
                     }
@@ -243,11 +286,11 @@ impl Proxy {
                     let mut request = Request::new(Upload::EMPTY);
                     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
                     sending.request = request;
-                    app = self.routes.app(host).ok_or(Fault::H99)?;
+                    app = self.app(host)?;
                 }
-                Err(SendError::Malformed) => return Err(Fault::H17),
-                Err(SendError::Timeout) => return Err(Fault::H12),
-                Err(SendError::ClientIdle) => return Err(Fault::H28),
+                Err(SendError::Malformed) => return Err(Fault::H17.into()),
+                Err(SendError::Timeout) => return Err(Fault::H12.into()),
+                Err(SendError::ClientIdle) => return Err(Fault::H28.into()),
             }
         }
     }
@@ -271,33 +314,40 @@ impl Proxy {
         if self.routes.are_confirmed() {
             return Ok(false);
         }
-        let _place = Place::take(&self.waiting).ok_or(Fault::H11)?;
+        let _place = self.place()?;
         Ok(tokio::time::timeout(self.timeouts.boot, self.routes.confirmed()).await.is_ok())
     }
 
     /// Waits while the app starts; the app once it serves.
-    async fn wait_until_serving(&self, mut app: Arc<App>, host: &str) -> Result<Arc<App>, Fault> {
+    async fn wait_until_serving(&self, mut app: Arc<App>, host: &str) -> Result<Arc<App>, Unreached> {
         let deadline = tokio::time::Instant::now() + self.timeouts.boot;
         let mut place = None;
         loop {
             match app.mode {
                 RouteMode::Serve => return Ok(app),
-                RouteMode::Maintenance => return Err(Fault::H80),
-                RouteMode::NoWeb => return Err(Fault::H14),
-                RouteMode::Crashed => return Err(Fault::H10),
-                RouteMode::Blank => return Err(Fault::H81),
+                RouteMode::Maintenance => return Err(Fault::H80.into()),
+                RouteMode::NoWeb => return Err(Fault::H14.into()),
+                RouteMode::Crashed => return Err(Fault::H10.into()),
+                RouteMode::Blank => return Err(Fault::H81.into()),
                 RouteMode::Starting => {}
             }
             if place.is_none() {
-                place = Some(Place::take(&self.waiting).ok_or(Fault::H11)?);
+                place = Some(self.place()?);
             }
             let change = self.routes.change();
-            app = self.routes.app(host).ok_or(Fault::H99)?;
+            app = self.app(host)?;
             if app.mode == RouteMode::Starting {
                 tokio::time::timeout_at(deadline, change).await.map_err(|_| Fault::H20)?;
-                app = self.routes.app(host).ok_or(Fault::H99)?;
+                app = self.app(host)?;
             }
         }
+    }
+
+    /// A place among those who wait.
+    fn place(&self) -> Result<Place<'_>, Fault> {
+        let place = Place(&self.waiting);
+        let others = self.waiting.fetch_add(1, Ordering::Relaxed);
+        if others < self.backlog.waiting { Ok(place) } else { Err(Fault::H11) }
     }
 
     /// Passes a dyno's answer on.
@@ -327,15 +377,8 @@ impl Proxy {
     }
 }
 
-/// A place among those who wait.
+/// Somebody who waits, counted until it is dropped.
 struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
-        let place = Self(waiting);
-        (waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(place)
-    }
-}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {

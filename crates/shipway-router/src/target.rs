@@ -11,9 +11,6 @@ use std::time::{Duration, Instant};
 const SHUNNED: Duration = Duration::from_secs(2);
 /// Idle connections kept to one target.
 const MAX_KEPT: usize = 256;
-/// Requests in flight at one target, streams included. More are refused with H11: without a bound, one hanging app would
-/// use up the router's descriptors.
-const MAX_IN_FLIGHT: usize = 4096;
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -152,13 +149,14 @@ pub enum NoTarget {
     Full,
 }
 
-/// The less busy of two random targets, leaving out those already `tried` and, while there are others, the shunned.
-pub fn pick<'t>(targets: &'t [Arc<Target>], tried: &[DynoId]) -> Result<&'t Arc<Target>, NoTarget> {
+/// The less busy of two random targets, leaving out those already `tried`, those with `most` requests and, while there are
+/// others, the shunned.
+pub fn pick<'t>(targets: &'t [Arc<Target>], tried: &[DynoId], most: usize) -> Result<&'t Arc<Target>, NoTarget> {
     let load = |target: &Target| {
         let (requests, streams) = target.in_flight();
         requests + streams
     };
-    let good = |target: &Target| !tried.contains(&target.dyno) && !target.is_shunned() && load(target) < MAX_IN_FLIGHT;
+    let good = |target: &Target| !tried.contains(&target.dyno) && !target.is_shunned() && load(target) < most;
     let n = targets.len();
     if n == 0 {
         return Err(NoTarget::None);
@@ -173,8 +171,7 @@ pub fn pick<'t>(targets: &'t [Arc<Target>], tried: &[DynoId]) -> Result<&'t Arc<
         (false, false) => {}
     }
     let untried = || targets.iter().filter(|target| !tried.contains(&target.dyno));
-    if let Some(target) = untried().find(|target| good(target)).or_else(|| untried().find(|t| load(t) < MAX_IN_FLIGHT))
-    {
+    if let Some(target) = untried().find(|target| good(target)).or_else(|| untried().find(|t| load(t) < most)) {
         return Ok(target);
     }
     Err(if untried().next().is_some() { NoTarget::Full } else { NoTarget::None })
@@ -184,6 +181,8 @@ pub fn pick<'t>(targets: &'t [Arc<Target>], tried: &[DynoId]) -> Result<&'t Arc<
 mod tests {
     use super::*;
     use uuid::Uuid;
+
+    const MOST: usize = 3;
 
     fn targets(n: u128) -> Vec<Arc<Target>> {
         (1..=n)
@@ -200,7 +199,7 @@ mod tests {
         let two = targets(2);
         let _busy = two[0].begin().unwrap();
         for _ in 0..50 {
-            assert_eq!(&*pick(&two, &[]).unwrap().name, "web.2");
+            assert_eq!(&*pick(&two, &[], MOST).unwrap().name, "web.2");
         }
     }
 
@@ -209,20 +208,20 @@ mod tests {
         let three = targets(3);
         three[0].shun();
         for _ in 0..50 {
-            assert_eq!(&*pick(&three, &[three[1].dyno]).unwrap().name, "web.3");
+            assert_eq!(&*pick(&three, &[three[1].dyno], MOST).unwrap().name, "web.3");
         }
-        let picked = pick(&three, &[three[1].dyno, three[2].dyno]).unwrap();
+        let picked = pick(&three, &[three[1].dyno, three[2].dyno], MOST).unwrap();
         assert_eq!(&*picked.name, "web.1");
         let all: Vec<DynoId> = three.iter().map(|target| target.dyno).collect();
-        assert_eq!(pick(&three, &all).err(), Some(NoTarget::None));
-        assert_eq!(pick(&[], &[]).err(), Some(NoTarget::None));
+        assert_eq!(pick(&three, &all, MOST).err(), Some(NoTarget::None));
+        assert_eq!(pick(&[], &[], MOST).err(), Some(NoTarget::None));
     }
 
     #[test]
     fn a_full_target_takes_no_more() {
         let one = targets(1);
-        let _flood: Vec<_> = (0..MAX_IN_FLIGHT).map(|_| one[0].begin().unwrap()).collect();
-        assert_eq!(pick(&one, &[]).err(), Some(NoTarget::Full));
+        let _flood: Vec<_> = (0..MOST).map(|_| one[0].begin().unwrap()).collect();
+        assert_eq!(pick(&one, &[], MOST).err(), Some(NoTarget::Full));
     }
 
     #[test]

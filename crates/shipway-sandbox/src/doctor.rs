@@ -35,7 +35,7 @@ pub struct Finding {
 
 /// What each tier protects from, row by row: the protection, the `root` tier, the `bwrap` tier.
 ///
-/// The cells of the `root` tier are tried by `tests/runtime/attacks.rs` and the conformance suite.
+/// `tests/runtime/isolation.rs` names the cases that try each cell, and fails for a cell without one.
 pub const ISOLATION: &[(&str, &str, &str)] = &[
     ("Other apps' files, the platform's data and sockets", "hidden", "hidden"),
     ("Other apps' processes", "hidden", "hidden"),

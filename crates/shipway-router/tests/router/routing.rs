@@ -2,6 +2,7 @@
 
 use crate::support::{Dyno, Site, next_request, route, until};
 use shipway_domain::route::RouteMode;
+use shipway_router::proxy::Backlog;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -98,11 +99,13 @@ async fn a_request_waits_for_a_starting_app() {
 #[tokio::test]
 async fn broken_dynos_have_their_codes() {
     let site = Site::with(|timeouts| {
+        timeouts.connect = Duration::from_millis(100);
         timeouts.first_byte = Duration::from_millis(100);
         timeouts.idle = Duration::from_millis(100);
     })
     .await;
     let cases = [
+        (Dyno::overwhelmed().await, "503", "H19"),
         (Dyno::silent().await, "503", "H12"),
         (Dyno::says("").await, "503", "H13"),
         (Dyno::says("what is this\r\n\r\n").await, "503", "H17"),
@@ -115,6 +118,7 @@ async fn broken_dynos_have_their_codes() {
         check(&answer, &[&format!("HTTP/1.1 {status}"), code]);
         site.logged(&[&format!("at=error code={code}")]).await;
     }
+    let silent = &cases[1].0;
     let cut = Dyno::says("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await;
     site.route(RouteMode::Serve, &[&cut]).await;
     check(&site.get("/").await, &["200 OK", "half"]);
@@ -127,12 +131,82 @@ async fn broken_dynos_have_their_codes() {
     .await;
     site.route(RouteMode::Serve, &[&stuck]).await;
     check(&site.get("/").await, &["200 OK", "half"]);
-    site.logged(&["code=H15 desc=\"Idle connection\""]).await;
+    site.logged(&["code=H15 desc=\"Idle connection\"", "bytes=4"]).await;
+    // A socket that nobody says anything on.
+    let mute = Dyno::start(|mut stream| async move {
+        let _ = next_request(&mut stream, &mut Vec::new()).await;
+        let _ =
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n").await;
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    site.route(RouteMode::Serve, &[&mute]).await;
+    check(&site.raw("GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n").await, &["101"]);
+    site.logged(&["code=H15 desc=\"Idle connection\"", "path=\"/ws\""]).await;
     // A client that stops in the middle of its body.
     let mut lazy = TcpStream::connect(site.address).await.unwrap();
     lazy.write_all(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\nhalf").await.unwrap();
-    site.route(RouteMode::Serve, &[&cases[0].0]).await;
-    site.logged(&["code=H28"]).await;
+    site.route(RouteMode::Serve, &[silent]).await;
+    site.logged(&["at=warning code=H28 desc=\"Client Connection Idle\"", "status=499"]).await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn a_backlog_that_is_too_deep_is_h11() {
+    let site = Site::configured(|config| config.backlog = Backlog { at_dyno: 2, waiting: 1 }).await;
+    let dyno = Dyno::silent().await;
+    let visit = async || {
+        let mut client = TcpStream::connect(site.address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n").await.unwrap();
+        client
+    };
+    // At its only dyno.
+    site.route(RouteMode::Serve, &[&dyno]).await;
+    let clients = [visit().await, visit().await];
+    let requests = || async { site.client.in_flight(&[dyno.id]).await.unwrap()[&dyno.id].requests };
+    until("both are in flight", || async { requests().await == 2 }).await;
+    check(&site.get("/third").await, &["HTTP/1.1 503", "H11", "heroku ps:scale web=+1 -a app-1"]);
+    site.logged(&["at=error code=H11 desc=\"Backlog too deep\"", "path=\"/third\"", "dyno= connect= service="]).await;
+    drop(clients);
+    until("none is in flight", || async { requests().await == 0 }).await;
+    let waits = visit().await;
+    until("there is room again", || async { requests().await == 1 }).await;
+    drop(waits);
+    // Before it has one.
+    site.route(RouteMode::Starting, &[]).await;
+    let waits = visit().await;
+    until("it waits", || async { site.client.status().await.unwrap().waiting == 1 }).await;
+    check(&site.get("/second").await, &["HTTP/1.1 503", "H11"]);
+    site.logged(&["at=error code=H11", "path=\"/second\""]).await;
+    drop(waits);
+    site.end().await;
+}
+
+#[tokio::test]
+async fn what_the_router_itself_cannot_do_is_h99_and_no_fault_of_the_dyno() {
+    let (site, mut dyno) = (Site::start().await, Dyno::mirror().await);
+    let there = dyno.address;
+    // An address that no socket can be connected to from here: it names no interface.
+    dyno.address = "[fe80::1]:80".parse().unwrap();
+    site.route(RouteMode::Serve, &[&dyno]).await;
+    check(&site.get("/").await, &["HTTP/1.1 503", "H99", "whoever runs this platform"]);
+    site.logged(&["at=error code=H99 desc=\"Platform error\"", "status=503"]).await;
+    dyno.address = there;
+    site.route(RouteMode::Serve, &[&dyno]).await;
+    check(&site.get("/").await, &["200 OK"]);
+    site.end().await;
+}
+
+#[tokio::test]
+async fn whose_app_goes_while_they_wait_is_told_that_there_is_none() {
+    let site = Site::start().await;
+    site.route(RouteMode::Starting, &[]).await;
+    let owner = async {
+        until("the request waits", || async { site.client.status().await.unwrap().waiting == 1 }).await;
+        site.push(Vec::new()).await;
+    };
+    let (answer, ()) = tokio::join!(site.get("/"), owner);
+    check(&answer, &["HTTP/1.1 404", "No such app"]);
     site.end().await;
 }
 

@@ -117,3 +117,14 @@ fn signal(pid: u32, signal: Signal) {
     // Being gone already is what was wanted.
     let _ = kill(Pid::from_raw(pid as i32), signal);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_kernel_limits_is_looked_at_five_times_a_second() {
+        let body = Body::Bwrap { bwrap: 0, memory_limit_bytes: 0, pids: 0 };
+        assert_eq!(body.look_every() * 5, Duration::from_secs(1));
+    }
+}

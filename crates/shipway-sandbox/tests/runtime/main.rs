@@ -1,4 +1,5 @@
-//! The embedded runtime as a server sees it: conformance of both tiers, restarts, and attacks from inside a dyno.
+//! The embedded runtime as a server sees it: conformance of both tiers, restarts, attacks from inside a dyno,
+//! and the table of what parts an app from the rest.
 //!
 //! A harness of its own, because this executable is spawner and shim too, as the one binary is. Cases run one after
 //! another (under cargo-nextest by `.config/nextest.toml`); an argument chooses those whose names contain it. It lists them,
@@ -7,6 +8,7 @@
 
 mod attacks;
 mod dynos;
+mod isolation;
 mod rig;
 
 use shipway_sandbox::{Config, Tier, shim, spawner};
@@ -27,10 +29,9 @@ fn main() {
     }
     let given = |flag: &str| arguments.iter().any(|a| a == flag);
     let mut failed = 0;
-    let mut cases: Vec<Case> = dynos::bwrap();
+    let mut cases: Vec<Case> = [dynos::bwrap(), isolation::bwrap(), isolation::table()].concat();
     if nix::unistd::geteuid().is_root() {
-        cases.extend(dynos::root());
-        cases.extend(attacks::all());
+        cases.extend([dynos::root(), attacks::all(), isolation::root()].concat());
     } else if !given("--list") {
         println!("not root: the cases of the root tier are skipped");
     }

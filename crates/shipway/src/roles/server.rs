@@ -60,6 +60,8 @@ pub fn run(place: &Place, arguments: Arguments) -> Result<(), Problem> {
 }
 
 async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> Result<(), Problem> {
+    // The programs of three languages are asked, which takes as long as all the rest.
+    let stack_fingerprint = tokio::task::spawn_blocking(stack::fingerprint);
     let mut tcp = Vec::new();
     for (_, socket) in super::listeners("api", options.listen, "--listen")? {
         tcp.push(handover::into_tokio(socket).doing("listening")?);
@@ -71,7 +73,8 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     let config =
         GitConfig { private_hosts: options.private_host.clone(), ..GitConfig::new(ourselves, home.join("run/git")) };
     let git = GitHttp::start(config).doing("making git's directory")?;
-    let platform = open(&home, &options, git.git().clone(), ca.clone()).await?;
+    let stack_fingerprint = stack_fingerprint.await.doing("asking for the versions of languages")?;
+    let platform = open(&home, &options, git.git().clone(), ca.clone(), stack_fingerprint).await?;
     first_admin(&platform, &home, &options).await?;
     platform.start().await.map_err(for_the_operator).doing("going on with what was under way")?;
 
@@ -96,7 +99,13 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     Ok(())
 }
 
-async fn open(home: &Path, options: &Options, git: Git, ca: Arc<Ca>) -> Result<Platform, Problem> {
+async fn open(
+    home: &Path,
+    options: &Options,
+    git: Git,
+    ca: Arc<Ca>,
+    stack_fingerprint: String,
+) -> Result<Platform, Problem> {
     let opening = format!("opening {}", home.display());
     let keys = Keys::load_or_create(&home.join("keys")).doing(&opening)?;
     let blobs = Blobs::open(home).doing(&opening)?;
@@ -104,7 +113,6 @@ async fn open(home: &Path, options: &Options, git: Git, ca: Arc<Ca>) -> Result<P
     let embedded = Embedded::connect(home).await.doing("finding what runs dynos")?;
     let databases_address = databases_address(home, embedded.tier())?;
     let runtime: Arc<dyn Runtime> = Arc::new(embedded);
-    let stack_fingerprint = stack::fingerprint();
     let config = builder_config(options, &keys, stack_fingerprint.clone());
     let buildpacks = Builder::new(home, blobs.clone(), runtime.clone(), config).doing(&opening)?;
     forget_builds(&*runtime, &buildpacks).await?;

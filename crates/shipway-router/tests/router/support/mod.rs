@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,11 +42,15 @@ impl Site {
     }
 
     pub async fn with(change: impl FnOnce(&mut Timeouts)) -> Self {
+        Self::configured(|config| change(&mut config.timeouts)).await
+    }
+
+    pub async fn configured(change: impl FnOnce(&mut RouterConfig)) -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let mut config = config(&home);
-        change(&mut config.timeouts);
+        change(&mut config);
         let listeners = BTreeMap::from([("router".to_string(), listener.into())]);
         let (stop, client) = (Lifecycle::new(), RouterClient::new(home.path()));
         let task = tokio::spawn(run(config, listeners, stop.clone()));
@@ -206,6 +210,21 @@ impl Dyno {
         dyno.task.abort();
         let _ = (&mut dyno.task).await;
         dyno
+    }
+
+    /// A dyno that is too busy to take connections: the kernel holds as many as it may, and is silent to the next.
+    pub async fn overwhelmed() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        // One more than was asked for.
+        let held = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        let task = tokio::spawn(async move {
+            std::future::pending::<()>().await;
+            drop((listener, held));
+        });
+        Self { id: DynoId(uuid::Uuid::new_v4()), address, connections: Arc::default(), task }
     }
 
     pub fn target(&self) -> Target {
