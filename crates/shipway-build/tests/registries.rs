@@ -128,7 +128,9 @@ async fn yarn() {
         assert!(output.contains(&format!("-----> {line}")), "{output}");
     }
     assert_eq!(kinds(&first), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
-    assert_eq!(platform.run(&first, "ls node_modules; yarn --silent start", &[]), "tool\nmade with the tool\n");
+    // A Procfile may start the app by yarn.
+    let said = platform.run(&first, "ls node_modules; npm start --silent; command -v yarn", &[]);
+    assert_eq!(said, "tool\nmade with the tool\n/app/.heroku/yarn/node_modules/.bin/yarn\n");
 
     platform.remember(&first.pins);
     let run = platform.build_files(&files).await;
