@@ -223,10 +223,12 @@ async fn uv() {
         assert!(command.status().unwrap().success());
         fs::read_to_string(directory.path().join("uv.lock")).unwrap()
     };
-    let files = [("pyproject.toml", project), ("uv.lock", &lock), ("Procfile", "web: python -c 'import iniconfig'")];
+    let files =
+        [("pyproject.toml", project), ("uv.lock", &lock), ("Procfile", "web: uv run python -c 'import iniconfig'")];
     let (first, output) = platform.build_files(&files).await.ok();
     assert!(output.contains("-----> Installing dependencies with uv"), "{output}");
-    let said = platform.run(&first, "python -c 'import iniconfig; print(iniconfig.__file__)'", &[]);
+    assert_eq!(kinds(&first), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
+    let said = platform.run(&first, "uv run python -c 'import iniconfig; print(iniconfig.__file__)'", &[]);
     assert!(said.starts_with("/app/.heroku/python/lib/"), "{said}");
     platform.remember(&first.pins);
     let run = platform.build_files(&files).await;

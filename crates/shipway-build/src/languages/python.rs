@@ -81,6 +81,18 @@ impl Language for Python {
                     "uv could not be fetched for uv.lock: {why}\nTry again, or commit a requirements.txt instead (`uv export --no-dev -o requirements.txt`)."
                 ))
             })?;
+            if starts_by_uv(tree)? {
+                plan.path.push("/app/.heroku/uv/bin".into());
+                // What was built is what runs: `uv run` installs nothing in a dyno.
+                for (name, value) in [
+                    ("UV_NO_SYNC", "1"),
+                    ("UV_PROJECT_ENVIRONMENT", "/app/.heroku/python"),
+                    ("UV_PYTHON_DOWNLOADS", "never"),
+                ] {
+                    plan.env.insert(name.into(), value.into());
+                }
+                plan.toolchains.push(uv.clone());
+            }
             plan.own.insert("uv", uv);
         }
         if django
@@ -220,6 +232,16 @@ fn app_step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&
     }
     mounts.dedup_by(|a, b| a.target == b.target);
     Step { command, env, mounts, directory: "/app", show: Show::Indented }
+}
+
+/// Whether the app wants uv in its dynos too.
+fn starts_by_uv(tree: &Tree) -> Result<bool, BuildError> {
+    for file in ["Procfile", "app.json"] {
+        if tree.text(file)?.is_some_and(|text| text.contains("uv run")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn disabled(session: &Session<'_>) -> bool {
