@@ -71,7 +71,8 @@ class Client:
         start, why, boot = time.time(), None, None
         try:
             boot = await asyncio.wait_for(self.exchange(mark), PATIENCE)
-        except (OSError, EOFError, Wrong, asyncio.TimeoutError, ValueError) as e:
+        # Whatever it was: the visitor has no answer, and that must not go unseen.
+        except Exception as e:
             why = f"{type(e).__name__}: {e}"
         self.note(mark, start, why, boot)
 
@@ -118,6 +119,8 @@ class Client:
             else:
                 said = json.loads(body)
                 boot = said["boot"]
+                if said["id"] != mark:
+                    raise Wrong("an answer to somebody else")
                 if kind == "post" and said["sha256"] != BODY_HASH:
                     raise Wrong("a body that arrived changed")
             good = self.keep and headers.get("connection", "").lower() != "close"
@@ -140,7 +143,7 @@ class Client:
             start, why = time.time(), None
             try:
                 boot = await (self.socket(mark) if self.kind == "socket" else self.events(mark))
-            except (OSError, EOFError, Wrong, asyncio.TimeoutError, ValueError) as e:
+            except Exception as e:
                 boot, why = None, f"{type(e).__name__}: {e}"
             self.note(mark, start, why, boot)
             if why:

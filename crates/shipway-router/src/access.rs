@@ -295,6 +295,7 @@ pub struct Entry {
     request: Vec<u8>,
     started: Start,
     connect: Option<Duration>,
+    connected: bool,
     target: Option<Arc<Target>>,
     status: u16,
     tls: bool,
@@ -324,13 +325,21 @@ impl Entry {
         text.extend_from_slice(b" fwd=\"");
         escape(&mut text, marks.forwarded_for.as_bytes());
         text.push(b'"');
-        Self { log, app, request: text, started, connect: None, target: None, status: 0, tls, written: false }
+        let (connect, target) = (None, None);
+        Self { log, app, request: text, started, connect, connected: false, target, status: 0, tls, written: false }
     }
 
     /// A dyno was reached, in `connect`.
     pub fn reached(&mut self, target: &Arc<Target>, connect: Duration) {
         self.target = Some(target.clone());
         self.connect = Some(connect);
+        self.connected = true;
+    }
+
+    /// A dyno was tried for `connect`, in vain.
+    pub fn missed(&mut self, target: &Arc<Target>, connect: Duration) {
+        self.reached(target, connect);
+        self.connected = false;
     }
 
     /// The dyno answered with `status`.
@@ -369,7 +378,9 @@ impl Entry {
                 Some(fault) => {
                     let (code, desc) = fault.words();
                     // Writing to a vector cannot fail.
+                    let _ = fault.sock().map(|sock| write!(line, "sock={sock} "));
                     let _ = write!(line, "at={} code={code} desc=\"{desc}\"", fault.level());
+                    let _ = fault.cause().map(|cause| write!(line, " cause=\"{cause}\""));
                 }
             }
             line.extend_from_slice(&self.request);
@@ -380,8 +391,10 @@ impl Entry {
                     line.extend_from_slice(b" connect=");
                     text::number(line, connect.as_millis() as u64);
                     line.extend_from_slice(b"ms service=");
-                    text::number(line, service.as_millis() as u64);
-                    line.extend_from_slice(b"ms");
+                    if self.connected {
+                        text::number(line, service.as_millis() as u64);
+                        line.extend_from_slice(b"ms");
+                    }
                 }
                 _ => line.extend_from_slice(b" dyno= connect= service="),
             }

@@ -130,7 +130,8 @@ impl Stream {
                 }
                 // hyper drops what it has not flushed when a body fails: one turn later the client has what came.
                 Poll::Ready(Some(Err(_))) => {
-                    self.end(Some(Fault::H18));
+                    let client = self.upload.as_ref().and_then(|upload| upload.fault());
+                    self.end(client.or(Some(Fault::H18)));
                     self.broken = true;
                     cx.waker().wake_by_ref();
                     return Poll::Pending;

@@ -30,8 +30,8 @@ pub enum Fault {
     H20,
     /// The dyno refused the connection.
     H21,
-    /// An `Expect` header with something other than `100-continue`.
-    H26,
+    /// The request is not HTTP, or asks for what there is not.
+    H26(Cause),
     /// The client left before it had its answer.
     H27,
     /// The client stopped sending its request.
@@ -42,6 +42,15 @@ pub enum Fault {
     H81,
     /// The router itself could not go on.
     H99,
+}
+
+/// What is wrong with a request of which the app is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// An `Expect` header with something other than `100-continue`.
+    Expectation,
+    /// A chunk of the body that cannot be read.
+    Chunk,
 }
 
 impl Fault {
@@ -75,7 +84,7 @@ impl Fault {
             Self::H19 => ("H19", "Backend connection timeout"),
             Self::H20 => ("H20", "App boot timeout"),
             Self::H21 => ("H21", "Backend connection refused"),
-            Self::H26 => ("H26", "Request Error"),
+            Self::H26(_) => ("H26", "Request Error"),
             Self::H27 => ("H27", "Client Request Interrupted"),
             Self::H28 => ("H28", "Client Connection Idle"),
             Self::H80 => ("H80", "Maintenance mode"),
@@ -87,7 +96,8 @@ impl Fault {
     /// The status that the client gets, and the log line shows.
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::H26 => StatusCode::EXPECTATION_FAILED,
+            Self::H26(Cause::Expectation) => StatusCode::EXPECTATION_FAILED,
+            Self::H26(Cause::Chunk) => StatusCode::BAD_REQUEST,
             Self::H28 => StatusCode::REQUEST_TIMEOUT,
             Self::H81 => StatusCode::BAD_GATEWAY,
             _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -105,9 +115,27 @@ impl Fault {
     /// `at=` of the log line: what the owner or the visitor chose is no error.
     pub const fn level(self) -> &'static str {
         match self {
-            Self::H27 | Self::H80 | Self::H81 => "info",
-            Self::H28 => "warning",
+            Self::H80 | Self::H81 => "info",
+            Self::H27 | Self::H28 => "warning",
             _ => "error",
+        }
+    }
+
+    /// `sock=` of the log line: whose connection broke off.
+    pub const fn sock(self) -> Option<&'static str> {
+        match self {
+            Self::H18 => Some("backend"),
+            Self::H27 => Some("client"),
+            _ => None,
+        }
+    }
+
+    /// `cause=` of the log line.
+    pub const fn cause(self) -> Option<&'static str> {
+        match self {
+            Self::H26(Cause::Expectation) => Some("unsupported expect header value"),
+            Self::H26(Cause::Chunk) => Some("bad chunk"),
+            _ => None,
         }
     }
 }

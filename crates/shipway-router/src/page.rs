@@ -1,6 +1,6 @@
 //! The pages that visitors see when the app does not answer: one small document, no request besides it.
 
-use crate::fault::Fault;
+use crate::fault::{Cause, Fault};
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -81,7 +81,13 @@ pub fn fault_page(fault: Fault, name: &str, request: &HeaderMap) -> Response<Byt
             next: owner("its log says whether they are running:"),
             commands: vec![format!("heroku ps{app}")],
         },
-        Fault::H26 => Words {
+        Fault::H26(Cause::Chunk) => Words {
+            title: "The request made no sense",
+            text: "Its body comes in chunks, and one of them cannot be read.".into(),
+            next: "Send it as HTTP has it, or with its Content-Length.".into(),
+            commands: Vec::new(),
+        },
+        Fault::H26(Cause::Expectation) => Words {
             title: "An expectation that cannot be met",
             text: "The request's Expect header asks for something other than 100-continue.".into(),
             next: "Leave the header out and send the request again.".into(),

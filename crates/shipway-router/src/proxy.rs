@@ -2,7 +2,7 @@
 
 use crate::access::{AccessLog, Entry, Start};
 use crate::answer::{Answer, Stream};
-use crate::fault::Fault;
+use crate::fault::{Cause, Fault};
 use crate::headers::{self, Wanted};
 use crate::page;
 use crate::table::{App, Routes};
@@ -153,7 +153,7 @@ impl Proxy {
         let mut entry = Entry::new(self.log.clone(), app.id, started, request_line, &marks, conn.tls);
         let is_continue = |expected: &HeaderValue| expected.as_bytes().eq_ignore_ascii_case(b"100-continue");
         if wanted.expects_continue && !parts.headers.get(EXPECT).is_some_and(is_continue) {
-            return failed(entry, Fault::H26, &app.name, &parts.headers);
+            return failed(entry, Fault::H26(Cause::Expectation), &app.name, &parts.headers);
         }
 
         let accepts = parts.headers.get(http::header::ACCEPT).cloned();
@@ -233,6 +233,7 @@ impl Proxy {
                         continue;
                     }
                     Err(error) => {
+                        entry.missed(&target, now.elapsed());
                         tried.push(target.dyno);
                         refusal = Fault::of_connect(&error);
                         if refusal == Fault::H99 {
@@ -250,7 +251,11 @@ impl Proxy {
             let patience = AnswerPatience { first_byte: self.timeouts.first_byte, idle: self.timeouts.idle };
             let Sending { request, upload, repeatable, .. } = &mut sending;
             let request = std::mem::replace(request, Request::new(Upload::EMPTY));
-            match upstream.send(request, upload.as_deref(), *repeatable, patience, now + connect).await {
+            let sent = upstream.send(request, upload.as_deref(), *repeatable, patience, now + connect).await;
+            if let (Err(_), Some(fault)) = (&sent, upload.as_ref().and_then(|upload| upload.fault())) {
+                return Err(fault.into());
+            }
+            match sent {
                 Ok(response) => {
                     if is_event_stream(response.headers()) {
                         in_flight.becomes_stream();
@@ -416,7 +421,9 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 
 fn failed(entry: Entry, fault: Fault, name: &str, request: &HeaderMap) -> Response<Answer> {
     let response = page::fault_page(fault, name, request);
-    entry.failed(fault, response.body().len() as u64);
+    // Who has left gets no page.
+    let bytes = if fault == Fault::H27 { 0 } else { response.body().len() };
+    entry.failed(fault, bytes as u64);
     own(response)
 }
 

@@ -1,18 +1,25 @@
 //! The client's request body on its way to the dyno.
 
+use crate::fault::{Cause, Fault};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use shipway_net::RequestBody;
+use std::error::Error;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
 /// How long a dyno may stay silent on `Expect: 100-continue` before the body is sent anyway. Many servers ignore it.
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+const WHOLE: u8 = 0;
+const LEFT: u8 = 1;
+const NOT_HTTP: u8 = 2;
 
 /// How far an upload is, for whoever waits for the answer.
 pub struct Progress {
@@ -24,6 +31,8 @@ pub struct Progress {
     done: AtomicBool,
     /// The dyno said 100, or it need not.
     permitted: AtomicBool,
+    /// How it broke off: one of [`WHOLE`], [`LEFT`], [`NOT_HTTP`].
+    broken: AtomicU8,
     waker: AtomicWaker,
 }
 
@@ -36,6 +45,22 @@ impl Progress {
     /// Whether it is the client that keeps everybody waiting.
     pub fn waits_for_client(&self) -> bool {
         !self.done.load(Ordering::Acquire) && self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// What the client did wrong, when it broke off.
+    pub fn fault(&self) -> Option<Fault> {
+        match self.broken.load(Ordering::Relaxed) {
+            WHOLE => None,
+            LEFT => Some(Fault::H27),
+            _ => Some(Fault::H26(Cause::Chunk)),
+        }
+    }
+
+    fn breaks(&self, error: &hyper::Error) {
+        use io::ErrorKind::{InvalidData, InvalidInput};
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        let not_http = cause.is_some_and(|cause| matches!(cause.kind(), InvalidData | InvalidInput));
+        self.broken.store(if not_http { NOT_HTTP } else { LEFT }, Ordering::Relaxed);
     }
 
     /// The dyno wants the body.
@@ -77,6 +102,7 @@ impl Upload {
             waiting: AtomicBool::new(false),
             done: AtomicBool::new(false),
             permitted: AtomicBool::new(!expects_continue),
+            broken: AtomicU8::new(WHOLE),
             waker: AtomicWaker::new(),
         });
         let gate = expects_continue.then(|| Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)));
@@ -106,7 +132,8 @@ impl Body for Upload {
         match &frame {
             Poll::Pending => stream.progress.waiting.store(true, Ordering::Relaxed),
             Poll::Ready(Some(Ok(_))) => stream.progress.moved(),
-            Poll::Ready(_) => {}
+            Poll::Ready(Some(Err(error))) => stream.progress.breaks(error),
+            Poll::Ready(None) => {}
         }
         if matches!(frame, Poll::Ready(None)) || stream.body.is_end_stream() {
             stream.progress.done.store(true, Ordering::Release);

@@ -61,7 +61,10 @@ impl Builder for ProcfileBuilder {
     fn runnable(&self, manifest: &Value, _: &DynoSize) -> Result<Runnable, PortError> {
         let types = serde_json::from_value(manifest["process_types"].clone());
         let types = types.map_err(|e| PortError::new("reading a manifest", e))?;
-        Ok(Runnable { process_types: types, ..Runnable::default() })
+        // As a language would have it.
+        let env = [("LANG", "C.UTF-8"), ("NODE_ENV", "production")];
+        let env = env.map(|(name, value)| (name.into(), value.into())).into();
+        Ok(Runnable { process_types: types, env, ..Runnable::default() })
     }
     async fn ensure(&self, manifest: &Value) -> Result<(), PortError> {
         match self.artifacts.lock().unwrap().contains_key(&manifest.to_string()) {

@@ -3,7 +3,7 @@
 Standard library only. It boots for BOOT_SECONDS before it listens. After SIGTERM it goes on for STOP_SECONDS, says goodbye
 on every stream, finishes the answers that it owes, and exits.
 
-  GET  /                  one line of JSON: who answers
+  GET  /                  one line of JSON: who answers, and the id of the request
   GET  /slow/<ms>         the same after a pause of ms
   GET  /drip/<ms>         ms worth of pieces; the last line is the SHA-256 of those before it
   POST /hash              the SHA-256 and the length of the body
@@ -24,9 +24,7 @@ import uuid
 
 BOOT_SECONDS = float(os.environ.get("BOOT_SECONDS", "3"))
 STOP_SECONDS = float(os.environ.get("STOP_SECONDS", "2"))
-WHO = json.dumps({
-    "boot": uuid.uuid4().hex, "dyno": os.environ.get("DYNO"), "release": os.environ.get("HEROKU_RELEASE_VERSION"),
-}).encode() + b"\n"
+WHO = {"boot": uuid.uuid4().hex, "dyno": os.environ.get("DYNO"), "release": os.environ.get("HEROKU_RELEASE_VERSION")}
 SOCKET_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 stopping = asyncio.Event()
 owed = set()
@@ -39,17 +37,22 @@ def head(status, headers, length=None):
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def answer(body, kind="application/json"):
-    return head("200 OK", [f"Content-Type: {kind}"], len(body)) + body
+def answer(headers, **more):
+    body = line(id=headers.get(b"x-request-id", b"").decode(), **more)
+    return head("200 OK", ["Content-Type: application/json"], len(body)) + body
+
+
+def line(**more):
+    return json.dumps(WHO | more).encode() + b"\n"
 
 
 async def drip(writer, milliseconds):
     pieces, digest = 20, hashlib.sha256()
-    line = lambda i: f"{i:03} {'x' * 507}\n".encode()
+    piece = lambda i: f"{i:03} {'x' * 507}\n".encode()
     writer.write(head("200 OK", ["Content-Type: text/plain"], pieces * 512 + 65))
     for i in range(pieces):
-        digest.update(line(i))
-        writer.write(line(i))
+        digest.update(piece(i))
+        writer.write(piece(i))
         await writer.drain()
         await asyncio.sleep(milliseconds / 1000 / pieces)
     writer.write(digest.hexdigest().encode() + b"\n")
@@ -57,7 +60,7 @@ async def drip(writer, milliseconds):
 
 async def events(writer):
     writer.write(head("200 OK", ["Content-Type: text/event-stream", "Cache-Control: no-cache", "Connection: close"]))
-    writer.write(b"event: hello\ndata: " + WHO + b"\n")
+    writer.write(b"event: hello\ndata: " + line() + b"\n")
     number = 0
     while not await stops_within(0.5):
         writer.write(b"data: %d\n\n" % number)
@@ -69,7 +72,7 @@ async def events(writer):
 async def websocket(reader, writer, key):
     accept = base64.b64encode(hashlib.sha1(key + SOCKET_KEY).digest()).decode()
     writer.write(head("101 Switching Protocols", ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]))
-    writer.write(frame(1, WHO))
+    writer.write(frame(1, line()))
     goodbye = asyncio.create_task(stopping.wait())
     while True:
         message = asyncio.create_task(read_frame(reader))
@@ -133,13 +136,13 @@ async def one(reader, writer):
                 return False
             digest.update(piece)
             left -= len(piece)
-        writer.write(answer(json.dumps({"sha256": digest.hexdigest(), **json.loads(WHO)}).encode()))
+        writer.write(answer(headers, sha256=digest.hexdigest()))
     elif kind == "drip":
         await drip(writer, int(rest))
     else:
         if kind == "slow":
             await asyncio.sleep(int(rest) / 1000)
-        writer.write(answer(WHO))
+        writer.write(answer(headers))
     await writer.drain()
     return headers.get(b"connection", b"").lower() != b"close"
 

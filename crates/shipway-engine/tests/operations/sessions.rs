@@ -84,6 +84,19 @@ async fn config_changes_and_rollbacks_are_releases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn config_vars_win_over_the_languages_defaults_and_nothing_over_the_platforms() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    let vars = [("NODE_ENV", "staging"), ("HEROKU_APP_NAME", "another"), ("DYNO", "web.9")];
+    let vars = vars.map(|(name, value)| (name.to_string(), Some(value.to_string()))).into();
+    server.platform.set_config_vars(&server.caller, &app, vars).await.unwrap();
+    let web = "web: env LANG;env NODE_ENV;env HEROKU_APP_NAME;env DYNO;listen";
+    server.push(&app, web).await.unwrap();
+    let [dyno] = &server.platform.store().read(|c| c.dynos(app.id)).unwrap()[..] else { panic!("one dyno") };
+    assert_eq!(server.ground.runtime.lines(dyno.id), ["C.UTF-8", "staging", "acorn", "web.1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn scaling_restarting_and_stopping() {
     let server = Ground::new().server(None).await;
     let app = server.create("acorn").await;

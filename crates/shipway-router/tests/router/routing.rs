@@ -105,24 +105,34 @@ async fn broken_dynos_have_their_codes() {
     })
     .await;
     let cases = [
-        (Dyno::overwhelmed().await, "503", "H19"),
-        (Dyno::silent().await, "503", "H12"),
-        (Dyno::says("").await, "503", "H13"),
-        (Dyno::says("what is this\r\n\r\n").await, "503", "H17"),
-        (Dyno::absent().await, "503", "H21"),
+        // There is no time of service where there was no connection.
+        (Dyno::overwhelmed().await, "H19", "ms service= status=503"),
+        (Dyno::silent().await, "H12", "ms status=503"),
+        (Dyno::says("").await, "H13", "ms status=503"),
+        (Dyno::says("what is this\r\n\r\n").await, "H17", "ms status=503"),
+        (Dyno::absent().await, "H21", "ms service= status=503"),
     ];
-    for (dyno, status, code) in &cases {
+    for (dyno, code, end) in &cases {
         site.route(RouteMode::Serve, &[dyno]).await;
         let answer =
             site.raw("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi").await;
-        check(&answer, &[&format!("HTTP/1.1 {status}"), code]);
-        site.logged(&[&format!("at=error code={code}")]).await;
+        check(&answer, &["HTTP/1.1 503", code]);
+        site.logged(&[&format!("at=error code={code}"), "dyno=web.1 connect=", end]).await;
     }
     let silent = &cases[1].0;
     let cut = Dyno::says("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await;
     site.route(RouteMode::Serve, &[&cut]).await;
     check(&site.get("/").await, &["200 OK", "half"]);
     site.logged(&["code=H18", "status=503 bytes=4"]).await;
+    assert!(
+        site.log().contains("sock=backend at=error code=H18 desc=\"Server Request Interrupted\""),
+        "{}",
+        site.log()
+    );
+    // The RFC lets the reason out.
+    let plain = Dyno::says("HTTP/1.1 200\r\nContent-Length: 4\r\n\r\nwell").await;
+    site.route(RouteMode::Serve, &[&plain]).await;
+    check(&site.get("/").await, &["200 OK", "well"]);
     let stuck = Dyno::start(|mut stream| async move {
         let _ = next_request(&mut stream, &mut Vec::new()).await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await;
@@ -219,8 +229,33 @@ async fn a_client_that_leaves_is_h27_and_frees_its_dyno() {
     let requests = || async { site.client.in_flight(&[dyno.id]).await.unwrap()[&dyno.id].requests };
     until("it is in flight", || async { requests().await == 1 }).await;
     drop(client);
-    site.logged(&["at=info code=H27", "path=\"/slow\"", "status=499"]).await;
+    site.logged(&["at=warning code=H27 desc=\"Client Request Interrupted\"", "path=\"/slow\"", "status=499"]).await;
     until("it is gone", || async { requests().await == 0 }).await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_the_clients_doing() {
+    let (site, dyno) = (Site::start().await, Dyno::silent().await);
+    site.route(RouteMode::Serve, &[&dyno]).await;
+    let requests = || async { site.client.in_flight(&[dyno.id]).await.unwrap()[&dyno.id].requests };
+    // It leaves in the middle.
+    let mut client = TcpStream::connect(site.address).await.unwrap();
+    client.write_all(b"POST /left HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\nhalf").await.unwrap();
+    until("it is in flight", || async { requests().await == 1 }).await;
+    drop(client);
+    site.logged(&["at=warning code=H27", "path=\"/left\"", "dyno=web.1", "status=499 bytes=0"]).await;
+    assert!(site.log().contains("sock=client at=warning code=H27"), "{}", site.log());
+    // It goes on in a way that is not HTTP.
+    let mut client = TcpStream::connect(site.address).await.unwrap();
+    client.write_all(b"POST /bad HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    until("it is in flight", || async { requests().await == 1 }).await;
+    client.write_all(b"no number\r\n").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    check(&answer, &["HTTP/1.1 400", "H26"]);
+    site.logged(&["at=error code=H26 desc=\"Request Error\" cause=\"bad chunk\"", "path=\"/bad\"", "status=400"]).await;
+    until("none is in flight", || async { requests().await == 0 }).await;
     site.end().await;
 }
 
@@ -402,6 +437,7 @@ async fn the_app_decides_on_expect_100_continue() {
     let answer = site.raw(head).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "no 100 comes before the refusal: {answer}");
     check(&site.raw(head.replace("100-continue", "money")).await, &["HTTP/1.1 417", "H26"]);
+    site.logged(&["at=error code=H26", "cause=\"unsupported expect header value\"", "status=417"]).await;
     site.end().await;
 }
 

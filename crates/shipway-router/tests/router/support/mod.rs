@@ -79,12 +79,16 @@ impl Site {
         self.raw(format!("GET {path} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n")).await
     }
 
+    /// What the request log holds.
+    pub fn log(&self) -> String {
+        log_text(&self.home.path().join("logs").join(app_id(1).to_string()))
+    }
+
     /// Waits until the request log holds every word of `words` in one line.
     pub async fn logged(&self, words: &[&str]) -> String {
-        let dir = self.home.path().join("logs").join(app_id(1).to_string());
         let found = std::sync::Mutex::new(String::new());
         until(&format!("a log line with {words:?}"), || async {
-            let text = log_text(&dir);
+            let text = self.log();
             let line =
                 text.split("at=").map(|line| format!("at={line}")).find(|l| words.iter().all(|word| l.contains(word)));
             line.map(|line| *found.lock().unwrap() = line).is_some()
