@@ -31,14 +31,18 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
     }
     let cli = find_cli(&context.environment, wrapper_directory(context).as_deref())?;
     restore_latest(&mut args, context, &account);
-    if !rewrite::only_reads(&args) {
+    let signs_in = rewrite::signs_in(&args);
+    if signs_in {
+        // As whom is not said yet, or is not ours to know.
+        eprintln!("shipway: {}", account.url);
+    } else if !rewrite::only_reads(&args) {
         eprintln!("shipway: {} ({})", account.url, crate::terminal::printable(&account.email));
     }
 
     let mut command = Command::new(&cli);
     command.args(&args);
     let is_local = matches!(account.server, Server::Local(_)) && account.url.is_loopback();
-    if rewrite::signs_in(&args) {
+    if signs_in {
         if !is_local {
             return Err(Error::new(format!("the Heroku CLI cannot log in to {}", account.url))
                 .hint(format!("shipway login --server {}", account.url)));
