@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# bin/up on a machine that never saw Shipway, a second time, an upgrade, a backup and its restore, and bin/down --purge,
-# which leaves nothing.
+# bin/up on a machine that never saw Shipway, a second time, an upgrade, a backup and its restore, as a service, by a user
+# without root, and bin/down --purge, which leaves nothing.
 # In namespaces of its own: what it writes in /etc, /usr/local/bin and /var/lib stays there and goes with it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,30 +13,32 @@ if [ -z "${SHIPWAY_DOORS_INSIDE:-}" ]; then
   exec unshare --mount --net --pid --fork --mount-proc --kill-child "$0"
 fi
 : "${SHIPWAY_BIN:?names the binary under test}"
+pages=${SHIPWAY_TEST_PAGES:-$PWD/tests/pages}
 
 scratch=$(mktemp -d /var/tmp/shipway-doors-XXXXXX)
 chmod 711 "$scratch"
 clean() {
   bin/down --purge --home "$scratch/data" >/dev/null 2>&1 || true
-  umount /etc /usr/local/bin /var/lib "$scratch/over" 2>/dev/null || true
+  umount /usr/bin /run /etc /usr/local/bin /var/lib "$scratch/over" 2>/dev/null || true
   rm -rf --one-file-system "$scratch"
 }
 trap clean EXIT
 ip link set lo up
 mkdir "$scratch/over"
 mount -t tmpfs tmpfs "$scratch/over"
-for directory in etc usr/local/bin var/lib; do
-  name=${directory//\//-}
+over() { # DIRECTORY, without its first slash: what changes in it goes with us
+  local name=${1//\//-}
   mkdir "$scratch/over/$name" "$scratch/over/$name.work"
-  mount -t overlay overlay -o "lowerdir=/$directory,upperdir=$scratch/over/$name,workdir=$scratch/over/$name.work" "/$directory"
-done
+  mount -t overlay overlay -o "lowerdir=/$1,upperdir=$scratch/over/$name,workdir=$scratch/over/$name.work" "/$1"
+}
+for directory in etc usr/local/bin var/lib; do over "$directory"; done
 mkdir "$scratch/release" "$scratch/home"
 cp -R bin examples "$scratch/release/"
 cp docs/operating.md "$scratch/"
 cp "$SHIPWAY_BIN" "$scratch/release/shipway"
 cd "$scratch/release"
 export HOME=$scratch/home
-unset SHIPWAY_HOME SHIPWAY_SERVER
+unset SHIPWAY_HOME SHIPWAY_SERVER SSH_CONNECTION
 rm -f /usr/local/bin/shipway
 rm -rf /var/lib/shipway-up
 ! id shipway >/dev/null 2>&1 || userdel shipway
@@ -69,13 +71,26 @@ up --private-host git.example.internal --private-host ci.example.internal --dyno
 expect "the page is there" grep -q 'hello is live' <(page)
 expect "the dashboard is there" curl -fsSL --max-time 10 -o /dev/null http://127.0.0.1:5000/
 expect "the admin's token is printed" grep -q 'admin token' "$scratch/first"
+expect "no tunnel is named without ssh" [ "$(grep -c 'ssh -L' "$scratch/first")" = 0 ]
 
-echo '$ bin/up   # again'
+echo '$ chromium http://127.0.0.1:5000 http://hello.localhost:8080'
+if [ -d "$pages/node_modules" ]; then
+  token=$(sed -n 's/^ *admin token *\([^ ]*\) .*/\1/p' "$scratch/first")
+  printf '%s\n' "[\"sign_in\",\"$token\"]" '["see","main","hello"]' '["open","http://hello.localhost:8080/"]' \
+    '["see","body","hello is live"]' '["complaints"]' | (cd "$pages" && node drive.mjs http://127.0.0.1:5000) >"$scratch/seen"
+  expect "dashboard and page open in a browser" [ "$(tail -n 1 "$scratch/seen")$(grep error "$scratch/seen")" = '{"ok":[]}' ]
+else
+  echo "left out: $pages has no modules (npm ci)"
+fi
+
+echo '$ bin/up   # again, over ssh'
 before=$(dynos)
 expect "the app has a dyno" [ -n "$before" ]
 start=$SECONDS
-up | tee "$scratch/second"
+SUDO_USER=ada SSH_CONNECTION='192.0.2.7 50000 203.0.113.5 2222' up | tee "$scratch/second"
 expect "it takes 5 s at most" [ $((SECONDS - start)) -le 5 ]
+expect "the tunnel is named that makes the addresses open there" \
+  grep -qx '  your laptop  ssh -p 2222 -L 5000:127.0.0.1:5000 -L 8080:127.0.0.1:8080 ada@203.0.113.5' "$scratch/second"
 expect "the token is printed once" [ "$(grep -c 'admin token' "$scratch/second")" = 0 ]
 expect "the app was not touched" [ "$before" = "$(dynos)" ]
 given=$(tr '\0' ' ' <"/proc/$(cat /var/lib/shipway-up/pid)/cmdline")
@@ -178,7 +193,75 @@ expect "the page is there" grep -q 'hello is live' <(page)
 expect "it is the same release" [ "$release" = "$(version)" ]
 expect "config vars can be read" grep -q '"GREETING":"kept"' <(api http://127.0.0.1:5000/apps/hello/config-vars)
 
+echo '$ bin/up --service'
+unit=/etc/systemd/system/shipway.service
+mount -t tmpfs tmpfs /run
+expect "without systemd there is none" refused up --service
+mkdir -p /run/systemd/system
+# In the place of systemd: notes what it is asked, starts and stops what the unit says.
+cat >/usr/local/bin/systemctl <<SYSTEMCTL
+#!/bin/sh
+echo "\$*" >>"$scratch/asked-of-systemd"
+pid=$scratch/service.pid
+runs() { [ -e "\$pid" ] && kill -0 "\$(cat "\$pid")" 2>/dev/null; }
+case \$1 in
+  is-active) runs; exit ;;
+  stop) ! runs || kill "\$(cat "\$pid")"; while runs; do sleep 0.1; done ;;
+  start | restart)
+    ! runs || exit 0
+    eval "set -- \$(sed -n 's/^ExecStart=//p' $unit)"
+    setsid --fork sh -c 'echo \$\$ >"\$1"; shift; exec "\$@"' sh "\$pid" "\$@" >/dev/null 2>&1 </dev/null
+    ;;
+esac
+SYSTEMCTL
+chmod 755 /usr/local/bin/systemctl
+before=$(dynos)
+bin/up --service --plan >"$scratch/plan"
+expect "the unit is in the plan" grep -qx "  writes $unit and enables it" "$scratch/plan"
+expect "which made none" gone "$unit"
+mkdir "$scratch/two words"
+up --service --buildpack-directory "$scratch/two words" >/dev/null
+expect "the unit starts it with its options" \
+  grep -q "^ExecStart=\"/usr/local/bin/shipway\" \"up\" .*\"--buildpack-directory\" \"$scratch/two words\"" "$unit"
+expect "it comes back after a reboot" grep -qx 'enable --quiet shipway.service' "$scratch/asked-of-systemd"
+! command -v systemd-analyze >/dev/null || expect "systemd takes the unit" systemd-analyze verify "$unit"
+expect "the service runs" systemctl is-active
+expect "the app runs on as it was" [ "$before" = "$(dynos)" ]
+expect "and answers" grep -q 'hello is live' <(page)
+: >"$scratch/asked-of-systemd"
+up >/dev/null
+expect "a service it stays, and nothing is restarted" [ "$(cat "$scratch/asked-of-systemd")" = 'start shipway.service' ]
+
 echo '$ bin/down --purge   # what it did not make stays'
 bin/down --purge
+expect "the unit is gone" gone "$unit"
+expect "and disabled" grep -qx 'disable --quiet shipway.service' "$scratch/asked-of-systemd"
+expect "no service runs" refused systemctl is-active
 expect "the restored data is there" [ -s "$scratch/data/shipway.db" ]
 expect "and nothing else" [ -z "$(ls "$scratch/data/run/dynos"; nft list tables; pgrep -x shipway || true)" ]
+
+echo '$ bin/up   # without root, and without npm'
+rm -r "$scratch/data"
+unset SHIPWAY_HOME
+useradd --create-home --home-dir "$scratch/visitor" visitor
+over usr/bin
+rm -f /usr/bin/npm /usr/local/bin/npm
+as_visitor() { setpriv --reuid=visitor --regid=visitor --clear-groups env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$scratch/visitor" "$@"; }
+everything() { find "$scratch/visitor" ! -path "$scratch/visitor"; }
+if as_visitor bwrap --unshare-user --ro-bind / / true; then
+  before=$(everything)
+  expect "a service needs root" refused as_visitor bin/up --service
+  as_visitor bin/up --plan >"$scratch/plan"
+  expect "what cannot be installed is in the plan" grep -qF '(cannot install, for want of root: npm)' "$scratch/plan"
+  expect "the plan made nothing" [ "$before" = "$(everything)" ]
+  as_visitor bin/up --detach </dev/null 2>&1 | tee "$scratch/visitors"
+  expect "what is missing is said, with the command" grep -qx '  apt-get install --no-install-recommends npm' "$scratch/visitors"
+  expect "and what it costs" grep -q 'without root *apps are not kept apart' "$scratch/visitors"
+  expect "the page is there" grep -q 'hello is live' <(page)
+  expect "nothing of it is root's" [ -z "$(find "$scratch/visitor" -user root)$(pgrep -u root -x shipway || true)" ]
+  as_visitor bin/down --purge
+  expect "nothing is left" [ "$before" = "$(everything)" ]
+  expect "no process either" [ -z "$(pgrep -u visitor || true)" ]
+else
+  echo "left out: users without root may not make namespaces here"
+fi

@@ -4,6 +4,9 @@
 A transcript is text. A line that starts with `$ ` is a command for bash; the lines after it are the screen that it has
 to leave (stdout and stderr, without ANSI, runs of blanks as one). `$~ ` is the same, repeated until the screen is right
 (120 s): for what becomes true. In expected lines `…` stands for any text of a line, a line `...` for any lines.
+`$t ` is a command at a terminal of its own, 101 columns wide and 33 rows high. `<text>` in its screen is typed there, once
+all that stands before it is seen, and is echoed; `«text»` is typed and shows as anything. Enter is pressed after it, but for
+a control character such as `<^C>`. `«20x50»` makes the window that large.
 `# ` starts a comment; `[exit 2]` as the last line expects that exit status instead of 0. Each `# with NAME=value ...`
 plays the whole transcript once with these variables; `# up with FLAG ...` gives `shipway up` more flags. Every play has
 a platform of its own; two more than there are processors run at once.
@@ -13,6 +16,7 @@ Needs: SHIPWAY_BIN (the binary), SHIPWAY_TEST_HEROKU (the official CLI); without
 """
 
 import concurrent.futures
+import fcntl
 import os
 import pathlib
 import re
@@ -20,15 +24,23 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r")
 PATIENCE = 120
+# What is typed at a terminal, in the line where it shows.
+TYPED = re.compile("<([^<>]+)>| *«([^«»]*)»")
+SIZE = re.compile(r"(\d+)x(\d+)")
+# Rows and columns.
+WINDOW = (33, 101)
+KINDS = ("$ ", "$~ ", "$t ")
 # A forge for the transcripts that name it; the tests of the workspace have built it.
 FORGE_DOUBLE = HERE.parent / "target/debug/examples/forge_double"
 # Handed out already: a port is free again for the system before its platform listens on it.
@@ -106,21 +118,103 @@ class Shell:
             seen += self.process.stdout.read() or b""
         return seen[: found.start()].decode(errors="replace"), int(found[1])
 
+    def converse(self, command, expected):
+        """Has a command at a terminal, types what `expected` has typed, and returns its whole screen and exit status."""
+        terminal = Terminal(command, *self.place())
+        try:
+            for line, written in enumerate(expected):
+                for typed in TYPED.finditer(written):
+                    before = [shown(above) for above in expected[:line]] + [shown(written[: typed.start()])]
+                    if not terminal.until(lambda text: matches(before, screen(text))):
+                        return terminal.text(), 124
+                    terminal.type(typed[1] or typed[2])
+            status = terminal.end()
+            return terminal.text(), status
+        finally:
+            terminal.close()
+
+    def place(self):
+        """The directory in which the next command runs, and its environment."""
+        text, _ = self.run("pwd; env -0")
+        directory, variables = text.split("\n", 1)
+        return directory, dict(entry.split("=", 1) for entry in variables.split("\0") if "=" in entry)
+
     def close(self):
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
+class Terminal:
+    """A command whose controlling terminal is ours."""
+
+    def __init__(self, command, directory, env):
+        self.ours, theirs = os.openpty()
+        self.resize(*WINDOW)
+        # As a leader of nothing, setsid becomes the session's leader and then the command.
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", "bash", "-c", command], cwd=directory, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        self.seen = b""
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def text(self):
+        return self.seen.decode(errors="replace")
+
+    def until(self, right):
+        """Reads until what is seen is right; false if it is not within 120 s, or the last process has left the terminal."""
+        end = time.monotonic() + PATIENCE
+        while not right(self.text()):
+            ready, _, _ = select.select([self.ours], [], [], max(0, end - time.monotonic()))
+            try:
+                read = os.read(self.ours, 65536) if ready else b""
+            except OSError:
+                # How Linux says the end of a terminal.
+                read = b""
+            if not read:
+                return False
+            self.seen += read
+        return True
+
+    def type(self, keys):
+        if size := SIZE.fullmatch(keys):
+            self.resize(int(size[1]), int(size[2]))
+        elif control := re.fullmatch(r"\^([@-_])", keys):
+            os.write(self.ours, bytes([ord(control[1]) - 64]))
+        else:
+            os.write(self.ours, keys.encode() + b"\r")
+
+    def end(self):
+        """Reads to the end and returns the exit status; 124 where there is no end."""
+        self.until(lambda text: False)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            return 124
+
+    def close(self):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        os.close(self.ours)
+
+
+def shown(line):
+    """A line of a terminal's screen as it is expected, with what was typed there."""
+    return TYPED.sub(lambda typed: typed[1] or ("" if SIZE.fullmatch(typed[2]) else "…"), line)
+
+
 def parse(text):
-    """Yields (line number, wait, command, expected lines, expected status)."""
+    """Yields (line number, kind, command, expected lines, expected status); kinds are the words before commands."""
     lines, i = text.splitlines(), 0
     while i < len(lines):
         line = lines[i]
         i += 1
-        if not line.startswith(("$ ", "$~ ")):
+        if not line.startswith(KINDS):
             continue
-        number, wait, command, expected, status = i, line.startswith("$~ "), line.split(" ", 1)[1], [], 0
-        while i < len(lines) and not lines[i].startswith(("$ ", "$~ ", "# ")):
+        number, (kind, command), expected, status = i, line.split(" ", 1), [], 0
+        while i < len(lines) and not lines[i].startswith((*KINDS, "# ")):
             if found := re.fullmatch(r"\[exit (\d+)\]", lines[i]):
                 status = int(found[1])
             else:
@@ -128,7 +222,7 @@ def parse(text):
             i += 1
         while expected and not expected[-1].strip():
             expected.pop()
-        yield number, wait, command, expected, status
+        yield number, kind, command, expected, status
 
 
 def screen(text):
@@ -173,7 +267,7 @@ def play(path, given, platform, heroku, scratch):
         "HOME": str(scratch / "home"), "LANG": "C.UTF-8", "TERM": "dumb", "NO_COLOR": "1", "HEROKU_LOGS_COLOR": "0",
         "SHIPWAY_HOME": str(platform.home), "APPS": str(HERE / "apps"), "EXAMPLES": str(HERE.parent / "examples"),
         "BUILDPACKS": str(platform.buildpacks), "ROUTER": f"127.0.0.1:{platform.router}", "ROUTER_PORT": str(platform.router), "API": f"http://127.0.0.1:{platform.listen}",
-        "FORGE_DOUBLE": str(FORGE_DOUBLE),
+        "FORGE_DOUBLE": str(FORGE_DOUBLE), "LET_IN": str(HERE / "clients/let_in.py"),
         "GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org", "GIT_COMMITTER_NAME": "Ada",
         "GIT_COMMITTER_EMAIL": "ada@example.org", "GIT_CONFIG_NOSYSTEM": "1",
     }
@@ -186,10 +280,14 @@ def play(path, given, platform, heroku, scratch):
     shell = Shell(env, scratch / "work")
     shell.run('git config --global init.defaultBranch main; git config --global advice.detachedHead false; eval "$(shipway env)"')
     try:
-        for number, wait, command, expected, status in parse(path.read_text()):
-            end, pause = time.monotonic() + (PATIENCE if wait else 0), 0.1
+        for number, kind, command, expected, status in parse(path.read_text()):
+            end, pause = time.monotonic() + (PATIENCE if kind == "$~" else 0), 0.1
             while True:
-                text, code = shell.run(command)
+                if kind == "$t":
+                    text, code = shell.converse(command, expected)
+                    expected = [shown(line) for line in expected]
+                else:
+                    text, code = shell.run(command)
                 seen = screen(text)
                 if matches(expected, seen) and code == status:
                     break

@@ -41,6 +41,18 @@ pub struct Files {
     pub helper: Option<String>,
     /// The directory of the `heroku` wrapper, when it is installed.
     pub wrapper: Option<String>,
+    /// What keeps the CLI's login commands apart from the real Heroku's login.
+    pub apart: Apart,
+}
+
+/// Two places that the CLI gets instead of the user's own: it knows logins of the keychain by e-mail address alone, and forgets at
+/// `logout` whichever was the last, so that it would end the login of the same person at the real Heroku.
+#[derive(Debug, Clone)]
+pub struct Apart {
+    /// A directory for `PATH`, whose programs find nothing of the CLI's in a keychain.
+    pub programs: String,
+    /// The CLI's data directory.
+    pub data: String,
 }
 
 /// Whether the profile signs the CLI in.
@@ -58,10 +70,20 @@ pub fn exported(before: &Environment, account: &Account, files: &Files, sign_in:
     let host = account.url.host();
     let mut changes = vec![Change::set("HEROKU_HOST", &url)];
     changes.extend(moved(account, host, &url));
-    changes.push(match sign_in {
-        SignIn::Token => Change::set("HEROKU_API_KEY", &account.token),
-        SignIn::LoginCommands => Change::unset("HEROKU_API_KEY"),
-    });
+    let mut programs: Vec<&String> = files.wrapper.iter().collect();
+    match sign_in {
+        SignIn::Token => {
+            changes.push(Change::set("HEROKU_API_KEY", &account.token));
+            if before.get("HEROKU_DATA_DIR") == Some(&files.apart.data) {
+                changes.push(Change::unset("HEROKU_DATA_DIR"));
+            }
+        }
+        SignIn::LoginCommands => {
+            changes.push(Change::unset("HEROKU_API_KEY"));
+            changes.push(Change::set("HEROKU_DATA_DIR", &files.apart.data));
+            programs.push(&files.apart.programs);
+        }
+    }
     if let crate::server::Server::Local(home) = &account.server {
         changes.push(Change::set("SHIPWAY_HOME", home.to_string_lossy()));
     }
@@ -69,11 +91,11 @@ pub fn exported(before: &Environment, account: &Account, files: &Files, sign_in:
     changes.extend(files.git_ssl_cainfo.iter().map(|file| Change::set("GIT_SSL_CAINFO", file)));
     changes.extend(git_settings(before, account, files, ""));
     changes.extend(past_the_proxy(before));
-    if let Some(directory) = &files.wrapper {
-        let path = before.get("PATH").unwrap_or_default();
-        if !path.split(':').any(|entry| entry == directory) {
-            changes.push(Change::set("PATH", format!("{directory}:{path}")));
-        }
+    let path = before.get("PATH").unwrap_or_default();
+    programs.retain(|directory| !path.split(':').any(|entry| entry == *directory));
+    if !programs.is_empty() {
+        let directories: Vec<&str> = programs.into_iter().map(String::as_str).chain([path]).collect();
+        changes.push(Change::set("PATH", directories.join(":")));
     }
     changes
 }
@@ -240,6 +262,7 @@ mod tests {
             git_ssl_cainfo: None,
             helper: Some("!'/bin/shipway' credential".into()),
             wrapper: Some("/h/.shipway/bin".into()),
+            apart: Apart { programs: "/c/login/bin".into(), data: "/c/login/data".into() },
         }
     }
 
@@ -274,8 +297,12 @@ mod tests {
         let text = format!("{second:?}");
         assert!(!text.contains("5000"), "{text}");
         assert_eq!(second.get("HEROKU_API_KEY"), None);
+        assert_eq!(second.get("HEROKU_DATA_DIR"), Some("/c/login/data"));
+        assert_eq!(second.get("PATH"), Some("/c/login/bin:/h/.shipway/bin:"));
         let count: usize = second.get("GIT_CONFIG_COUNT").unwrap().parse().unwrap();
         assert_eq!(second.get(&format!("GIT_CONFIG_KEY_{count}")), None);
+        let third = second.after(&exported(&second, &account("http://127.0.0.1:6000"), &files(), SignIn::Token));
+        assert_eq!(third.get("HEROKU_DATA_DIR"), None);
     }
 
     #[test]

@@ -149,6 +149,19 @@ impl Account {
         Client::new(self.route.clone(), Some(self.token.clone()))
     }
 
+    /// The same server as whoever has this token, which the Heroku CLI's own login got. Errors: it has ended.
+    pub async fn logged_in(self, token: String) -> Result<Self> {
+        let answer = Client::new(self.route.clone(), Some(token.clone())).send(Method::GET, "/account", None).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            return Err(Error::new(format!("your login to {} by `heroku login` has ended", self.url))
+                .hint("log in again: shipway heroku login")
+                .hint("or be the user that you are on this machine: shipway heroku logout"));
+        }
+        // A narrow token is not told whose it is.
+        let email = answer.success().map_or_else(|_| "by ~/.netrc".into(), |a| crate::terminal::text(&a, &["email"]));
+        Ok(Self { token, email, ..self })
+    }
+
     /// The way to the server by the network, for programs that cannot use its socket.
     pub fn network(&self, environment: &Environment) -> Result<Network> {
         network(&self.url, self.authority.as_deref(), environment)

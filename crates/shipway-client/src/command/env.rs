@@ -3,12 +3,16 @@
 use super::executable;
 use super::install::{self, WRAPPER, wrapper_directory};
 use crate::error::{Error, Result};
-use crate::profile::{self, Files, SignIn};
+use crate::profile::{self, Apart, Files, SignIn};
 use crate::server::{Account, Server};
 use crate::shell::Shell;
 use crate::{Context, trust};
 use std::io::IsTerminal;
 use std::path::PathBuf;
+
+/// In our own directory: the programs that stand before the keychains', and the CLI's data.
+const KEYCHAINS: &str = "login/bin";
+const DATA: &str = "login/data";
 
 /// The flags of `env`.
 #[derive(Debug, clap::Args)]
@@ -80,7 +84,33 @@ pub(super) fn files(context: &Context, account: &Account, sign_in: SignIn) -> Re
         SignIn::LoginCommands => None,
     };
     let wrapper = wrapper_directory(context).filter(|d| d.join(WRAPPER).exists()).map(text);
-    Ok(Files { node, authority, git_ssl_cainfo, helper, wrapper })
+    let apart = Apart { programs: text(context.config.join(KEYCHAINS)), data: text(context.config.join(DATA)) };
+    if sign_in == SignIn::LoginCommands {
+        without_keychain(context)?;
+    }
+    Ok(Files { node, authority, git_ssl_cainfo, helper, wrapper, apart })
+}
+
+/// Writes what stands before the keychains' own programs: the Heroku CLI finds nothing there, others find what is there.
+fn without_keychain(context: &Context) -> Result<()> {
+    // Not found is silence to the one, and this number from the other (errSecItemNotFound).
+    for (program, not_found) in [("secret-tool", 1), ("security", 44)] {
+        let script = format!(
+            "#!/bin/sh\n\
+             # The Heroku CLI keeps logins under an e-mail address alone: what it took away here would be the real Heroku's.\n\
+             case \" $* \" in *' heroku-cli '*) exit {not_found} ;; esac\n\
+             here=${{0%/*}} rest= IFS=:\n\
+             for directory in $PATH; do [ \"$directory\" = \"$here\" ] || rest=$rest:$directory; done\n\
+             PATH=${{rest#:}} exec {program} \"$@\"\n"
+        );
+        let path = context.config.write(&format!("{KEYCHAINS}/{program}"), &script)?;
+        #[cfg(unix)]
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .map_err(|e| Error::new(format!("could not make {} a program: {e}", path.display())))?;
+        #[cfg(not(unix))]
+        drop(path);
+    }
+    Ok(())
 }
 
 /// The shell line with which git starts us: absolute, every word quoted.

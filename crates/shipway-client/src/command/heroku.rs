@@ -30,15 +30,26 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let cli = find_cli(&context.environment, wrapper_directory(context).as_deref())?;
+    let is_local = matches!(account.server, Server::Local(_)) && account.url.is_loopback();
+    let signs_in = rewrite::signs_in(&args);
+    if signs_in {
+        // Not with the user that this machine knows us as.
+        eprintln!("shipway: {}", account.url);
+    } else if is_local
+        && !rewrite::stays_outside(&args)
+        && let Some(token) = netrc_token(&context.environment, &account.url.https_authority())
+    {
+        // Whoever logged in with the CLI's own commands means to be that user.
+        account = account.logged_in(token).await?;
+    }
     restore_latest(&mut args, context, &account);
-    if !rewrite::only_reads(&args) {
+    if !signs_in && !rewrite::only_reads(&args) {
         eprintln!("shipway: {} ({})", account.url, crate::terminal::printable(&account.email));
     }
 
     let mut command = Command::new(&cli);
     command.args(&args);
-    let is_local = matches!(account.server, Server::Local(_)) && account.url.is_loopback();
-    if rewrite::signs_in(&args) {
+    if signs_in {
         if !is_local {
             return Err(Error::new(format!("the Heroku CLI cannot log in to {}", account.url))
                 .hint(format!("shipway login --server {}", account.url)));
@@ -50,10 +61,6 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
     }
     if rewrite::stays_outside(&args) {
         return wait(command, &cli).await;
-    }
-    // Whoever logged in with the CLI's own commands means to be that user.
-    if let Some(token) = netrc_token(&context.environment, &account.url.https_authority()).filter(|_| is_local) {
-        account.token = token;
     }
     let files = files(context, &account, SignIn::Token)?;
     let open = bridge::open(account.network(&context.environment)?).await?;

@@ -5,7 +5,7 @@ mod stage;
 #[cfg(target_os = "linux")]
 mod trap;
 
-use stage::{Stage, TOKEN, assert_done, heroku, texts};
+use stage::{LOGIN_TOKEN, Stage, TOKEN, assert_done, heroku, texts};
 
 /// Says that a session was left out. `bin/test` brings the Heroku CLI, so there none is.
 fn without_cli() -> bool {
@@ -267,6 +267,31 @@ fn the_wrapper_leads_here_and_never_to_itself() {
     let alone = format!("{}:/usr/bin:/bin", stage.path("home/.shipway/bin").display());
     let output = stage.command("sh", &["-c", "heroku ps"]).env("PATH", alone).output().unwrap();
     assert!(texts(&output).1.contains("the Heroku CLI itself is not"), "{output:?}");
+}
+
+#[test]
+fn a_login_by_the_clis_own_commands_is_who_we_are_until_it_ends() {
+    let stage = Stage::open();
+    let fake = stage.path("real");
+    std::fs::create_dir(&fake).unwrap();
+    std::fs::write(fake.join("heroku"), "#!/bin/sh\necho \"$HEROKU_API_KEY\"\n").unwrap();
+    std::fs::set_permissions(fake.join("heroku"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", fake.display());
+    let run = |command: &str| stage.shipway(&["heroku", command]).env("PATH", &path).output().unwrap();
+    let netrc = |token: &str| {
+        let text = format!("machine 127.0.0.1:{}\n  login grace@example.org\n  password {token}\n", stage.port);
+        std::fs::write(stage.path("home/.netrc"), text).unwrap();
+    };
+    let server = stage.http();
+    assert_eq!(texts(&run("create")), (format!("{TOKEN}\n"), format!("shipway: {server} (ada@example.org)\n")));
+    netrc(LOGIN_TOKEN);
+    assert_eq!(texts(&run("create")), (format!("{LOGIN_TOKEN}\n"), format!("shipway: {server} (grace@example.org)\n")));
+    netrc("HRKU-old");
+    let (out, err) = texts(&run("apps"));
+    assert_eq!(out, "", "the CLI is not asked");
+    assert!(err.contains(&format!("your login to {server} by `heroku login` has ended")), "{err}");
+    assert!(err.contains("hint: log in again: shipway heroku login\n"), "{err}");
+    assert_eq!(texts(&run("logout")), ("\n".into(), format!("shipway: {server}\n")), "which works all the same");
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct Stage {
 
 /// The token of the session that the stage's server gives.
 pub const TOKEN: &str = "HRKU-stage-token";
+/// The token that somebody else got by `heroku login`.
+pub const LOGIN_TOKEN: &str = "HRKU-login-token";
 
 impl Stage {
     /// A server that is up, and a user who never used it.
@@ -224,6 +226,9 @@ impl Server {
                     "token": TOKEN, "email": "ada@example.org", "url": format!("http://127.0.0.1:{}", self.port), "ca": self.authority,
                 }),
             );
+        }
+        if authorization == format!("Bearer {LOGIN_TOKEN}") && line == "GET /account" {
+            return reply(200, &json!({ "id": "2", "email": "grace@example.org" }));
         }
         if authorization != format!("Bearer {TOKEN}") {
             return reply(401, &json!({ "id": "unauthorized", "message": "Invalid credentials provided." }));

@@ -21,6 +21,9 @@ pub(crate) const FROM_HOST: &[&str] = &[
     "ssl/openssl.cnf",
 ];
 
+/// What every bash at a terminal reads first. Its prompt is Heroku's: the directory and `$`, in colours.
+const BASHRC: &str = "PS1='\\[\\033[01;34m\\]\\w\\[\\033[00m\\] \\[\\033[01;32m\\]$ \\[\\033[00m\\]'\n";
+
 /// The files that are made, with their text.
 pub(crate) fn files(
     hostname: &str,
@@ -53,6 +56,7 @@ pub(crate) fn files(
         ("nsswitch.conf", nss.into()),
         ("timezone", "Etc/UTC\n".into()),
         ("shells", "/bin/sh\n/bin/bash\n".into()),
+        ("bash.bashrc", BASHRC.into()),
     ]
 }
 

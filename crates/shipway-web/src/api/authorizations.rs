@@ -87,9 +87,14 @@ fn rank(scope: &Scope) -> u8 {
     }
 }
 
-/// GET /oauth/authorizations/{authorization}; `~` is the one that was shown.
+/// GET /oauth/authorizations/{authorization}; `~` is the one that was shown, when it is one to keep: without an end.
+///
+/// `heroku logout` asks for `~` so as to leave a key alone that other programs may use, and ends what is anything else.
 pub async fn info(call: Call) -> Result<Answer> {
     let token = find(&call, TokenKind::Authorization)?;
+    if call.parameter("authorization") == "~" && token.expires_at.is_some() {
+        return Err(ApiError::missing("authorization"));
+    }
     answer(&call, &token, None)
 }
 

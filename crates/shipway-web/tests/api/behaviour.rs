@@ -68,12 +68,14 @@ async fn login_with_a_password_and_logout() {
     assert_eq!(made["user"]["email"], "owner@example.org");
     let token = format!("Bearer {}", made["access_token"]["token"].as_str().unwrap());
     let as_new = [("authorization", token.as_str())];
-    let own = world.call_with(Person::Nobody, "GET", "/oauth/authorizations/~", &NOTHING, &as_new).await.json();
-    assert_eq!(own["id"], made["id"]);
-
-    // What `heroku logout` does: no session, so the authorization whose hint fits the token.
+    // What `heroku logout` does: no session and no key that is to be kept, so the authorization whose hint fits the token.
     let session = world.call_with(Person::Nobody, "DELETE", "/oauth/sessions/~", &NOTHING, &as_new).await;
     assert_eq!((session.status.as_u16(), &session.json()["resource"]), (404, &json!("session")));
+    let key = world.call_with(Person::Nobody, "GET", "/oauth/authorizations/~", &NOTHING, &as_new).await;
+    assert_eq!((key.status.as_u16(), &key.json()["resource"]), (404, &json!("authorization")));
+    assert_eq!(world.call(Person::Owner, "GET", "/oauth/authorizations/~", &NOTHING).await.status, 200);
+    let all = world.call_with(Person::Nobody, "GET", "/oauth/authorizations", &NOTHING, &as_new).await.json();
+    let own = all.as_array().unwrap().iter().find(|one| one["id"] == made["id"]).unwrap();
     let hint = own["access_token"]["token"].as_str().unwrap().to_string();
     let (head, tail) = hint.split_once("**********").unwrap();
     assert!(token[7..].starts_with(head) && token.ends_with(tail));
