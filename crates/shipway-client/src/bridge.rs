@@ -5,10 +5,13 @@
 //! server, verified against the server's own name: so no server needs a certificate for Heroku's names, and no name that the
 //! CLI has built in can be reached. A host that is not on the list is refused. The port asks for a secret that only the
 //! CLI's environment holds.
+//!
+//! A name of [`DATABASES`] leads to an add-on's database by the server's own tunnel: from here `psql` has no other way.
 
 use crate::error::{Error, Result};
-use crate::http::Network;
+use crate::http::{Client, Network, Route};
 use crate::profile::BRIDGED_DOMAIN;
+use crate::tunnel;
 use base64::Engine;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
@@ -31,6 +34,16 @@ const DOMAINS: [&str; 3] = [BRIDGED_DOMAIN, "heroku.com", "herokai.com"];
 /// Single hosts that become the server.
 const HOSTS: [&str; 1] = ["api.github.com"];
 
+/// The domain of add-ons' databases, each by its add-on's id. It can be nobody's (RFC 2606).
+const DATABASES: &str = ".databases.invalid";
+const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+const BAD_GATEWAY: &[u8] = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n";
+
+/// What a bridge is asked for to lead to an add-on's database.
+pub fn database_host(addon: &str) -> String {
+    format!("{addon}{DATABASES}:5432")
+}
+
 /// An open bridge; closed when dropped.
 pub struct Bridge {
     /// `http://user:secret@127.0.0.1:port`, for `HTTPS_PROXY`.
@@ -46,8 +59,8 @@ impl Drop for Bridge {
     }
 }
 
-/// Opens a bridge to `server` on a port of loopback that the system picks.
-pub async fn open(server: Network) -> Result<Bridge> {
+/// Opens a bridge to `server` on a port of loopback that the system picks. `token` opens the way to databases.
+pub async fn open(server: Network, token: String) -> Result<Bridge> {
     let secret = secret()?;
     let minted =
         Arc::new(Minted::new().map_err(|e| Error::new(format!("the bridge's certificate could not be made: {e}")))?);
@@ -64,6 +77,7 @@ pub async fn open(server: Network) -> Result<Bridge> {
         .map_err(|e| Error::new(format!("no port of 127.0.0.1 could be opened for the bridge: {e}")))?;
     let (address, listener) = listener;
     let doors = Arc::new(Doors {
+        client: Client::new(Route::Network(server.clone()), Some(token)),
         server,
         tls: Arc::new(tls),
         credentials: base64::engine::general_purpose::STANDARD.encode(format!("shipway:{secret}")),
@@ -89,6 +103,7 @@ fn secret() -> Result<String> {
 
 struct Doors {
     server: Network,
+    client: Client,
     tls: Arc<ServerConfig>,
     credentials: String,
 }
@@ -99,6 +114,7 @@ impl Doors {
         let Ok(Ok(head)) = tokio::time::timeout(HEAD_TIME, read_head(&mut client)).await else { return };
         match self.judge(&head) {
             Verdict::Tunnel => {}
+            Verdict::Database(addon) => return self.to_database(client, &addon).await,
             Verdict::Refused(status, why) => {
                 let answer = format!(
                     "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{why}",
@@ -113,11 +129,11 @@ impl Doors {
             Ok(server) => server,
             Err(e) => {
                 eprintln!("error: {} does not answer: {e}", self.server.url);
-                let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await;
+                let _ = client.write_all(BAD_GATEWAY).await;
                 return;
             }
         };
-        if client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
+        if client.write_all(ESTABLISHED).await.is_err() {
             return;
         }
         let mut first = [0; 1];
@@ -128,6 +144,20 @@ impl Doors {
             }
         } else {
             let _ = copy_bidirectional(&mut client, &mut server).await;
+        }
+    }
+
+    async fn to_database(&self, mut client: TcpStream, addon: &str) {
+        match self.client.upgrade(&tunnel::path(addon), tunnel::PROTOCOL).await {
+            Ok(mut database) => {
+                if client.write_all(ESTABLISHED).await.is_ok() {
+                    let _ = copy_bidirectional(&mut client, &mut database).await;
+                }
+            }
+            Err(error) => {
+                error.show();
+                let _ = client.write_all(BAD_GATEWAY).await;
+            }
         }
     }
 
@@ -151,6 +181,12 @@ impl Doors {
         if host == self.server.url.host() || leads_to_server(&host) {
             return Verdict::Tunnel;
         }
+        if let Some(addon) = host.strip_suffix(DATABASES)
+            && addon.len() == 36
+            && addon.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+        {
+            return Verdict::Database(addon.to_owned());
+        }
         eprintln!("shipway: the Heroku CLI was kept from reaching {}", crate::terminal::printable(&host));
         Verdict::Refused("403 Forbidden", format!("{host} is not part of this server"))
     }
@@ -158,6 +194,8 @@ impl Doors {
 
 enum Verdict {
     Tunnel,
+    /// To the database of the add-on with this id.
+    Database(String),
     Refused(&'static str, String),
 }
 
@@ -255,10 +293,12 @@ mod tests {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let tls = Arc::new(config.with_no_client_auth().with_cert_resolver(Arc::new(minted)));
-        let doors = Doors { server, tls, credentials: "c2VjcmV0".into() };
+        let client = Client::new(Route::Network(server.clone()), None);
+        let doors = Doors { server, client, tls, credentials: "c2VjcmV0".into() };
         let check = |head: &str, expected: &str| {
             let status = match doors.judge(head) {
                 Verdict::Tunnel => "tunnel",
+                Verdict::Database(_) => "database",
                 Verdict::Refused(status, _) => &status[..3],
             };
             assert_eq!(status, expected, "{head:?}");
@@ -266,6 +306,10 @@ mod tests {
         let login = "Proxy-Authorization: Basic c2VjcmV0\r\n\r\n";
         check(&format!("CONNECT api.paas.herokudev.com:443 HTTP/1.1\r\n{login}"), "tunnel");
         check(&format!("CONNECT PAAS.example.org:443 HTTP/1.1\r\n{login}"), "tunnel");
+        let database = format!("CONNECT {} HTTP/1.1\r\n", database_host("01234567-89ab-cdef-0123-456789abcdef"));
+        check(&format!("{database}{login}"), "database");
+        check(&format!("{database}\r\n"), "407");
+        check(&format!("CONNECT ../apps/shop.databases.invalid:5432 HTTP/1.1\r\n{login}"), "403");
         check("CONNECT api.paas.herokudev.com:443 HTTP/1.1\r\n\r\n", "407");
         check("CONNECT api.heroku.com:443 HTTP/1.1\r\nProxy-Authorization: Basic x\r\n\r\n", "407");
         check(&format!("CONNECT 169.254.169.254:80 HTTP/1.1\r\n{login}"), "403");

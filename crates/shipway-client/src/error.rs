@@ -44,6 +44,14 @@ impl Error {
     pub fn hints(&self) -> &[String] {
         &self.hints
     }
+
+    /// Prints it on standard error: what happened, and each thing to do.
+    pub fn show(&self) {
+        eprintln!("error: {self}");
+        for hint in &self.hints {
+            eprintln!("hint: {hint}");
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -6,8 +6,10 @@ use crate::error::{Error, Result};
 use base64::Engine;
 use bytes::Bytes;
 use http::header;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -72,17 +74,22 @@ impl Proxy {
         if spared.split(',').any(spares) {
             return None;
         }
-        let value = either("https_proxy", "HTTPS_PROXY")?;
-        let rest = value.strip_prefix("http://").unwrap_or(&value).trim_end_matches('/');
+        either("https_proxy", "HTTPS_PROXY").map(|value| Self::at(&value))
+    }
+
+    /// The proxy of an address such as `http://user:password@127.0.0.1:3128`.
+    pub fn at(address: &str) -> Self {
+        let rest = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
         let (credentials, authority) = match rest.rsplit_once('@') {
             Some((user, authority)) => (Some(base64::engine::general_purpose::STANDARD.encode(user)), authority),
             None => (None, rest),
         };
         let authority = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-        Some(Self { authority, credentials })
+        Self { authority, credentials }
     }
 
-    async fn connect(&self, to: &str) -> std::io::Result<TcpStream> {
+    /// Opens a tunnel to `to`, a host and a port.
+    pub async fn connect(&self, to: &str) -> std::io::Result<TcpStream> {
         let mut stream = TcpStream::connect(&self.authority).await?;
         let login =
             self.credentials.as_ref().map(|c| format!("Proxy-Authorization: Basic {c}\r\n")).unwrap_or_default();
@@ -210,30 +217,79 @@ impl Client {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
         tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, self.route.host())
-            .header(header::ACCEPT, "application/vnd.heroku+json; version=3")
-            .header(header::USER_AGENT, concat!("shipway/", env!("CARGO_PKG_VERSION")));
-        if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
+        let mut request = self.request(method, path);
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let bytes = body.map(|b| Bytes::from(b.to_string())).unwrap_or_default();
         let request = request.body(Full::new(bytes)).map_err(|e| e.to_string())?;
+        Answer::read(sender.send_request(request).await.map_err(|e| e.to_string())?).await
+    }
+
+    /// What every request begins with.
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.route.host())
+            .header(header::ACCEPT, "application/vnd.heroku+json; version=3")
+            .header(header::USER_AGENT, concat!("shipway/", env!("CARGO_PKG_VERSION")));
+        match &self.token {
+            Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    /// A connection that speaks `protocol` from here on. Errors: the server's refusal.
+    pub async fn upgrade(&self, path: &str, protocol: &str) -> Result<TokioIo<Upgraded>> {
+        let stream = self.route.connect().await.map_err(|e| self.route.unreachable(&e))?;
+        let asked = timeout(ANSWER_TIME, self.ask_upgrade(stream, path, protocol)).await;
+        let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_TIME.as_secs())));
+        match asked.map_err(|e| Error::new(format!("{path} at {} failed: {e}", self.route.host())))? {
+            Changed::To(stream) => Ok(stream),
+            Changed::Not(answer) => {
+                let status = answer.status;
+                Err(answer.success().err().unwrap_or_else(|| Error::new(format!("the server answered {status}"))))
+            }
+        }
+    }
+
+    async fn ask_upgrade(
+        &self,
+        stream: Box<dyn Stream>,
+        path: &str,
+        protocol: &str,
+    ) -> std::result::Result<Changed, String> {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+        tokio::spawn(connection.with_upgrades());
+        let request =
+            self.request(Method::GET, path).header(header::CONNECTION, "Upgrade").header(header::UPGRADE, protocol);
+        let request = request.body(Full::<Bytes>::default()).map_err(|e| e.to_string())?;
         let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
-        let status = response.status();
-        let body =
-            Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|e| e.to_string())?.to_bytes();
-        let value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap_or(Value::Null) };
-        Ok(Answer { status, body: value })
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Answer::read(response).await.map(Changed::Not);
+        }
+        let stream = hyper::upgrade::on(response).await.map_err(|e| e.to_string())?;
+        Ok(Changed::To(TokioIo::new(stream)))
     }
 }
 
+/// What became of a connection whose protocol was to change.
+enum Changed {
+    To(TokioIo<Upgraded>),
+    Not(Answer),
+}
+
 impl Answer {
+    async fn read(response: Response<Incoming>) -> std::result::Result<Self, String> {
+        let status = response.status();
+        let body =
+            Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|e| e.to_string())?.to_bytes();
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap_or(Value::Null) };
+        Ok(Self { status, body })
+    }
+
     /// The body, or the server's refusal as an error with its own words. Exit code 2, as the Heroku CLI has it.
     pub fn success(self) -> Result<Value> {
         if self.status.is_success() {

@@ -19,6 +19,7 @@ mod server;
 mod shell;
 mod terminal;
 mod trust;
+mod tunnel;
 
 pub use address::ServerUrl;
 pub use command::Command;
@@ -67,10 +68,7 @@ pub fn run(command: Command, place: Place, findings: Vec<Finding>) -> ExitCode {
     match start(command, place, findings) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
-            for hint in error.hints() {
-                eprintln!("hint: {hint}");
-            }
+            error.show();
             ExitCode::from(error.exit_code())
         }
     }

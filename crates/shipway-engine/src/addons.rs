@@ -269,7 +269,7 @@ impl Platform {
         Ok(app)
     }
 
-    fn provisioned(&self, addon: &Addon) -> Result<()> {
+    pub(crate) fn provisioned(&self, addon: &Addon) -> Result<()> {
         match addon.state {
             AddonState::Provisioned => Ok(()),
             // What the CLI takes for "wait for it".

@@ -59,6 +59,7 @@ mod teams;
 mod telling;
 mod transfers;
 mod triggers;
+mod tunnels;
 mod turns;
 mod upstream;
 mod webhooks;
@@ -90,6 +91,7 @@ pub use sign_offs::{SignedInstead, StageRule, Waits};
 pub use sources::{SourceBlob, SourceOrder};
 pub use transfers::TransferLine;
 pub use triggers::{RefNews, RefOrigin, SetOff, TriggeredView};
+pub use tunnels::Tunnel;
 pub use turns::{FETCHES_ASKED, FETCHES_AT_ONCE};
 pub use webhooks::{WebhookOrder, webhook_payload};
 
@@ -247,6 +249,7 @@ struct Inner {
     triggering: tokio::sync::Mutex<()>,
     sharing: artifact::Sharing,
     turns: turns::Turns,
+    tunnels: tunnels::Tunnels,
     receivers: OnceLock<Arc<dyn ports::Receivers>>,
     /// One look at what webhooks are told of at a time.
     looking: tokio::sync::Mutex<()>,
@@ -288,6 +291,7 @@ impl Platform {
             triggers_wanted: Notify::new(),
             triggering: tokio::sync::Mutex::default(),
             sharing: artifact::Sharing::default(),
+            tunnels: tunnels::Tunnels::default(),
             receivers: OnceLock::new(),
             looking: tokio::sync::Mutex::default(),
             deliveries_wanted: Notify::new(),

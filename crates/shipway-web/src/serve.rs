@@ -6,6 +6,7 @@ use axum::extract::Request;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use rustix::net::sockopt;
 use shipway_net::{Lifecycle, Options, Phase, serve};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -17,6 +18,11 @@ use tower::ServiceExt;
 
 /// A request in flight without a byte either way for this long is given up: as long as a quiet build may be.
 const STALLED: Duration = Duration::from_secs(15 * 60);
+
+/// A client that is silent for so long is asked by the kernel whether it is there, again and again; then it is gone.
+const ASKED_AFTER: Duration = Duration::from_secs(60);
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+const ASKED_TIMES: u32 = 6;
 
 /// Where the doors are.
 pub struct Listeners {
@@ -67,6 +73,9 @@ pub async fn serve_api(web: Web, listeners: Listeners, lifecycle: Lifecycle) {
         Options { stalled_timeout: Some(STALLED), raw: Some(rendezvous::handler(web.clone())), ..Options::default() };
     let mut serving = tokio::task::JoinSet::new();
     for listener in listeners.tcp {
+        if let Err(error) = keep_alive(&listener) {
+            tracing::warn!(%error, "clients that vanish will be missed late");
+        }
         let router = router.clone();
         serving.spawn(serve(
             listener,
@@ -88,6 +97,15 @@ pub async fn serve_api(web: Web, listeners: Listeners, lifecycle: Lifecycle) {
     web.closing().cancel();
     while serving.join_next().await.is_some() {}
     lifecycle.empty().await;
+}
+
+/// Has the kernel ask clients that are silent whether they are there, and end connections to those that are not: a tunnel
+/// holds one of a database's few connections. What the listener has is what it accepts.
+fn keep_alive(listener: &TcpListener) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(listener, true)?;
+    sockopt::set_tcp_keepidle(listener, ASKED_AFTER)?;
+    sockopt::set_tcp_keepintvl(listener, ASKED_EVERY)?;
+    sockopt::set_tcp_keepcnt(listener, ASKED_TIMES)
 }
 
 async fn serve_socket(
@@ -122,7 +140,9 @@ async fn serve_socket(
                 router.clone().oneshot(request)
             });
             // An error is a client that left.
-            let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+            let _ = auto::Builder::new(TokioExecutor::new())
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                .await;
         });
     }
 }

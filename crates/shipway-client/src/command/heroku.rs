@@ -1,5 +1,6 @@
 //! `shipway heroku ...`: the real Heroku CLI, on a lead.
 
+use super::database_programs;
 use super::env::files;
 use super::install::wrapper_directory;
 use crate::environment::{Change, Environment};
@@ -63,7 +64,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
         return wait(command, &cli).await;
     }
     let files = files(context, &account, SignIn::Token)?;
-    let open = bridge::open(account.network(&context.environment)?).await?;
+    let open = bridge::open(account.network(&context.environment)?, account.token.clone()).await?;
     let authorities = Authorities::write(&context.environment, &account, &open.authority)?;
     let path = |file: &NamedTempFile| file.path().to_string_lossy().into_owned();
     let through = profile::Bridge {
@@ -72,6 +73,14 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
         extra_authorities: path(&authorities.extra),
     };
     apply(&mut command, &profile::bridged(&context.environment, &account, &files, &through));
+    // On the server's own machine databases are reached as they are.
+    let programs = match &account.server {
+        Server::Remote(_) => database_programs::write(&context.environment, &open)?,
+        Server::Local(_) => None,
+    };
+    if let Some((_, changes)) = &programs {
+        apply(&mut command, changes);
+    }
     wait(command, &cli).await
 }
 
@@ -120,6 +129,13 @@ pub(super) fn find_cli(environment: &Environment, wrapper: Option<&Path>) -> Res
     Err(Error::new(what)
         .hint("install it: npm install --global heroku (with Node.js 20 or newer)")
         .hint("or with a Node.js of its own: curl https://cli-assets.heroku.com/install.sh | sh"))
+}
+
+/// The first program of this name on PATH.
+pub(super) fn find_program(environment: &Environment, name: &str) -> Option<PathBuf> {
+    let directories = std::env::split_paths(environment.get("PATH").unwrap_or_default());
+    let mut candidates = directories.filter(|directory| directory.is_absolute()).map(|directory| directory.join(name));
+    candidates.find(|path| is_executable(path))
 }
 
 #[cfg(unix)]
@@ -185,13 +201,14 @@ fn apply(command: &mut Command, changes: &[Change]) {
     }
 }
 
-async fn wait(mut command: Command, cli: &Path) -> Result<ExitCode> {
+/// Runs a program to its end, with the signals that are sent to us. Gives its exit code.
+pub(super) async fn wait(mut command: Command, program: &Path) -> Result<ExitCode> {
     let mut signals = signals::listen()?;
-    let mut child = command.spawn().map_err(|e| Error::new(format!("could not start {}: {e}", cli.display())))?;
+    let mut child = command.spawn().map_err(|e| Error::new(format!("could not start {}: {e}", program.display())))?;
     loop {
         tokio::select! {
             status = child.wait() => {
-                let status = status.map_err(|e| Error::new(format!("lost sight of the Heroku CLI: {e}")))?;
+                let status = status.map_err(|e| Error::new(format!("lost sight of {}: {e}", program.display())))?;
                 return Ok(exit_code(status));
             }
             signal = signals.next() => signals::pass(&child, signal),
@@ -210,7 +227,7 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 
 #[cfg(unix)]
 mod signals {
-    //! Signals for us are meant for the CLI. A terminal's Ctrl-C reaches both of us; it is not passed on a second time.
+    //! Signals for us are meant for the program. A terminal's Ctrl-C reaches both of us; it is not passed on a second time.
 
     use super::{Child, Error, Result};
     use rustix::process::{Pid, Signal, kill_process};
@@ -258,7 +275,7 @@ mod signals {
 
 #[cfg(not(unix))]
 mod signals {
-    //! Ctrl-C reaches the CLI by the console; we only must not die before it.
+    //! Ctrl-C reaches the program by the console; we only must not die before it.
 
     use super::{Child, Result};
 

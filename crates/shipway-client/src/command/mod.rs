@@ -5,6 +5,7 @@ mod builds;
 mod checks;
 mod comparison;
 mod credential;
+mod database_programs;
 mod diff;
 mod doctor;
 mod env;
@@ -14,6 +15,7 @@ mod install;
 mod login;
 mod ops;
 mod parity;
+mod pg;
 mod pipelines;
 mod products;
 mod promote;
@@ -108,6 +110,8 @@ pub enum Command {
     Notices(reservations::NoticesArgs),
     /// Release the running commit again
     Redeploy(redeploy::Args),
+    /// Open a way to an app's database
+    Pg(pg::Args),
     /// List users, add one, or give one a new token
     Users(users::Args),
 }
@@ -116,6 +120,7 @@ impl Command {
     pub(crate) async fn run(self, context: &Context, findings: Vec<Finding>) -> Result<ExitCode> {
         match self {
             Self::Heroku(args) => return heroku::run(args, context).await,
+            Self::Pg(args) => return pg::run(args, context).await,
             Self::Doctor => return doctor::run(context, findings).await,
             Self::Env(args) => env::run(&args, context).await?,
             Self::Login(args) => login::run(args, context).await?,

@@ -5,7 +5,7 @@ mod stage;
 #[cfg(target_os = "linux")]
 mod trap;
 
-use stage::{LOGIN_TOKEN, Stage, TOKEN, assert_done, heroku, texts};
+use stage::{ADDON, LOGIN_TOKEN, Stage, TOKEN, assert_done, heroku, texts};
 
 /// Says that a session was left out. `bin/test` brings the Heroku CLI, so there none is.
 fn without_cli() -> bool {
@@ -113,6 +113,8 @@ fn refusals_are_said_in_the_servers_words() {
     check(&["ops", "../../account"], 1, &["is not the name of an operation"]);
     check(&["builds"], 1, &["no app was named", "hint: name it with --app NAME"]);
     check(&["builds", "--app", "shop"], 2, &["Couldn't find that thing."]);
+    check(&["pg", "tunnel", "--app", "shop"], 2, &["Couldn't find that thing."]);
+    check(&["pg", "tunnel", "../x", "--app", "shop"], 1, &["is not the name of a database"]);
     check(&["--home", "/nowhere", "status"], 1, &["/nowhere/run/api.sock does not answer", "hint: start it"]);
     check(
         &["--server", "https://127.0.0.1:1", "env"],
@@ -317,4 +319,41 @@ fn words_reach_the_cli_as_they_were_typed_and_signals_too() {
     assert_eq!(line, "ready\n");
     assert_done(stage.command("kill", &["-TERM", &child.id().to_string()]).output().unwrap());
     assert_eq!(child.wait().unwrap().code(), Some(42));
+}
+
+#[test]
+fn psql_reaches_the_database_of_a_server_elsewhere_by_the_bridge() {
+    let stage = Stage::open();
+    std::fs::write(stage.path("ca.pem"), &stage.authority).unwrap();
+    let (server, bin) = (stage.https(), env!("CARGO_BIN_EXE_shipway-client"));
+    let login = format!("printf %s {TOKEN} | \"$0\" --server {server} login --ca '{}'", stage.path("ca.pem").display());
+    assert_done(stage.command("sh", &["-ec", &login, bin]).output().unwrap());
+
+    // The CLI and psql as far as it matters here: one starts the other with what DATABASE_URL says, that one says where it goes.
+    let programs = stage.path("real");
+    std::fs::create_dir(&programs).unwrap();
+    let heroku = "#!/bin/sh\nexport PGHOST=10.1.2.3 PGPORT=5432 PGUSER=$1\nshift\nexec psql -c 'two words' \"$@\"\n";
+    let psql = "#!/bin/bash\necho \"${PGHOSTADDR:-$PGHOST} ${PGPORT/#5432/theirs} $*\"\n[ \"$PGPORT\" = 5432 ] && exit\n\
+                exec 3<>/dev/tcp/$PGHOSTADDR/$PGPORT && echo SELECT >&3 && head -1 <&3\nexit 3\n";
+    for (name, script) in [("heroku", heroku), ("psql", psql)] {
+        std::fs::write(programs.join(name), script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(programs.join(name), mode).unwrap();
+    }
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    let run = |args: &[&str]| stage.shipway(args).env("PATH", &path).output().unwrap();
+    let role = format!("u{}", ADDON.replace('-', ""));
+
+    let output = run(&["--server", &server, "heroku", &role, "-h"]);
+    let (out, err) = texts(&output);
+    let (first, second) = out.trim().split_once('\n').unwrap_or_else(|| panic!("{out}{err}"));
+    assert!(first.starts_with("127.0.0.1 ") && first.ends_with(" -c two words -h"), "{out}");
+    assert_eq!((second, output.status.code()), ("SELECT", Some(3)), "{err}");
+    // What is no database of the server's goes where it says.
+    assert_eq!(texts(&run(&["--server", &server, "heroku", "ada"])).0, "10.1.2.3 theirs -c two words\n");
+    // One that the server does not lead to: why is said, and psql finds nobody.
+    let (out, err) = texts(&run(&["--server", &server, "heroku", &role.replace('0', "f")]));
+    assert!(err.contains("error: Couldn't find that thing.") && !out.contains("SELECT"), "{out}{err}");
+    // On the server's own machine it is reached as it is.
+    assert_eq!(texts(&run(&["heroku", &role])).0, "10.1.2.3 theirs -c two words\n");
 }

@@ -37,6 +37,8 @@ pub struct Stage {
 pub const TOKEN: &str = "HRKU-stage-token";
 /// The token that somebody else got by `heroku login`.
 pub const LOGIN_TOKEN: &str = "HRKU-login-token";
+/// The add-on to whose database the stage's server leads.
+pub const ADDON: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 impl Stage {
     /// A server that is up, and a user who never used it.
@@ -202,10 +204,12 @@ impl Server {
             let server = self.clone();
             async move { Ok::<_, std::convert::Infallible>(server.answer(request).await) }
         });
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let _ = connection.with_upgrades().await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
+    async fn answer(&self, mut request: Request<Incoming>) -> Reply {
+        let upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
         let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
         let header = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
@@ -238,6 +242,16 @@ impl Server {
             "stack": { "name": "container" }, "build_stack": { "name": "container" }, "web_url": "http://shop.localhost:8080/",
             "git_url": "", "generation": "cedar", "space": null, "team": null, "create_status": "complete",
         });
+        if line == format!("GET /shipway/v1/addons/{ADDON}/tunnel") && header("upgrade") == "postgresql" {
+            tokio::spawn(async move {
+                // A database that repeats what it is told.
+                let (mut from, mut to) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+                tokio::io::copy(&mut from, &mut to).await
+            });
+            let answer =
+                Response::builder().status(101).header("connection", "upgrade").header("upgrade", "postgresql");
+            return answer.body(Full::default()).unwrap();
+        }
         match line.as_str() {
             "GET /account" => reply(200, &json!({ "id": "1", "email": "ada@example.org" })),
             "POST /apps" => reply(201, &app),

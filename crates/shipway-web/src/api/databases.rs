@@ -3,7 +3,6 @@
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
 use shipway_domain::addon::AddonState;
-use shipway_domain::{AppId, NameOrId};
 use shipway_engine::Within;
 use shipway_store::Addon;
 
@@ -114,16 +113,7 @@ pub(super) fn named(call: &Call) -> Result<Addon> {
 
 /// How it is reached, for whoever may read secrets.
 fn url(call: &Call, addon: &Addon) -> Result<Value> {
-    let platform = call.platform();
-    let apps = platform.store().read(|c| {
-        let attached = c.attachments_of(addon.id)?.into_iter().map(|attachment| attachment.app);
-        Ok(attached.chain([addon.app]).collect::<Vec<_>>())
-    })?;
-    let may = |app: AppId| {
-        let seen = platform.app(&call.caller, &NameOrId::Id(app.0));
-        seen.is_ok_and(|app| platform.may_read_secrets(&call.caller, &app).is_ok())
-    };
-    if !apps.into_iter().any(may) {
+    if call.platform().may_read_password(&call.caller, addon).is_err() {
         return Ok(Value::Null);
     }
     let config = call.platform().store().read(|c| c.addon_config(addon.id))?;

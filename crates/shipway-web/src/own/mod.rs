@@ -16,6 +16,7 @@ mod session;
 mod sign_offs;
 mod status;
 mod triggers;
+mod tunnels;
 mod upstream;
 mod users;
 
@@ -51,6 +52,7 @@ pub fn routes(web: &Web) -> Router<Web> {
         .route("/shipway/v1/apps/{app}/reservation",
             get(reservations::info).put(reservations::reserve).delete(reservations::unreserve))
         .route("/shipway/v1/apps/{app}/previous", get(reservations::previous).post(reservations::bring_back))
+        .route("/shipway/v1/addons/{addon}/tunnel", get(tunnels::open))
         .route("/shipway/v1/notices", get(reservations::notices))
         .route("/shipway/v1/notices/actions/read", post(reservations::read))
         .route("/shipway/v1/compare", get(compare::compare))

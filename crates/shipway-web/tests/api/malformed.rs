@@ -150,7 +150,7 @@ const HEADERS: [(&str, &str); 14] = [
 ];
 
 /// The routes of our own door, held to the same.
-const OWN: [(&str, &str); 9] = [
+const OWN: [(&str, &str); 10] = [
     ("GET", "/shipway/v1/status"),
     ("GET", "/shipway/v1/users"),
     ("POST", "/shipway/v1/users"),
@@ -160,6 +160,7 @@ const OWN: [(&str, &str); 9] = [
     ("POST", "/shipway/v1/operations/{operation}/actions/cancel"),
     ("GET", "/shipway/v1/apps/{app}/builds"),
     ("PATCH", "/shipway/v1/apps/{app}/settings"),
+    ("GET", "/shipway/v1/addons/{addon}/tunnel"),
 ];
 
 /// Worlds that are tried at once, each with its share of the routes: half of the time goes by waiting for deploys.

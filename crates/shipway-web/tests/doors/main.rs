@@ -14,5 +14,6 @@ mod setup;
 mod sign_offs;
 mod stage;
 mod streams;
+mod tunnels;
 mod upstream;
 mod webhooks;

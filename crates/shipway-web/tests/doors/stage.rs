@@ -9,7 +9,7 @@ use shipway_net::{Ca, CertResolver, Lifecycle, Phase};
 use shipway_repositories::GitRepositories;
 use shipway_store::App;
 pub use shipway_testkit::OWNER;
-use shipway_testkit::{Ground, ProcfileBuilder, settings};
+use shipway_testkit::{Ground, ProcfileBuilder, TextDatabases, settings};
 use shipway_web::{BaseUrls, Listeners, Web, bind_socket, serve_api};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +25,7 @@ pub struct Stage {
     pub address: SocketAddr,
     pub web: Web,
     pub builder: Arc<ProcfileBuilder>,
+    pub addons: Arc<TextDatabases>,
     pub lifecycle: Lifecycle,
     pub authority: String,
 }
@@ -56,7 +57,7 @@ impl Stage {
         };
         let git = GitHttp::start(config).unwrap();
         let ground = Ground { home: Arc::new(home), ..Ground::new() };
-        let (home, builder) = (ground.home.clone(), ground.builder.clone());
+        let (home, builder, addons) = (ground.home.clone(), ground.builder.clone(), ground.addons.clone());
         let repositories = Arc::new(GitRepositories::new(git.git().clone(), home.path().into()));
         let parts = Parts { repositories: repositories.clone(), histories: repositories, ..ground.parts() };
         let settings = change(Settings { drain_seconds: 1, ..settings(home.path()) });
@@ -86,7 +87,7 @@ impl Stage {
         tokio::spawn(serve_api(web.clone(), listeners, lifecycle.clone()));
         std::fs::write(home.path().join("ca.pem"), &authority).unwrap();
         let caller = Caller { actor, via: "api" };
-        Self { home, platform, caller, token, address, web, builder, lifecycle, authority }
+        Self { home, platform, caller, token, address, web, builder, addons, lifecycle, authority }
     }
 
     pub async fn create(&self, name: &str) -> App {

@@ -1,0 +1,76 @@
+//! `shipway pg`: databases, from a machine that does not reach them.
+
+use super::{App, database_programs, segment};
+use crate::error::Result;
+use crate::terminal::{printable, text};
+use crate::tunnel::{self, Way};
+use crate::{Context, Error};
+use http::{Method, StatusCode};
+use std::process::ExitCode;
+
+/// The flags of `pg`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Open a port on this machine that leads to an app's database, for psql and its like
+    Tunnel(TunnelArgs),
+    /// Run a program of PostgreSQL's for the Heroku CLI (`shipway heroku` arranges this)
+    #[command(hide = true)]
+    Program(database_programs::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct TunnelArgs {
+    /// The database: an attachment, a config var or an add-on
+    #[arg(default_value = "DATABASE")]
+    database: String,
+    #[command(flatten)]
+    app: App,
+    /// The port; without it, a free one
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    port: u16,
+    /// Print the address with the password in it
+    #[arg(long)]
+    show_password: bool,
+}
+
+pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
+    match args.action {
+        Action::Tunnel(args) => open(&args, context).await.map(|()| ExitCode::SUCCESS),
+        Action::Program(args) => database_programs::run(args, context).await,
+    }
+}
+
+async fn open(args: &TunnelArgs, context: &Context) -> Result<()> {
+    let account = context.account().await?;
+    let (app, database) = match args.database.split_once("::") {
+        Some((app, database)) => (segment("app", app)?, database),
+        None => (args.app.resolve(context, &account)?, args.database.as_str()),
+    };
+    let client = account.client();
+    let addon = client.get(&format!("/apps/{app}/addons/{}", segment("database", database)?)).await?;
+    let (id, name) = (segment("database", &text(&addon, &["id"]))?, printable(&text(&addon, &["name"])));
+    // Asked once without going through: whoever may not is told before a port is open.
+    let asked = client.send(Method::GET, &tunnel::path(&id), None).await?;
+    if asked.status != StatusCode::UPGRADE_REQUIRED {
+        asked.success()?;
+    }
+    let credential = client.get(&format!("/postgres/v0/databases/{id}/credentials/default")).await?;
+    let one = &credential["credentials"][0];
+    let (user, password) = (text(one, &["user"]), text(one, &["password"]));
+    let tunnel = tunnel::open(args.port, Way::Server(client, tunnel::path(&id))).await?;
+    let login = if args.show_password { format!("{user}:{password}") } else { user };
+    let port = tunnel.port;
+    let url = format!("postgres://{login}@127.0.0.1:{port}/{}", text(&credential, &["database"]));
+    context.terminal.say(&format!("{}\n", printable(&url)))?;
+    eprintln!("{name} of {} is there for programs on this machine, until Ctrl-C.", printable(&app));
+    if !args.show_password {
+        eprintln!("Its password is left out: --show-password prints it, heroku config:get DATABASE_URL has it too.");
+    }
+    tokio::signal::ctrl_c().await.map_err(|e| Error::new(format!("signals cannot be received: {e}")))
+}
