@@ -2,13 +2,13 @@
 //!
 //! The descriptions are packages that are not ours to copy: `SHIPWAY_TEST_FORGES` names a directory whose `node_modules`
 //! has `@octokit/openapi` (GitHub's OpenAPI), `@octokit/webhooks-examples` (its examples), `gitea-js` and `forgejo-js`
-//! (clients that were generated from the Swagger files of Gitea and Forgejo). GitLab publishes no description as a
-//! package: there the double follows the documentation, and nothing else vouches for it.
+//! (clients that were generated from the Swagger files of Gitea and Forgejo), and `@gitbeaker/core` (a client that users
+//! of GitLab wrote by its documentation: GitLab publishes no description as a package).
 
 mod published;
 
 use jiff::Timestamp;
-use published::{Github, Swagger};
+use published::{Gitbeaker, Github, Swagger};
 use serde_json::{Value, json};
 use shipway_domain::forge::{DeploymentState, ForgeCredentials, ForgeKind, Message, RepositoryName, Verdict};
 use shipway_domain::review::{BranchName, Checks};
@@ -180,6 +180,62 @@ async fn gitea_and_forgejo_are_asked_what_their_swagger_describes() {
         let described = Swagger::read(&packages.join(package).join("dist/index.d.ts"));
         for asked in double.asked().iter().filter(|asked| asked.status != 401) {
             described.check(asked).unwrap_or_else(|e| panic!("{package}: {} {}: {e}", asked.method, asked.path));
+        }
+    }
+}
+
+#[tokio::test]
+async fn gitlab_is_asked_what_its_users_client_asks() {
+    let Some(packages) = packages() else { return };
+    let described = Gitbeaker::read(&packages.join("@gitbeaker/core"));
+    let double = ForgeDouble::start(ForgeKind::Gitlab).await;
+    everything(&double).await;
+    for asked in double.asked().iter().filter(|asked| asked.status != 401) {
+        described.check(asked).unwrap_or_else(|e| panic!("{} {}: {e}", asked.method, asked.path));
+    }
+}
+
+/// The payloads of the double's webhooks: a pull request of a fork, a push, a check.
+fn payloads(double: &ForgeDouble) -> [Value; 3] {
+    let (secret, a) = ("whsec_c2VjcmV0", commit("a"));
+    let pull = double.set_fork_pull(9, "eve/shop", "change-9", a.as_str());
+    let hooks = [
+        double.pull_hook(secret, "one", &pull),
+        double.push_hook(secret, "two", "refs/heads/main", a.as_str()),
+        double.check_hook(secret, "three", a.as_str(), "success"),
+    ];
+    hooks.map(|hook| serde_json::from_str(&hook.body).unwrap())
+}
+
+#[tokio::test]
+async fn gitlab_sends_what_its_users_client_reads() {
+    let Some(packages) = packages() else { return };
+    let described = Gitbeaker::read(&packages.join("@gitbeaker/core"));
+    let double = ForgeDouble::start(ForgeKind::Gitlab).await;
+    let schemas = ["WebhookMergeRequestEventSchema", "WebhookPushEventSchema", "WebhookPipelineEventSchema"];
+    for (schema, payload) in schemas.iter().zip(payloads(&double)) {
+        described.fits(schema, &payload).unwrap_or_else(|e| panic!("{e}: {payload}"));
+    }
+}
+
+/// Of a webhook Gitea's Swagger describes the parts that its API has too; the rest of a payload is in no package.
+#[tokio::test]
+async fn gitea_and_forgejo_send_parts_that_their_swagger_describes() {
+    let Some(packages) = packages() else { return };
+    let double = ForgeDouble::start(ForgeKind::Gitea).await;
+    let [pull, push, check] = payloads(&double);
+    let parts = [
+        ("PullRequest", &pull["pull_request"]),
+        ("Repository", &pull["repository"]),
+        ("User", &push["pusher"]),
+        ("Repository", &push["repository"]),
+        ("Repository", &check["repository"]),
+    ];
+    for package in ["gitea-js", "forgejo-js"] {
+        let described = Swagger::read(&packages.join(package).join("dist/index.d.ts"));
+        for (interface, part) in parts {
+            assert!(part.is_object(), "{interface}");
+            described.fits(interface, part).unwrap_or_else(|e| panic!("{package}: {e}: {part}"));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Both ways are streamed in pieces; the server holds a few of them whatever the size of a push. Source: git,
 //! `Documentation/gitprotocol-http`.
 
+use crate::explain::Explained;
 use crate::git::{Git, GitConfig, stderr_text};
 use crate::hook::{HOOK, PROGRAM_VARIABLE};
 use crate::pkt::{FLUSH, packet};
@@ -342,9 +343,19 @@ async fn supervise<B>(
     });
     if let Some(mut stdout) = stdout {
         let mut buffer = vec![0; PIECE];
+        let mut explained = ticket.is_some().then(Explained::default);
         while let Ok(n @ 1..) = stdout.read(&mut buffer).await {
-            // Without a client the rest is read away, or git and the deploy behind it would stop.
-            let _ = pieces.send(Bytes::copy_from_slice(&buffer[..n])).await;
+            let piece = match &mut explained {
+                Some(explained) => explained.pass(&buffer[..n]).into(),
+                None => Bytes::copy_from_slice(&buffer[..n]),
+            };
+            if !piece.is_empty() {
+                // Without a client the rest is read away, or git and the deploy behind it would stop.
+                let _ = pieces.send(piece).await;
+            }
+        }
+        if let Some(rest) = explained.map(Explained::end).filter(|rest| !rest.is_empty()) {
+            let _ = pieces.send(rest.into()).await;
         }
     }
     let status = child.wait().await;

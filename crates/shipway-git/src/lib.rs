@@ -14,6 +14,7 @@
 mod checkout;
 mod compare;
 mod copy;
+mod explain;
 mod export;
 mod git;
 mod history;

@@ -5,6 +5,7 @@
 //! when it is not on the public internet, unless the operator named it, and git is pinned to the address that was checked;
 //! redirects are not followed.
 
+use crate::explain::is_over_limit;
 use crate::git::{Git, GitError, stderr_text};
 use crate::repo::Repo;
 use base64::Engine;
@@ -84,6 +85,9 @@ impl Fetch<'_> {
                 let output = output?;
                 if output.status.success() {
                     return Ok(Fetched::Done);
+                }
+                if is_over_limit(&output.stderr) {
+                    return Ok(Fetched::Refused(format!("{host} sent an object that unpacks to more than 1 GiB")));
                 }
                 Ok(Fetched::Refused(stderr_text(&output.stderr).replace(address, host)))
             }

@@ -1,5 +1,8 @@
 //! What forges have published of their APIs, as far as requests can be held against it.
 
+mod gitlab;
+
+pub use gitlab::Gitbeaker;
 use serde_json::Value;
 use shipway_testkit::forge::Asked;
 use std::path::Path;
@@ -118,6 +121,45 @@ impl Swagger {
             .keys()
             .try_for_each(|name| has(interface, name).then_some(()).ok_or_else(|| format!("{kind} has no {name}")))
     }
+
+    /// Whether the fields of a part of a webhook's payload are described.
+    pub fn fits(&self, interface: &str, value: &Value) -> Result<(), String> {
+        let of =
+            |name: &str| self.0.split(&format!("interface {name} {{")).nth(1)?.split("\n}").next().map(String::from);
+        let text = of(interface).ok_or("there is no such type")?;
+        described(&text, 1, value, interface, &of)
+    }
+}
+
+/// Whether types of TypeScript describe a value: its fields are members of `text` at this level of indentation, and so on
+/// inside. `of`: the text of another type. What a value leaves out, nobody here reads.
+fn described(
+    text: &str,
+    level: usize,
+    value: &Value,
+    at: &str,
+    of: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), String> {
+    let indentation = " ".repeat(4 * level);
+    for (name, inner) in value.as_object().into_iter().flatten() {
+        let is_member =
+            |line: &str| line.strip_prefix(&indentation).is_some_and(|line| has(line, name) && !line.starts_with(' '));
+        let begin = text.lines().position(is_member).ok_or_else(|| format!("{at} has no {name}"))?;
+        if !inner.is_object() {
+            continue;
+        }
+        let at = format!("{at}.{name}");
+        let kind = text.lines().nth(begin).and_then(|line| line.split_once(": ")).map_or("", |(_, kind)| kind);
+        if kind.ends_with('{') {
+            let close = format!("{indentation}}}");
+            let inside: Vec<&str> = text.lines().skip(begin + 1).take_while(|line| !line.starts_with(&close)).collect();
+            described(&inside.join("\n"), level + 1, inner, &at, of)?;
+        } else {
+            let named = kind.split(|c: char| !c.is_alphanumeric()).find_map(of);
+            described(&named.ok_or_else(|| format!("{at} is {kind}"))?, 1, inner, &at, of)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a type of TypeScript has a member.

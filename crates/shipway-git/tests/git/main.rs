@@ -1,5 +1,6 @@
 //! Repositories, with the real git.
 
+mod bombs;
 mod compare;
 mod sessions;
 mod support;

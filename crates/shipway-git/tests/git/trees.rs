@@ -267,9 +267,8 @@ async fn a_submodule_that_was_fetched_once_is_checked_out_without_the_network() 
     let repo = &server.repo;
     let file = object(repo, "blob", b"library");
     let library = commit_object(repo, &tree_object(repo, &[("100644", "lib.py", &file)]));
-    // What a fetch leaves; the host is one that nobody can reach.
-    let kept = ["update-ref", &format!("refs/shipway/submodules/{library}"), library.as_str()];
-    assert!(std::process::Command::new("git").arg("--git-dir").arg(repo.path()).args(kept).status().unwrap().success());
+    // The host is one that nobody can reach.
+    keep_submodule(repo, &library);
     let modules = b"[submodule \"x\"]\n\tpath = vendor/x\n\turl = https://unreachable.invalid/x.git\n";
     let modules = object(repo, "blob", modules);
     let vendor = tree_object(repo, &[("160000", "x", library.as_str())]);
@@ -309,4 +308,112 @@ async fn attack_41_credentials_of_an_address_are_not_among_gits_arguments() {
     for secret in ["wr0ng", "token", "%74oken", "aGVyb2t1"] {
         assert!(!arguments.contains(secret), "{secret}: {arguments}");
     }
+}
+
+/// Keeps a commit as a submodule's, as a fetch does.
+fn keep_submodule(repo: &Repo, commit: &CommitId) {
+    let kept = ["update-ref", &format!("refs/shipway/submodules/{commit}"), commit.as_str()];
+    assert!(std::process::Command::new("git").arg("--git-dir").arg(repo.path()).args(kept).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_26_a_carriage_return_at_the_end_of_a_submodules_path() {
+    let server = Server::start().await;
+    let repo = &server.repo;
+    let hooks = server.directory.path().join("hooks");
+    std::fs::create_dir(&hooks).unwrap();
+    let hook = object(repo, "blob", b"#!/bin/sh\nid\n");
+    let library = commit_object(repo, &tree_object(repo, &[("100755", "post-checkout", &hook)]));
+    keep_submodule(repo, &library);
+    let link = object(repo, "blob", hooks.to_str().unwrap().as_bytes());
+    let check = |modules: &str| {
+        let modules = object(repo, "blob", modules.as_bytes());
+        let entries = [
+            (".gitmodules", "100644", modules.as_str()),
+            ("vendor", "120000", &link),
+            ("vendor\r", "160000", library.as_str()),
+        ];
+        commit_object(repo, &tree_object(repo, &entries.map(|(name, mode, id)| (mode, name, id))))
+    };
+    // Read back as it is written: the place that it names, and not the one without the carriage return.
+    let quoted = check("[submodule \"x\"]\n\tpath = \"vendor\r\"\n\turl = https://unreachable.invalid/x.git\n");
+    let found = checkout(&server, &quoted, "quoted").await.unwrap();
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, [".gitmodules", "vendor", "vendor\r/post-checkout"]);
+    let cut = check("[submodule \"x\"]\n\tpath = vendor\r\n\turl = https://unreachable.invalid/x.git\n");
+    let error = checkout(&server, &cut, "cut").await.unwrap_err();
+    assert!(error.contains("has no url in .gitmodules"), "{error}");
+    assert_eq!(std::fs::read_dir(&hooks).unwrap().count(), 0, "nothing was written through the link");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_26_no_setting_of_a_repository_is_obeyed() {
+    let server = Server::start_with(|config| config.private_hosts = vec!["127.0.0.1".into()]).await;
+    let (repo, victim) = (&server.repo, server.directory.path().join("victim"));
+    let evil = server.directory.path().join("evil");
+    let run = evil.join("reference-transaction").display().to_string();
+    let settings = format!(
+        "[core]\n\tfsmonitor = {run}\n\tsshCommand = {run}\n\thooksPath = {}\n\taskPass = {run}\n\tpager = {run}\n\
+         [credential]\n\thelper = {run}\n[diff]\n\texternal = {run}\n[filter \"evil\"]\n\tclean = {run}\n\tsmudge = {run}\n\
+         [uploadpack]\n\tpackObjectsHook = {run}\n",
+        evil.display()
+    );
+    // In a tree: a bare repository, as git would find it there. In another: a submodule with settings.
+    let work = server.clone_dir("work");
+    work.init().await;
+    for (name, content) in
+        [("HEAD", "ref: refs/heads/main\n"), ("config", &settings), ("refs/x", ""), ("objects/x", "")]
+    {
+        work.commit(&format!("embedded/{name}"), content).await;
+    }
+    let commit = work.commit(".gitattributes", "* filter=evil\n").await;
+    let library = commit_object(repo, &tree_object(repo, &[("100644", "a", &object(repo, "blob", b"library"))]));
+    keep_submodule(repo, &library);
+    let modules = format!(
+        "[submodule \"x\"]\n\tpath = x\n\turl = https://unreachable.invalid/x.git\n\tupdate = !{run}\n{settings}"
+    );
+    let modules = object(repo, "blob", modules.as_bytes());
+    let tree = tree_object(repo, &[("100644", ".gitmodules", &modules), ("160000", "x", library.as_str())]);
+    let with_submodule = commit_object(repo, &tree);
+
+    // In the repository itself.
+    let hooks = ["pre-receive", "update", "post-receive", "reference-transaction", "post-checkout", "proc-receive"];
+    for at in [&evil, &repo.path().join("hooks")].into_iter().flat_map(|at| hooks.map(|hook| at.join(hook))) {
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(&at, format!("#!/bin/sh\ntouch {}\n", victim.display())).unwrap();
+        std::fs::set_permissions(&at, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let own = std::fs::read_to_string(repo.path().join("config")).unwrap();
+    std::fs::write(repo.path().join("config"), own + &settings).unwrap();
+
+    work.ok(&["push", "heroku", "main"]).await;
+    let copy = server.clone_dir("copy");
+    copy.ok(&["clone", "-q", &server.url(), copy.path.to_str().unwrap()]).await;
+    let found = checkout(&server, &commit, "out").await.unwrap();
+    assert!(found.iter().any(|(name, _)| name == "embedded/config"));
+    repo.import_tree(&server.directory.path().join("out/embedded"), "Import it", 1).await.unwrap();
+    let address = server.git.git().address(&server.url()).unwrap();
+    assert_eq!(repo.fetch_remote(&address, None, &[], "+refs/heads/main:refs/shipway/x").await.unwrap(), Fetched::Done);
+    let found = checkout(&server, &with_submodule, "submodule").await.unwrap();
+    assert_eq!(found[1], ("x/a".to_string(), "library".to_string()));
+    assert!(!victim.exists());
+    // A git that is not ours obeys.
+    keep_submodule(repo, &commit);
+    assert!(victim.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_26_names_that_differ_in_case_stay_two() {
+    let server = Server::start().await;
+    let work = server.clone_dir("work");
+    work.init().await.commit("Makefile", "one").await;
+    let commit = work.commit("makefile", "two").await;
+    work.ok(&["push", "heroku", "main", "main~:refs/heads/Feature", "main:refs/heads/feature"]).await;
+    let found = checkout(&server, &commit, "out").await.unwrap();
+    assert_eq!(
+        found,
+        [("Makefile", "one"), ("makefile", "two")].map(|(name, text)| (name.to_string(), text.to_string()))
+    );
+    assert_eq!(server.head("refs/heads/feature").await, Some(commit.to_string()));
+    assert_ne!(server.head("refs/heads/Feature").await, Some(commit.to_string()));
 }

@@ -69,6 +69,7 @@ impl ForgeDouble {
 
     /// The same of one that was at `before`.
     pub fn moved_hook(&self, secret: &str, id: &str, reference: &str, before: &str, commit: &str) -> Hook {
+        let pusher = if self.kind == ForgeKind::Github { "name" } else { "login" };
         let body = match self.kind {
             ForgeKind::Gitlab => json!({
                 "object_kind": if reference.starts_with("refs/tags/") { "tag_push" } else { "push" },
@@ -77,7 +78,8 @@ impl ForgeDouble {
                 "project": { "path_with_namespace": REPOSITORY, "default_branch": "main" },
             }),
             ForgeKind::Github | ForgeKind::Gitea => json!({
-                "ref": reference, "before": before, "after": commit, "pusher": { "name": "ada", "username": "ada", "email": "ada@acme.example" },
+                "ref": reference, "before": before, "after": commit,
+                "pusher": { pusher: "ada", "email": "ada@acme.example" },
                 "repository": { "full_name": REPOSITORY, "default_branch": "main" },
             }),
         };

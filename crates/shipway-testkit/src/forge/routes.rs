@@ -103,7 +103,10 @@ impl State {
                     self.statuses.iter().rfind(|s| s["sha"] == *sha).is_some_and(|s| s["state"] == body["state"]);
                 match again {
                     true => (400, json!({ "message": "Cannot transition status via :enqueue from :pending" })),
-                    false => (201, self.status(sha, body)),
+                    false => {
+                        self.status(sha, body);
+                        (201, json!({ "sha": sha, "status": body["state"], "name": body["name"] }))
+                    }
                 }
             }
             ("GET", ["deployments"]) => {
