@@ -21,7 +21,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
@@ -111,6 +111,8 @@ pub async fn run(config: RouterConfig, listeners: Listeners, stop: Lifecycle) ->
         backlog: config.backlog,
         lifecycle: stop.clone(),
         waiting: AtomicUsize::new(0),
+        started: Instant::now(),
+        told: AtomicU64::new(0),
     });
     let kept: BTreeMap<_, _> =
         listeners.iter().map(|(n, fd)| Ok((n.clone(), fd.try_clone()?))).collect::<io::Result<_>>()?;

@@ -20,7 +20,7 @@ use shipway_domain::DynoId;
 use shipway_domain::route::RouteMode;
 use shipway_net::{ConnInfo, Lifecycle, RequestBody};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long things may take. The defaults are Heroku's.
@@ -77,6 +77,10 @@ pub struct Proxy {
     pub lifecycle: Lifecycle,
     /// Requests that wait for an app to start.
     pub waiting: AtomicUsize,
+    /// When the router started.
+    pub started: Instant,
+    /// In which second after that, from 1, it last said why a dyno could not be connected to.
+    pub told: AtomicU64,
 }
 
 /// A request that may be sent, more than once if need be.
@@ -237,7 +241,7 @@ impl Proxy {
                         tried.push(target.dyno);
                         refusal = Fault::of_connect(&error);
                         if refusal == Fault::H99 {
-                            tracing::error!(app.name = %app.name, dyno = %target.name, %error, "cannot connect to a dyno");
+                            self.tell_why(&app, &target, &error);
                         } else {
                             target.shun();
                         }
@@ -297,6 +301,15 @@ impl Proxy {
                 Err(SendError::Timeout) => return Err(Fault::H12.into()),
                 Err(SendError::ClientIdle) => return Err(Fault::H28.into()),
             }
+        }
+    }
+
+    /// Writes into our own log why there is no connection to a dyno, at most once a second: where descriptors are short,
+    /// every request is told so.
+    fn tell_why(&self, app: &App, target: &Target, error: &std::io::Error) {
+        let now = self.started.elapsed().as_secs() + 1;
+        if self.told.swap(now, Ordering::Relaxed) != now {
+            tracing::error!(app.name = %app.name, dyno = %target.name, %error, "cannot connect to a dyno");
         }
     }
 
