@@ -22,15 +22,26 @@ pub struct GitConfig {
     pub run_dir: PathBuf,
     /// The largest pack that is taken, in bytes.
     pub max_push_bytes: u64,
+    /// The largest pack that another server may send, in bytes; never more than half of what the disk has left.
+    pub max_fetch_bytes: u64,
     /// Hosts, in lower case, that may be fetched from though they are not on the public internet.
     pub private_hosts: Vec<String>,
 }
 
 impl GitConfig {
-    /// 2 GiB a push, the machine's git, no private host.
+    /// 2 GiB a push, 8 GiB a fetch, the machine's git, no private host.
     pub fn new(hook_program: PathBuf, run_dir: PathBuf) -> Self {
         let path = OsString::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        Self { git: "git".into(), path, hook_program, run_dir, max_push_bytes: 2 << 30, private_hosts: Vec::new() }
+        let (max_push_bytes, max_fetch_bytes) = (2 << 30, 8 << 30);
+        Self {
+            git: "git".into(),
+            path,
+            hook_program,
+            run_dir,
+            max_push_bytes,
+            max_fetch_bytes,
+            private_hosts: Vec::new(),
+        }
     }
 }
 
@@ -254,6 +265,17 @@ impl Git {
 
     /// Runs git with `input` on its stdin, however it ends.
     pub(crate) async fn output(&self, repository: &Path, arguments: &[&str], input: &[u8]) -> Result<Output, GitError> {
+        self.output_within(repository, arguments, input, None).await
+    }
+
+    /// The same; git, and what it starts, writes no file that is larger than `most`.
+    pub(crate) async fn output_within(
+        &self,
+        repository: &Path,
+        arguments: &[&str],
+        input: &[u8],
+        most: Option<u64>,
+    ) -> Result<Output, GitError> {
         let failed = || GitError::io(arguments[0]);
         let mut command = tokio::process::Command::from(self.command(repository));
         command.args(arguments).kill_on_drop(true);
@@ -261,6 +283,12 @@ impl Git {
             command.stdin(Stdio::piped());
         }
         let mut child = command.spawn().map_err(failed())?;
+        let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
+        if let (Some(_), Some(pid)) = (most, pid) {
+            let limit = rustix::process::Rlimit { current: most, maximum: most };
+            rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, limit)
+                .map_err(|e| failed()(e.into()))?;
+        }
         let stdin = child.stdin.take();
         let write = async {
             match stdin {

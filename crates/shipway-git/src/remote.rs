@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use shipway_domain::address::RemoteAddress;
 use shipway_net::outward;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -75,16 +76,32 @@ impl Fetch<'_> {
     /// Fetches into `repository`.
     pub(crate) async fn run(self, repository: &Path) -> Result<Fetched, GitError> {
         let Self { git, settings, address, host, flags, refspec } = self;
+        let most = most_bytes(repository, git.config.max_fetch_bytes);
         let mut arguments: Vec<&str> = settings.iter().flat_map(|setting| ["-c", setting]).collect();
-        arguments.extend(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]);
+        // What comes is one file, whose size can be bounded: git itself takes a pack without end.
+        arguments.extend([
+            "-c",
+            "fetch.unpackLimit=1",
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+        ]);
         arguments.extend(flags);
         arguments.extend(["--end-of-options", address, refspec]);
-        match tokio::time::timeout(FETCH_TIME, git.output(repository, &arguments, b"")).await {
+        match tokio::time::timeout(FETCH_TIME, git.output_within(repository, &arguments, b"", Some(most))).await {
             Err(_) => Ok(Fetched::Refused(format!("{host} did not send it within {} s", FETCH_TIME.as_secs()))),
             Ok(output) => {
                 let output = output?;
                 if output.status.success() {
                     return Ok(Fetched::Done);
+                }
+                if remove_what_is_cut_off(repository, most) {
+                    let most = most >> 20;
+                    return Ok(Fetched::Refused(format!(
+                        "{host} sent more than {most} MiB, the most that is taken at once"
+                    )));
                 }
                 if is_over_limit(&output.stderr) {
                     return Ok(Fetched::Refused(format!("{host} sent an object that unpacks to more than 1 GiB")));
@@ -93,6 +110,22 @@ impl Fetch<'_> {
             }
         }
     }
+}
+
+/// What one fetch may bring.
+fn most_bytes(repository: &Path, most: u64) -> u64 {
+    let left = rustix::fs::statvfs(repository).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    most.min(left / 2)
+}
+
+/// Removes the packs that a fetch has left at the size where it was ended. Whether there was one.
+fn remove_what_is_cut_off(repository: &Path, most: u64) -> bool {
+    let packs = std::fs::read_dir(repository.join("objects/pack")).into_iter().flatten().flatten();
+    let cut = packs.filter(|file| {
+        let is_unfinished = file.file_name().as_bytes().starts_with(b"tmp_pack_");
+        is_unfinished && file.metadata().is_ok_and(|found| found.len() >= most)
+    });
+    cut.filter(|file| std::fs::remove_file(file.path()).is_ok()).count() > 0
 }
 
 /// `USER:PASSWORD` as the value of `Authorization`. A name alone is one with an empty password, as tokens are given.

@@ -3,7 +3,7 @@
 use crate::support::*;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use shipway_git::{Fetched, Repo};
+use shipway_git::{Fetched, GitConfig};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -131,26 +131,37 @@ async fn attack_26_a_delta_bomb_is_refused_in_little_memory_and_leaves_nothing()
     work.ok(&["push", "heroku", "main"]).await;
 }
 
+/// What a fetch from a server says that answers with `pack`, whatever it is asked; and the size of the repository then.
+async fn fetched(pack: Vec<u8>, change: impl FnOnce(&mut GitConfig)) -> (Fetched, u64) {
+    let here = Server::start_with(|config| {
+        config.private_hosts = vec!["127.0.0.1".into()];
+        change(config);
+    })
+    .await;
+    let there = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = here.git.git().address(&format!("http://{}/x.git", there.local_addr().unwrap())).unwrap();
+    tokio::spawn(answer_with_a_pack(there, pack));
+    let said = here.repo.fetch_remote(&address, None, &[], "+refs/heads/main:refs/heads/main").await.unwrap();
+    (said, size(here.repo.path()))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_26_a_delta_bomb_of_another_server_is_named() {
     let scratch = tempfile::tempdir().unwrap();
     let program = small_git(scratch.path());
-    let here = Server::start_with(|config| {
-        config.git = program;
-        config.private_hosts = vec!["127.0.0.1".into()];
-    })
-    .await;
-    // A server that answers with a bomb, whatever it is asked.
-    let bare = scratch.path().join("bomb.git");
-    let made = Repo::create(here.git.git(), &bare).await.unwrap();
-    let pack = scratch.path().join("bomb.pack");
-    std::fs::write(&pack, bomb(0, 2048)).unwrap();
-    let there = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = here.git.git().address(&format!("http://{}/x.git", there.local_addr().unwrap())).unwrap();
-    tokio::spawn(answer_with_a_pack(there, std::fs::read(&pack).unwrap()));
-    let said = made.fetch_remote(&address, None, &[], "+refs/heads/main:refs/heads/main").await.unwrap();
+    let (said, left) = fetched(bomb(0, 2048), |config| config.git = program).await;
     assert_eq!(said, Fetched::Refused("127.0.0.1 sent an object that unpacks to more than 1 GiB".into()));
-    assert!(size(&bare) < 100_000);
+    assert!(left < 100_000, "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_26_a_pack_of_another_server_has_an_end() {
+    let content = noise(4 * MIB);
+    let pack =
+        [b"PACK\0\0\0\x02\0\0\0\x01".as_slice(), &head(3, content.len()), &deflated(content.as_bytes())].concat();
+    let (said, left) = fetched(pack, |config| config.max_fetch_bytes = MIB as u64).await;
+    assert_eq!(said, Fetched::Refused("127.0.0.1 sent more than 1 MiB, the most that is taken at once".into()));
+    assert!(left < 100_000, "{left}");
 }
 
 /// Git's smart HTTP with one branch, version 0, as far as a fetch of it goes.

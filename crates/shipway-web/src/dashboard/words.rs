@@ -168,6 +168,10 @@ fn what(entry: &LedgerEntry) -> String {
         "name-taken" => format!("took the name {} for the platform", text("hostname")),
         "buildpacks-set" => format!("set the buildpacks: {}", list("buildpacks")),
         "pipeline-app-added" => format!("put it into {} of the pipeline {}", text("stage"), text("pipeline")),
+        "pipeline-app-moved" if text("from") == text("to") => {
+            let name = Some(text("display_name")).filter(|name| !name.is_empty());
+            format!("calls it {} in the pipeline {}", name.unwrap_or("by its name"), text("pipeline"))
+        }
         "pipeline-app-moved" => format!("moved it to {} of the pipeline {}", text("to"), text("pipeline")),
         "pipeline-app-removed" => format!("took it out of the pipeline {}", text("pipeline")),
         "pipeline-created" => format!("made the pipeline {}", text("pipeline")),
