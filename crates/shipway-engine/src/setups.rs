@@ -383,10 +383,10 @@ impl Platform {
     }
 
     /// Takes the whole app back. Its transcript stays with the setup.
-    pub(crate) async fn undo_create(&self, part: &Part, error: &str) -> Result<Effect> {
+    pub(crate) async fn undo_create(&self, ctx: &Context, part: &Part, error: &str) -> Result<Effect> {
         let (plan, build) = (part.setup()?.clone(), part.build()?.build);
         let stopped = self.step_stop_all(part).await?;
-        let erased = self.erase(part.app, Some(build)).await?;
+        let erased = self.erase(part.app, ctx.operation, Some(build)).await?;
         let (now, error, app) = (self.now(), error.to_string(), part.app);
         Ok(Box::new(move |c| {
             if let Some(mut setup) = c.app_setup(plan.setup)? {
