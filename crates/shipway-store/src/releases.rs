@@ -251,6 +251,15 @@ impl Conn<'_> {
         Ok(q.query_map([app.to_string()], release)?.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// The code of an app's newest release that has any, whatever became of that release.
+    pub fn newest_code(&self, app: AppId) -> Result<Option<Slug>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT slugs.* FROM releases JOIN slugs ON slugs.id = releases.slug_id WHERE releases.app_id = ?
+             ORDER BY releases.version DESC LIMIT 1",
+        )?;
+        Ok(q.query_row([app.to_string()], slug).optional()?)
+    }
+
     /// The config vars of a release, opened.
     pub fn release_config(&self, id: ReleaseId) -> Result<ConfigVars> {
         let sealed: Vec<u8> = self
