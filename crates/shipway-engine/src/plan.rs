@@ -136,6 +136,9 @@ pub struct SetupPlan {
 pub struct ExternalPlan {
     /// What people call it.
     pub name: String,
+    /// Its place among those of the plan, from 0; in plans from before steps had an order it is 0 for all.
+    #[serde(default)]
+    pub position: usize,
     /// The command, for a shell.
     pub command: String,
     /// What undoes it.
@@ -461,8 +464,8 @@ impl Part {
 impl Plan {
     /// The steps in order.
     ///
-    /// With several apps (or an external step) all are prepared first, app by app and step by step, the release phases
-    /// last, because they cannot be undone; then all switch at once.
+    /// With several apps (or an external step) all are prepared first, app by app and step by step, the external steps in
+    /// their own order, the release phases last, because they cannot be undone; then all switch at once.
     pub fn steps(&self) -> Vec<StepAt> {
         match self.parts.as_slice() {
             [only] if only.external.is_none() => {
@@ -479,8 +482,12 @@ impl Plan {
         each(Step::Release, |p| p.release.is_some());
         each(Step::Start, |_| true);
         each(Step::Healthy, |_| true);
-        each(Step::External, |p| p.external.is_some());
-        each(Step::ReleasePhase, |p| p.release.is_some());
+        let mut external: Vec<_> =
+            self.parts.iter().filter_map(|p| Some((p.external.as_ref()?.position, p.app))).collect();
+        external.sort_by_key(|(position, _)| *position);
+        steps.extend(external.into_iter().map(|(_, app)| StepAt { step: Step::External, app: Some(app) }));
+        let phases = self.parts.iter().filter(|p| p.release.is_some());
+        steps.extend(phases.map(|p| StepAt { step: Step::ReleasePhase, app: Some(p.app) }));
         steps.extend([Step::Switch, Step::Route].map(|step| StepAt { step, app: None }));
         let settled = self.parts.iter().filter(|p| p.release.is_some());
         steps.extend(settled.map(|p| StepAt { step: Step::Settle, app: Some(p.app) }));

@@ -46,3 +46,25 @@ fn several_apps_are_prepared_then_switch_at_once() {
     );
     assert_eq!(plan.kind(), "promotion");
 }
+
+#[test]
+fn external_steps_have_an_order_of_their_own() {
+    let one: Plan = serde_json::from_str(OLD).unwrap();
+    let external = |position| ExternalPlan {
+        name: "pages".into(),
+        position,
+        command: "true".into(),
+        undo: "true".into(),
+        dyno: DynoId(uuid::Uuid::nil()),
+        undo_dyno: DynoId(uuid::Uuid::nil()),
+    };
+    let part = |n, position| Part { external: Some(external(position)), ..Part::new(AppId(uuid::Uuid::from_u128(n))) };
+    let order = |positions: [usize; 3]| {
+        let parts = positions.iter().zip(1..).map(|(position, n)| part(n, *position)).collect();
+        let plan = Plan { trigger: Trigger::Promotion, parts, ..one.clone() };
+        let external = plan.steps().into_iter().filter(|at| at.step == Step::External);
+        external.map(|at| at.app.unwrap().0.as_u128()).collect::<Vec<_>>()
+    };
+    assert_eq!(order([2, 0, 1]), [2, 3, 1]);
+    assert_eq!(order([0, 0, 0]), [1, 2, 3], "as it was stored before there was an order");
+}
