@@ -185,7 +185,7 @@ async fn refusals_say_what_is_wrong_and_the_way_out() {
          first, or ask owner@example.org, who owns it, to allow it: shipway pipelines set shop --may-skip-stages yes"
     );
     let settings = PipelineSettings { may_skip_stages: true, ..PipelineSettings::default() };
-    let shop = server.platform.update_pipeline(&server.caller, &shop, None, Some(settings)).await.unwrap();
+    let shop = server.platform.change_pipeline_settings(&server.caller, &shop, move |s| *s = settings).await.unwrap();
     let skip = order(&server, &shop, "shop-dev", &["shop-live"]);
     let why = promote(&server, skip.clone()).await.unwrap_err();
     assert!(why.starts_with("From development to production leaves out staging: say why."), "{why}");

@@ -165,11 +165,10 @@ pub async fn settings(call: Call) -> Result<Answer> {
 /// PATCH /shipway/v1/pipelines/{pipeline}/settings `{may_skip_stages?}`: what is not named stays.
 pub async fn set(call: Call) -> Result<Answer> {
     let pipeline = pipeline(&call)?;
-    let payload = call.payload()?;
-    let settings = PipelineSettings {
-        may_skip_stages: payload.flag("may_skip_stages")?.unwrap_or(pipeline.settings.may_skip_stages),
-        ..pipeline.settings.clone()
+    let may_skip = call.payload()?.flag("may_skip_stages")?;
+    let change = move |settings: &mut PipelineSettings| {
+        settings.may_skip_stages = may_skip.unwrap_or(settings.may_skip_stages);
     };
-    let changed = call.platform().update_pipeline(&call.caller, &pipeline, None, Some(settings)).await?;
+    let changed = call.platform().change_pipeline_settings(&call.caller, &pipeline, change).await?;
     Ok(Answer::ok(json!(changed.settings)))
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shipway_domain::address::RemoteAddress;
 use shipway_domain::compare::Beside;
 use shipway_domain::{NameOrId, Stage};
-use shipway_store::{App, Pipeline, Upstream};
+use shipway_store::{App, Pipeline, PipelineSettings, Upstream};
 use std::collections::BTreeSet;
 
 /// Where code stands beside an upstream, with the words for it.
@@ -72,10 +72,11 @@ pub async fn rule(call: Call) -> Result<Answer> {
             "Name `refuse_behind` or `refuse_unchecked`: a list of stages, such as [\"production\"].",
         ));
     }
-    let mut settings = found.settings.clone();
-    settings.refuse_behind = behind.unwrap_or(settings.refuse_behind);
-    settings.refuse_unchecked = unchecked.unwrap_or(settings.refuse_unchecked);
-    let changed = call.platform().update_pipeline(&call.caller, &found, None, Some(settings)).await?;
+    let change = move |settings: &mut PipelineSettings| {
+        settings.refuse_behind = behind.unwrap_or(std::mem::take(&mut settings.refuse_behind));
+        settings.refuse_unchecked = unchecked.unwrap_or(std::mem::take(&mut settings.refuse_unchecked));
+    };
+    let changed = call.platform().change_pipeline_settings(&call.caller, &found, change).await?;
     let upstream = call.platform().upstream(&changed)?;
     Ok(Answer::ok(show(&call, &changed, upstream.as_ref()).await?))
 }
