@@ -261,7 +261,7 @@ impl Platform {
         let buildpacks = buildpacks.iter().map(|name| shipway_domain::buildpack::name(name)).collect::<Vec<_>>();
         crate::apps::check_buildpacks(&buildpacks)?;
         self.make_setup_addons(ctx, &addons).await?;
-        let (now, id, success_url) = (self.now(), plan.setup, app_json.success_url);
+        let (now, id, success_url) = (self.now(), plan.setup, app_json.about.success_url);
         Ok(Box::new(move |c| {
             // Databases take minutes to be made: what somebody changed meanwhile stays as they want it.
             let mut app = c.app_by_id(app.id)?;
