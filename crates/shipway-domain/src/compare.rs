@@ -174,7 +174,7 @@ pub struct Comparison {
     pub processes: Vec<Change>,
     /// Process types whose quantity or size differ between two apps.
     pub formation: Vec<Change>,
-    /// Buildpacks and stack.
+    /// What differs of what made them: `buildpacks` in order, `stack`, `host` (distribution and versions), `language`.
     pub build: Vec<Change>,
     /// Add-ons whose plans differ between two apps.
     pub addons: Vec<Change>,
@@ -201,7 +201,7 @@ pub struct Parity {
     pub config: Option<KeyChanges>,
     /// Plans by attachment.
     pub addons: Vec<Change>,
-    /// Stack and buildpacks.
+    /// What differs of what made them, as in [`Comparison::build`].
     pub build: Vec<Change>,
     /// Custom domains, each of which one app has.
     pub domains: Vec<Change>,

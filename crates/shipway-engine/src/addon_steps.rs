@@ -2,6 +2,7 @@
 
 use crate::addons::failed;
 use crate::change::pending_release;
+use crate::locks::Lock;
 use crate::operation::{Context, Effect, nothing};
 use crate::plan::{AddonPlan, DetachPlan, Part, ReleasePlan};
 use crate::{Platform, Result};
@@ -107,10 +108,23 @@ impl Platform {
         Ok(Box::new(move |c| c.delete_addon(id)))
     }
 
-    /// Removes the add-ons that an app owns, and the backups in its list. Can be repeated.
-    pub(crate) async fn erase_data(&self, app: &App) -> Result<()> {
+    /// Removes the add-ons that an app owns, and the backups in its list, for this operation. Can be repeated.
+    ///
+    /// What another app copies from a database ends first. Nothing else is waited for: the end of an add-on makes releases,
+    /// which may wait for this app.
+    pub(crate) async fn erase_data(&self, app: &App, operation: OperationId) -> Result<()> {
         let (addons, transfers): (Vec<Addon>, _) =
             self.store().read(|c| Ok((c.addons(app.id)?, c.transfers(app.id)?)))?;
+        let data: Vec<Lock> = addons.iter().map(|addon| Lock::Data(addon.id)).collect();
+        let places = self.inner.locks.enqueue(data.clone(), operation);
+        for lock in data {
+            let is_copied = || {
+                let holder = self.inner.locks.holder(lock).filter(|holder| *holder != operation);
+                let of = holder.and_then(|holder| self.store().read(|c| c.operation(holder)).ok());
+                of.is_some_and(|of| of.kind == "transfer")
+            };
+            self.inner.locks.until(|| !is_copied()).await;
+        }
         for addon in addons {
             self.inner.parts.addons.deprovision(addon.id).await?;
         }
@@ -118,6 +132,7 @@ impl Platform {
             self.remove_backup(transfer.id).await?;
             self.inner.outputs.remove(transfer.id.0);
         }
+        drop(places);
         Ok(())
     }
 }

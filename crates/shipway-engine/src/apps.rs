@@ -31,8 +31,6 @@ pub struct UpdateApp {
     pub maintenance: Option<bool>,
     /// The stack of the next build.
     pub build_stack: Option<String>,
-    /// All settings at once.
-    pub settings: Option<AppSettings>,
 }
 
 /// Stack names that are taken for the one stack of the platform.
@@ -173,35 +171,21 @@ impl Platform {
         if let Some(stack) = &change.build_stack {
             known("stack", stack, &STACKS)?;
         }
-        let now = self.now();
-        let entry = self.entry(
-            caller,
-            Some(app),
-            "app-changed",
-            serde_json::json!({ "name": name, "maintenance": change.maintenance, "settings": change.settings }),
-        );
+        let (maintenance, renamed) = (change.maintenance, name.clone());
+        let written = self.change_app(caller, app, move |app| {
+            if let Some(name) = &renamed {
+                app.name = name.clone();
+            }
+            app.maintenance = maintenance.unwrap_or(app.maintenance);
+            serde_json::json!({ "name": renamed, "maintenance": maintenance })
+        });
+        let changed = written.await.map_err(|e| match (&e, &name) {
+            (shipway_store::StoreError::Taken(_), Some(n)) => {
+                self.with_suggestion(&format!("Name {n} is already taken"))
+            }
+            _ => e.into(),
+        })?;
         let id = app.id;
-        let (maintenance, settings, renamed) = (change.maintenance, change.settings, name.clone());
-        let changed = self
-            .store()
-            .write(move |c| {
-                let mut app = c.app_by_id(id)?;
-                app.name = renamed.unwrap_or(app.name);
-                app.maintenance = maintenance.unwrap_or(app.maintenance);
-                app.settings = settings.unwrap_or(app.settings);
-                app.updated_at = now;
-                c.update_app(&app)?;
-                c.next_epoch(None, now)?;
-                c.record(&entry)?;
-                Ok(app)
-            })
-            .await
-            .map_err(|e| match (&e, &name) {
-                (shipway_store::StoreError::Taken(_), Some(n)) => {
-                    self.with_suggestion(&format!("Name {n} is already taken"))
-                }
-                _ => e.into(),
-            })?;
         if let Some(on) = maintenance {
             let mode = if on { "on" } else { "off" };
             self.log_api(id, &format!("Maintenance mode turned {mode} by user {}", caller.actor.email));
@@ -210,6 +194,45 @@ impl Platform {
         self.routed_soon().await?;
         self.tell(Event::App(id));
         Ok(changed)
+    }
+
+    /// Changes what an app's people set, as it is when that is written down: two changes at once are both kept.
+    pub async fn change_settings(
+        &self,
+        caller: &Caller,
+        app: &App,
+        change: impl FnOnce(&mut AppSettings) + Send + 'static,
+    ) -> Result<App> {
+        self.admit(caller, Trigger::Settings, app).await?;
+        let written = self.change_app(caller, app, |app| {
+            change(&mut app.settings);
+            serde_json::json!({ "settings": app.settings })
+        });
+        let changed = written.await?;
+        self.routed_soon().await?;
+        self.tell(Event::App(app.id));
+        Ok(changed)
+    }
+
+    /// Changes an app's row as it is when that is written down; `change` says what the ledger tells of it.
+    async fn change_app(
+        &self,
+        caller: &Caller,
+        app: &App,
+        change: impl FnOnce(&mut App) -> serde_json::Value + Send + 'static,
+    ) -> shipway_store::Result<App> {
+        let mut entry = self.entry(caller, Some(app), "app-changed", serde_json::Value::Null);
+        let (id, now) = (app.id, self.now());
+        let written = self.store().write(move |c| {
+            let mut app = c.app_by_id(id)?;
+            entry.detail = change(&mut app);
+            app.updated_at = now;
+            c.update_app(&app)?;
+            c.next_epoch(None, now)?;
+            c.record(&entry)?;
+            Ok(app)
+        });
+        written.await
     }
 
     /// Gives somebody access to code, config and dynos: [`Self::give_access`].

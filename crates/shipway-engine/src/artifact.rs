@@ -8,6 +8,7 @@ use crate::ports::{BuildFailure, BuildOrder, Caller};
 use crate::setups::APP_JSON;
 use crate::{Platform, Result};
 use shipway_domain::admission::Permission;
+use shipway_domain::app_json::{About, AppJson};
 use shipway_domain::lifecycle::BuildStatus;
 use shipway_domain::{AppId, NameOrId, OperationId, PipelineId, compare};
 use shipway_store::{App, Build, Conn, Slug};
@@ -76,7 +77,9 @@ impl Platform {
             }
         }
         repositories.checkout(app.id, &plan.commit, &source).await.map_err(|e| Error::invalid(e.0))?;
+        let mut about = About::default();
         if let Some(file) = text_file(&source.join(APP_JSON)) {
+            about = AppJson::parse(&file).map(|read| read.about).unwrap_or_default();
             // Where an app was set up, the file's problems were said.
             let warn = |problem: &str| {
                 if part.setup.is_none() {
@@ -114,6 +117,7 @@ impl Platform {
             ));
             let _ = tokio::fs::remove_dir_all(order.source.parent().unwrap_or(&order.source)).await;
             build.slug = Some(slug.id);
+            build.buildpacks = slug.buildpacks;
             return Ok(Box::new(move |c| c.put_build(&build)));
         }
         let (mut shared_inputs, mut turn, mut beside) = (String::new(), None, None);
@@ -133,6 +137,7 @@ impl Platform {
             ctx.line(&format!("-----> Commit {} was built for {of}: using that build", plan.commit.short()));
             let _ = tokio::fs::remove_dir_all(order.source.parent().unwrap_or(&order.source)).await;
             build.slug = Some(plan.slug);
+            build.buildpacks = slug.buildpacks.clone();
             let slug = Slug { id: plan.slug, app: app.id, inputs, created_at: now, ..slug };
             return Ok(Box::new(move |c| {
                 c.insert_slug(&slug)?;
@@ -159,6 +164,8 @@ impl Platform {
             stack: app.build_stack,
             stack_fingerprint: self.settings().stack_fingerprint.clone(),
             language: built.language,
+            buildpacks: built.buildpacks.clone(),
+            about,
             inputs,
             shared_inputs,
             created_at: now,

@@ -39,7 +39,7 @@ impl Platform {
             Step::Predestroy => self.step_predestroy(ctx, part).await,
             Step::Close => self.step_close(ctx, part),
             Step::StopAll => self.step_stop_all(part).await,
-            Step::Erase => self.step_erase(part).await,
+            Step::Erase => self.step_erase(ctx, part).await,
             Step::Provision => self.step_provision(part).await,
             Step::Attach => self.step_attach(ctx, part).await,
             Step::Detach => self.step_detach(ctx, part).await,
@@ -52,7 +52,7 @@ impl Platform {
     pub(crate) async fn undo_step(&self, ctx: &Context, at: StepAt, error: &str) -> Result<Effect> {
         let part = ctx.part(at)?;
         match at.step {
-            Step::Create => self.undo_create(part, error).await,
+            Step::Create => self.undo_create(ctx, part, error).await,
             Step::Pin | Step::Carry | Step::Fetch => self.undo_pin(ctx, part).await,
             Step::Build => self.undo_build(part, error),
             Step::Release => self.undo_release(part, error),

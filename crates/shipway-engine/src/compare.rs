@@ -8,7 +8,7 @@ use crate::sides::Point;
 use crate::{Platform, Result};
 use shipway_domain::address::RemoteAddress;
 use shipway_domain::app_json::{AppJson, Environment};
-use shipway_domain::compare::{self, Comparison, Extent, KeyChanges, Parity, Side, Size};
+use shipway_domain::compare::{self, Change, Comparison, Extent, KeyChanges, Parity, Side, Size};
 use shipway_domain::lifecycle::ReleaseStatus;
 use shipway_domain::{ProcessType, procfile};
 use shipway_store::{App, ConfigVars};
@@ -66,7 +66,7 @@ impl Platform {
             config,
             processes: processes.map_or_else(Vec::new, |(base, head)| compare::tables(&base, &head)),
             formation: between_apps(|t| &t.formation),
-            build: compare::tables(&build(base), &build(head)),
+            build: build(base, head),
             addons: between_apps(|t| &t.addons),
             schedules: match spots {
                 Some((base, head)) => compare::tables(&self.schedules(base).await?, &self.schedules(head).await?),
@@ -89,7 +89,7 @@ impl Platform {
             formation: compare::tables(&one.formation, &other.formation),
             config,
             addons: compare::tables(&one.addons, &other.addons),
-            build: compare::tables(&build(base), &build(head)),
+            build: build(base, head),
             domains: compare::tables(&one.domains, &other.domains),
             unknown,
         })
@@ -211,14 +211,27 @@ struct AppTables {
     domains: Table,
 }
 
-/// What a build was made with.
-fn build(point: &Point) -> Table {
-    let Some(slug) = &point.slug else { return Table::new() };
-    let buildpacks = match point.app.buildpacks.is_empty() {
-        true => "found by itself".to_string(),
-        false => point.app.buildpacks.join(", "),
+/// In what the builds of two sides differ. What is not known of one of them is no difference.
+fn build(base: &Point, head: &Point) -> Vec<Change> {
+    let (base, head) = (made_with(base), made_with(head));
+    let both = |of: &Table, other: &Table| -> Table {
+        of.iter()
+            .filter(|(name, _)| other.contains_key(*name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     };
-    let named = [("stack", slug.stack.clone()), ("buildpacks", buildpacks)];
-    let named = named.into_iter().chain(slug.language.clone().map(|found| ("language", found)));
-    named.map(|(name, value)| (name.to_string(), value)).collect()
+    compare::tables(&both(&base, &head), &both(&head, &base))
+}
+
+/// What a build was made with, as far as that is known.
+fn made_with(point: &Point) -> Table {
+    let Some(slug) = &point.slug else { return Table::new() };
+    let known = [
+        ("stack", slug.stack.clone()),
+        ("host", slug.stack_fingerprint.clone()),
+        ("buildpacks", slug.buildpacks.join(", ")),
+        ("language", slug.language.clone().unwrap_or_default()),
+    ];
+    let known = known.into_iter().filter(|(_, value)| !value.is_empty());
+    known.map(|(name, value)| (name.to_string(), value)).collect()
 }

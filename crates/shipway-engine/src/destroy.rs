@@ -86,17 +86,18 @@ impl Platform {
         Ok(nothing())
     }
 
-    pub(crate) async fn step_erase(&self, part: &Part) -> Result<Effect> {
+    pub(crate) async fn step_erase(&self, ctx: &Context, part: &Part) -> Result<Effect> {
         let (id, now) = (part.app, self.now());
-        let erased = self.erase(id, None).await?;
+        let erased = self.erase(id, ctx.operation, None).await?;
         Ok(Box::new(move |c| {
             erased(c)?;
             left(c, id, now)
         }))
     }
 
-    /// Removes everything that an app owned, but for the transcript of `kept`. A second time does nothing.
-    pub(crate) async fn erase(&self, id: AppId, kept: Option<BuildId>) -> Result<Effect> {
+    /// Removes everything that an app owned, but for the transcript of `kept`, as a step of `operation`. A second time does
+    /// nothing.
+    pub(crate) async fn erase(&self, id: AppId, operation: OperationId, kept: Option<BuildId>) -> Result<Effect> {
         let Some(app) = self.store().read(|c| c.app(&NameOrId::Id(id.0)))? else { return Ok(nothing()) };
         let farewell = self.farewell(&app).await;
         let (builds, releases) = self.store().read(|c| Ok((c.builds(id)?, c.releases(id)?)))?;
@@ -104,7 +105,7 @@ impl Platform {
         for output in builds.map(|b| b.0).chain(releases.iter().map(|r| r.id.0)) {
             self.inner.outputs.remove(output);
         }
-        self.erase_data(&app).await?;
+        self.erase_data(&app, operation).await?;
         if let Some(setup) = self.store().read(|c| c.app_setup_of(id))? {
             self.inner.outputs.remove(setup.id.0);
         }

@@ -141,7 +141,14 @@ impl Platform {
                 created_at: now,
                 updated_at: now,
             };
-            self.store().write(move |c| c.put_upstream(&upstream)).await?;
+            let told = self.store().write(move |c| {
+                // Somebody may have told another one meanwhile.
+                match c.upstream(upstream.pipeline)? {
+                    Some(_) => Ok(()),
+                    None => c.put_upstream(&upstream),
+                }
+            });
+            told.await?;
         }
         if follows {
             self.fetch_upstream_soon(forge.pipeline);

@@ -10,7 +10,7 @@ use crate::ports::{Caller, Envelope, WebhookRefused, WebhookRequest};
 use crate::{Event, Platform, Result};
 use shipway_domain::forge::{DeliveryStatus, ForgeCredentials, ForgeKind, RepositoryName};
 use shipway_domain::{ForgeConnectionId, ForgeDeliveryId};
-use shipway_store::{Conn, ForgeConnection, ForgeDelivery, Pipeline, PipelineSettings, StoreError, hex};
+use shipway_store::{Conn, ForgeConnection, ForgeDelivery, Pipeline, StoreError, hex};
 
 /// Deliveries that wait at once.
 const WAITING: u64 = 1000;
@@ -135,12 +135,14 @@ impl Platform {
             "credentials": forge.credentials.word(),
         });
         let entry = self.entry(caller, None, "forge-connected", detail);
-        let settings = PipelineSettings { repository: Some(forge.repository.to_string()), ..pipeline.settings.clone() };
-        let (row, pipeline_row) = (forge.clone(), Pipeline { settings, updated_at: now, ..pipeline.clone() });
+        let row = forge.clone();
         self.store()
             .write(move |c| {
                 c.put_forge_connection(&row)?;
-                c.update_pipeline(&pipeline_row)?;
+                let mut pipeline = c.pipeline_by_id(row.pipeline)?;
+                pipeline.settings.repository = Some(row.repository.to_string());
+                pipeline.updated_at = now;
+                c.update_pipeline(&pipeline)?;
                 c.record(&entry)
             })
             .await?;

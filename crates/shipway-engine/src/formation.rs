@@ -9,8 +9,8 @@ use shipway_domain::formation::{Action, Seen, Wanted, reconcile};
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::quantity::Quantity;
 use shipway_domain::size::DynoSize;
-use shipway_domain::{AppId, DynoId, FormationId, ProcessType, ReleaseId};
-use shipway_store::{App, AppSettings, Conn, Dyno, Formation};
+use shipway_domain::{AppId, DynoId, FormationId, ProcessType, ReleaseId, SlugId};
+use shipway_store::{App, AppSettings, Conn, Dyno, Formation, Slug};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,12 +175,19 @@ impl Platform {
 
     /// The command of the release phase of an app's newest release that has code, whatever became of that release.
     pub fn release_command(&self, app: &App) -> Result<Option<String>> {
-        let slug = self.store().read(|c| {
-            let newest = c.releases(app.id)?.into_iter().find_map(|release| release.slug);
-            newest.map_or(Ok(None), |slug| c.slug(slug))
-        })?;
-        let types = slug.map(|slug| self.process_types(&slug.manifest)).unwrap_or_default();
-        Ok(types.into_iter().find(|(of, _)| of.is_release()).map(|(_, command)| command))
+        let slug = self.store().read(|c| c.newest_code(app.id))?;
+        Ok(slug.and_then(|slug| self.release_command_in(&slug)))
+    }
+
+    /// Whether a release of this code runs a release phase.
+    pub fn has_release_phase(&self, slug: SlugId) -> Result<bool> {
+        let slug = self.store().read(|c| c.slug(slug))?;
+        Ok(slug.is_some_and(|slug| self.release_command_in(&slug).is_some()))
+    }
+
+    fn release_command_in(&self, slug: &Slug) -> Option<String> {
+        let mut types = self.process_types(&slug.manifest).into_iter();
+        types.find(|(of, _)| of.is_release()).map(|(_, command)| command)
     }
 
     fn formation_of(&self, c: &Conn<'_>, app: &App) -> shipway_store::Result<ScaleTo> {

@@ -79,7 +79,7 @@ pub use output::OutputReader;
 pub use overwritten::{Deployed, ago};
 pub use pipelines::UpdateCoupling;
 pub use plan::{Part, Plan, Step, StepAt};
-pub use products::{Move, Seen, TogetherOrder};
+pub use products::{Move, Seen, StepChange, TogetherOrder, external_steps};
 pub use promotions::{Against, Outlook, Promotable, PromotionOrder, PromotionView, TargetView};
 pub use restarts::Which;
 pub use review_apps::{NewReviewApp, ReviewSource};

@@ -47,6 +47,21 @@ impl Locks {
         })
     }
 
+    /// Who has a lock now.
+    pub(crate) fn holder(&self, lock: Lock) -> Option<OperationId> {
+        let queues = self.queues.lock().expect("no panic while queued");
+        queues.get(&lock)?.front().copied()
+    }
+
+    /// Waits until `holds`, which is asked again whenever a lock has another holder.
+    pub(crate) async fn until(&self, mut holds: impl FnMut() -> bool) {
+        let mut changed = self.changed.subscribe();
+        while !holds() {
+            // The sender lives as long as the queues.
+            let _ = changed.changed().await;
+        }
+    }
+
     /// Takes a place at the end of each queue, in all of them at one moment: of two operations that want the same locks
     /// one is before the other in every queue, so they never wait for each other.
     pub(crate) fn enqueue(self: &Arc<Self>, wanted: Vec<Lock>, operation: OperationId) -> Vec<Place> {
@@ -70,11 +85,7 @@ impl Place {
 
     /// Waits until this place is the first.
     pub(crate) async fn first(&self) {
-        let mut changed = self.locks.changed.subscribe();
-        while self.behind().is_some() {
-            // The sender lives as long as the queues.
-            let _ = changed.changed().await;
-        }
+        self.locks.until(|| self.behind().is_none()).await;
     }
 }
 

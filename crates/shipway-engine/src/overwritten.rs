@@ -109,7 +109,15 @@ impl Platform {
         );
         let created_at = self.now();
         // Named after the release: a second run of the step tells nobody twice.
-        Some(Notice { id: NoticeId(release.id.0), account, app: app.id, text, read_at: None, created_at })
+        Some(Notice {
+            id: NoticeId(release.id.0),
+            account,
+            app: app.id,
+            text,
+            replaced: true,
+            read_at: None,
+            created_at,
+        })
     }
 
     /// What the caller is to be told, newest first; with `app`, what is unread about that one.

@@ -157,21 +157,52 @@ impl Platform {
         Ok(pipeline)
     }
 
-    /// Renames a pipeline, or changes its settings. Errors: an illegal or taken name.
-    pub async fn update_pipeline(
+    /// Renames a pipeline. Errors: an illegal or taken name.
+    pub async fn rename_pipeline(&self, caller: &Caller, pipeline: &Pipeline, name: &str) -> Result<Pipeline> {
+        let name = PipelineName::parse(name)?;
+        self.change_pipeline(caller, pipeline, |pipeline| {
+            let detail = serde_json::json!({ "pipeline": pipeline.name, "name": name });
+            pipeline.name = name;
+            detail
+        })
+        .await
+    }
+
+    /// Changes what a pipeline's people set, as it is when that is written down: two changes at once are both kept.
+    pub async fn change_pipeline_settings(
         &self,
         caller: &Caller,
         pipeline: &Pipeline,
-        name: Option<&str>,
-        settings: Option<PipelineSettings>,
+        change: impl FnOnce(&mut PipelineSettings) + Send + 'static,
+    ) -> Result<Pipeline> {
+        self.change_pipeline(caller, pipeline, |pipeline| {
+            change(&mut pipeline.settings);
+            serde_json::json!({ "pipeline": pipeline.name, "settings": pipeline.settings })
+        })
+        .await
+    }
+
+    /// Changes a pipeline's row as it is when that is written down; `change` says what the ledger tells of it.
+    async fn change_pipeline(
+        &self,
+        caller: &Caller,
+        pipeline: &Pipeline,
+        change: impl FnOnce(&mut Pipeline) -> serde_json::Value + Send + 'static,
     ) -> Result<Pipeline> {
         self.may(caller, pipeline, Access::Own)?;
-        let name = name.map(PipelineName::parse).transpose()?;
-        let detail = serde_json::json!({ "pipeline": pipeline.name, "name": name, "settings": settings });
-        let mut changed = pipeline.clone();
-        changed.name = name.unwrap_or(changed.name);
-        changed.settings = settings.unwrap_or(changed.settings);
-        self.keep_pipeline(caller, changed, "pipeline-changed", detail).await
+        let mut entry = self.entry(caller, None, "pipeline-changed", serde_json::Value::Null);
+        let (id, now) = (pipeline.id, self.now());
+        let written = self.store().write(move |c| {
+            let mut pipeline = c.pipeline_by_id(id)?;
+            entry.detail = change(&mut pipeline);
+            pipeline.updated_at = now;
+            c.update_pipeline(&pipeline)?;
+            c.record(&entry)?;
+            Ok(pipeline)
+        });
+        let changed = written.await?;
+        self.tell(Event::Pipeline(id));
+        Ok(changed)
     }
 
     /// Gives a pipeline to somebody else, with those of its apps that its owner has.
@@ -184,40 +215,20 @@ impl Platform {
         let own = apps.iter().filter(|app| app.owner == pipeline.owner && app.owner != to.id);
         let handovers: Vec<_> = own.map(|app| self.handover(app, to)).collect();
         let detail = serde_json::json!({ "pipeline": pipeline.name, "from": pipeline.owner_email, "to": to.email });
-        let changed =
-            Pipeline { owner: to.id, owner_email: to.email.clone(), updated_at: self.now(), ..pipeline.clone() };
         let entry = self.entry(caller, None, "pipeline-transferred", detail);
-        let row = changed.clone();
-        self.store()
-            .write(move |c| {
-                for handover in &handovers {
-                    handover.write(c)?;
-                }
-                c.update_pipeline(&row)?;
-                c.record(&entry)
-            })
-            .await?;
-        self.tell(Event::Pipeline(changed.id));
-        Ok(changed)
-    }
-
-    async fn keep_pipeline(
-        &self,
-        caller: &Caller,
-        mut changed: Pipeline,
-        action: &str,
-        detail: serde_json::Value,
-    ) -> Result<Pipeline> {
-        changed.updated_at = self.now();
-        let entry = self.entry(caller, None, action, detail);
-        let row = changed.clone();
-        self.store()
-            .write(move |c| {
-                c.update_pipeline(&row)?;
-                c.record(&entry)
-            })
-            .await?;
-        self.tell(Event::Pipeline(changed.id));
+        let (id, to, now) = (pipeline.id, to.clone(), self.now());
+        let written = self.store().write(move |c| {
+            for handover in &handovers {
+                handover.write(c)?;
+            }
+            let there = c.pipeline_by_id(id)?;
+            let changed = Pipeline { owner: to.id, owner_email: to.email, updated_at: now, ..there };
+            c.update_pipeline(&changed)?;
+            c.record(&entry)?;
+            Ok(changed)
+        });
+        let changed = written.await?;
+        self.tell(Event::Pipeline(id));
         Ok(changed)
     }
 

@@ -136,6 +136,9 @@ pub struct SetupPlan {
 pub struct ExternalPlan {
     /// What people call it.
     pub name: String,
+    /// Its place among those of the plan, from 0; in plans from before steps had an order it is 0 for all.
+    #[serde(default)]
+    pub position: usize,
     /// The command, for a shell.
     pub command: String,
     /// What undoes it.
@@ -461,8 +464,8 @@ impl Part {
 impl Plan {
     /// The steps in order.
     ///
-    /// With several apps (or an external step) all are prepared first, app by app and step by step, the release phases
-    /// last, because they cannot be undone; then all switch at once.
+    /// With several apps (or an external step) all are prepared first, app by app and step by step, the external steps in
+    /// their own order, the release phases last, because they cannot be undone; then all switch at once.
     pub fn steps(&self) -> Vec<StepAt> {
         match self.parts.as_slice() {
             [only] if only.external.is_none() => {
@@ -479,8 +482,12 @@ impl Plan {
         each(Step::Release, |p| p.release.is_some());
         each(Step::Start, |_| true);
         each(Step::Healthy, |_| true);
-        each(Step::External, |p| p.external.is_some());
-        each(Step::ReleasePhase, |p| p.release.is_some());
+        let mut external: Vec<_> =
+            self.parts.iter().filter_map(|p| Some((p.external.as_ref()?.position, p.app))).collect();
+        external.sort_by_key(|(position, _)| *position);
+        steps.extend(external.into_iter().map(|(_, app)| StepAt { step: Step::External, app: Some(app) }));
+        let phases = self.parts.iter().filter(|p| p.release.is_some());
+        steps.extend(phases.map(|p| StepAt { step: Step::ReleasePhase, app: Some(p.app) }));
         steps.extend([Step::Switch, Step::Route].map(|step| StepAt { step, app: None }));
         let settled = self.parts.iter().filter(|p| p.release.is_some());
         steps.extend(settled.map(|p| StepAt { step: Step::Settle, app: Some(p.app) }));
@@ -549,51 +556,4 @@ impl Plan {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A restart as it was stored before plans had parts.
-    const OLD: &str = r#"{
-        "app": "00000000-0000-0000-0000-000000000001",
-        "actor": { "account": "00000000-0000-0000-0000-000000000002", "email": "dev@example.org", "admin": false,
-                   "scope": "global" },
-        "via": "api", "trigger": "restart", "build": null, "release": null,
-        "restart": { "process_type": "web", "dyno": null }, "destroy": false
-    }"#;
-
-    fn names(plan: &Plan) -> String {
-        plan.steps().iter().map(StepAt::name).collect::<Vec<_>>().join(" ")
-    }
-
-    #[test]
-    fn plans_from_before_there_were_parts_are_read() {
-        let plan: Plan = serde_json::from_str(OLD).unwrap();
-        assert_eq!((plan.kind(), plan.apps()), ("restart", vec![AppId(uuid::Uuid::from_u128(1))]));
-        assert_eq!(names(&plan), "start healthy switch route");
-        let again: Plan = serde_json::from_value(serde_json::to_value(&plan).unwrap()).unwrap();
-        assert_eq!(names(&again), names(&plan));
-        assert!(again.parts[0].restart.is_some());
-    }
-
-    #[test]
-    fn several_apps_are_prepared_then_switch_at_once() {
-        let one: Plan = serde_json::from_str(OLD).unwrap();
-        let release = ReleasePlan {
-            release: ReleaseId(uuid::Uuid::nil()),
-            phase_dyno: DynoId(uuid::Uuid::nil()),
-            description: "Promote".into(),
-            code: Code::Current,
-            config_of: None,
-            phase_last: false,
-        };
-        let part = |n| Part { release: Some(release.clone()), ..Part::new(AppId(uuid::Uuid::from_u128(n))) };
-        let plan = Plan { trigger: Trigger::Promotion, parts: vec![part(1), part(2)], ..one };
-        let steps: Vec<String> =
-            plan.steps().iter().map(|s| s.name().replace("00000000-0000-0000-0000-00000000000", "")).collect();
-        assert_eq!(
-            steps.join(" "),
-            "release:1 release:2 start:1 start:2 healthy:1 healthy:2 release-phase:1 release-phase:2 switch route settle:1 settle:2"
-        );
-        assert_eq!(plan.kind(), "promotion");
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::plan::{ExternalPlan, Plan};
 use crate::ports::Caller;
 use crate::promotions::{Origin, Promotable, PromotionView, Weighed};
-use crate::{Platform, Result};
+use crate::{Event, Platform, Result};
 use shipway_domain::admission::Trigger;
 use shipway_domain::{
     AppName, DynoId, Email, NameOrId, OperationId, PipelineId, ProductId, ProductName, PromotionId, Stage,
@@ -58,7 +58,20 @@ pub struct Move {
     pub against: Option<String>,
 }
 
-/// Longest command of an external step, in bytes.
+/// What is changed of a pipeline's external step; what is not named stays.
+#[derive(Debug, Clone, Default)]
+pub struct StepChange {
+    /// What people call it.
+    pub name: Option<String>,
+    /// The command, for a shell.
+    pub command: Option<String>,
+    /// What undoes it.
+    pub undo: Option<String>,
+    /// Its place among the product's steps, from 1; a larger one than there are is the last.
+    pub position: Option<u64>,
+}
+
+/// Longest name, command or undo of an external step, in bytes.
 const MAX_COMMAND: usize = 4096;
 
 impl Platform {
@@ -155,38 +168,151 @@ impl Platform {
         steps: Vec<ExternalStep>,
     ) -> Result<Product> {
         self.own_product(caller, product)?;
-        for (i, step) in steps.iter().enumerate() {
-            if !product.pipelines.contains(&step.pipeline) {
-                return Err(Error::invalid(format!(
-                    "The step {:?} is of a pipeline that {} has not.",
-                    step.name, product.name
-                )));
-            }
-            if steps[..i].iter().any(|s| s.pipeline == step.pipeline) {
-                return Err(Error::invalid(
-                    "A pipeline has one external step at most; one command may do several things.",
-                ));
-            }
-            for text in [&step.name, &step.command, &step.undo] {
-                if text.trim().is_empty() || text.len() > MAX_COMMAND || text.contains('\0') {
-                    return Err(Error::invalid(format!(
-                        "An external step needs a name, a command and the command that undoes it, {MAX_COMMAND} bytes each at most."
-                    )));
+        self.change_product(caller, product, "product-steps", move |product| {
+            for (i, step) in steps.iter().enumerate() {
+                if steps[..i].iter().any(|s| s.pipeline == step.pipeline) {
+                    return Err(Error::invalid(
+                        "A pipeline has one external step at most; one command may do several things.",
+                    ));
                 }
+                check_step(product, step)?;
             }
-        }
-        let names: Vec<&str> = steps.iter().map(|s| s.name.as_str()).collect();
-        let detail = serde_json::json!({ "product": product.name, "steps": names });
-        let entry = self.entry(caller, None, "product-steps", detail);
+            product.settings.steps = steps;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives a pipeline of a product an external step, as the last one, or changes the one that it has, where it is; a
+    /// `position` moves it. Errors: a pipeline that is not the product's, a new step without a name, a command or an undo.
+    pub async fn set_product_step(
+        &self,
+        caller: &Caller,
+        product: &Product,
+        pipeline: &NameOrId,
+        change: StepChange,
+    ) -> Result<Product> {
+        self.own_product(caller, product)?;
+        let pipeline = self.pipeline_of_product(product, pipeline)?.id;
+        self.change_product(caller, product, "product-steps", move |product| {
+            let steps = &mut product.settings.steps;
+            let at = steps.iter().position(|s| s.pipeline == pipeline);
+            let there = at.map(|at| steps.remove(at));
+            let (name, command, undo) =
+                there.map_or_else(Default::default, |there| (there.name, there.command, there.undo));
+            let step = ExternalStep {
+                name: change.name.unwrap_or(name),
+                pipeline,
+                command: change.command.unwrap_or(command),
+                undo: change.undo.unwrap_or(undo),
+            };
+            let steps = &mut product.settings.steps;
+            steps.insert(place(change.position, at, steps.len())?, step.clone());
+            check_step(product, &step)
+        })
+        .await
+    }
+
+    /// Takes a pipeline's external step away. Errors: it has none.
+    pub async fn remove_product_step(&self, caller: &Caller, product: &Product, which: &NameOrId) -> Result<Product> {
+        self.own_product(caller, product)?;
+        let pipeline = self.pipeline_of_product(product, which)?;
+        self.change_product(caller, product, "product-steps", move |product| {
+            let steps = &mut product.settings.steps;
+            let at = steps.iter().position(|s| s.pipeline == pipeline.id);
+            let at = at.ok_or_else(|| {
+                Error::invalid(format!("The pipeline {} has no step in {}.", pipeline.name, product.name))
+            })?;
+            steps.remove(at);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Puts a pipeline that the caller may see into a product, as the last one, or moves one that is there to its
+    /// `position`, from 1.
+    pub async fn put_product_pipeline(
+        &self,
+        caller: &Caller,
+        product: &Product,
+        which: &NameOrId,
+        position: Option<u64>,
+    ) -> Result<Product> {
+        self.own_product(caller, product)?;
+        let pipeline = self.pipeline(caller, which)?.id;
+        self.change_product(caller, product, "product-pipelines", move |product| {
+            let pipelines = &mut product.pipelines;
+            let at = pipelines.iter().position(|id| *id == pipeline);
+            pipelines.retain(|id| *id != pipeline);
+            pipelines.insert(place(position, at, pipelines.len())?, pipeline);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes a pipeline out of a product, with its external step; the pipeline stays. Errors: it is not the product's, or
+    /// its only one.
+    pub async fn remove_product_pipeline(
+        &self,
+        caller: &Caller,
+        product: &Product,
+        which: &NameOrId,
+    ) -> Result<Product> {
+        self.own_product(caller, product)?;
+        let pipeline = self.pipeline_of_product(product, which)?;
+        self.change_product(caller, product, "product-pipelines", move |product| {
+            product.pipelines.retain(|id| *id != pipeline.id);
+            product.settings.steps.retain(|step| step.pipeline != pipeline.id);
+            match product.pipelines.is_empty() {
+                true => Err(Error::invalid(format!(
+                    "{} is the only pipeline of {1}. End the product instead: shipway products destroy {1}",
+                    pipeline.name, product.name
+                ))),
+                false => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// A pipeline of a product, whether its owner may see it or not.
+    fn pipeline_of_product(&self, product: &Product, which: &NameOrId) -> Result<Pipeline> {
+        let found = self.store().read(|c| c.pipeline(which))?;
+        found.filter(|found| product.pipelines.contains(&found.id)).ok_or_else(|| {
+            Error::invalid(format!(
+                "The product {0} has no such pipeline: shipway products info {0} says which it has.",
+                product.name
+            ))
+        })
+    }
+
+    /// Changes a product as it is when that is written down, so that two changes at once are both kept.
+    async fn change_product(
+        &self,
+        caller: &Caller,
+        product: &Product,
+        action: &str,
+        change: impl FnOnce(&mut Product) -> Result<()> + Send + 'static,
+    ) -> Result<Product> {
+        let mut entry = self.entry(caller, None, action, serde_json::Value::Null);
         let (id, now) = (product.id, self.now());
-        let changed = Product { settings: ProductSettings { steps }, updated_at: now, ..product.clone() };
-        let settings = changed.settings.clone();
-        self.store()
-            .write(move |c| {
-                c.set_product_settings(id, &settings, now)?;
-                c.record(&entry)
-            })
-            .await?;
+        let written = self.store().write(move |c| {
+            let found = c.product(&NameOrId::Id(id.0))?;
+            let mut product = found.ok_or(shipway_store::StoreError::Missing("product"))?;
+            if let Err(refused) = change(&mut product) {
+                return Ok(Err(refused));
+            }
+            product.updated_at = now;
+            c.update_product(&product)?;
+            let steps: Vec<&str> = product.settings.steps.iter().map(|s| s.name.as_str()).collect();
+            entry.detail =
+                serde_json::json!({ "product": product.name, "pipelines": product.pipelines, "steps": steps });
+            c.record(&entry)?;
+            Ok(Ok(product))
+        });
+        let changed = written.await??;
+        for pipeline in &changed.pipelines {
+            self.tell(Event::Pipeline(*pipeline));
+        }
         Ok(changed)
     }
 
@@ -294,6 +420,7 @@ impl Platform {
             created_at: self.now(),
         };
         let operation = self.id(OperationId);
+        let external = external_steps(product.as_ref(), &moves);
         let (mut targets, mut parts, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
         for one in &moves {
             let mut target = self.target(promotion.id, &one.target, &one.source);
@@ -305,8 +432,8 @@ impl Platform {
                 let mut part = self.promotion_part(&one.target, &one.source);
                 target.operation = Some(operation);
                 target.release = part.release.as_ref().map(|r| r.release);
-                let steps = product.iter().flat_map(|p| &p.settings.steps);
-                part.external = steps.filter(|s| s.pipeline == one.pipeline.id).map(|s| self.external(s)).next();
+                let at = external.iter().position(|(_, runs)| runs.target.id == one.target.id);
+                part.external = at.map(|position| self.external(external[position].0, position));
                 parts.push(part);
             }
             targets.push(target);
@@ -323,15 +450,51 @@ impl Platform {
         self.write_promotion(caller, promotion, targets, plans, origin).await
     }
 
-    fn external(&self, step: &ExternalStep) -> ExternalPlan {
+    fn external(&self, step: &ExternalStep, position: usize) -> ExternalPlan {
         ExternalPlan {
             name: step.name.clone(),
+            position,
             command: step.command.clone(),
             undo: step.undo.clone(),
             dyno: self.id(DynoId),
             undo_dyno: self.id(DynoId),
         }
     }
+}
+
+/// The external steps that these moves run, in order, each with the first app of its pipeline that changes: there it runs.
+pub fn external_steps<'a>(product: Option<&'a Product>, moves: &'a [Move]) -> Vec<(&'a ExternalStep, &'a Move)> {
+    let steps = product.into_iter().flat_map(|product| &product.settings.steps);
+    let place =
+        |step: &ExternalStep| moves.iter().find(|one| one.pipeline.id == step.pipeline && one.unchanged.is_none());
+    steps.filter_map(|step| Some((step, place(step)?))).collect()
+}
+
+/// Where something goes among `others`: where it was, else at the end; `wanted` counts from 1.
+fn place(wanted: Option<u64>, was: Option<usize>, others: usize) -> Result<usize> {
+    match wanted {
+        Some(0) => Err(Error::invalid("`position` counts from 1.")),
+        Some(wanted) => Ok(usize::try_from(wanted - 1).unwrap_or(others).min(others)),
+        None => Ok(was.unwrap_or(others)),
+    }
+}
+
+/// Errors: a pipeline that is not the product's, a step without a name, a command or an undo.
+fn check_step(product: &Product, step: &ExternalStep) -> Result<()> {
+    if !product.pipelines.contains(&step.pipeline) {
+        return Err(Error::invalid(format!(
+            "The step {:?} is of a pipeline that {} has not.",
+            step.name, product.name
+        )));
+    }
+    for text in [&step.name, &step.command, &step.undo] {
+        if text.trim().is_empty() || text.len() > MAX_COMMAND || text.contains('\0') {
+            return Err(Error::invalid(format!(
+                "An external step needs a name, a command and the command that undoes it, {MAX_COMMAND} bytes each at most."
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Errors: a move that is not what the order saw, or that it saw and is no more.

@@ -50,52 +50,43 @@ impl Platform {
         self.store().read(|c| c.review_app_config(pipeline.id))?.ok_or_else(|| not_enabled(pipeline))
     }
 
-    /// Enables review apps, or changes what was decided about them; it counts for those too that are there from before they
-    /// were disabled, and the password of those stays. Errors: a setting that makes no sense, a parent that is no app of
-    /// the pipeline.
+    /// Enables review apps, or changes what was decided about them, as it is when that is written down: two changes at once
+    /// are both kept. It counts for those too that are there from before they were disabled, and the password of those stays.
+    ///
+    /// Errors: a setting that makes no sense, a parent that is no app of the pipeline.
     pub async fn set_review_app_config(
         &self,
         caller: &Caller,
         pipeline: &Pipeline,
-        settings: ReviewAppSettings,
+        change: impl FnOnce(&mut ReviewAppSettings) + Send + 'static,
     ) -> Result<ReviewAppConfig> {
         self.may(caller, pipeline, Access::Operate)?;
-        if !STALE_DAYS.contains(&settings.stale_days) {
-            let (low, high) = (STALE_DAYS.start(), STALE_DAYS.end());
-            return Err(Error::invalid(format!("`stale_days` must be a number from {low} to {high}.")));
-        }
-        if settings.quota > MAX_QUOTA {
-            return Err(Error::invalid(format!("`quota` must be {MAX_QUOTA} at most.")));
-        }
-        if let Some(base) = &settings.base_name {
-            // As long as the rest of a name needs room.
-            AppName::parse(&format!("{}-pr-1", base.chars().take(25).collect::<String>()))?;
-        }
-        crate::apps::known("region", &settings.region, &crate::REGIONS)?;
-        if let Some(parent) = settings.parent
-            && self.store().read(|c| c.coupling_of(parent))?.is_none_or(|at| at.pipeline != pipeline.id)
-        {
-            return Err(Error::invalid(format!("The parent app must be an app of the pipeline {}.", pipeline.name)));
-        }
-        let now = self.now();
-        let before = self.store().read(|c| c.review_app_config(pipeline.id))?;
-        let config = ReviewAppConfig {
-            pipeline: pipeline.id,
-            settings,
-            created_at: before.map_or(now, |b| b.created_at),
-            updated_at: now,
-        };
-        let detail = serde_json::json!({ "pipeline": pipeline.name, "settings": config.settings });
-        let entry = self.entry(caller, None, "review-apps-configured", detail);
-        let row = config.clone();
-        self.store()
-            .write(move |c| {
-                c.put_review_app_config(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        let mut entry = self.entry(caller, None, "review-apps-configured", serde_json::Value::Null);
+        let (pipeline, now) = (pipeline.clone(), self.now());
+        let id = pipeline.id;
+        let written = self.store().write(move |c| {
+            let before = c.review_app_config(id)?;
+            let created_at = before.as_ref().map_or(now, |before| before.created_at);
+            let mut settings = before.map(|before| before.settings).unwrap_or_default();
+            change(&mut settings);
+            if let Err(refused) = check_settings(&settings) {
+                return Ok(Err(refused));
+            }
+            if let Some(parent) = settings.parent
+                && c.coupling_of(parent)?.is_none_or(|at| at.pipeline != id)
+            {
+                let name = &pipeline.name;
+                return Ok(Err(Error::invalid(format!("The parent app must be an app of the pipeline {name}."))));
+            }
+            entry.detail = serde_json::json!({ "pipeline": pipeline.name, "settings": settings });
+            let config = ReviewAppConfig { pipeline: id, settings, created_at, updated_at: now };
+            c.put_review_app_config(&config)?;
+            c.record(&entry)?;
+            Ok(Ok(config))
+        });
+        let config = written.await??;
         self.review_soon();
-        self.tell(Event::Pipeline(pipeline.id));
+        self.tell(Event::Pipeline(id));
         Ok(config)
     }
 
@@ -467,6 +458,23 @@ pub(crate) fn policy(settings: &ReviewAppSettings, makes: bool) -> Policy {
         stale_after: settings.destroy_stale_apps.then(|| SignedDuration::from_hours(24 * days)),
         quota: settings.quota as usize,
     }
+}
+
+/// Errors: a setting that makes no sense by itself.
+fn check_settings(settings: &ReviewAppSettings) -> Result<()> {
+    if !STALE_DAYS.contains(&settings.stale_days) {
+        let (low, high) = (STALE_DAYS.start(), STALE_DAYS.end());
+        return Err(Error::invalid(format!("`stale_days` must be a number from {low} to {high}.")));
+    }
+    if settings.quota > MAX_QUOTA {
+        return Err(Error::invalid(format!("`quota` must be {MAX_QUOTA} at most.")));
+    }
+    if let Some(base) = &settings.base_name {
+        // As long as the rest of a name needs room.
+        AppName::parse(&format!("{}-pr-1", base.chars().take(25).collect::<String>()))?;
+    }
+    crate::apps::known("region", &settings.region, &crate::REGIONS)?;
+    Ok(())
 }
 
 fn not_enabled(pipeline: &Pipeline) -> Error {

@@ -261,7 +261,7 @@ impl Platform {
         let buildpacks = buildpacks.iter().map(|name| shipway_domain::buildpack::name(name)).collect::<Vec<_>>();
         crate::apps::check_buildpacks(&buildpacks)?;
         self.make_setup_addons(ctx, &addons).await?;
-        let (now, id, success_url) = (self.now(), plan.setup, app_json.success_url);
+        let (now, id, success_url) = (self.now(), plan.setup, app_json.about.success_url);
         Ok(Box::new(move |c| {
             // Databases take minutes to be made: what somebody changed meanwhile stays as they want it.
             let mut app = c.app_by_id(app.id)?;
@@ -383,10 +383,10 @@ impl Platform {
     }
 
     /// Takes the whole app back. Its transcript stays with the setup.
-    pub(crate) async fn undo_create(&self, part: &Part, error: &str) -> Result<Effect> {
+    pub(crate) async fn undo_create(&self, ctx: &Context, part: &Part, error: &str) -> Result<Effect> {
         let (plan, build) = (part.setup()?.clone(), part.build()?.build);
         let stopped = self.step_stop_all(part).await?;
-        let erased = self.erase(part.app, Some(build)).await?;
+        let erased = self.erase(part.app, ctx.operation, Some(build)).await?;
         let (now, error, app) = (self.now(), error.to_string(), part.app);
         Ok(Box::new(move |c| {
             if let Some(mut setup) = c.app_setup(plan.setup)? {

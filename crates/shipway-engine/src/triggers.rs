@@ -19,9 +19,9 @@ use shipway_domain::triggers::{
     Action, RefKind, RefName, RefPattern, TriggeredStatus, Waiting, line_before, plan, waits_for,
 };
 use shipway_domain::{
-    AccountId, AppId, AppName, CommitId, NameOrId, OperationId, PipelineId, TriggerId, TriggeredDeployId,
+    AccountId, AppId, AppName, CommitId, NameOrId, NoticeId, OperationId, PipelineId, TriggerId, TriggeredDeployId,
 };
-use shipway_store::{App, Build, CommitSource, Conn, RefTrigger, TriggeredDeploy};
+use shipway_store::{App, Build, CommitSource, Conn, Notice, RefTrigger, TriggeredDeploy};
 
 /// Triggers of one app.
 const MOST: usize = 50;
@@ -262,14 +262,18 @@ impl Platform {
                 (row.status, row.message) = (TriggeredStatus::Refused, refused.clone());
             }
             let waits = self.waits_to_be_signed(&app, &row.commit)?.filter(|_| refused.is_none());
-            rows.push(row);
+            let to_sign = if waits.is_some() { self.to_sign(&app, &row)? } else { Vec::new() };
+            rows.push((row, to_sign));
             told.push(SetOff { app: app.name, refused, waits });
         }
         self.store()
             .write(move |c| {
-                for row in rows {
+                for (row, to_sign) in rows {
                     match told_before(c, &row)? {
-                        None => c.put_triggered_deploy(&row)?,
+                        None => {
+                            c.put_triggered_deploy(&row)?;
+                            to_sign.iter().try_for_each(|notice| c.insert_notice(notice))?;
+                        }
                         // Only the forge says where the ref was, and who moved what was fetched.
                         Some(known) if known.before.is_none() => {
                             let names = matches!(row.source, CommitSource::Forge(_)) && known.mover.is_none();
@@ -380,6 +384,41 @@ impl Platform {
             coupling.pipeline_name,
             coupling.stage
         )))
+    }
+
+    /// A notice for everybody but the mover who may sign what a deploy waits for.
+    fn to_sign(&self, app: &App, row: &TriggeredDeploy) -> Result<Vec<Notice>> {
+        let coupling = self.coupling_of(app)?;
+        let (pipeline, stage, commit) = (&coupling.pipeline_name, coupling.stage, row.commit.short());
+        let mut notices = Vec::new();
+        for party in self.unsigned(app, &row.commit)? {
+            let text = format!(
+                "{commit} ({}, by {}) waits for your sign-off as {}, for {stage} of {pipeline}. To sign: shipway sign-off {pipeline} \
+                 {stage} {commit} --as {2}",
+                row.reference, row.by, party.name
+            );
+            for person in party.people.iter().filter(|person| Some(person.account) != row.mover) {
+                // Beside an app of the pipeline that they can see.
+                let shown = self.store().read(|c| {
+                    for at in c.couplings(coupling.pipeline)?.into_iter().rev() {
+                        if c.permission(&c.app_by_id(at.app)?, person.account)?.is_some() {
+                            return Ok(Some(at.app));
+                        }
+                    }
+                    Ok(None)
+                })?;
+                notices.push(Notice {
+                    id: self.id(NoticeId),
+                    account: person.account,
+                    app: shown.unwrap_or(app.id),
+                    text: text.clone(),
+                    replaced: false,
+                    read_at: None,
+                    created_at: row.created_at,
+                });
+            }
+        }
+        Ok(notices)
     }
 
     async fn begin_triggered(

@@ -138,33 +138,44 @@ impl Platform {
         };
         let now = self.now();
         let known = self.store().read(|c| c.upstream(coupling.pipeline))?;
-        if let Some(known) = known.as_ref().filter(|known| known.branch != branch) {
-            return Err(Error::invalid(format!(
-                "The upstream of {} is {}, not {branch}: shipway upstream set --branch {branch}",
-                coupling.pipeline_name, known.branch
-            )));
+        let is_another = |known: &BranchName| {
+            Error::invalid(format!(
+                "The upstream of {} is {known}, not {branch}: shipway upstream set --branch {branch}",
+                coupling.pipeline_name
+            ))
+        };
+        if let Some(known) = known.filter(|known| known.branch != branch) {
+            return Err(is_another(&known.branch));
         }
         let from = Spot { place: Place::App(app.id), commit: commit.clone() };
         self.inner.parts.histories.take_upstream(coupling.pipeline, branch.as_str(), &from).await?;
-        let upstream = Upstream {
+        let pushed = Upstream {
             pipeline: coupling.pipeline,
             branch: branch.clone(),
-            url: known.as_ref().and_then(|known| known.url.clone()),
+            url: None,
             tip: Some(commit.clone()),
             heard_at: Some(now),
             failure: None,
-            created_at: known.map_or(now, |known| known.created_at),
+            created_at: now,
             updated_at: now,
         };
-        let detail =
-            serde_json::json!({ "pipeline": coupling.pipeline_name, "branch": upstream.branch, "tip": commit });
+        let detail = serde_json::json!({ "pipeline": coupling.pipeline_name, "branch": branch, "tip": commit });
         let entry = self.entry(caller, Some(app), "upstream-pushed", detail);
-        self.store()
-            .write(move |c| {
-                c.put_upstream(&upstream)?;
-                c.record(&entry)
-            })
-            .await?;
+        let written = self.store().write(move |c| {
+            match c.upstream(pushed.pipeline)? {
+                // Somebody may have told another one meanwhile.
+                Some(there) if there.branch != pushed.branch => return Ok(Some(there.branch)),
+                Some(there) => {
+                    c.put_upstream(&Upstream { url: there.url, created_at: there.created_at, ..pushed })?;
+                }
+                None => c.put_upstream(&pushed)?,
+            }
+            c.record(&entry)?;
+            Ok(None)
+        });
+        if let Some(known) = written.await? {
+            return Err(is_another(&known));
+        }
         self.tell(Event::Pipeline(coupling.pipeline));
         let origin = RefOrigin::Upstream { pipeline: coupling.pipeline, actor: Some(caller.actor.clone()) };
         let reference = RefName::Branch(branch);

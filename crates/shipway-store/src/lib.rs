@@ -147,6 +147,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/triggered_awaited.sql"),
     include_str!("schema/review_disabled.sql"),
     include_str!("schema/triggered_mover.sql"),
+    include_str!("schema/slug_made_with.sql"),
+    include_str!("schema/notices_replaced.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

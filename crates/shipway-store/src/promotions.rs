@@ -72,7 +72,7 @@ pub struct Product {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProductSettings {
-    /// What else is done by a promotion, in this order, before anything switches.
+    /// What else is done by a promotion, in this order, before anything switches; at most one of each of its pipelines.
     pub steps: Vec<ExternalStep>,
 }
 
@@ -82,7 +82,7 @@ pub struct ProductSettings {
 pub struct ExternalStep {
     /// What people call it.
     pub name: String,
-    /// The app with whose new code and config it runs, as a one-off dyno.
+    /// Where it runs, once: the first app of this pipeline that changes, as a one-off dyno with its new code and config.
     pub pipeline: PipelineId,
     /// The command, for a shell.
     pub command: String,
@@ -120,7 +120,7 @@ const PRODUCT: &str = "SELECT products.*, accounts.email AS owner_email,
      FROM products JOIN accounts ON accounts.id = products.owner_id";
 
 fn product(row: &Row<'_>) -> rusqlite::Result<Product> {
-    Ok(Product {
+    let mut product = Product {
         id: parsed(row, "id")?,
         name: parsed(row, "name")?,
         owner: parsed(row, "owner_id")?,
@@ -129,7 +129,10 @@ fn product(row: &Row<'_>) -> rusqlite::Result<Product> {
         pipelines: json(row, "pipelines")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
-    })
+    };
+    // A pipeline that is gone took its step along.
+    product.settings.steps.retain(|step| product.pipelines.contains(&step.pipeline));
+    Ok(product)
 }
 
 impl Conn<'_> {
@@ -206,6 +209,10 @@ impl Conn<'_> {
                 micros(p.updated_at)
             ])
             .map_err(unique("product name"))?;
+        self.insert_product_pipelines(p)
+    }
+
+    fn insert_product_pipelines(&self, p: &Product) -> Result<()> {
         for (position, pipeline) in p.pipelines.iter().enumerate() {
             self.sql
                 .prepare_cached("INSERT INTO product_pipelines (product_id, pipeline_id, position) VALUES (?,?,?)")?
@@ -214,14 +221,16 @@ impl Conn<'_> {
         Ok(())
     }
 
-    /// Writes what a product's people set.
-    pub fn set_product_settings(&self, id: ProductId, settings: &ProductSettings, at: Timestamp) -> Result<()> {
+    /// Writes everything of a product that can change: what its people set, its pipelines and their order.
+    pub fn update_product(&self, p: &Product) -> Result<()> {
+        let id = p.id.to_string();
         self.sql.prepare_cached("UPDATE products SET settings = ?, updated_at = ? WHERE id = ?")?.execute(params![
-            to_json(settings)?,
-            micros(at),
-            id.to_string()
+            to_json(&p.settings)?,
+            micros(p.updated_at),
+            id
         ])?;
-        Ok(())
+        self.sql.prepare_cached("DELETE FROM product_pipelines WHERE product_id = ?")?.execute([id])?;
+        self.insert_product_pipelines(p)
     }
 
     /// Removes a product; its pipelines stay.

@@ -5,6 +5,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
+use shipway_domain::app_json::About;
 use shipway_domain::lifecycle::ReleaseStatus;
 use shipway_domain::{AccountId, AppId, CommitId, Digest, ReleaseId, SlugId};
 
@@ -31,6 +32,10 @@ pub struct Slug {
     pub stack_fingerprint: String,
     /// What the buildpacks said they found.
     pub language: Option<String>,
+    /// The buildpacks that made it, by name or URL, in order; empty where that is not known.
+    pub buildpacks: Vec<String>,
+    /// What its app.json says to people.
+    pub about: About,
     /// Digest of everything that went into it; equal inputs need no second build.
     pub inputs: String,
     /// The same but for what every app has for itself; empty where the build is not shared.
@@ -82,6 +87,8 @@ fn slug(row: &Row<'_>) -> rusqlite::Result<Slug> {
         stack: row.get("stack")?,
         stack_fingerprint: row.get("stack_fingerprint")?,
         language: row.get("language")?,
+        buildpacks: json(row, "buildpacks")?,
+        about: json(row, "about")?,
         inputs: row.get("inputs")?,
         shared_inputs: row.get("shared_inputs")?,
         created_at: time(row, "created_at")?,
@@ -116,12 +123,13 @@ impl Conn<'_> {
         self.sql
             .prepare_cached(
                 "INSERT OR IGNORE INTO slugs (id, app_id, digest, manifest, commit_id, commit_description, size_bytes, stack,
-                 stack_fingerprint, language, inputs, shared_inputs, created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                 stack_fingerprint, language, buildpacks, about, inputs, shared_inputs, created_at)
+                 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             )?
             .execute(params![
                 s.id.to_string(), s.app.to_string(), s.digest.as_str(), to_json(&s.manifest)?,
                 s.commit.as_ref().map(|c| c.as_str()), s.commit_description, s.size_bytes, s.stack, s.stack_fingerprint,
-                s.language, s.inputs, s.shared_inputs, micros(s.created_at)
+                s.language, to_json(&s.buildpacks)?, to_json(&s.about)?, s.inputs, s.shared_inputs, micros(s.created_at)
             ])?;
         Ok(())
     }
@@ -249,6 +257,15 @@ impl Conn<'_> {
     pub fn releases(&self, app: AppId) -> Result<Vec<Release>> {
         let mut q = self.sql.prepare_cached("SELECT * FROM releases WHERE app_id = ? ORDER BY version DESC")?;
         Ok(q.query_map([app.to_string()], release)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The code of an app's newest release that has any, whatever became of that release.
+    pub fn newest_code(&self, app: AppId) -> Result<Option<Slug>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT slugs.* FROM releases JOIN slugs ON slugs.id = releases.slug_id WHERE releases.app_id = ?
+             ORDER BY releases.version DESC LIMIT 1",
+        )?;
+        Ok(q.query_row([app.to_string()], slug).optional()?)
     }
 
     /// The config vars of a release, opened.

@@ -33,6 +33,8 @@ pub struct Notice {
     pub app: AppId,
     /// One sentence.
     pub text: String,
+    /// Whether it says that code of theirs was replaced, which can be brought back.
+    pub replaced: bool,
     /// When they had read it.
     pub read_at: Option<Timestamp>,
     /// When it happened.
@@ -45,6 +47,7 @@ fn notice(row: &Row<'_>) -> rusqlite::Result<Notice> {
         account: parsed(row, "account_id")?,
         app: parsed(row, "app_id")?,
         text: row.get("text")?,
+        replaced: row.get("replaced")?,
         read_at: optional_time(row, "read_at")?,
         created_at: time(row, "created_at")?,
     })
@@ -96,13 +99,14 @@ impl Conn<'_> {
     pub fn insert_notice(&self, n: &Notice) -> Result<()> {
         self.sql
             .prepare_cached(
-                "INSERT OR IGNORE INTO notices (id, account_id, app_id, text, read_at, created_at) VALUES (?,?,?,?,?,?)",
+                "INSERT OR IGNORE INTO notices (id, account_id, app_id, text, replaced, read_at, created_at) VALUES (?,?,?,?,?,?,?)",
             )?
             .execute(params![
                 n.id.to_string(),
                 n.account.to_string(),
                 n.app.to_string(),
                 n.text,
+                n.replaced,
                 n.read_at.map(micros),
                 micros(n.created_at)
             ])?;

@@ -22,6 +22,7 @@ pub struct TextDatabases {
     /// While it is set, databases are in the making and not made, and dumps are not written.
     pub slow: watch::Sender<bool>,
     making: AtomicU32,
+    dumping: AtomicU32,
     /// How often the data directory was moved: each time they are at another port.
     pub moves: AtomicU16,
     /// Where a test answers for them; nobody does otherwise.
@@ -50,6 +51,11 @@ impl TextDatabases {
     /// How many are in the making.
     pub fn making(&self) -> u32 {
         self.making.load(Ordering::SeqCst)
+    }
+
+    /// How many dumps are being written.
+    pub fn dumping(&self) -> u32 {
+        self.dumping.load(Ordering::SeqCst)
     }
 
     async fn go_slow(&self) {
@@ -116,7 +122,9 @@ impl AddonProvider for TextDatabases {
 
     async fn dump(&self, order: &DatabaseOrder, out: Arc<dyn Lines>, _: CancellationToken) -> Result<(), AddonFailure> {
         out.line("dumping");
+        self.dumping.fetch_add(1, Ordering::SeqCst);
         self.go_slow().await;
+        self.dumping.fetch_sub(1, Ordering::SeqCst);
         let text = self.known(order.addon)?;
         std::fs::create_dir_all(order.file.parent().unwrap()).unwrap();
         std::fs::write(&order.file, text).map_err(|e| AddonFailure::Platform(e.to_string()))

@@ -33,7 +33,7 @@ impl ProcfileBuilder {
 #[async_trait]
 impl Builder for ProcfileBuilder {
     async fn inputs(&self, order: &BuildOrder) -> Result<String, BuildFailure> {
-        Ok(format!("{} {} {:?}", order.commit, order.app, order.env))
+        Ok(format!("{} {} {:?} {:?}", order.commit, order.app, order.env, order.buildpacks))
     }
     async fn build(
         &self,
@@ -53,10 +53,15 @@ impl Builder for ProcfileBuilder {
         }
         let types = procfile::parse(&text).map_err(|e| BuildFailure::User(e.to_string()))?;
         let manifest = serde_json::json!({ "process_types": types });
-        let digest = Digest::parse(&format!("sha256:{}", hex(&sha256(text.as_bytes())))).unwrap();
+        let bytes = format!("{text}{}", order.buildpacks.join(","));
+        let digest = Digest::parse(&format!("sha256:{}", hex(&sha256(bytes.as_bytes())))).unwrap();
         self.artifacts.lock().unwrap().insert(manifest.to_string(), false);
         let language = Some("Procfile".into());
-        Ok(Built { digest, manifest, size_bytes: 1024, language, buildpacks: vec!["heroku/procfile".into()] })
+        let mut buildpacks = order.buildpacks.clone();
+        if buildpacks.is_empty() {
+            buildpacks.push("heroku/procfile".into());
+        }
+        Ok(Built { digest, manifest, size_bytes: 1024, language, buildpacks })
     }
     fn runnable(&self, manifest: &Value, _: &DynoSize) -> Result<Runnable, PortError> {
         let types = serde_json::from_value(manifest["process_types"].clone());

@@ -20,21 +20,53 @@ pub enum Action {
         #[arg(long, value_name = "NAMES", value_delimiter = ',', required = true)]
         pipelines: Vec<String>,
     },
-    /// Let a command take part in the product's promotions, before anything switches
+    /// Show a product's pipelines and steps, in order
+    Info {
+        /// Its name
+        name: String,
+    },
+    /// Add a pipeline, or move one that is there
+    Add {
+        /// The product
+        product: String,
+        /// The pipeline
+        pipeline: String,
+        /// Its place among the product's, from 1; without it a new one is the last
+        #[arg(long, value_name = "N")]
+        position: Option<u64>,
+    },
+    /// Take a pipeline out, with its step; the pipeline and its apps stay
+    Remove {
+        /// The product
+        product: String,
+        /// The pipeline
+        pipeline: String,
+    },
+    /// Let a command take part in the product's promotions, before anything switches, or change the one that does
     Step {
         /// The product
         product: String,
-        /// The pipeline whose new code and config it runs with
+        /// The pipeline whose new code and config it runs with, once, in its first app that changes
         pipeline: String,
         /// What people call it
         #[arg(long)]
-        name: String,
+        name: Option<String>,
         /// The command, for a shell; it may run twice
         #[arg(long)]
-        command: String,
+        command: Option<String>,
         /// What takes it back; it may run twice
         #[arg(long)]
-        undo: String,
+        undo: Option<String>,
+        /// Its place among the product's steps, from 1; without it a new one is the last
+        #[arg(long, value_name = "N")]
+        position: Option<u64>,
+    },
+    /// Take the step of a pipeline away
+    RemoveStep {
+        /// The product
+        product: String,
+        /// The pipeline
+        pipeline: String,
     },
     /// End a product; its pipelines and apps stay
     Destroy {
@@ -51,17 +83,25 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
         Some(Action::Create { name, pipelines }) => {
             client.post("/shipway/v1/products", &json!({ "name": name, "pipelines": pipelines })).await?
         }
-        Some(Action::Step { product, pipeline, name, command, undo }) => {
-            let path = format!("/shipway/v1/products/{}", segment("product", product)?);
-            let mut steps: Vec<Value> = client.get(&path).await?["steps"].as_array().cloned().unwrap_or_default();
-            steps.retain(|step| name_of(step, "pipeline") != *pipeline);
-            steps.push(json!({ "name": name, "pipeline": pipeline, "command": command, "undo": undo }));
-            client.send(Method::PATCH, &path, Some(&json!({ "steps": steps }))).await?.success()?
+        Some(Action::Info { name }) => client.get(&path(name, "")?).await?,
+        Some(Action::Add { product, pipeline, position }) => {
+            let path = path(product, &format!("/pipelines/{}", segment("pipeline", pipeline)?))?;
+            client.send(Method::PUT, &path, Some(&json!({ "position": position }))).await?.success()?
         }
-        Some(Action::Destroy { name }) => {
-            let path = format!("/shipway/v1/products/{}", segment("product", name)?);
+        Some(Action::Remove { product, pipeline }) => {
+            let path = path(product, &format!("/pipelines/{}", segment("pipeline", pipeline)?))?;
             client.send(Method::DELETE, &path, None).await?.success()?
         }
+        Some(Action::Step { product, pipeline, name, command, undo, position }) => {
+            let path = path(product, &format!("/steps/{}", segment("pipeline", pipeline)?))?;
+            let step = json!({ "name": name, "command": command, "undo": undo, "position": position });
+            client.send(Method::PUT, &path, Some(&step)).await?.success()?
+        }
+        Some(Action::RemoveStep { product, pipeline }) => {
+            let path = path(product, &format!("/steps/{}", segment("pipeline", pipeline)?))?;
+            client.send(Method::DELETE, &path, None).await?.success()?
+        }
+        Some(Action::Destroy { name }) => client.send(Method::DELETE, &path(name, "")?, None).await?.success()?,
     };
     if args.json {
         return context.terminal.json(&answer);
@@ -69,22 +109,46 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let name = || printable(&text(&answer, &["name"]));
     match &args.action {
         None => {
-            let rows = items(&answer).into_iter().map(|p| vec![text(p, &["name"]).into(), pipelines(p).into()]);
-            table(context.terminal, &["PRODUCT", "PIPELINES"], rows.collect(), "No products.")
+            let row =
+                |p: &&Value| vec![text(p, &["name"]).into(), named(p, "pipelines").into(), named(p, "steps").into()];
+            let rows = items(&answer).iter().map(row).collect();
+            table(context.terminal, &["PRODUCT", "PIPELINES", "STEPS"], rows, "No products.")
         }
-        Some(Action::Create { .. }) => {
-            context.terminal.say(&format!("{} holds {}.\n", name(), printable(&pipelines(&answer))))
+        Some(Action::Create { .. } | Action::Add { .. } | Action::Remove { .. }) => {
+            context.terminal.say(&format!("{} holds {}.\n", name(), printable(&named(&answer, "pipelines"))))
         }
-        Some(Action::Step { name: step, .. }) => {
-            context.terminal.say(&format!("{} takes part in promotions of {}.\n", printable(step), name()))
+        Some(Action::Info { .. }) => {
+            context.terminal.say(&format!("{} holds {}.\n", name(), printable(&named(&answer, "pipelines"))))?;
+            steps(&answer, context)
         }
+        Some(Action::Step { .. } | Action::RemoveStep { .. }) => steps(&answer, context),
         Some(Action::Destroy { .. }) => {
             context.terminal.say(&format!("{} is gone; its pipelines and apps stay.\n", name()))
         }
     }
 }
 
-fn pipelines(product: &Value) -> String {
-    let names = product["pipelines"].as_array().into_iter().flatten().map(|p| text(p, &["name"]));
+fn path(product: &str, rest: &str) -> Result<String> {
+    Ok(format!("/shipway/v1/products/{}{rest}", segment("product", product)?))
+}
+
+/// The names of a product's pipelines or steps, in order.
+fn named(product: &Value, key: &str) -> String {
+    let names = items(&product[key]).into_iter().map(|it| text(it, &["name"]));
     names.collect::<Vec<_>>().join(", ")
+}
+
+/// The steps in the order in which they run.
+fn steps(product: &Value, context: &Context) -> Result<()> {
+    let row = |(at, step): (usize, &Value)| {
+        vec![
+            (at + 1).to_string().into(),
+            text(step, &["name"]).into(),
+            name_of(step, "pipeline").into(),
+            text(step, &["command"]).into(),
+            text(step, &["undo"]).into(),
+        ]
+    };
+    let rows = items(&product["steps"]).into_iter().enumerate().map(row).collect();
+    table(context.terminal, &["", "STEP", "PIPELINE", "COMMAND", "UNDO"], rows, "No steps elsewhere.")
 }

@@ -1,6 +1,6 @@
 //! `shipway promote FROM TO`.
 
-use super::{table, tone};
+use super::{items, table, tone};
 use crate::error::Result;
 use crate::http::Client;
 use crate::terminal::{Cell, Tone, name_of, printable, text};
@@ -94,6 +94,19 @@ fn plan(planned: &Value, context: &Context) -> Result<()> {
         ]
     });
     table(context.terminal, &["PIPELINE", "FROM", "COMMIT", "TO", "STAGE", ""], rows.collect(), "Nothing to promote.")?;
+    let steps = items(&planned["steps"]);
+    if !steps.is_empty() {
+        let row = |(at, step): (usize, &&Value)| {
+            vec![
+                (at + 1).to_string().into(),
+                text(step, &["name"]).into(),
+                name_of(step, "app").into(),
+                text(step, &["command"]).into(),
+            ]
+        };
+        context.terminal.say("\nSteps elsewhere, in this order, before anything switches:\n")?;
+        table(context.terminal, &["", "STEP", "IN", "COMMAND"], steps.iter().enumerate().map(row).collect(), "")?;
+    }
     for said in said(planned, "against") {
         eprintln!("shipway: all the same, with your reason: {}", printable(&said));
     }

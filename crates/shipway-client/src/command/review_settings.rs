@@ -29,10 +29,10 @@ pub struct Args {
     /// Whether a commit waits until its checks have passed
     #[arg(long, value_name = "YES|NO", value_parser = yes)]
     wait_for_ci: Option<bool>,
-    /// What their names begin with, instead of the pipeline's
+    /// What their names begin with, instead of the pipeline's; '' goes back to that
     #[arg(long, value_name = "NAME")]
     base_name: Option<String>,
-    /// The app whose config vars they begin with and whose branches they are for
+    /// The app whose config vars they begin with and whose branches they are for; '' goes back to the first of staging
     #[arg(long, value_name = "APP")]
     parent_app: Option<String>,
     /// Inherit only these config vars of the parent
@@ -73,7 +73,7 @@ pub async fn run(args: &Args, client: &Client, context: &Context) -> Result<()> 
     let path = format!("/pipelines/{}/review-app-config", segment("pipeline", pipeline)?);
     // A change by itself would enable review apps.
     let before = client.get(&path).await?;
-    let change = change(args, &before);
+    let change = change(args);
     let answer = match change.as_object().is_some_and(serde_json::Map::is_empty) {
         true => before,
         false => client.send(Method::PATCH, &path, Some(&change)).await?.success()?,
@@ -84,21 +84,19 @@ pub async fn run(args: &Args, client: &Client, context: &Context) -> Result<()> 
     context.terminal.say(&context.terminal.columns(&rows(&answer)))
 }
 
-/// What is to change, as the API takes it. It takes both lists of config vars or none: the one that was not named is sent
-/// as it is.
-fn change(args: &Args, before: &Value) -> Value {
+/// What is to change, as the API takes it: an empty name or parent goes back to what there is without one.
+fn change(args: &Args) -> Value {
     let plain = |keys: &Vec<String>| -> Vec<String> {
         keys.iter().map(|key| key.trim().to_string()).filter(|key| !key.is_empty()).collect()
     };
-    let inherit = (args.inherit_allow.is_some() || args.inherit_all || args.inherit_deny.is_some()).then(|| {
-        let allow = match (&args.inherit_allow, args.inherit_all) {
-            (Some(keys), _) => json!(plain(keys)),
-            (None, true) => Value::Null,
-            (None, false) => before["inherit"]["allow"].clone(),
-        };
-        let deny = args.inherit_deny.as_ref().map_or(before["inherit"]["deny"].clone(), |keys| json!(plain(keys)));
-        json!({ "allow": allow, "deny": deny })
-    });
+    let mut inherit = serde_json::Map::new();
+    if args.inherit_allow.is_some() || args.inherit_all {
+        inherit.insert("allow".into(), json!(args.inherit_allow.as_ref().map(plain)));
+    }
+    if let Some(keys) = &args.inherit_deny {
+        inherit.insert("deny".into(), json!(plain(keys)));
+    }
+    let inherit = Some(inherit).filter(|inherit| !inherit.is_empty());
     let all = [
         ("quota", json!(args.quota)),
         ("automatic_review_apps", json!(args.autodeploy)),
@@ -164,18 +162,18 @@ mod tests {
 
     #[test]
     fn what_is_not_named_stays() {
-        let before = json!({ "inherit": { "allow": ["A"], "deny": ["B"] } });
         let check = |line: &str, expected: Value| {
             let words = ["set"].into_iter().chain(line.split(' ').map(|word| if word == "''" { "" } else { word }));
-            assert_eq!(change(&Line::try_parse_from(words).unwrap().args, &before), expected, "{line}");
+            assert_eq!(change(&Line::try_parse_from(words).unwrap().args), expected, "{line}");
         };
         check("shop", json!({}));
         check("-p shop --quota 3 --autodestroy yes", json!({ "quota": 3, "destroy_stale_apps": true }));
         check("shop --without-addons false", json!({ "without_addons": false }));
-        check("shop --inherit-deny C,D", json!({ "inherit": { "allow": ["A"], "deny": ["C", "D"] } }));
-        check("shop --inherit-deny ''", json!({ "inherit": { "allow": ["A"], "deny": [] } }));
-        check("shop --inherit-all", json!({ "inherit": { "allow": null, "deny": ["B"] } }));
-        check("shop --inherit-allow C", json!({ "inherit": { "allow": ["C"], "deny": ["B"] } }));
+        check("shop --inherit-deny C,D", json!({ "inherit": { "deny": ["C", "D"] } }));
+        check("shop --inherit-deny ''", json!({ "inherit": { "deny": [] } }));
+        check("shop --inherit-all", json!({ "inherit": { "allow": null } }));
+        check("shop --inherit-allow C", json!({ "inherit": { "allow": ["C"] } }));
+        check("shop --base-name '' --parent-app ''", json!({ "base_name": "", "parent_app": "" }));
         for wrong in ["", "shop -p shop", "shop --inherit-all --inherit-allow A", "shop --quota -1"] {
             let words = ["set"].into_iter().chain(wrong.split_whitespace());
             assert!(Line::try_parse_from(words).is_err(), "{wrong}");

@@ -58,11 +58,25 @@ fn of_app(answer: &Value, context: &Context) -> Result<()> {
         ("upstream", upstream),
         ("warning", text(answer, &["host_change"])),
         ("reserved", reserved),
+        ("about", about(&answer["about"])),
+        ("website", text(answer, &["about", "website"])),
+        ("repository", text(answer, &["about", "repository"])),
+        ("first page", text(answer, &["about", "success_url"])),
+        ("logo", text(answer, &["about", "logo"])),
         ("notice", names(&answer["notices"]).join("\n")),
     ];
     let rows = rows.iter().filter(|(_, told)| !told.trim().is_empty());
     let rows: Vec<_> = rows.map(|(label, told)| vec![Cell::new(label, Tone::Quiet), Cell::from(told.trim())]).collect();
     context.terminal.say(&context.terminal.columns(&rows))
+}
+
+/// What an app.json says of its app, in one line: `Acorn: Grows oaks. (tree, forest)`.
+fn about(about: &Value) -> String {
+    let keywords = names(&about["keywords"]).join(", ");
+    let keywords = if keywords.is_empty() { keywords } else { format!("({keywords})") };
+    let said = [text(about, &["name"]), text(about, &["description"])];
+    let said = said.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(": ");
+    format!("{said} {keywords}").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Every single value of an object as a row, nested names joined by spaces; a list is its length.

@@ -66,6 +66,21 @@ pub struct OverviewPage {
     pub activity: Vec<Event>,
     /// Where to push: `https://paas.example.org/shop.git`.
     pub git_url: String,
+    /// What the app.json of the running code says; `None` where it says nothing.
+    pub about: Option<AboutRow>,
+}
+
+/// What an app.json says to people. Whoever wrote the code wrote it: its addresses are links, and nothing of them is loaded.
+#[derive(Debug, Clone, Serialize)]
+pub struct AboutRow {
+    /// What the app is called.
+    pub name: Option<String>,
+    /// What it is.
+    pub description: Option<String>,
+    /// What it can be found by.
+    pub keywords: Vec<String>,
+    /// What a link is and its http or https URL: "Website".
+    pub links: Vec<(String, String)>,
 }
 
 /// An operation under way.

@@ -57,8 +57,23 @@ pub struct BoardPage {
     pub rows: Vec<BoardRow>,
     /// The newest entries of the ledger about its apps, newest first.
     pub activity: Vec<Event>,
+    /// The external steps of a product's promotions, in order.
+    pub steps: Vec<ExternalStepRow>,
     /// The command that carries it on, for a product.
     pub command: Option<String>,
+}
+
+/// A command elsewhere that takes part in a product's promotions.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExternalStepRow {
+    /// What people call it.
+    pub name: String,
+    /// The pipeline with whose new code and config it runs.
+    pub pipeline: String,
+    /// The command.
+    pub command: String,
+    /// What takes it back.
+    pub undo: String,
 }
 
 /// One pipeline on a board.

@@ -13,6 +13,7 @@ use crate::health::HealthCheck;
 use crate::names::{ConfigKey, ProcessType};
 use crate::quantity::MAX_QUANTITY;
 use reader::{Kind, Node};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Largest file that is read, in bytes.
@@ -34,12 +35,13 @@ pub struct Problem {
     pub message: String,
 }
 
-/// An `app.json` that was read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AppJson {
-    /// The app's name as people read it.
+/// What an `app.json` says of its app to people. Whoever wrote the code wrote it: nothing of it is trusted, or fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    /// The app's name as people read it, one line.
     pub name: Option<String>,
-    /// One line about it.
+    /// What it is, at most 1,000 characters.
     pub description: Option<String>,
     /// What it can be found by.
     pub keywords: Vec<String>,
@@ -47,10 +49,37 @@ pub struct AppJson {
     pub website: Option<String>,
     /// Where its code is, an http or https URL.
     pub repository: Option<String>,
-    /// A picture, an http or https URL.
+    /// A picture, an http or https URL; [`Self::picture`] is what is shown of it.
     pub logo: Option<String>,
     /// Where to go after the setup: a path of the app, or an http or https URL.
     pub success_url: Option<String>,
+}
+
+impl About {
+    /// The address of the picture, if it is one of https.
+    pub fn picture(&self) -> Option<&str> {
+        self.logo.as_deref().filter(|url| url.starts_with("https://"))
+    }
+
+    /// Where [`Self::success_url`] leads: `web_url` is the app's own address, with a slash at its end.
+    pub fn resolved_success_url(&self, web_url: &str) -> Option<String> {
+        self.success_url.as_deref().map(|url| resolved(url, web_url))
+    }
+}
+
+/// A `success_url` as a whole address.
+pub fn resolved(success_url: &str, web_url: &str) -> String {
+    match success_url.strip_prefix('/') {
+        Some(path) => format!("{web_url}{path}"),
+        None => success_url.into(),
+    }
+}
+
+/// An `app.json` that was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppJson {
+    /// What it says to people.
+    pub about: About,
     /// What is asked of a new web dyno before it gets requests.
     pub health_check: Option<HealthCheck>,
     /// What an app is made of, wherever it is made.
@@ -218,13 +247,15 @@ impl Reader {
     fn file(&mut self, app: &mut AppJson, root: &Node<'_>) {
         for (key, node) in self.keep(root.object()).unwrap_or_default() {
             match key.as_str() {
-                "name" => app.name = self.keep(line_of_text(&node)),
-                "description" => app.description = self.keep(shown_text(&node)),
-                "keywords" => app.keywords = self.each(&node, |_, item| line_of_text(item)).unwrap_or_default(),
-                "website" => app.website = self.keep(url(&node)),
-                "repository" => app.repository = self.keep(url(&node)),
-                "logo" => app.logo = self.keep(url(&node)),
-                "success_url" => app.success_url = self.keep(place(&node)),
+                "name" => app.about.name = self.keep(line_of_text(&node)),
+                "description" => app.about.description = self.keep(shown_text(&node)),
+                "keywords" => {
+                    app.about.keywords = self.each(&node, |_, item| line_of_text(item)).unwrap_or_default();
+                }
+                "website" => app.about.website = self.keep(url(&node)),
+                "repository" => app.about.repository = self.keep(url(&node)),
+                "logo" => app.about.logo = self.keep(url(&node)),
+                "success_url" => app.about.success_url = self.keep(place(&node)),
                 "environments" => self.environments(app, &node),
                 "healthchecks" => app.health_check = self.healthchecks(&node),
                 "$schema" => {}

@@ -39,8 +39,11 @@ const WHOLE: &str = r#"{
 fn the_whole_of_it() {
     let app = AppJson::parse(WHOLE).unwrap();
     assert_eq!(app.warnings, []);
-    assert_eq!((app.name.as_deref(), app.success_url.as_deref()), (Some("Acorn"), Some("/welcome")));
-    assert_eq!(app.keywords, ["tree", "forest"]);
+    assert_eq!((app.about.name.as_deref(), app.about.success_url.as_deref()), (Some("Acorn"), Some("/welcome")));
+    assert_eq!(app.about.keywords, ["tree", "forest"]);
+    assert_eq!(app.about.picture(), None, "not over http");
+    let welcome = app.about.resolved_success_url("https://acorn.example/");
+    assert_eq!(welcome.as_deref(), Some("https://acorn.example/welcome"));
     let plain = app.parts(Environment::Plain);
     let missing: Vec<_> = plain.missing(|_| false).into_iter().map(|(k, v)| format!("{k}:{}", v.line)).collect();
     assert_eq!(missing, ["API_KEY:10", "REGION:11"]);

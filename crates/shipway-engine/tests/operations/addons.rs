@@ -221,6 +221,29 @@ async fn a_database_that_is_copied_goes_when_the_copy_is_there() {
     assert_eq!(over(&server, &copy).await.succeeded, Some(true));
     assert_eq!(server.ground.addons.read(to.id).as_deref(), Some("rows"));
     assert_eq!(server.ground.addons.read(from.id), None);
+
+    // The end of its app waits for the copy likewise.
+    let from = database(&server, &production).await;
+    server.ground.addons.write(from.id, "more rows");
+    server.ground.addons.slow.send_replace(true);
+    let copy = server.platform.copy_database(&server.caller, &from, &to).await.unwrap();
+    until("the copy has begun", async || (server.ground.addons.dumping() == 1).then_some(())).await;
+    let destroyed = server.platform.destroy_app(&server.caller, &production);
+    let meanwhile = async {
+        until("the app is being erased", async || {
+            let open = server.platform.store().read(|c| c.open_operations()).unwrap();
+            let end = open.iter().find(|o| o.kind == "destroy")?.id;
+            let steps = server.platform.steps(end).unwrap();
+            steps.iter().any(|step| step.name == "erase" && step.state == "running").then_some(())
+        })
+        .await;
+        server.ground.addons.slow.send_replace(false);
+    };
+    let (destroyed, ()) = tokio::join!(destroyed, meanwhile);
+    destroyed.unwrap();
+    assert_eq!(over(&server, &copy).await.succeeded, Some(true));
+    assert_eq!(server.ground.addons.read(to.id).as_deref(), Some("more rows"));
+    assert_eq!(server.ground.addons.read(from.id), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,6 @@
 //! Health checks: what a new web dyno is asked, and which answers count.
 
 use shipway_domain::health::Statuses;
-use shipway_engine::UpdateApp;
 use shipway_store::{App, AppSettings};
 use shipway_testkit::{Ground, Server};
 
@@ -11,8 +10,7 @@ async fn set(server: &Server, app: &App, path: Option<&str>, statuses: Option<&s
         health_check_status: statuses.map(|text| Statuses::parse(text).unwrap()),
         ..AppSettings::default()
     };
-    let change = UpdateApp { settings: Some(settings), ..UpdateApp::default() };
-    server.platform.update_app(&server.caller, app, change).await.unwrap();
+    server.platform.change_settings(&server.caller, app, move |there| *there = settings).await.unwrap();
 }
 
 /// Pushes a Procfile with an `app.json` and waits for the outcome.

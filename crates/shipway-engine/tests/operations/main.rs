@@ -5,6 +5,7 @@ mod crashes;
 mod domains;
 mod health;
 mod logs;
+mod products;
 mod promotions;
 mod review_apps;
 mod review_settings;

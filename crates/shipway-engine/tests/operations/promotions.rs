@@ -43,7 +43,7 @@ async fn promote(server: &Server, order: PromotionOrder) -> Result<String, Strin
     Ok(screen(server, &ended))
 }
 
-async fn together(server: &Server, order: &TogetherOrder) -> Result<String, String> {
+pub async fn together(server: &Server, order: &TogetherOrder) -> Result<String, String> {
     let begun = server.platform.promote_together(&server.caller, order).await.map_err(|e| e.to_string())?;
     let ended = server.platform.promoted(begun.promotion.id).await.unwrap();
     Ok(screen(server, &ended))
@@ -185,7 +185,7 @@ async fn refusals_say_what_is_wrong_and_the_way_out() {
          first, or ask owner@example.org, who owns it, to allow it: shipway pipelines set shop --may-skip-stages yes"
     );
     let settings = PipelineSettings { may_skip_stages: true, ..PipelineSettings::default() };
-    let shop = server.platform.update_pipeline(&server.caller, &shop, None, Some(settings)).await.unwrap();
+    let shop = server.platform.change_pipeline_settings(&server.caller, &shop, move |s| *s = settings).await.unwrap();
     let skip = order(&server, &shop, "shop-dev", &["shop-live"]);
     let why = promote(&server, skip.clone()).await.unwrap_err();
     assert!(why.starts_with("From development to production leaves out staging: say why."), "{why}");
@@ -202,7 +202,7 @@ async fn refusals_say_what_is_wrong_and_the_way_out() {
 }
 
 /// Two pipelines of one product, the second with two apps in production; all run `old`, staging runs `new`.
-async fn product(server: &Server, new: [&str; 2]) {
+pub async fn product(server: &Server, new: [&str; 2]) {
     pipeline(server, "odb", "odb-staging staging, odb-live production").await;
     pipeline(server, "sso", "sso-staging staging, sso-live production, sso-eu production").await;
     let pipelines = ["odb".to_string(), "sso".to_string()];
@@ -217,7 +217,7 @@ async fn product(server: &Server, new: [&str; 2]) {
     }
 }
 
-fn to_production() -> TogetherOrder {
+pub fn to_production() -> TogetherOrder {
     TogetherOrder { from: "staging".into(), to: "prod".into(), ..TogetherOrder::default() }
 }
 

@@ -27,7 +27,7 @@ pub async fn with_pipeline(server: &Server, settings: ReviewAppSettings) -> (Pip
     platform.couple(&server.caller, &pipeline, &parent, Stage::Staging).await.unwrap();
     set(server, &parent, "STRIPE_KEY", "sk_parent").await;
     set(server, &parent, "DATABASE_URL", "postgres://parent").await;
-    platform.set_review_app_config(&server.caller, &pipeline, settings).await.unwrap();
+    platform.set_review_app_config(&server.caller, &pipeline, move |s| *s = settings).await.unwrap();
     (pipeline, parent)
 }
 
@@ -237,7 +237,7 @@ async fn what_an_app_json_lacks_is_said_by_name_and_nothing_is_left() {
 
     // Without add-ons that are not here, where the team says so.
     let without = ReviewAppSettings { without_addons: true, ..automatic() };
-    server.platform.set_review_app_config(&server.caller, &pipeline, without).await.unwrap();
+    server.platform.set_review_app_config(&server.caller, &pipeline, move |s| *s = without).await.unwrap();
     let again = commit(&server, "web: listen-after 1ms", "{\n \"addons\": [\"acme-search:tiny\"] }");
     server.platform.pull_request_changed(pipeline.id, news(3, &again, true, 10)).await.unwrap();
     let shown = screen(&server, pipeline.id).await;
@@ -316,7 +316,7 @@ async fn attack_27_a_fork_gets_no_secrets_and_no_build_until_a_maintainer_allows
     assert_eq!((server.served(&app).await.as_str(), builds()), ("v2", 1));
     // Unless the team wants it otherwise.
     let keep = ReviewAppSettings { keep_fork_permission: true, ..automatic() };
-    server.platform.set_review_app_config(&server.caller, &pipeline, keep).await.unwrap();
+    server.platform.set_review_app_config(&server.caller, &pipeline, move |s| *s = keep).await.unwrap();
     assert_eq!(screen(&server, pipeline.id).await, "acorn-pr-9 created");
     assert_eq!((server.served(&app).await.as_str(), builds()), ("v3", 2));
 }

@@ -46,7 +46,8 @@ async fn review_apps_that_are_there_keep_password_ci_and_age_when_no_new_ones_ar
     assert_eq!(server.served(&server.app("acorn-pr-1")).await, "v3");
 
     // Enabled again, what was there keeps the password, and so do those that come.
-    platform.set_review_app_config(&server.caller, &pipeline, settings.clone()).await.unwrap();
+    let again = settings.clone();
+    platform.set_review_app_config(&server.caller, &pipeline, move |s| *s = again).await.unwrap();
     let all = "acorn-pr-1 created\nacorn-pr-2 created\nacorn-pr-3 created";
     assert_eq!(screen(&server, pipeline.id).await, all);
     assert_eq!(guarded(), [true; 3]);
@@ -58,7 +59,7 @@ async fn review_apps_that_are_there_keep_password_ci_and_age_when_no_new_ones_ar
     server.ground.world.jump(SignedDuration::from_hours(6 * 24));
     assert_eq!(screen(&server, pipeline.id).await, "");
     // With the last of them the password is forgotten.
-    platform.set_review_app_config(&server.caller, &pipeline, settings).await.unwrap();
+    platform.set_review_app_config(&server.caller, &pipeline, move |s| *s = settings).await.unwrap();
     assert_eq!(platform.store().read(|c| c.review_password(pipeline.id)).unwrap(), None);
 }
 
@@ -97,7 +98,7 @@ async fn no_more_are_made_by_hand_than_the_quota_either() {
     screen(&server, pipeline.id).await;
     make("three").await.unwrap();
     let none = ReviewAppSettings { quota: 0, ..ReviewAppSettings::default() };
-    platform.set_review_app_config(&server.caller, &pipeline, none).await.unwrap();
+    platform.set_review_app_config(&server.caller, &pipeline, move |s| *s = none).await.unwrap();
     assert!(make("four").await.unwrap_err().starts_with("acorn has 2 review apps, and its quota is 0."));
 }
 

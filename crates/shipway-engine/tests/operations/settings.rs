@@ -1,17 +1,16 @@
 //! What the operator and an app's people set, and what comes of it.
 
-use shipway_domain::ProcessType;
 use shipway_domain::quantity::Quantity;
 use shipway_domain::size::DynoSizes;
-use shipway_engine::{ScaleUpdate, Settings, UpdateApp};
+use shipway_domain::{NameOrId, ProcessType, Stage};
+use shipway_engine::{ScaleUpdate, Settings};
 use shipway_runtime::Runtime;
 use shipway_store::{App, AppSettings};
 use shipway_testkit::{Ground, Server, settings};
 use std::collections::BTreeMap;
 
 async fn set(server: &Server, app: &App, settings: AppSettings) {
-    let change = UpdateApp { settings: Some(settings), ..UpdateApp::default() };
-    server.platform.update_app(&server.caller, app, change).await.unwrap();
+    server.platform.change_settings(&server.caller, app, move |there| *there = settings).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,4 +91,39 @@ async fn a_size_of_the_operators_is_taken_and_one_that_is_gone_counts_as_the_def
     );
     server.platform.scale(&server.caller, &app, to("basic", 2)).await.unwrap();
     assert_eq!(server.settled(&app).await, "web.1 up, web.2 up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_who_change_different_settings_at_once_both_get_theirs() {
+    let server = Ground::new().server(None).await;
+    let (platform, caller) = (&server.platform, &server.caller);
+    // Both looked before either of them wrote.
+    let app = server.create("acorn").await;
+    let pipeline = platform.create_pipeline(caller, "acorn").await.unwrap();
+    let (one, other) = tokio::join!(
+        platform.change_settings(caller, &app, |settings| settings.release_phase_last = true),
+        platform.change_settings(caller, &app, |settings| settings.store_other_branches = true),
+    );
+    one.and(other).unwrap();
+    let settings = server.app("acorn").settings;
+    assert!(settings.release_phase_last && settings.store_other_branches, "{settings:?}");
+
+    let (one, other, renamed) = tokio::join!(
+        platform.change_pipeline_settings(caller, &pipeline, |settings| settings.may_skip_stages = true),
+        platform
+            .change_pipeline_settings(caller, &pipeline, |settings| settings.refuse_behind = [Stage::Staging].into()),
+        platform.rename_pipeline(caller, &pipeline, "oak"),
+    );
+    one.and(other).and(renamed).unwrap();
+    let there = platform.pipeline(caller, &NameOrId::Id(pipeline.id.0)).unwrap();
+    assert!(there.settings.may_skip_stages && there.settings.refuse_behind.contains(&Stage::Staging));
+    assert_eq!(there.name.as_str(), "oak");
+
+    let (one, other) = tokio::join!(
+        platform.set_review_app_config(caller, &pipeline, |settings| settings.quota = 3),
+        platform.set_review_app_config(caller, &pipeline, |settings| settings.stale_days = 9),
+    );
+    one.and(other).unwrap();
+    let settings = platform.review_app_config(&pipeline).unwrap().settings;
+    assert_eq!((settings.quota, settings.stale_days), (3, 9));
 }

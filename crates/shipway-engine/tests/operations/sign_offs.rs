@@ -381,6 +381,22 @@ async fn a_branch_waits_for_its_parties_over_a_restart_and_goes_out_when_the_las
     let waits = format!("{} waits for the sign-off of qa and product: {}", one.short(), command(&one, "qa"));
     assert_eq!(shop.main_at(&one).await, Some(waits));
     assert_eq!(shop.triggered().await, format!("{} waiting waits for the sign-off of qa and product", one.short()));
+    // Whoever may sign is told once, however often the news come.
+    shop.main_at(&one).await;
+    let told = |who: &Caller| {
+        let notices = shop.server.platform.notices(who, None).unwrap();
+        notices.into_iter().map(|notice| notice.text).collect::<Vec<_>>()
+    };
+    let to_sign = |party: &str| {
+        let commit = one.short();
+        let as_who = format!("waits for your sign-off as {party}, for production of shop");
+        format!(
+            "{commit} (branch main, by ana) {as_who}. To sign: shipway sign-off shop production {commit} --as {party}"
+        )
+    };
+    assert_eq!((told(&shop.ada), told(&shop.bob)), (vec![to_sign("qa")], vec![to_sign("qa")]));
+    assert_eq!(told(&shop.carol), [to_sign("product")]);
+    assert!(told(&shop.server.caller).is_empty());
     shop.sign(&shop.ada, &one, "qa").await.unwrap();
 
     // A newer commit of the branch takes its place, and what was signed of the other is of the other.

@@ -13,7 +13,7 @@ async fn ruled() -> Server {
     let pipeline = server.platform.create_pipeline(&server.caller, "oak").await.unwrap();
     server.platform.couple(&server.caller, &pipeline, &app, Stage::Staging).await.unwrap();
     let settings = PipelineSettings { refuse_behind: [Stage::Staging].into(), ..PipelineSettings::default() };
-    server.platform.update_pipeline(&server.caller, &pipeline, None, Some(settings)).await.unwrap();
+    server.platform.change_pipeline_settings(&server.caller, &pipeline, move |s| *s = settings).await.unwrap();
     server
 }
 
@@ -49,7 +49,7 @@ async fn attack_18_what_ci_takes_back_during_a_build_is_asked_for_before_the_swi
     let (platform, app) = (&server.platform, server.app("acorn"));
     let pipeline = platform.pipelines(&server.caller).unwrap().remove(0);
     let settings = PipelineSettings { refuse_unchecked: [Stage::Staging].into(), ..PipelineSettings::default() };
-    platform.update_pipeline(&server.caller, &pipeline, None, Some(settings)).await.unwrap();
+    platform.change_pipeline_settings(&server.caller, &pipeline, move |s| *s = settings).await.unwrap();
     let commit = server.ground.repositories.commit("web: listen-after 1ms\n# slow-build");
     let refused = |words: &str| {
         format!(

@@ -75,7 +75,6 @@ pub async fn update(call: Call) -> Result<Answer> {
         name: payload.text("name")?,
         maintenance: payload.flag("maintenance")?,
         build_stack: payload.reference("build_stack")?,
-        settings: None,
     };
     let app = call.platform().update_app(&call.caller, &app, update).await?;
     Ok(Answer::ok(present::app(&call.web, &app)))

@@ -4,7 +4,6 @@ use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::{Value, json};
 use shipway_domain::ProcessType;
 use shipway_domain::admission::Trigger;
-use shipway_engine::UpdateApp;
 use shipway_store::App;
 
 /// What `ps:exec` and its like ask for first.
@@ -55,10 +54,11 @@ pub async fn set_of_app(call: Call) -> Result<Answer> {
         return switched_on(&call, feature);
     }
     matching(&call, present::app_feature(true))?;
-    let mut settings = app.settings.clone();
-    settings.overlap.insert(ProcessType::parse(ProcessType::WEB)?, wanted(&call)?);
-    let update = UpdateApp { name: None, maintenance: None, build_stack: None, settings: Some(settings) };
-    let app = call.platform().update_app(&call.caller, &app, update).await?;
+    let (web, wanted) = (ProcessType::parse(ProcessType::WEB)?, wanted(&call)?);
+    let changed = call.platform().change_settings(&call.caller, &app, move |settings| {
+        settings.overlap.insert(web, wanted);
+    });
+    let app = changed.await?;
     Ok(Answer::ok(present::app_feature(preboot(&app)?)))
 }
 

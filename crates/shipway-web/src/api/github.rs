@@ -72,8 +72,8 @@ pub async fn connect(call: Call) -> Result<Answer> {
     let pipeline = pipeline(&call)?;
     let id = call.payload()?.number("repository")?.ok_or_else(|| ApiError::invalid("`repository` is missing."))?;
     let name = call.web.repositories().name(id).ok_or_else(|| ApiError::missing("repository"))?;
-    let settings = PipelineSettings { repository: Some(name), ..pipeline.settings.clone() };
-    let changed = call.platform().update_pipeline(&call.caller, &pipeline, None, Some(settings)).await?;
+    let change = move |settings: &mut PipelineSettings| settings.repository = Some(name);
+    let changed = call.platform().change_pipeline_settings(&call.caller, &pipeline, change).await?;
     Ok(Answer::created(show(&call, &changed)))
 }
 
@@ -124,17 +124,17 @@ pub async fn link(call: Call) -> Result<Answer> {
     let payload = call.payload()?;
     set_auto_deploy(&call, &app, &pipeline, payload.flag("auto_deploy")?, payload.flag("wait_for_ci")?).await?;
     let wanted = payload.object("pull_requests")?.unwrap_or_default();
-    let known = call.platform().review_app_config(&pipeline).ok();
-    let (enabled, here) = (wanted.flag("enabled")?, known.is_some());
+    let here = call.platform().review_app_config(&pipeline).is_ok();
+    let enabled = wanted.flag("enabled")?;
     if enabled == Some(true) || (here && enabled.is_none()) {
-        let before = known.map(|config| config.settings).unwrap_or_default();
-        let settings = ReviewAppSettings {
-            repo: call.platform().repository_of(&pipeline),
-            automatic_review_apps: wanted.flag("auto_deploy")?.unwrap_or(before.automatic_review_apps),
-            destroy_stale_apps: wanted.flag("auto_destroy")?.unwrap_or(before.destroy_stale_apps),
-            ..before
+        let repo = call.platform().repository_of(&pipeline);
+        let (by_itself, stale) = (wanted.flag("auto_deploy")?, wanted.flag("auto_destroy")?);
+        let change = move |settings: &mut ReviewAppSettings| {
+            settings.repo = repo;
+            settings.automatic_review_apps = by_itself.unwrap_or(settings.automatic_review_apps);
+            settings.destroy_stale_apps = stale.unwrap_or(settings.destroy_stale_apps);
         };
-        call.platform().set_review_app_config(&call.caller, &pipeline, settings).await?;
+        call.platform().set_review_app_config(&call.caller, &pipeline, change).await?;
     } else if here {
         call.platform().disable_review_apps(&call.caller, &pipeline).await?;
     }

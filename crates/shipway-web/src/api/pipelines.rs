@@ -68,8 +68,10 @@ pub async fn info(call: Call) -> Result<Answer> {
 /// PATCH /pipelines/{pipeline}
 pub async fn update(call: Call) -> Result<Answer> {
     let pipeline = named(&call)?;
-    let name = call.payload()?.text("name")?;
-    let changed = call.platform().update_pipeline(&call.caller, &pipeline, name.as_deref(), None).await?;
+    let changed = match call.payload()?.text("name")? {
+        Some(name) => call.platform().rename_pipeline(&call.caller, &pipeline, &name).await?,
+        None => call.platform().change_pipeline_settings(&call.caller, &pipeline, |_| {}).await?,
+    };
     Ok(Answer::ok(present::pipeline(&changed)))
 }
 

@@ -30,14 +30,14 @@ pub async fn create(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let payload = call.payload()?;
     let mut warning = None;
-    let release = if let Some(wanted) = payload.reference("release")? {
+    let (release, code) = if let Some(wanted) = payload.reference("release")? {
         let target = call.platform().release(&app, &wanted)?;
         let moved = schema_moved(call.platform(), &app, &target).await;
         warning = moved.map(|moved| moved.sentences(app.name.as_str()).join(" "));
-        call.platform().rollback(&call.caller, &app, &target).await?
+        (call.platform().rollback(&call.caller, &app, &target).await?, target.slug)
     } else if let Some(wanted) = payload.reference("slug")? {
         let slug = wanted.parse().map_err(|_| ApiError::missing("slug"))?;
-        call.platform().release_slug(&call.caller, &app, slug, payload.text("description")?).await?
+        (call.platform().release_slug(&call.caller, &app, slug, payload.text("description")?).await?, Some(slug))
     } else {
         return Err(ApiError::invalid(
             "Name what to release: `release` (a version, to roll back to it) or `slug` (an id).",
@@ -45,7 +45,12 @@ pub async fn create(call: Call) -> Result<Answer> {
     };
     // The app as it is now: a release that is live already says so.
     let app = call.app()?;
-    let answer = Answer::created(show(&call, &app, &release));
+    let mut shown = show(&call, &app, &release);
+    // Its release phase may not have begun: whoever opens the stream waits for it.
+    if code.is_some_and(|code| call.platform().has_release_phase(code).unwrap_or(false)) {
+        shown["output_stream_url"] = present::release_output(&call.web, &call.origin, &release).into();
+    }
+    let answer = Answer::created(shown);
     Ok(match warning {
         Some(warning) => answer.warning(&warning),
         None => answer,

@@ -27,7 +27,8 @@ pub async fn enable(call: Call) -> Result<Answer> {
     set(&call, &pipeline).await.map(Answer::created)
 }
 
-/// PATCH /pipelines/{pipeline}/review-app-config: what is not named stays. The CLI sends it also to enable review apps.
+/// PATCH /pipelines/{pipeline}/review-app-config: what is not named stays. `base_name: ""` goes back to the pipeline's name,
+/// `parent_app: ""` to the first app of staging, `inherit.allow: null` to all. The CLI sends it also to enable review apps.
 pub async fn update(call: Call) -> Result<Answer> {
     let pipeline = named(&call)?;
     set(&call, &pipeline).await.map(Answer::ok)
@@ -42,49 +43,68 @@ pub async fn disable(call: Call) -> Result<Answer> {
 
 async fn set(call: &Call, pipeline: &Pipeline) -> Result<serde_json::Value> {
     let payload = call.payload()?;
-    let mut settings = match call.platform().review_app_config(pipeline) {
-        Ok(config) => config.settings,
-        Err(_) => ReviewAppSettings::default(),
-    };
     let number =
         |name: &str, value: u64| u32::try_from(value).map_err(|_| ApiError::invalid(format!("`{name}` is too large.")));
-    if let Some(repo) = payload.text("repo")? {
+    let repo = payload.text("repo")?;
+    if let Some(repo) = &repo {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
         if repo.is_empty() || repo.len() > 200 || repo.starts_with(['-', '/']) || !repo.chars().all(plain) {
             return Err(ApiError::invalid("`repo` must be a repository's full name, like acme/shop."));
         }
-        settings.repo = repo;
     }
-    settings.automatic_review_apps = payload.flag("automatic_review_apps")?.unwrap_or(settings.automatic_review_apps);
-    settings.destroy_stale_apps = payload.flag("destroy_stale_apps")?.unwrap_or(settings.destroy_stale_apps);
-    settings.wait_for_ci = payload.flag("wait_for_ci")?.unwrap_or(settings.wait_for_ci);
-    settings.keep_fork_permission = payload.flag("keep_fork_permission")?.unwrap_or(settings.keep_fork_permission);
-    settings.without_addons = payload.flag("without_addons")?.unwrap_or(settings.without_addons);
-    if let Some(days) = payload.number("stale_days")? {
-        settings.stale_days = number("stale_days", days)?;
-    }
-    if let Some(quota) = payload.number("quota")? {
-        settings.quota = number("quota", quota)?;
-    }
-    settings.base_name = payload.text("base_name")?.or(settings.base_name);
-    if let Some(target) = payload.object("deploy_target")? {
-        if target.text("type")?.is_some_and(|kind| kind != "region") {
+    let [by_itself, stale, wait_for_ci, keep_fork_permission, without_addons] =
+        ["automatic_review_apps", "destroy_stale_apps", "wait_for_ci", "keep_fork_permission", "without_addons"]
+            .map(|name| payload.flag(name));
+    let (by_itself, stale, wait_for_ci) = (by_itself?, stale?, wait_for_ci?);
+    let (keep_fork_permission, without_addons) = (keep_fork_permission?, without_addons?);
+    let days = payload.number("stale_days")?.map(|days| number("stale_days", days)).transpose()?;
+    let quota = payload.number("quota")?.map(|quota| number("quota", quota)).transpose()?;
+    let base_name = payload.text("base_name")?;
+    let region = match payload.object("deploy_target")? {
+        Some(target) if target.text("type")?.is_some_and(|kind| kind != "region") => {
             return Err(ApiError::invalid("There are no spaces here: `deploy_target.type` must be `region`."));
         }
-        settings.region = target.required("id")?;
-    }
-    if let Some(parent) = payload.reference("parent_app")? {
-        settings.parent = Some(call.platform().app(&call.caller, &NameOrId::parse(&parent))?.id);
-    }
+        Some(target) => Some(target.required("id")?),
+        None => None,
+    };
+    let parent = match payload.reference("parent_app")? {
+        Some(none) if none.is_empty() => Some(None),
+        Some(parent) => Some(Some(call.platform().app(&call.caller, &NameOrId::parse(&parent))?.id)),
+        None => None,
+    };
+    let (mut allow, mut deny) = (None, None);
     if let Some(inherit) = payload.object("inherit")? {
-        let keys = |names: Vec<String>| {
-            names.iter().map(|n| Ok(ConfigKey::parse(n)?)).collect::<Result<BTreeSet<ConfigKey>>>()
+        let keys = |name: &str| -> Result<Option<BTreeSet<ConfigKey>>> {
+            let names = inherit.texts(name)?;
+            names.map(|names| names.iter().map(|n| Ok(ConfigKey::parse(n)?)).collect()).transpose()
         };
-        settings.allow = inherit.texts("allow")?.map(keys).transpose()?;
-        settings.deny = inherit.texts("deny")?.map(keys).transpose()?.unwrap_or_default();
+        let named = |name: &str| inherit.names().any(|other| other == name);
+        allow = named("allow").then(|| keys("allow")).transpose()?;
+        deny = named("deny").then(|| keys("deny")).transpose()?.map(Option::unwrap_or_default);
     }
-    let config = call.platform().set_review_app_config(&call.caller, pipeline, settings).await?;
+    let change = move |settings: &mut ReviewAppSettings| {
+        set_to(&mut settings.repo, repo);
+        set_to(&mut settings.automatic_review_apps, by_itself);
+        set_to(&mut settings.destroy_stale_apps, stale);
+        set_to(&mut settings.wait_for_ci, wait_for_ci);
+        set_to(&mut settings.keep_fork_permission, keep_fork_permission);
+        set_to(&mut settings.without_addons, without_addons);
+        set_to(&mut settings.stale_days, days);
+        set_to(&mut settings.quota, quota);
+        set_to(&mut settings.base_name, base_name.map(|name| Some(name).filter(|name| !name.is_empty())));
+        set_to(&mut settings.region, region);
+        set_to(&mut settings.parent, parent);
+        set_to(&mut settings.allow, allow);
+        set_to(&mut settings.deny, deny);
+    };
+    let config = call.platform().set_review_app_config(&call.caller, pipeline, change).await?;
     present::review_app_config(&call.web, &config).map_err(ApiError::from)
+}
+
+fn set_to<T>(setting: &mut T, wanted: Option<T>) {
+    if let Some(wanted) = wanted {
+        *setting = wanted;
+    }
 }
 
 /// GET /pipelines/{pipeline}/repo: where the branches of its review apps are.

@@ -5,10 +5,11 @@ use super::visit::Viewer;
 use super::{Page, done, page, words};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{
-    AppRow, AppsPage, Change, ChangeKind, Changes, ConfirmPage, DynosPage, FormationRow, Mark, OverviewPage,
+    AboutRow, AppRow, AppsPage, Change, ChangeKind, Changes, ConfirmPage, DynosPage, FormationRow, Mark, OverviewPage,
 };
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
+use shipway_domain::app_json::About;
 use shipway_domain::quantity::{MAX_QUANTITY, Quantity};
 use shipway_engine::{ScaleUpdate, Which};
 use shipway_store::Formation;
@@ -62,8 +63,24 @@ pub(super) async fn overview(viewer: Viewer) -> Page {
         dynos: dyno_rows(platform, &facts.dynos),
         activity: activity.iter().map(|entry| words::event(entry, false)).collect(),
         git_url: format!("{}/{}.git", viewer.web.base().https, facts.name()),
+        about: about(&viewer, &facts)?,
     };
     page(&viewer, shipway_dashboard::app_overview(&model))
+}
+
+/// What the app.json of the running code says.
+fn about(viewer: &Viewer, facts: &Facts) -> Result<Option<AboutRow>> {
+    let slug = facts.release.as_ref().and_then(|release| release.slug);
+    let slug = slug.map(|slug| viewer.platform().store().read(|c| c.slug(slug))).transpose()?.flatten();
+    let Some(about) = slug.map(|slug| slug.about).filter(|about| *about != About::default()) else { return Ok(None) };
+    let links = [
+        ("Website", about.website.clone()),
+        ("Repository", about.repository.clone()),
+        ("First page", about.resolved_success_url(&viewer.platform().web_url(facts.name()))),
+        ("Logo", about.picture().map(String::from)),
+    ];
+    let links = links.into_iter().filter_map(|(label, url)| Some((label.to_string(), url?))).collect();
+    Ok(Some(AboutRow { name: about.name, description: about.description, keywords: about.keywords, links }))
 }
 
 /// GET dynos

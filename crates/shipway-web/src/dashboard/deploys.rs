@@ -155,6 +155,10 @@ pub(super) fn previous_code(viewer: &Viewer, facts: &Facts) -> Result<Option<Cod
     if facts.under_way.is_some() || !viewer.may(Trigger::Rollback, &facts.app) {
         return Ok(None);
     }
+    let told = viewer.platform().notices(&viewer.caller, Some(&facts.app))?;
+    if !told.iter().any(|notice| notice.replaced) {
+        return Ok(None);
+    }
     Ok(viewer.platform().previous_code(&facts.app)?.as_ref().map(code))
 }
 

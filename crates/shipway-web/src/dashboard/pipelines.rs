@@ -5,16 +5,16 @@ use super::visit::Viewer;
 use super::{Page, difference, done, page, reviews, together, words};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{
-    BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, Group, Mark, Pill, PipelineRow, PipelinesPage,
-    ProductRow, Promote, Running, SignFor, UpstreamRow, Waits,
+    BoardPage, BoardRow, Card, Changes, Column, ConfirmPage, Event, ExternalStepRow, Group, Mark, Pill, PipelineRow,
+    PipelinesPage, ProductRow, Promote, Running, SignFor, UpstreamRow, Waits,
 };
 use shipway_dashboard::path;
 use shipway_domain::address::RemoteAddress;
 use shipway_domain::admission::Trigger;
 use shipway_domain::sign_off::{Party, and};
-use shipway_domain::{AppId, CommitId, Stage};
+use shipway_domain::{AppId, CommitId, NameOrId, Stage};
 use shipway_engine::{Outlook, PromotionOrder};
-use shipway_store::{App, Coupling, Pipeline, Upstream};
+use shipway_store::{App, Coupling, ExternalStep, Pipeline, Upstream};
 use std::collections::HashMap;
 
 /// Entries of the ledger on a board, and how many are looked through for them.
@@ -79,6 +79,7 @@ pub(super) async fn board(viewer: Viewer) -> Page {
         together: Vec::new(),
         rows: vec![row(&viewer, &pipeline, &apps).await?],
         activity: activity(&viewer, &apps)?,
+        steps: Vec::new(),
         command: None,
     };
     page(&viewer, shipway_dashboard::board(&model))
@@ -88,13 +89,16 @@ pub(super) async fn board(viewer: Viewer) -> Page {
 pub(super) async fn product(viewer: Viewer) -> Page {
     let product = viewer.product()?;
     let (mut rows, mut all) = (Vec::new(), Vec::new());
-    for pipeline in viewer.platform().pipelines(&viewer.caller)? {
-        if product.pipelines.contains(&pipeline.id) {
-            let apps = viewer.platform().pipeline_apps(&viewer.caller, &pipeline)?;
-            rows.push(row(&viewer, &pipeline, &apps).await?);
-            all.extend(apps);
-        }
+    let mut steps = Vec::new();
+    for id in &product.pipelines {
+        let Ok(pipeline) = viewer.platform().pipeline(&viewer.caller, &NameOrId::Id(id.0)) else { continue };
+        let apps = viewer.platform().pipeline_apps(&viewer.caller, &pipeline)?;
+        rows.push(row(&viewer, &pipeline, &apps).await?);
+        all.extend(apps);
+        let its_step = product.settings.steps.iter().enumerate().find(|(_, step)| step.pipeline == *id);
+        steps.extend(its_step.map(|(at, step)| (at, step_row(&pipeline, step))));
     }
+    steps.sort_by_key(|(at, _)| *at);
     let hidden = product.pipelines.len() - rows.len();
     // All of it moves, or none: also what the viewer may not see.
     let together = if hidden == 0 { together::offers(&viewer, &product)? } else { Vec::new() };
@@ -111,9 +115,19 @@ pub(super) async fn product(viewer: Viewer) -> Page {
         together,
         rows,
         activity: activity(&viewer, &all)?,
+        steps: steps.into_iter().map(|(_, step)| step).collect(),
         command: Some(format!("shipway promote staging production --product {} --dry-run", product.name)),
     };
     page(&viewer, shipway_dashboard::board(&model))
+}
+
+fn step_row(pipeline: &Pipeline, step: &ExternalStep) -> ExternalStepRow {
+    ExternalStepRow {
+        name: step.name.clone(),
+        pipeline: pipeline.name.to_string(),
+        command: step.command.clone(),
+        undo: step.undo.clone(),
+    }
 }
 
 pub(super) fn filter(viewer: &Viewer) -> String {

@@ -8,7 +8,7 @@ use shipway_dashboard::model::{Change, ChangeKind, Changes, ConfirmPage, Mark, T
 use shipway_dashboard::path;
 use shipway_domain::Stage;
 use shipway_domain::admission::Trigger;
-use shipway_engine::{Move, Seen, TogetherOrder};
+use shipway_engine::{Move, Seen, TogetherOrder, external_steps};
 use shipway_store::Product;
 
 /// With a reason, a look finds also what is not promoted without one.
@@ -166,13 +166,12 @@ fn beside(prospect: &Prospect, product: &Product) -> Vec<Changes> {
         code: format!("v{}", there.version),
         text: format!("{} runs {} already", one.target.name, one.source.commit()),
     });
-    let takes_part = |pipeline| prospect.going().any(|one| one.pipeline.id == pipeline);
-    let steps = product.settings.steps.iter().filter(|step| takes_part(step.pipeline)).map(|step| Change {
+    let steps = external_steps(Some(product), &prospect.moves).into_iter().map(|(step, _)| Change {
         kind: ChangeKind::Added,
         code: step.name.clone(),
         text: step.command.clone(),
     });
-    let groups = [("Stay as they are", stays.collect::<Vec<_>>()), ("Steps elsewhere", steps.collect())];
+    let groups = [("Stay as they are", stays.collect::<Vec<_>>()), ("Steps elsewhere, in this order", steps.collect())];
     let groups = groups.into_iter().filter(|(_, lines)| !lines.is_empty());
     groups.map(|(title, lines)| Changes { title: title.into(), lines }).collect()
 }

@@ -6,7 +6,7 @@ use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
 use shipway_domain::ProcessType;
 use shipway_domain::health::{Statuses, check_path};
-use shipway_engine::{Outcome, UpdateApp};
+use shipway_engine::Outcome;
 use shipway_store::{App, AppSettings, Release};
 use std::time::Duration;
 
@@ -84,34 +84,38 @@ pub async fn settings(call: Call) -> Result<Answer> {
 pub async fn set(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let payload = call.payload()?;
-    let mut settings = app.settings.clone();
-    if let Some(path) = payload.text("health_check_path")? {
-        if !path.is_empty() {
-            check_path(&path).map_err(|e| ApiError::invalid(format!("`health_check_path` {e}.")))?;
+    let path = payload.text("health_check_path")?;
+    if let Some(path) = path.as_ref().filter(|path| !path.is_empty()) {
+        check_path(path).map_err(|e| ApiError::invalid(format!("`health_check_path` {e}.")))?;
+    }
+    let statuses = match payload.number_or_text("health_check_status")? {
+        Some(text) if text.is_empty() => Some(None),
+        Some(text) => {
+            let read = Statuses::parse(&text);
+            Some(Some(read.map_err(|e| ApiError::invalid(format!("`health_check_status` {e}.")))?))
         }
-        settings.health_check_path = Some(path).filter(|path| !path.is_empty());
+        None => None,
+    };
+    let mut overlap = Vec::new();
+    if let Some(wanted) = payload.object("overlap")? {
+        for name in wanted.names() {
+            overlap.push((ProcessType::parse(name)?, wanted.flag(name)?));
+        }
     }
-    if let Some(text) = payload.number_or_text("health_check_status")? {
-        let read = |text| Statuses::parse(text).map_err(|e| ApiError::invalid(format!("`health_check_status` {e}.")));
-        settings.health_check_status = Some(text.as_str()).filter(|text| !text.is_empty()).map(read).transpose()?;
-    }
-    if let Some(overlap) = payload.object("overlap")? {
-        for name in overlap.names() {
-            let wanted = overlap.flag(name)?;
-            let process_type = ProcessType::parse(name)?;
+    let (store, last) = (payload.flag("store_other_branches")?, payload.flag("release_phase_last")?);
+    let changed = call.platform().change_settings(&call.caller, &app, move |settings| {
+        if let Some(path) = path {
+            settings.health_check_path = Some(path).filter(|path| !path.is_empty());
+        }
+        settings.health_check_status = statuses.unwrap_or(settings.health_check_status.take());
+        for (process_type, wanted) in overlap {
             match wanted {
                 Some(wanted) => settings.overlap.insert(process_type, wanted),
                 None => settings.overlap.remove(&process_type),
             };
         }
-    }
-    if let Some(store) = payload.flag("store_other_branches")? {
-        settings.store_other_branches = store;
-    }
-    if let Some(last) = payload.flag("release_phase_last")? {
-        settings.release_phase_last = last;
-    }
-    let change = UpdateApp { settings: Some(settings), ..UpdateApp::default() };
-    let app = call.platform().update_app(&call.caller, &app, change).await?;
-    Ok(Answer::ok(show(&app.settings)))
+        settings.store_other_branches = store.unwrap_or(settings.store_other_branches);
+        settings.release_phase_last = last.unwrap_or(settings.release_phase_last);
+    });
+    Ok(Answer::ok(show(&changed.await?.settings)))
 }

@@ -59,6 +59,10 @@ pub fn routes(web: &Web) -> Router<Web> {
         .route("/shipway/v1/parity", get(compare::parity))
         .route("/shipway/v1/products", get(promotions::products).post(promotions::create_product))
         .route("/shipway/v1/products/{product}", get(promotions::product).patch(promotions::update_product).delete(promotions::destroy_product))
+        .route("/shipway/v1/products/{product}/pipelines/{pipeline}",
+            put(promotions::put_pipeline).delete(promotions::remove_pipeline))
+        .route("/shipway/v1/products/{product}/steps/{pipeline}",
+            put(promotions::put_step).delete(promotions::remove_step))
         .route("/shipway/v1/promotions", post(promotions::promote))
         .route("/shipway/v1/promotions/{promotion}", get(promotions::promotion))
         .route("/shipway/v1/pipelines/{pipeline}/settings", get(promotions::settings).patch(promotions::set))

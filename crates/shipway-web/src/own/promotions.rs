@@ -5,7 +5,7 @@ use crate::present::{self, People};
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
 use shipway_domain::NameOrId;
-use shipway_engine::{Seen, TogetherOrder};
+use shipway_engine::{Seen, StepChange, TogetherOrder, external_steps};
 use shipway_store::{ExternalStep, Pipeline, PipelineSettings, Product};
 
 /// The pipelines of a product that the caller may see.
@@ -60,6 +60,48 @@ pub async fn update_product(call: Call) -> Result<Answer> {
     Ok(Answer::ok(show(&call, &changed)))
 }
 
+fn of_path(call: &Call) -> NameOrId {
+    NameOrId::parse(call.parameter("pipeline"))
+}
+
+/// PUT /shipway/v1/products/{product}/pipelines/{pipeline} `{position?}`: adds a pipeline as the last one, or moves it;
+/// `position` counts from 1.
+pub async fn put_pipeline(call: Call) -> Result<Answer> {
+    let product = named(&call)?;
+    let position = call.payload()?.number("position")?;
+    let changed = call.platform().put_product_pipeline(&call.caller, &product, &of_path(&call), position).await?;
+    Ok(Answer::ok(show(&call, &changed)))
+}
+
+/// DELETE /shipway/v1/products/{product}/pipelines/{pipeline}: with its external step; the pipeline stays.
+pub async fn remove_pipeline(call: Call) -> Result<Answer> {
+    let product = named(&call)?;
+    let changed = call.platform().remove_product_pipeline(&call.caller, &product, &of_path(&call)).await?;
+    Ok(Answer::ok(show(&call, &changed)))
+}
+
+/// PUT /shipway/v1/products/{product}/steps/{pipeline} `{name?, command?, undo?, position?}`: the pipeline's external step.
+/// A new one needs all but the position and is the last; of one that is there what is not named stays.
+pub async fn put_step(call: Call) -> Result<Answer> {
+    let product = named(&call)?;
+    let payload = call.payload()?;
+    let change = StepChange {
+        name: payload.text("name")?,
+        command: payload.text("command")?,
+        undo: payload.text("undo")?,
+        position: payload.number("position")?,
+    };
+    let changed = call.platform().set_product_step(&call.caller, &product, &of_path(&call), change).await?;
+    Ok(Answer::ok(show(&call, &changed)))
+}
+
+/// DELETE /shipway/v1/products/{product}/steps/{pipeline}
+pub async fn remove_step(call: Call) -> Result<Answer> {
+    let product = named(&call)?;
+    let changed = call.platform().remove_product_step(&call.caller, &product, &of_path(&call)).await?;
+    Ok(Answer::ok(show(&call, &changed)))
+}
+
 /// DELETE /shipway/v1/products/{product}: its pipelines stay.
 pub async fn destroy_product(call: Call) -> Result<Answer> {
     let product = named(&call)?;
@@ -76,7 +118,7 @@ fn seen(payload: &Payload) -> Result<Option<Vec<Seen>>> {
 
 /// POST /shipway/v1/promotions `{from, to, product?, pipeline?, only?, reason?, dry_run?, seen?: [{app, digest}]}`: stages or
 /// apps, together or not at all. With `dry_run` the answer is what would happen; with `seen`, of such an answer, nothing
-/// else happens (409).
+/// else happens (409). What would happen has the external `steps` in order, each with the app that it would run in.
 pub async fn promote(call: Call) -> Result<Answer> {
     let payload = call.payload()?;
     let order = TogetherOrder {
@@ -95,8 +137,10 @@ pub async fn promote(call: Call) -> Result<Answer> {
             let refused = call.platform().move_refused(&call.caller, one).await?;
             planned.push(present::planned(one, refused.as_deref()));
         }
-        let product = product.map(|p| json!({ "id": p.id, "name": p.name }));
-        return Ok(Answer::ok(json!({ "product": product, "moves": planned })));
+        let steps = external_steps(product.as_ref(), &moves);
+        let steps: Vec<Value> = steps.into_iter().map(|(step, runs)| present::planned_step(step, runs)).collect();
+        let product = product.as_ref().map(|p| json!({ "id": p.id, "name": p.name }));
+        return Ok(Answer::ok(json!({ "product": product, "moves": planned, "steps": steps })));
     }
     let view = call.platform().promote_together(&call.caller, &order).await?;
     Ok(Answer::created(present::whole_promotion(&call.web, &mut People::new(&call.web), &view)))
@@ -121,11 +165,10 @@ pub async fn settings(call: Call) -> Result<Answer> {
 /// PATCH /shipway/v1/pipelines/{pipeline}/settings `{may_skip_stages?}`: what is not named stays.
 pub async fn set(call: Call) -> Result<Answer> {
     let pipeline = pipeline(&call)?;
-    let payload = call.payload()?;
-    let settings = PipelineSettings {
-        may_skip_stages: payload.flag("may_skip_stages")?.unwrap_or(pipeline.settings.may_skip_stages),
-        ..pipeline.settings.clone()
+    let may_skip = call.payload()?.flag("may_skip_stages")?;
+    let change = move |settings: &mut PipelineSettings| {
+        settings.may_skip_stages = may_skip.unwrap_or(settings.may_skip_stages);
     };
-    let changed = call.platform().update_pipeline(&call.caller, &pipeline, None, Some(settings)).await?;
+    let changed = call.platform().change_pipeline_settings(&call.caller, &pipeline, change).await?;
     Ok(Answer::ok(json!(changed.settings)))
 }

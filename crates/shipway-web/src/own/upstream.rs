@@ -4,9 +4,10 @@ use crate::present::time;
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
 use shipway_domain::address::RemoteAddress;
+use shipway_domain::app_json::About;
 use shipway_domain::compare::Beside;
 use shipway_domain::{NameOrId, Stage};
-use shipway_store::{App, Pipeline, Upstream};
+use shipway_store::{App, Pipeline, PipelineSettings, Upstream};
 use std::collections::BTreeSet;
 
 /// Where code stands beside an upstream, with the words for it.
@@ -72,10 +73,11 @@ pub async fn rule(call: Call) -> Result<Answer> {
             "Name `refuse_behind` or `refuse_unchecked`: a list of stages, such as [\"production\"].",
         ));
     }
-    let mut settings = found.settings.clone();
-    settings.refuse_behind = behind.unwrap_or(settings.refuse_behind);
-    settings.refuse_unchecked = unchecked.unwrap_or(settings.refuse_unchecked);
-    let changed = call.platform().update_pipeline(&call.caller, &found, None, Some(settings)).await?;
+    let change = move |settings: &mut PipelineSettings| {
+        settings.refuse_behind = behind.unwrap_or(std::mem::take(&mut settings.refuse_behind));
+        settings.refuse_unchecked = unchecked.unwrap_or(std::mem::take(&mut settings.refuse_unchecked));
+    };
+    let changed = call.platform().change_pipeline_settings(&call.caller, &found, change).await?;
     let upstream = call.platform().upstream(&changed)?;
     Ok(Answer::ok(show(&call, &changed, upstream.as_ref()).await?))
 }
@@ -100,6 +102,19 @@ pub async fn of_app(call: Call) -> Result<Answer> {
     Ok(Answer::ok(status(&call, &app).await?))
 }
 
+/// What the app.json of the running code says, its links whole; a logo only from https.
+fn about(web_url: &str, about: &About) -> Value {
+    json!({
+        "name": about.name,
+        "description": about.description,
+        "keywords": about.keywords,
+        "website": about.website,
+        "repository": about.repository,
+        "logo": about.picture(),
+        "success_url": about.resolved_success_url(web_url),
+    })
+}
+
 async fn status(call: &Call, app: &App) -> Result<Value> {
     let platform = call.platform();
     let release = platform.release(app, "current")?;
@@ -117,6 +132,7 @@ async fn status(call: &Call, app: &App) -> Result<Value> {
         "commit_description": slug.as_ref().and_then(|slug| slug.commit_description.as_ref()),
         "host_change": slug.as_ref().and_then(|slug| platform.host_change(slug)),
         "released_at": app.released_at.map(time),
+        "about": slug.as_ref().map(|slug| about(&platform.web_url(app.name.as_str()), &slug.about)),
         "reserved": platform.reservation(app)?.map(|r| json!({ "by": r.email, "until": time(r.until), "reason": r.reason })),
         "notices": platform.notices(&call.caller, Some(app))?.iter().map(|n| &n.text).collect::<Vec<_>>(),
         "beside": stands.as_ref().map(beside),

@@ -23,8 +23,8 @@ pub use catalog::{REGIONS, account_feature, app_feature, buildpack, dyno_metadat
 pub use dyno::dyno;
 pub use formation::{formation, release_phase};
 pub use pipeline::{coupling, pipeline, pipeline_owner, pipeline_stack};
-pub use promotion::{planned, product, promotion, promotion_target, whole_promotion};
-pub use release::release;
+pub use promotion::{planned, planned_step, product, promotion, promotion_target, whole_promotion};
+pub use release::{release, release_output};
 pub use review_app::{app_setup, branch, repository, review_app, review_app_config, whole_review_app};
 pub use team::{app_transfer, team, team_features, team_member};
 pub use transfer::transfer;

@@ -5,7 +5,7 @@ use crate::Web;
 use serde_json::{Value, json};
 use shipway_domain::AppId;
 use shipway_engine::{Move, PromotionView, TargetView};
-use shipway_store::{Pipeline, Product};
+use shipway_store::{ExternalStep, Pipeline, Product};
 
 /// A promotion of a pipeline. All its targets have one source.
 pub fn promotion(view: &PromotionView) -> Value {
@@ -88,18 +88,24 @@ pub fn planned(one: &Move, refused: Option<&str>) -> Value {
     })
 }
 
-/// A product with its pipelines; those that the viewer may not see are left out by the caller.
+/// An external step that a promotion would run, and the app that it would run in.
+pub fn planned_step(step: &ExternalStep, runs: &Move) -> Value {
+    let mut shown = external_step(step, &runs.pipeline);
+    shown["app"] = app_reference(&runs.target);
+    shown
+}
+
+fn external_step(step: &ExternalStep, pipeline: &Pipeline) -> Value {
+    let pipeline = json!({ "id": pipeline.id, "name": pipeline.name });
+    json!({ "name": step.name, "pipeline": pipeline, "command": step.command, "undo": step.undo })
+}
+
+/// A product with its pipelines and their external steps, each in its order; the pipelines that the viewer may not see are
+/// left out by the caller, and their steps here.
 pub fn product(product: &Product, pipelines: &[Pipeline]) -> Value {
-    let name = |id| pipelines.iter().find(|p| p.id == id).map(|p| &p.name);
-    let steps: Vec<Value> = product
-        .settings
-        .steps
-        .iter()
-        .map(|s| {
-            let pipeline = json!({ "id": s.pipeline, "name": name(s.pipeline) });
-            json!({ "name": s.name, "pipeline": pipeline, "command": s.command, "undo": s.undo })
-        })
-        .collect();
+    let of = |step: &ExternalStep| pipelines.iter().find(|p| p.id == step.pipeline);
+    let steps = product.settings.steps.iter().filter_map(|step| Some(external_step(step, of(step)?)));
+    let steps: Vec<Value> = steps.collect();
     json!({
         "id": product.id,
         "name": product.name,

@@ -5,17 +5,15 @@ use crate::Web;
 use crate::address::Origin;
 use serde_json::{Value, json};
 use shipway_domain::review::{AppSetupStatus, BranchName, ReviewAppStatus};
-use shipway_domain::{CommitId, NameOrId};
+use shipway_domain::{CommitId, NameOrId, app_json};
 use shipway_engine::Result;
 use shipway_store::{AppSetup, Pipeline, ReviewApp, ReviewAppConfig};
 
 /// The making of an app. `build` is there from the beginning: its stream tells of the whole.
 pub fn app_setup(web: &Web, origin: &Origin, setup: &AppSetup, output: Option<String>) -> Result<Value> {
     let build = web.platform().store().read(|c| c.build(setup.build))?;
-    let success_url = setup.success_url.as_ref().map(|url| match url.strip_prefix('/') {
-        Some(path) => web.platform().web_url(setup.app_name.as_str()) + path,
-        None => url.clone(),
-    });
+    let web_url = web.platform().web_url(setup.app_name.as_str());
+    let success_url = setup.success_url.as_ref().map(|url| app_json::resolved(url, &web_url));
     let postdeploy =
         setup.postdeploy_status.map(|status| json!({ "exit_code": status, "output": output.unwrap_or_default() }));
     Ok(json!({

@@ -388,3 +388,36 @@ async fn a_platform_that_has_ended_is_freed() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_changed_at_once_are_all_kept() {
+    let world = World::new().await;
+    let set = async |path: &str, body: Value| {
+        let answer = world.call(Person::Owner, "PATCH", path, &body).await;
+        assert_eq!(answer.status, 200, "{path} {body}: {}", answer.text);
+        answer.json()
+    };
+    let app = "/shipway/v1/apps/shop/settings";
+    let (_, _) = tokio::join!(
+        set(app, json!({ "health_check_path": "/up" })),
+        set(app, json!({ "overlap": { "worker": true } }))
+    );
+    let settings = set(app, json!({})).await;
+    assert_eq!((&settings["health_check_path"], &settings["overlap"]["worker"]), (&json!("/up"), &json!(true)));
+
+    let config = "/pipelines/shop/review-app-config";
+    set(config, json!({ "repo": "acme/shop", "base_name": "ours", "parent_app": "shop" })).await;
+    let (_, _, _) = tokio::join!(
+        set(config, json!({ "stale_days": 9 })),
+        set(config, json!({ "inherit": { "deny": ["A"] } })),
+        set(config, json!({ "inherit": { "allow": ["B"] } })),
+    );
+    let settings = set(config, json!({ "quota": 4 })).await;
+    assert_eq!((&settings["stale_days"], &settings["base_name"]), (&json!(9), &json!("ours")));
+    assert_eq!(settings["inherit"], json!({ "allow": ["B"], "deny": ["A"] }));
+    assert_eq!(settings["parent_app"]["name"], "shop");
+    let settings = set(config, json!({ "base_name": "", "parent_app": "", "inherit": { "allow": null } })).await;
+    let cleared = (&settings["base_name"], &settings["parent_app"], &settings["inherit"]["allow"]);
+    assert_eq!(cleared, (&Value::Null, &Value::Null, &Value::Null));
+    assert_eq!((&settings["quota"], &settings["inherit"]["deny"]), (&json!(4), &json!(["A"])));
+}

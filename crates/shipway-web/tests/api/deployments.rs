@@ -124,7 +124,7 @@ async fn attack_13_records_are_for_those_who_see_the_pipeline() {
     let own = world.platform.create_pipeline(&stranger, "aaa").await.unwrap();
     let mut settings = own.settings.clone();
     settings.repository = Some("acme/shop".into());
-    world.platform.update_pipeline(&stranger, &own, None, Some(settings)).await.unwrap();
+    world.platform.change_pipeline_settings(&stranger, &own, move |s| *s = settings).await.unwrap();
     for path in ["/repos/acme/shop/deployments/1", "/repos/acme/shop/deployments/1/statuses"] {
         assert_eq!(world.call(Person::Stranger, "GET", path, &Value::Null).await.status, 404, "{path}");
     }

@@ -41,6 +41,9 @@ async fn attack_15_nobody_elses_code_or_data_comes_by_a_second_path() {
     let own_line = serde_json::from_str::<Value>(&own_line).unwrap()["id"].as_str().unwrap().to_string();
     let backup = shipway_engine::Platform::backup_address(&backup);
 
+    world.platform.create_product(&world.caller(Person::Owner), "line", &["shop".into()]).await.unwrap();
+    world.platform.create_product(&world.caller(Person::Stranger), "own-line", &["mine".into()]).await.unwrap();
+    let step = json!({ "name": "x", "command": "env", "undo": "true" });
     let promotion =
         |pipeline: &str| json!({ "pipeline": pipeline, "source": { "app": "shop" }, "targets": [{ "app": "mine" }] });
     let tries = [
@@ -52,6 +55,12 @@ async fn attack_15_nobody_elses_code_or_data_comes_by_a_second_path() {
         ("POST", "/pipeline-couplings".into(), json!({ "app": "mine", "pipeline": pipeline, "stage": "production" })),
         ("POST", "/shipway/v1/promotions".into(), json!({ "from": "shop", "to": "mine" })),
         ("POST", "/shipway/v1/products".into(), json!({ "name": "grab", "pipelines": ["shop", "mine"] })),
+        ("PUT", "/shipway/v1/products/own-line/pipelines/shop".into(), json!({})),
+        ("PUT", "/shipway/v1/products/own-line/steps/shop".into(), step.clone()),
+        ("PUT", "/shipway/v1/products/line/pipelines/mine".into(), json!({})),
+        ("PUT", "/shipway/v1/products/line/steps/shop".into(), step),
+        ("DELETE", "/shipway/v1/products/line/steps/shop".into(), json!({})),
+        ("DELETE", "/shipway/v1/products/line/pipelines/shop".into(), json!({})),
         ("GET", "/shipway/v1/compare?base=mine&head=shop".into(), NOTHING),
         ("POST", "/addon-attachments".into(), json!({ "app": "mine", "addon": addon.id })),
         ("POST", format!("/client/v11/databases/{mine}/restores"), json!({ "backup_url": backup })),

@@ -321,7 +321,7 @@ async fn a_board_with_much_on_it_and_a_review_app_that_is_tried_again() {
         platform.couple(caller, &pipeline, &app, Place::Staging).await.unwrap();
     }
     let settings = ReviewAppSettings { wait_for_ci: true, ..ReviewAppSettings::default() };
-    platform.set_review_app_config(caller, &pipeline, settings).await.unwrap();
+    platform.set_review_app_config(caller, &pipeline, move |s| *s = settings).await.unwrap();
     let long = "A title that goes on and on, because whoever wrote it had much to say about what it is that changes";
     for number in 1..=40 {
         let (title, checks, status) = match number {

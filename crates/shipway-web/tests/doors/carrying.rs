@@ -81,7 +81,7 @@ async fn a_promotion_that_needs_a_reason_asks_for_it() {
     assert!(refused.contains("leaves out staging, which the pipeline acorn does not allow."), "{refused}");
     assert!(!refused.contains("name=\"release\""), "no form: {refused}");
     let settings = PipelineSettings { may_skip_stages: true, ..pipeline.settings.clone() };
-    stage.platform.update_pipeline(&stage.caller, &pipeline, None, Some(settings)).await.unwrap();
+    stage.platform.change_pipeline_settings(&stage.caller, &pipeline, move |s| *s = settings).await.unwrap();
     assert!(browser.get(&past).await.body.contains("Promote to production instead"));
     let asked = browser.get(&beyond).await.body;
     assert!(asked.contains("It leaves out staging.") && asked.contains("name=\"reason\" required"), "{asked}");
@@ -275,7 +275,7 @@ async fn a_review_app_is_made_and_removed_on_the_board() {
     let browser = Browser::sign_in(&stage, &stage.token).await;
     assert!(!browser.get(&board).await.body.contains("Make a review app"), "review apps are not enabled");
     let settings = ReviewAppSettings::default();
-    stage.platform.set_review_app_config(&stage.caller, &pipeline, settings).await.unwrap();
+    stage.platform.set_review_app_config(&stage.caller, &pipeline, move |s| *s = settings).await.unwrap();
     assert!(browser.get(&board).await.body.contains("Make a review app"));
 
     let checkout = stage.checkout();

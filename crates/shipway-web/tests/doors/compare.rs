@@ -1,8 +1,11 @@
 //! What would change, what is not alike, and what a way back has to mind: with real repositories.
 
+use crate::pages::Browser;
 use crate::stage::{Checkout, Stage};
 use serde_json::{Value, json};
+use shipway_dashboard::path;
 use shipway_domain::Stage as PipelineStage;
+use shipway_engine::TogetherOrder;
 use shipway_store::App;
 use std::collections::BTreeMap;
 
@@ -71,11 +74,18 @@ async fn what_staging_would_change_on_production() {
     let old = checkout.write(&first, "Sell things");
     checkout.deploy("shop").await;
     stage.configure(&production, &[("SAME", "1"), ("VITE_API", "https://prod"), ("ONLY_HERE", "secret-value")]).await;
+    let app_json = r#"{
+        "cron": [{ "command": "bin/sweep", "schedule": "*/10 * * * *" }],
+        "name": "Shop", "description": "Sells <b>things</b>.\nAll day.", "keywords": ["till"], "success_url": "/welcome",
+        "website": "https://shop.example/about", "repository": "https://git.example/shop", "logo": "http://evil.example/x.svg"
+    }"#;
     let second = [
         ("Procfile", "web: listen\nworker: sleep\n"),
         ("orders/migrations/0002_total.py", DJANGO),
-        ("app.json", r#"{ "cron": [{ "command": "bin/sweep", "schedule": "*/10 * * * *" }] }"#),
+        ("app.json", app_json),
     ];
+    let buildpacks = ["heroku/nodejs", "heroku/procfile"].map(String::from).to_vec();
+    stage.platform.set_buildpacks(&stage.caller, &staging, buildpacks).await.unwrap();
     checkout.write(&second, "Add totals (#12)\n\nLong \x1b]0;story\x07");
     let new = checkout.write(&[("README", "\x1b[2J\n")], "\x1b]0;owned\x07Say so");
     checkout.deploy("shop-staging").await;
@@ -94,6 +104,9 @@ async fn what_staging_would_change_on_production() {
     assert_eq!((&found["config"]["changed"], &found["config"]["baked"]), (&json!(["VITE_API"]), &json!(["VITE_API"])));
     assert_eq!(found["processes"], json!([{ "name": "worker", "base": null, "head": "sleep" }]));
     assert_eq!(found["schedules"], json!([{ "name": "bin/sweep", "base": "0 4 * * *", "head": "*/10 * * * *" }]));
+    let buildpacks =
+        json!([{ "name": "buildpacks", "base": "heroku/procfile", "head": "heroku/nodejs, heroku/procfile" }]);
+    assert_eq!(found["build"], buildpacks);
     assert_eq!(each(&found["migrations"]["added"], "name"), ["0002_total"]);
     let text = found.to_string();
     assert!(!text.contains("secret-value") && !text.contains("https://prod"), "values are never told: {text}");
@@ -107,11 +120,31 @@ async fn what_staging_would_change_on_production() {
     let releases = stage.ask("/shipway/v1/compare?base=shop@v2&head=shop@v4").await;
     assert_eq!(releases["commits"]["ahead_count"], 2);
     assert_eq!(releases["config"]["added"], json!(["ONLY_HERE", "SAME", "VITE_API"]));
+    // What the app is to be built with next says nothing of what built its releases; a promotion brings what did.
+    stage.platform.set_buildpacks(&stage.caller, &production, vec!["heroku/python".into()]).await.unwrap();
+    assert_eq!(stage.ask("/shipway/v1/compare?base=shop@v2&head=shop@v4").await["build"], json!([]));
+    let order = TogetherOrder { from: "shop-staging".into(), to: "shop".into(), ..TogetherOrder::default() };
+    let promoted = stage.platform.promote_together(&stage.caller, &order).await.unwrap();
+    stage.platform.promoted(promoted.promotion.id).await.unwrap();
+    assert_eq!(stage.ask("/shipway/v1/compare?base=shop@v2&head=shop@v5").await["build"], buildpacks);
+    said_by_app_json(&stage).await;
     let commits = stage.ask(&format!("/shipway/v1/compare?base=shop@{}&head=shop@main", &old[..7])).await;
     assert_eq!((&commits["commits"]["ahead_count"], &commits["config"]), (&json!(2), &Value::Null));
     let same = stage.ask("/shipway/v1/compare?base=production&head=staging").await;
     assert_eq!((&same["commits"]["ahead_count"], &same["migrations"]["added"]), (&json!(0), &json!([])));
     stage.end().await;
+}
+
+/// What the app.json of the promoted code says, where people look. Its addresses are links; nothing of them is loaded, and
+/// a logo that is not of https is not even that.
+async fn said_by_app_json(stage: &Stage) {
+    let about = stage.ask("/shipway/v1/apps/shop/status").await["about"].take();
+    assert_eq!((&about["name"], &about["keywords"]), (&json!("Shop"), &json!(["till"])));
+    assert_eq!(about["success_url"], json!(format!("{}welcome", stage.platform.web_url("shop"))));
+    assert_eq!((&about["website"], &about["logo"]), (&json!("https://shop.example/about"), &Value::Null));
+    let page = Browser::sign_in(stage, &stage.token).await.get(&path("app", &["shop"])).await.body;
+    assert!(page.contains("Sells &lt;b&gt;things&lt;/b&gt;.") && page.contains("till"), "{page}");
+    assert!(page.contains("href=\"https://shop.example/about\"") && !page.contains("evil.example"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use crate::stage::{OWNER, Stage};
 use shipway_domain::Stage as PipelineStage;
 use shipway_domain::admission::{Permission, Scope};
-use shipway_engine::{NewToken, UpdateApp};
+use shipway_engine::NewToken;
 use shipway_store::{App, AppSettings};
 use shipway_testkit::until;
 use std::os::unix::process::CommandExt;
@@ -77,9 +77,8 @@ async fn other_branches_are_kept_or_refused_as_the_app_says() {
     assert!(!pushed);
     let reason = "pushed to feature, which does not deploy; push it to main: git push heroku feature:main";
     assert!(screen.contains(reason), "{screen}");
-    let settings = AppSettings { store_other_branches: true, ..AppSettings::default() };
-    let change = UpdateApp { settings: Some(settings), ..UpdateApp::default() };
-    stage.platform.update_app(&stage.caller, &app, change).await.unwrap();
+    let store = |settings: &mut AppSettings| settings.store_other_branches = true;
+    stage.platform.change_settings(&stage.caller, &app, store).await.unwrap();
     assert!(checkout.run(&["push", &remote, "main:feature"]).await.0);
     checkout.now(&["tag", "v1"]);
     assert!(checkout.run(&["push", &remote, "v1"]).await.0);

@@ -40,5 +40,15 @@ async fn a_promotion_is_seen_as_it_goes() {
     .await;
     assert_eq!((&ended["status"], &ended["error_message"]), (&json!("succeeded"), &json!(null)));
     assert_eq!(stage.ask(&promotion).await["status"], "completed");
+
+    // `releases:retry`: its answer says where the output will be, before the release phase has begun.
+    let slug = stage.ask("/apps/shop/releases/current").await["slug"]["id"].take();
+    let again = stage.call(&stage.token, "POST", "/apps/shop/releases", &json!({ "slug": slug })).await.json();
+    let output = again["output_stream_url"].as_str().unwrap();
+    let output = until("the output", async || {
+        let output = stage.curl(&["-sS", "-i", "-N", output]).await;
+        (output.status == 200).then_some(output.body)
+    });
+    assert_eq!(output.await, "one\ntwo\n");
     stage.end().await;
 }

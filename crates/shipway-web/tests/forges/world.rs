@@ -131,7 +131,7 @@ impl World {
         let pipeline = platform.create_pipeline(caller, "acorn").await.unwrap();
         let parent = server.create("acorn-staging").await;
         platform.couple(caller, &pipeline, &parent, Stage::Staging).await.unwrap();
-        platform.set_review_app_config(caller, &pipeline, settings).await.unwrap();
+        platform.set_review_app_config(caller, &pipeline, move |s| *s = settings).await.unwrap();
         let connection = platform.connect_forge(caller, &pipeline, new_forge(&forge)).await.unwrap();
         let door = Door::open(platform).await;
         Self { server, forge, pipeline, connection, door }

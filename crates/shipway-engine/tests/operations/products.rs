@@ -1,0 +1,88 @@
+//! What a product is made of, and how that is changed.
+
+use crate::promotions::{product, to_production, together};
+use shipway_domain::NameOrId;
+use shipway_engine::{StepChange, external_steps};
+use shipway_store::Product;
+use shipway_testkit::{Ground, Server};
+
+/// `odb, sso: mail in sso, pages in odb`.
+fn screen(server: &Server) -> String {
+    let product = observatory(server);
+    let name = |id| server.platform.store().read(|c| c.pipeline_by_id(id)).unwrap().name.to_string();
+    let pipelines = product.pipelines.iter().map(|id| name(*id)).collect::<Vec<_>>().join(", ");
+    let steps = product.settings.steps.iter().map(|step| format!("{} in {}", step.name, name(step.pipeline)));
+    format!("{pipelines}: {}", steps.collect::<Vec<_>>().join(", "))
+}
+
+fn observatory(server: &Server) -> Product {
+    server.platform.product(&server.caller, &NameOrId::parse("observatory")).unwrap()
+}
+
+fn step(name: &str, command: &str) -> StepChange {
+    let text = |text: &str| Some(text.to_string());
+    StepChange { name: text(name), command: text(command), undo: text("true"), position: None }
+}
+
+fn moved(position: u64) -> StepChange {
+    StepChange { position: Some(position), ..StepChange::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelines_and_steps_are_added_moved_and_removed_one_by_one() {
+    let server = Ground::new().server(None).await;
+    let (platform, caller) = (&server.platform, &server.caller);
+    product(&server, ["web: listen-after 1ms", "web: listen-after 2ms"]).await;
+    let (odb, sso) = (NameOrId::parse("odb"), NameOrId::parse("sso"));
+    // Two people who looked at the same moment: what both did is kept.
+    let looked = observatory(&server);
+    platform.set_product_step(caller, &looked, &odb, step("pages", "echo pages moved")).await.unwrap();
+    platform.set_product_step(caller, &looked, &sso, step("mail", "echo mail moved")).await.unwrap();
+    assert_eq!(screen(&server), "odb, sso: pages in odb, mail in sso");
+    platform.set_product_step(caller, &looked, &sso, moved(1)).await.unwrap();
+    let other = StepChange { name: Some("sites".into()), ..StepChange::default() };
+    platform.set_product_step(caller, &looked, &odb, other).await.unwrap();
+    assert_eq!(screen(&server), "odb, sso: mail in sso, sites in odb");
+
+    // They run in this order, whatever the order of the apps; once, also where a pipeline has two apps.
+    let (product, moves) = platform.moves(caller, &to_production()).unwrap();
+    let steps = external_steps(product.as_ref(), &moves);
+    let steps: Vec<_> = steps.iter().map(|(step, runs)| (step.name.as_str(), runs.target.name.as_str())).collect();
+    assert_eq!(steps, [("mail", "sso-live"), ("sites", "odb-live")]);
+    assert_eq!(
+        together(&server, &to_production()).await.unwrap(),
+        "odb-live succeeded v3\nsso-live succeeded v3\nsso-eu succeeded v3"
+    );
+    let operation = server.platform.store().read(|c| c.operations(None, 1)).unwrap().remove(0);
+    let ran = platform.steps(operation.id).unwrap();
+    let ran: Vec<_> = ran.iter().filter(|step| step.name.starts_with("external:")).map(|s| s.name.clone()).collect();
+    let at = |app: &str| format!("external:{}", server.app(app).id);
+    assert_eq!(ran, [at("sso-live"), at("odb-live")]);
+
+    let refused = |e: shipway_engine::Error| e.message;
+    let new = step("", "true");
+    let nameless = platform.remove_product_step(caller, &looked, &odb).await;
+    assert_eq!(nameless.unwrap().settings.steps.len(), 1);
+    let nameless = refused(platform.set_product_step(caller, &looked, &odb, new).await.unwrap_err());
+    assert!(nameless.starts_with("An external step needs a name, a command"), "{nameless}");
+    let gone = refused(platform.remove_product_step(caller, &looked, &odb).await.unwrap_err());
+    assert_eq!(gone, "The pipeline odb has no step in observatory.");
+    assert_eq!(
+        refused(platform.set_product_step(caller, &looked, &sso, moved(0)).await.unwrap_err()),
+        "`position` counts from 1."
+    );
+
+    let itc = platform.create_pipeline(caller, "itc").await.unwrap();
+    let itc = NameOrId::Id(itc.id.0);
+    platform.put_product_pipeline(caller, &looked, &itc, None).await.unwrap();
+    platform.put_product_pipeline(caller, &looked, &sso, Some(9)).await.unwrap();
+    assert_eq!(screen(&server), "odb, itc, sso: mail in sso");
+    platform.put_product_pipeline(caller, &looked, &itc, Some(1)).await.unwrap();
+    platform.remove_product_pipeline(caller, &looked, &sso).await.unwrap();
+    assert_eq!(screen(&server), "itc, odb: ", "the step went with its pipeline");
+    let other = refused(platform.remove_product_pipeline(caller, &observatory(&server), &sso).await.unwrap_err());
+    assert!(other.starts_with("The product observatory has no such pipeline"), "{other}");
+    platform.remove_product_pipeline(caller, &looked, &odb).await.unwrap();
+    let last = refused(platform.remove_product_pipeline(caller, &observatory(&server), &itc).await.unwrap_err());
+    assert!(last.starts_with("itc is the only pipeline of observatory."), "{last}");
+}
