@@ -44,7 +44,7 @@ pub(super) fn write(environment: &Environment, bridge: &bridge::Bridge) -> Resul
     let ours = Shell::Sh.quote(&executable()?);
     for (name, program) in found {
         let program = Shell::Sh.quote(&program.to_string_lossy());
-        let script = format!("#!/bin/sh\nexec {ours} pg program {program} -- \"$@\"\n");
+        let script = format!("#!/bin/sh\nexec {ours} database-program {program} -- \"$@\"\n");
         let path = directory.path().join(name);
         std::fs::write(&path, script).map_err(failed)?;
         #[cfg(unix)]

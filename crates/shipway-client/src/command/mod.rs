@@ -112,6 +112,9 @@ pub enum Command {
     Redeploy(redeploy::Args),
     /// Open a way to an app's database
     Pg(pg::Args),
+    /// Run a program of PostgreSQL's (the Heroku CLI calls this, where `shipway heroku` runs it against a server elsewhere)
+    #[command(hide = true)]
+    DatabaseProgram(database_programs::Args),
     /// List users, add one, or give one a new token
     Users(users::Args),
 }
@@ -120,7 +123,7 @@ impl Command {
     pub(crate) async fn run(self, context: &Context, findings: Vec<Finding>) -> Result<ExitCode> {
         match self {
             Self::Heroku(args) => return heroku::run(args, context).await,
-            Self::Pg(args) => return pg::run(args, context).await,
+            Self::DatabaseProgram(args) => return database_programs::run(args, context).await,
             Self::Doctor => return doctor::run(context, findings).await,
             Self::Env(args) => env::run(&args, context).await?,
             Self::Login(args) => login::run(args, context).await?,
@@ -149,6 +152,7 @@ impl Command {
             Self::Previous(args) => reservations::previous(&args, context).await?,
             Self::Notices(args) => reservations::notices(&args, context).await?,
             Self::Redeploy(args) => redeploy::run(&args, context).await?,
+            Self::Pg(args) => pg::run(&args, context).await?,
             Self::Users(args) => users::run(&args, context).await?,
         }
         Ok(ExitCode::SUCCESS)

@@ -1,12 +1,11 @@
 //! `shipway pg`: databases, from a machine that does not reach them.
 
-use super::{App, database_programs, segment};
+use super::{App, segment};
 use crate::error::Result;
 use crate::terminal::{printable, text};
 use crate::tunnel::{self, Way};
 use crate::{Context, Error};
 use http::{Method, StatusCode};
-use std::process::ExitCode;
 
 /// The flags of `pg`.
 #[derive(Debug, clap::Args)]
@@ -19,9 +18,6 @@ pub struct Args {
 enum Action {
     /// Open a port on this machine that leads to an app's database, for psql and its like
     Tunnel(TunnelArgs),
-    /// Run a program of PostgreSQL's for the Heroku CLI (`shipway heroku` arranges this)
-    #[command(hide = true)]
-    Program(database_programs::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -39,14 +35,8 @@ struct TunnelArgs {
     show_password: bool,
 }
 
-pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
-    match args.action {
-        Action::Tunnel(args) => open(&args, context).await.map(|()| ExitCode::SUCCESS),
-        Action::Program(args) => database_programs::run(args, context).await,
-    }
-}
-
-async fn open(args: &TunnelArgs, context: &Context) -> Result<()> {
+pub async fn run(args: &Args, context: &Context) -> Result<()> {
+    let Action::Tunnel(args) = &args.action;
     let account = context.account().await?;
     let (app, database) = match args.database.split_once("::") {
         Some((app, database)) => (segment("app", app)?, database),
@@ -70,7 +60,7 @@ async fn open(args: &TunnelArgs, context: &Context) -> Result<()> {
     context.terminal.say(&format!("{}\n", printable(&url)))?;
     eprintln!("{name} of {} is there for programs on this machine, until Ctrl-C.", printable(&app));
     if !args.show_password {
-        eprintln!("Its password is left out: --show-password prints it, heroku config:get DATABASE_URL has it too.");
+        eprintln!("Its password is left out: --show-password prints it.");
     }
     tokio::signal::ctrl_c().await.map_err(|e| Error::new(format!("signals cannot be received: {e}")))
 }

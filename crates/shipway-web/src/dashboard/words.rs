@@ -213,6 +213,7 @@ fn what(entry: &LedgerEntry) -> String {
         "addon-detached" => format!("detached {}, which was {}", text("addon"), text("attachment")),
         "addon-reset" => format!("emptied {}", text("addon")),
         "addon-connections-reset" => format!("ended all connections to {}", text("addon")),
+        "tunnel-opened" => format!("opened a tunnel to {}", text("addon")),
         "addon-failed" => "failed to change an add-on".into(),
         "backup" => format!("backed {} up", text("addon")),
         "restore" => format!("restored a backup into {}", text("addon")),
