@@ -4,13 +4,13 @@
 //! the platform's keys. When this server retires it ends its streams, and those who follow come back to its successor.
 
 use crate::follow::Follower;
+use crate::routes::table;
 use crate::sse::{self, Events, Gone, HEARTBEAT, event};
 use crate::{ApiError, LogSession, Result, Web};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use shipway_domain::lifecycle::{BuildStatus, ReleaseStatus};
 use shipway_domain::{BuildId, ReleaseId};
 use shipway_engine::Platform;
@@ -25,11 +25,14 @@ const COME_BACK: &str = "retry: 1000\n\n";
 
 /// The routes of this door.
 pub fn routes(_: &Web) -> Router<Web> {
-    Router::new()
-        .route("/streams/logs/{session}/{signature}", get(logs))
-        .route("/streams/output/{id}/{signature}", get(output))
-        .route("/backups/{id}/{expires_at}/{signature}", get(backup))
-        .route("/archives/{kind}/{id}/{commit}/{expires_at}/{signature}", get(archive))
+    declared()
+}
+
+table! { Streams:
+    GET "/streams/logs/{session}/{signature}" => logs;
+    GET "/streams/output/{id}/{signature}" => output;
+    GET "/backups/{id}/{expires_at}/{signature}" => backup;
+    GET "/archives/{kind}/{id}/{commit}/{expires_at}/{signature}" => archive;
 }
 
 /// A backup's data, as the CLI and `curl` download it. Nobody on the way may keep it.

@@ -5,7 +5,7 @@ use crate::support::{Person, World, body_for};
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
-use shipway_web::routes::{Route, TABLE};
+use shipway_web::routes::{Door, Route, TABLE};
 
 /// What stands in a path where a name should.
 const NAMES: [&str; 16] = [
@@ -172,7 +172,8 @@ async fn nonsense_is_refused_in_a_sentence() {
         worlds.spawn(async move {
             let world = World::new().await;
             world.database("shop").await;
-            let (own, bodies) = (OWN.map(|(method, path)| Route { method, path, handler: "own" }), bodies());
+            let own = OWN.map(|(method, path)| Route { door: Door::Own, method, path, handler: "own" });
+            let bodies = bodies();
             for route in TABLE.iter().chain(&own).skip(n).step_by(WORLDS) {
                 nonsense(&world, route, &bodies).await;
             }
