@@ -106,6 +106,12 @@ async fn the_starters_options_are_those_of_herokus() {
             "heroku-php-nginx: WEB_CONCURRENCY is 'many', which is not a number from 1 on\n1",
         ),
         ("PORT= heroku-php-nginx", "heroku-php-nginx: PORT is not set to a port\n1"),
+        // Attack 10: neither a path nor the port closes a block of what is generated.
+        ("PORT='1; } http {' heroku-php-nginx", "heroku-php-nginx: PORT is not set to a port\n1"),
+        (
+            "mkdir -p '/tmp/a\"; }' && heroku-php-nginx '/tmp/a\"; }'",
+            "heroku-php-nginx: quotes, backslashes and dollar signs cannot be in these paths\n1",
+        ),
     ] {
         let said = platform.run(&outcome, &format!("{command} 2>&1; echo $?"), &[("PORT", "1")]);
         assert_eq!(said.trim(), expected, "{command}");

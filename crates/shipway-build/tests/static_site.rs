@@ -1,6 +1,6 @@
 //! The server of static sites, asked over a real connection.
 
-use shipway_build::static_site::serve;
+use shipway_build::static_site::{SiteConfig, serve};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -136,4 +136,23 @@ async fn attack_28_no_path_leads_out_of_the_site() {
     // A folder's missing slash is added on this host.
     site.check("GET //evil.example", "", 301, &["location: /evil.example/"]).await;
     site.stop().await;
+}
+
+#[test]
+fn attack_09_attack_10_nothing_in_static_json_leaves_its_place() {
+    for root in ["..", "../..", "dist/../../x", "/../etc", "a/.."] {
+        let told = SiteConfig::parse(Some(&serde_json::json!({ "root": root }).to_string())).unwrap_err();
+        assert_eq!(told, format!("root {root:?} leads out of the app"));
+    }
+    for (name, value) in
+        [("X-A", "b\r\nSet-Cookie: c=d"), ("X-A\r\nX-B", "c"), ("X A", "b"), ("X-A:", "b"), ("", "b"), ("X-A", "\0")]
+    {
+        let text = serde_json::json!({ "headers": { "/**": { name: value } } }).to_string();
+        assert_eq!(SiteConfig::parse(Some(&text)).unwrap_err(), format!("{name:?}: {value:?} is not a header"));
+    }
+    for url in ["/new\r\nSet-Cookie: c=d", "\n", "\0"] {
+        let text = serde_json::json!({ "redirects": { "/old": { "url": url } } }).to_string();
+        let told = SiteConfig::parse(Some(&text)).unwrap_err();
+        assert!(told.starts_with("the redirect of \"/old\" needs a url"), "{told}");
+    }
 }

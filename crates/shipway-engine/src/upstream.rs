@@ -25,6 +25,12 @@ const EVERY: Duration = Duration::from_secs(5 * 60);
 /// Commits that are listed of either side.
 const LISTED: usize = 20;
 
+/// What it takes to give a pipeline another upstream, or none. Where a stage refuses what lacks its commits that would lift the
+/// rule, which is the owner's.
+fn to_lead(pipeline: &Pipeline) -> Access {
+    if pipeline.settings.refuse_behind.is_empty() { Access::Operate } else { Access::Own }
+}
+
 impl Platform {
     /// A pipeline's upstream; none when nobody told it.
     pub fn upstream(&self, pipeline: &Pipeline) -> Result<Option<Upstream>> {
@@ -42,7 +48,8 @@ impl Platform {
     /// Says where a pipeline's upstream is. Without `url` it is only pushed to us. With one it is fetched first: what
     /// cannot be fetched is not kept.
     ///
-    /// Errors: an illegal branch or address, one of a private network, a fetch that fails, in the server's words.
+    /// Errors: an illegal branch or address, one of a private network, a fetch that fails, in the server's words; a stage
+    /// refuses what lacks the present one's commits, and the caller does not own the pipeline.
     pub async fn set_upstream(
         &self,
         caller: &Caller,
@@ -50,7 +57,7 @@ impl Platform {
         url: Option<&str>,
         branch: &str,
     ) -> Result<Upstream> {
-        self.may(caller, pipeline, Access::Operate)?;
+        self.may(caller, pipeline, to_lead(pipeline))?;
         let branch = BranchName::parse(branch)?;
         let now = self.now();
         let (mut tip, mut shown) = (None, None);
@@ -88,9 +95,9 @@ impl Platform {
         Ok(upstream)
     }
 
-    /// Forgets a pipeline's upstream.
+    /// Forgets a pipeline's upstream. Errors: as for another one.
     pub async fn unset_upstream(&self, caller: &Caller, pipeline: &Pipeline) -> Result<()> {
-        self.may(caller, pipeline, Access::Operate)?;
+        self.may(caller, pipeline, to_lead(pipeline))?;
         let entry = self.entry(caller, None, "upstream-unset", serde_json::json!({ "pipeline": pipeline.name }));
         let id = pipeline.id;
         self.store()

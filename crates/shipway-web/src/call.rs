@@ -160,6 +160,11 @@ impl Open {
 }
 
 impl Call {
+    /// The caller as their token stands now, for what is sent after an answer has begun; none once the token has ended.
+    pub fn renewed(&self) -> Option<Caller> {
+        authenticate(&self.web, &self.headers, self.caller.via).ok().map(|(caller, _)| caller)
+    }
+
     /// Passes tokens that may look at what else the account has. One for CI, or one that only says who somebody is, may
     /// not. Errors: 403.
     pub fn may_read_account(&self) -> Result<()> {
@@ -175,6 +180,11 @@ impl Call {
             Scope::Global | Scope::WriteProtected => Ok(()),
             _ => Err(self.out_of_scope("change your account")),
         }
+    }
+
+    /// Passes tokens that may change anything at all. Errors: 403.
+    pub fn may_write(&self) -> Result<()> {
+        self.caller.actor.scope.writes().then_some(()).ok_or_else(|| self.out_of_scope("change anything"))
     }
 
     fn out_of_scope(&self, what: &str) -> ApiError {

@@ -7,12 +7,12 @@
 
 use crate::Web;
 use crate::auth::authenticate;
+use crate::routes::table;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode, header};
-use axum::routing::{get, post};
 use shipway_domain::admission::Trigger;
 use shipway_domain::triggers::RefName;
 use shipway_domain::{CommitId, NameOrId};
@@ -30,10 +30,13 @@ const LACKING: usize = 10;
 
 /// The routes of this door.
 pub fn routes(_: &Web) -> Router<Web> {
-    Router::new()
-        .route("/{repository}/info/refs", get(door))
-        .route("/{repository}/git-upload-pack", post(door))
-        .route("/{repository}/git-receive-pack", post(door))
+    declared()
+}
+
+table! { Git:
+    GET "/{repository}/info/refs" => door;
+    POST "/{repository}/git-upload-pack" => door;
+    POST "/{repository}/git-receive-pack" => door;
 }
 
 async fn door(State(web): State<Web>, request: Request) -> Response<Body> {

@@ -154,13 +154,7 @@ impl Web {
 
     /// All routes of all doors.
     pub fn router(&self) -> Router {
-        routes::api()
-            .route_layer(axum::middleware::from_fn_with_state(self.clone(), repeats::guard))
-            .route_layer(axum::middleware::from_fn(version::guard))
-            .merge(git::routes(self))
-            .merge(dashboard::routes(self))
-            .merge(own::routes(self))
-            .merge(streams::routes(self))
+        routes::all(self)
             .fallback(api::meta::nothing_here)
             .method_not_allowed_fallback(api::meta::wrong_method)
             .layer(axum::middleware::from_fn(answer::finish))

@@ -1,4 +1,7 @@
-//! The map of the Platform API: method, path, handler. [`TABLE`] is the same as data, for tests and documents.
+//! The map of the Platform API: method, path, handler; and the tables of all doors as data, for tests and documents.
+//!
+//! A route is a line of its door's table, and a door an entry of [`DOORS`]: nothing else is served, so what walks
+//! [`every`] (who may what, what nonsense is answered with) also walks what is added later.
 
 use crate::Web;
 use crate::api::{
@@ -7,53 +10,106 @@ use crate::api::{
     github, keys, log_sessions, meta, pipelines, promotions, releases, review_apps, sources, teams, transfers,
     webhooks,
 };
-use axum::Router;
-use axum::routing;
+use crate::{dashboard, git, own, repeats, streams, version};
+use axum::{Router, middleware};
 
-/// One route of the API, as data.
+/// Who comes through a door, and so what its answers look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// The Platform API, and what the CLI asks of other hosts of Heroku's at our port: JSON.
+    Api,
+    /// `/shipway/v1` and `/auth`: JSON.
+    Own,
+    /// Git's clients: its own formats, and sentences.
+    Git,
+    /// Whoever has a signed URL: what it names; errors in JSON.
+    Streams,
+    /// People: pages.
+    Dashboard,
+}
+
+/// One route of a door, as data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
+    /// Whose table it stands in.
+    pub door: Door,
     /// `GET`, …
     pub method: &'static str,
     /// The path in axum's syntax: `/apps/{app}`.
     pub path: &'static str,
-    /// The function that answers: `apps::info`.
+    /// The function that answers: `apps::info`; of a page its name in `shipway_dashboard::ROUTES`.
     pub handler: &'static str,
+}
+
+type Table = fn() -> Vec<Route>;
+type Routes = fn(&Web) -> Router<Web>;
+
+/// Every door: its table, and its routes with what is asked before their handlers.
+const DOORS: [(Table, Routes); 5] = [
+    (|| TABLE.to_vec(), api),
+    (|| own::TABLE.to_vec(), own::routes),
+    (|| git::TABLE.to_vec(), git::routes),
+    (|| streams::TABLE.to_vec(), streams::routes),
+    (dashboard::table, dashboard::routes),
+];
+
+/// Every route of every door.
+pub fn every() -> Vec<Route> {
+    DOORS.iter().flat_map(|(table, _)| table()).collect()
+}
+
+/// The routes of all doors with their handlers.
+pub(crate) fn all(web: &Web) -> Router<Web> {
+    DOORS.iter().fold(Router::new(), |all, (_, routes)| all.merge(routes(web)))
+}
+
+fn api(web: &Web) -> Router<Web> {
+    declared()
+        .route_layer(middleware::from_fn_with_state(web.clone(), repeats::guard))
+        .route_layer(middleware::from_fn(version::guard))
 }
 
 macro_rules! method {
     (GET $handler:path) => {
-        routing::get($handler)
+        axum::routing::get($handler)
     };
     (POST $handler:path) => {
-        routing::post($handler)
+        axum::routing::post($handler)
     };
     (PUT $handler:path) => {
-        routing::put($handler)
+        axum::routing::put($handler)
     };
     (PATCH $handler:path) => {
-        routing::patch($handler)
+        axum::routing::patch($handler)
     };
     (DELETE $handler:path) => {
-        routing::delete($handler)
+        axum::routing::delete($handler)
     };
 }
 
-macro_rules! routes {
-    ($($method:ident $path:literal => $handler:path;)*) => {
-        /// Every route of the API.
-        pub const TABLE: &[Route] =
-            &[$(Route { method: stringify!($method), path: $path, handler: stringify!($handler) }),*];
+/// The table of a door, as data and as a router.
+macro_rules! table {
+    ($door:ident: $($method:ident $path:literal => $handler:path;)*) => {
+        /// Every route of this door.
+        pub const TABLE: &[$crate::routes::Route] = &[$($crate::routes::Route {
+            door: $crate::routes::Door::$door,
+            method: stringify!($method),
+            path: $path,
+            handler: stringify!($handler),
+        }),*];
 
         /// The routes with their handlers.
-        pub(crate) fn api() -> Router<Web> {
-            Router::new()$(.route($path, method!($method $handler)))*
+        #[expect(clippy::disallowed_methods, reason = "the place where a table becomes a router")]
+        fn declared() -> axum::Router<$crate::Web> {
+            axum::Router::new()$(.route($path, $crate::routes::method!($method $handler)))*
         }
     };
 }
 
+pub(crate) use {method, table};
+
 #[rustfmt::skip]
-routes! {
+table! { Api:
     // Accounts
     GET    "/account"                                   => accounts::info;
     PATCH  "/account"                                   => accounts::update;

@@ -7,7 +7,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use shipway_domain::{AppId, CommitId, PipelineId, SourceId, TransferId};
+use shipway_domain::{AccountId, AppId, CommitId, PipelineId, SourceId, TokenId, TransferId};
 use shipway_engine::ports::{Place, Spot};
 use shipway_store::Keys;
 use uuid::Uuid;
@@ -19,6 +19,10 @@ pub struct LogSession {
     pub id: Uuid,
     /// Whose logs.
     pub app: AppId,
+    /// To whom they are shown, and by which of their tokens: when that ends, the session does.
+    pub account: AccountId,
+    /// See `account`.
+    pub token: TokenId,
     /// How many lines of the past, [`Self::MAX_LINES`] at most.
     pub lines: u32,
     /// Whether what comes is shown too.
@@ -132,6 +136,8 @@ mod tests {
         let session = LogSession {
             id: Uuid::nil(),
             app: AppId(Uuid::nil()),
+            account: AccountId(Uuid::nil()),
+            token: TokenId(Uuid::nil()),
             lines: 100,
             tail: true,
             dyno: Some("web.1".into()),

@@ -3,16 +3,18 @@
 //! Nothing about a stream is kept on the server: a log session goes on behind `Last-Event-ID` on any server that has
 //! the platform's keys. When this server retires it ends its streams, and those who follow come back to its successor.
 
+use crate::auth::holder;
 use crate::follow::Follower;
+use crate::routes::table;
 use crate::sse::{self, Events, Gone, HEARTBEAT, event};
 use crate::{ApiError, LogSession, Result, Web};
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use shipway_domain::lifecycle::{BuildStatus, ReleaseStatus};
-use shipway_domain::{BuildId, ReleaseId};
+use shipway_domain::{BuildId, NameOrId, ReleaseId};
 use shipway_engine::Platform;
 use shipway_logs::{Entry, EventId, Filter};
 use std::time::{Duration, Instant};
@@ -25,18 +27,22 @@ const COME_BACK: &str = "retry: 1000\n\n";
 
 /// The routes of this door.
 pub fn routes(_: &Web) -> Router<Web> {
-    Router::new()
-        .route("/streams/logs/{session}/{signature}", get(logs))
-        .route("/streams/output/{id}/{signature}", get(output))
-        .route("/backups/{id}/{expires_at}/{signature}", get(backup))
-        .route("/archives/{kind}/{id}/{commit}/{expires_at}/{signature}", get(archive))
+    declared()
 }
 
+table! { Streams:
+    GET "/streams/logs/{session}/{signature}" => logs;
+    GET "/streams/output/{id}/{signature}" => output;
+    GET "/backups/{id}/{expires_at}/{signature}" => backup;
+    GET "/archives/{kind}/{id}/{commit}/{expires_at}/{signature}" => archive;
+}
+
+/// What the path says, or that it is no UTF-8: then it names nothing of ours.
+type Segments<T> = std::result::Result<Path<T>, PathRejection>;
+
 /// A backup's data, as the CLI and `curl` download it. Nobody on the way may keep it.
-async fn backup(
-    State(web): State<Web>,
-    Path((id, expires_at, signature)): Path<(String, String, String)>,
-) -> Result<Response> {
+async fn backup(State(web): State<Web>, path: Segments<(String, String, String)>) -> Result<Response> {
+    let Path((id, expires_at, signature)) = path.map_err(|_| ApiError::missing("backup"))?;
     let now = web.platform().now().as_second();
     let id = web.signed().read_backup(&id, &expires_at, &signature, now).ok_or_else(|| ApiError::missing("backup"))?;
     let (backup, bytes) = web.platform().open_backup(id).await?;
@@ -67,21 +73,19 @@ async fn archive(State(web): State<Web>, uri: axum::http::Uri) -> Result<Respons
     Ok(response)
 }
 
-async fn logs(
-    State(web): State<Web>,
-    Path((session, signature)): Path<(String, String)>,
-    headers: HeaderMap,
-) -> Result<Response> {
+async fn logs(State(web): State<Web>, path: Segments<(String, String)>, headers: HeaderMap) -> Result<Response> {
+    let Path((session, signature)) = path.map_err(|_| ApiError::missing("log_session"))?;
     let session = web.signed().read_logs(&session, &signature).ok_or_else(|| ApiError::missing("log_session"))?;
-    if session.expires_at <= web.platform().now().as_second() {
-        return Err(ApiError::new(
+    let holder = holder(&web, session.account, session.token, "logs");
+    let holder = holder.ok().filter(|_| session.expires_at > web.platform().now().as_second()).ok_or_else(|| {
+        ApiError::new(
             StatusCode::FORBIDDEN,
             "expired",
             "This log session has ended. Run `heroku logs` again for a new one.",
-        ));
-    }
+        )
+    })?;
     // The logs of an app that is gone are too.
-    web.platform().store().read(|c| c.app_by_id(session.app))?;
+    web.platform().app(&holder, &NameOrId::Id(session.app.0))?;
     let directory = web.platform().log_dir(session.app);
     let filter = Filter { source: session.source.as_deref().and_then(|s| s.parse().ok()), dyno: session.dyno.clone() };
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<EventId>().ok());
@@ -141,6 +145,10 @@ async fn send_log(
             tracing::warn!(app.id = %session.app, %error, "a log could not be read on");
             Gone
         })?;
+        let beats = last.elapsed() >= HEARTBEAT;
+        if (beats || !lines.is_empty()) && !still_shown(&web, &session) {
+            return Ok(());
+        }
         if !lines.is_empty() {
             events.send(written(&lines, shape)).await?;
             last = Instant::now();
@@ -149,8 +157,10 @@ async fn send_log(
         if !session.tail {
             return Ok(());
         }
-        if shape == Shape::Events && last.elapsed() >= HEARTBEAT {
-            events.beat().await?;
+        if beats {
+            if shape == Shape::Events {
+                events.beat().await?;
+            }
             last = Instant::now();
         }
         tokio::select! {
@@ -159,6 +169,12 @@ async fn send_log(
             () = stop.cancelled() => return Ok(()),
         }
     }
+}
+
+/// Whether whoever made a session may still see the app's logs: neither the token has ended nor the access.
+fn still_shown(web: &Web, session: &LogSession) -> bool {
+    let holder = holder(web, session.account, session.token, "logs");
+    holder.is_ok_and(|holder| web.platform().app(&holder, &NameOrId::Id(session.app.0)).is_ok())
 }
 
 fn written(lines: &[Entry], shape: Shape) -> String {
@@ -181,7 +197,8 @@ fn unreadable(error: std::io::Error) -> ApiError {
 
 /// The whole output of a build or a release phase, from its beginning, while it grows. 404 before it has begun: its
 /// readers come back.
-async fn output(State(web): State<Web>, Path((id, signature)): Path<(String, String)>) -> Result<Response> {
+async fn output(State(web): State<Web>, path: Segments<(String, String)>) -> Result<Response> {
+    let Path((id, signature)) = path.map_err(|_| ApiError::missing("output"))?;
     let id = web.signed().read_output(&id, &signature).ok_or_else(|| ApiError::missing("output"))?;
     let mut reader = web.platform().read_output(id);
     let (pieces, mut response) = sse::chunks("text/plain; charset=utf-8");

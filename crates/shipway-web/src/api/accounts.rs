@@ -62,5 +62,6 @@ fn which(call: &Call) -> NameOrId {
 pub(super) fn named(call: &Call) -> Result<Account> {
     let actor = &call.caller.actor;
     let found = call.platform().store().read(|c| c.account(&which(call)))?;
-    found.filter(|a| a.id == actor.account || actor.admin).ok_or_else(|| ApiError::missing("user"))
+    let sees_all = actor.admin && actor.scope.reads_widely();
+    found.filter(|a| a.id == actor.account || sees_all).ok_or_else(|| ApiError::missing("user"))
 }

@@ -5,6 +5,7 @@ use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::{Value, json};
 use shipway_domain::addon::{self, PlanName, SERVICES};
+use shipway_domain::admission::Trigger;
 use shipway_domain::{ConfigKey, NameOrId};
 use shipway_engine::{NewAddon, Within};
 use shipway_store::{Addon, App};
@@ -80,6 +81,8 @@ pub async fn create(call: Call) -> Result<Answer> {
 pub async fn update(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let mut found = named(&call, &app)?;
+    // Also where nothing is to change: who may not hears so.
+    call.platform().admit(&call.caller, Trigger::Addon, &app).await?;
     let payload = call.payload()?;
     if let Some(plan) = payload.reference("plan")? {
         let plan: PlanName = plan.parse().map_err(|e: addon::PlanError| ApiError::invalid(e.to_string()))?;

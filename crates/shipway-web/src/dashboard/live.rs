@@ -5,6 +5,7 @@ use super::logs::{build_of_path, filter, line};
 use super::visit::Viewer;
 use crate::follow::Follower;
 use crate::sse::{self, Events, Gone, HEARTBEAT, event};
+use axum::response::Response;
 use shipway_dashboard::{log_event, text_event};
 use shipway_domain::{AppId, PipelineId};
 use shipway_engine::Event;
@@ -19,46 +20,53 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// GET apps.events
 pub(super) async fn apps(viewer: Viewer) -> Page {
-    Ok(changes(viewer, |_| true))
+    Ok(changes(viewer, |_| true, |_| true))
 }
 
 /// GET operations.events
 pub(super) async fn operations(viewer: Viewer) -> Page {
-    Ok(changes(viewer, |event| matches!(event, Event::App(_))))
+    Ok(changes(viewer, |event| matches!(event, Event::App(_)), |_| true))
 }
 
 /// GET app.events
 pub(super) async fn app(viewer: Viewer) -> Page {
     let app = viewer.app()?.id;
-    Ok(changes(viewer, move |event| event == Event::App(app)))
+    Ok(changes(viewer, move |event| event == Event::App(app), |viewer| viewer.app().is_ok()))
 }
 
 /// GET pipeline.events
 pub(super) async fn pipeline(viewer: Viewer) -> Page {
     let id = viewer.pipeline()?.id;
-    Ok(of_pipelines(viewer, vec![id]))
+    Ok(of_pipelines(viewer, vec![id], |viewer| viewer.pipeline().is_ok()))
 }
 
 /// GET product.events
 pub(super) async fn product(viewer: Viewer) -> Page {
     let pipelines = viewer.product()?.pipelines;
-    Ok(of_pipelines(viewer, pipelines))
+    Ok(of_pipelines(viewer, pipelines, |viewer| viewer.product().is_ok()))
 }
 
 /// What these pipelines show: themselves, and the apps that stand in them by then.
-fn of_pipelines(viewer: Viewer, pipelines: Vec<PipelineId>) -> axum::response::Response {
+fn of_pipelines(viewer: Viewer, pipelines: Vec<PipelineId>, sees: fn(&Viewer) -> bool) -> Response {
     let web = viewer.web.clone();
-    changes(viewer, move |event| match event {
+    let wanted = move |event| match event {
         Event::Pipeline(pipeline) => pipelines.contains(&pipeline),
         Event::App(app) => {
             let place = web.platform().store().read(|c| c.coupling_of(app)).ok().flatten();
             place.is_some_and(|place| pipelines.contains(&place.pipeline))
         }
         Event::Apps => true,
-    })
+    };
+    changes(viewer, wanted, sees)
 }
 
-fn changes(viewer: Viewer, wanted: impl Fn(Event) -> bool + Send + Sync + 'static) -> axum::response::Response {
+/// Tells of what is `wanted` until the session ends, or the viewer's `sees` does. The last word is that something has
+/// changed, so that the page asks again and says what.
+fn changes(
+    viewer: Viewer,
+    wanted: impl Fn(Event) -> bool + Send + Sync + 'static,
+    sees: fn(&Viewer) -> bool,
+) -> Response {
     let (events, response) = sse::stream();
     let mut receiver = viewer.platform().events();
     // What happened between the making of the page and now is told first: nothing may follow that tells it.
@@ -74,13 +82,13 @@ fn changes(viewer: Viewer, wanted: impl Fn(Event) -> bool + Send + Sync + 'stati
                     () = stop.cancelled() => return,
                 },
             };
+            let goes_on = viewer.is_signed_in() && sees(&viewer);
             let sent = match told {
                 Told::Changed => events.send(changed()).await,
-                Told::Nothing if viewer.is_signed_in() => events.beat().await,
-                Told::Nothing => return,
+                Told::Nothing => events.beat().await,
                 Told::Over => return,
             };
-            if sent.is_err() {
+            if sent.is_err() || !goes_on {
                 return;
             }
             if matches!(told, Told::Changed) {
@@ -161,6 +169,11 @@ async fn send_log(viewer: Viewer, mut follower: Follower, app: AppId, events: Ev
             tracing::warn!(app.id = %app, %error, "a log could not be read on");
             Gone
         })?;
+        // The session may have ended meanwhile, access may have been taken away, or the app is gone.
+        let beats = last.elapsed() >= HEARTBEAT;
+        if (beats || !lines.is_empty()) && !viewer.still_sees_app() {
+            return Ok(());
+        }
         if !lines.is_empty() {
             let mut text = String::new();
             for entry in &lines {
@@ -169,11 +182,7 @@ async fn send_log(viewer: Viewer, mut follower: Follower, app: AppId, events: Ev
             events.send(text).await?;
             continue;
         }
-        if last.elapsed() >= HEARTBEAT {
-            // Access may have been taken away meanwhile, or the app is gone.
-            if !viewer.is_signed_in() || viewer.app().is_err() {
-                return Ok(());
-            }
+        if beats {
             events.beat().await?;
             last = Instant::now();
         }
@@ -208,10 +217,14 @@ async fn send_output(viewer: Viewer, build: shipway_store::Build, from: u64, eve
             biased;
             next = reader.next() => next,
             told = next_change(&mut changes, &of_app) => {
+                let goes_on = viewer.still_sees_app();
                 match told {
                     Told::Changed => events.send(changed()).await?,
-                    Told::Nothing if viewer.is_signed_in() => events.beat().await?,
-                    Told::Nothing | Told::Over => return Ok(()),
+                    Told::Nothing => events.beat().await?,
+                    Told::Over => return Ok(()),
+                }
+                if !goes_on {
+                    return Ok(());
                 }
                 continue;
             }
@@ -224,6 +237,9 @@ async fn send_output(viewer: Viewer, build: shipway_store::Build, from: u64, eve
             if ended { held.len() } else { held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
         let seen = usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX).min(whole);
         at += whole as u64;
+        if !viewer.still_sees_app() {
+            return Ok(());
+        }
         if seen < whole {
             let mut text = String::new();
             let piece = String::from_utf8_lossy(&held[seen..whole]);

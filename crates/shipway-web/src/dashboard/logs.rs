@@ -163,6 +163,9 @@ pub(super) async fn build_output(viewer: Viewer) -> Page {
                 () = stop.cancelled() => return,
             };
             let Ok(Some(bytes)) = next else { return };
+            if !viewer.still_sees_app() {
+                return;
+            }
             if pieces.send(bytes.into()).await.is_err() {
                 return;
             }

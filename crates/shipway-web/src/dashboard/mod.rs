@@ -20,10 +20,12 @@ mod visit;
 mod words;
 
 use crate::call::Open;
+use crate::routes::{Door, Route, table};
 use crate::{ApiError, Web};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -35,14 +37,27 @@ use visit::Viewer;
 /// What a handler answers.
 type Page = Result<Response, ApiError>;
 
-/// The routes of this door: those of `shipway_dashboard::ROUTES`, each with its handler.
-///
-/// The bare address leads to the list of apps, and a mistyped page is answered by a page.
+table! { Dashboard:
+    GET "/" => home;
+    GET "/dashboard/{*page}" => mistyped;
+}
+
+/// The routes of this door as data: the two above, and those of `shipway_dashboard::ROUTES`.
+pub fn table() -> Vec<Route> {
+    let method = |method| if method == Method::Get { "GET" } else { "POST" };
+    let page = |route: &shipway_dashboard::Route| Route {
+        door: Door::Dashboard,
+        method: method(route.method),
+        path: route.path,
+        handler: route.name,
+    };
+    TABLE.iter().copied().chain(ROUTES.iter().map(page)).collect()
+}
+
+/// The same with their handlers.
+#[expect(clippy::disallowed_methods, reason = "the place where the pages' table becomes a router")]
 pub fn routes(_: &Web) -> Router<Web> {
-    let pages = Router::new()
-        .route("/", get(async || see_other(&path("apps", &[]))))
-        .route("/dashboard/{*page}", look(async |_| Err(ApiError::missing("page"))));
-    ROUTES.iter().fold(pages, |router, route| {
+    ROUTES.iter().fold(declared(), |router, route| {
         let handler = match (route.name, route.method) {
             ("asset", _) => get(asset),
             (name, Method::Get) => reading(name),
@@ -50,6 +65,16 @@ pub fn routes(_: &Web) -> Router<Web> {
         };
         router.route(route.path, handler)
     })
+}
+
+/// The bare address leads to the list of apps.
+async fn home() -> Response {
+    see_other(&path("apps", &[]))
+}
+
+/// A mistyped page is answered by a page.
+async fn mistyped(visit: Result<Open, ApiError>) -> Response {
+    looked(visit, async |_| Err(ApiError::missing("page"))).await
 }
 
 fn reading(name: &str) -> MethodRouter<Web> {
@@ -137,19 +162,25 @@ where
     F: Fn(Viewer) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Page> + Send,
 {
-    get(move |visit: Result<Open, ApiError>| async move {
-        let visit = match visit {
-            Ok(visit) => visit,
-            Err(error) => return problem(None, &error),
-        };
-        if let Some(elsewhere) = to_tls(&visit) {
-            return elsewhere;
-        }
-        match Viewer::of(visit) {
-            Ok(viewer) => answer(viewer, handler, false).await,
-            Err(visit) => see_other(&format!("{}?next={}", path("sign_in", &[]), encoded(visit.target()))),
-        }
-    })
+    get(move |visit: Result<Open, ApiError>| looked(visit, handler))
+}
+
+async fn looked<F, Fut>(visit: Result<Open, ApiError>, handler: F) -> Response
+where
+    F: Fn(Viewer) -> Fut,
+    Fut: Future<Output = Page>,
+{
+    let visit = match visit {
+        Ok(visit) => visit,
+        Err(error) => return problem(None, &error),
+    };
+    if let Some(elsewhere) = to_tls(&visit) {
+        return elsewhere;
+    }
+    match Viewer::of(visit) {
+        Ok(viewer) => answer(viewer, handler, false).await,
+        Err(visit) => see_other(&format!("{}?next={}", path("sign_in", &[]), encoded(visit.target()))),
+    }
 }
 
 /// An act of somebody who is signed in, by a form of ours.
@@ -258,8 +289,8 @@ fn problem_about(shell: Option<Shell>, error: &ApiError, unseen_app: Option<Stri
     html(error.status(), shipway_dashboard::problem(&model))
 }
 
-async fn asset(Path(file): Path<String>) -> Response {
-    let Some(asset) = shipway_dashboard::asset(&file) else {
+async fn asset(path: Result<Path<String>, PathRejection>) -> Response {
+    let Some(asset) = path.ok().and_then(|Path(file)| shipway_dashboard::asset(&file)) else {
         return ApiError::missing("file").into_response();
     };
     let mut response = Response::new(Body::from(asset.body));

@@ -12,8 +12,9 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use shipway_dashboard::CSRF_FIELD;
 use shipway_dashboard::model::{Mark, Notice, Shell};
-use shipway_domain::admission::Trigger;
+use shipway_domain::admission::{Actor, Scope, Trigger};
 use shipway_domain::{NameOrId, TokenId};
+use shipway_engine::Platform;
 use shipway_engine::ports::Caller;
 use shipway_store::{App, Pipeline, Product};
 
@@ -46,7 +47,7 @@ impl Viewer {
     /// Reads the session. The visit is given back when there is none.
     pub(super) fn of(visit: Open) -> Result<Self, Box<Open>> {
         let Some(secret) = cookie(&visit, SESSION).map(str::to_owned) else { return Err(Box::new(visit)) };
-        let Ok((actor, token)) = visit.platform().authenticate(&secret) else { return Err(Box::new(visit)) };
+        let Some((actor, token)) = session(visit.platform(), &secret) else { return Err(Box::new(visit)) };
         let notice = cookie(&visit, NOTICE).and_then(|text| read_notice(&visit.web, &secret, text));
         let seen = visit.platform().told();
         Ok(Self { caller: Caller { actor, via: "dashboard" }, token, secret, notice, seen, visit })
@@ -54,7 +55,12 @@ impl Viewer {
 
     /// Whether the session is still there: a page that is open for hours must end with it.
     pub(super) fn is_signed_in(&self) -> bool {
-        self.platform().authenticate(&self.secret).is_ok()
+        session(self.platform(), &self.secret).is_some()
+    }
+
+    /// Whether what is still being sent of the app of the path may be: neither the session has ended nor the access.
+    pub(super) fn still_sees_app(&self) -> bool {
+        self.is_signed_in() && self.app().is_ok()
     }
 
     /// Errors: 403 for a form that no page of this session made.
@@ -116,6 +122,12 @@ impl Viewer {
     }
 }
 
+/// Whose session a cookie is. A token that may do less than its account is none, wherever it was put: pages show what
+/// an account may see.
+fn session(platform: &Platform, secret: &str) -> Option<(Actor, TokenId)> {
+    platform.authenticate(secret).ok().filter(|(actor, _)| actor.scope == Scope::Global)
+}
+
 fn read_notice(web: &Web, secret: &str, text: &str) -> Option<Notice> {
     let (body, signature) = text.split_once('.')?;
     web.platform().store().keys().url_is_ours(&format!("notice {secret} {body}"), signature).then_some(())?;
@@ -138,11 +150,15 @@ fn check(visit: &Open, secret: &str) -> Result<()> {
     let elsewhere = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
     let ours = visit.platform().store().keys().url_is_ours(&format!("form {secret}"), &sent);
     if elsewhere || !ours {
-        return Err(ApiError::forbidden(
-            "This form was not made by a page of this session, so nothing was done. Open the page again and repeat it.",
-        ));
+        return Err(not_ours());
     }
     Ok(())
+}
+
+fn not_ours() -> ApiError {
+    ApiError::forbidden(
+        "This form was not made by a page of this session, so nothing was done. Open the page again and repeat it.",
+    )
 }
 
 /// A token for the sign-in form, and the mark that it is bound to where the visitor has none yet.
@@ -158,7 +174,7 @@ pub(super) fn visitor_csrf(visit: &Open) -> (String, Option<String>) {
 
 /// Errors: 403 for a sign-in form that was not made for this visitor.
 pub(super) fn check_visitor(visit: &Open) -> Result<()> {
-    check(visit, cookie(visit, VISIT).unwrap_or_default())
+    check(visit, cookie(visit, VISIT).ok_or_else(not_ours)?)
 }
 
 /// Marks a visitor.

@@ -3,6 +3,7 @@
 use crate::payload::Payload;
 use crate::present::time;
 use crate::{Answer, ApiError, Call, Result, Web};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -198,7 +199,8 @@ pub async fn redeliver(call: Call) -> Result<Answer> {
 }
 
 /// POST /shipway/v1/forges/{connection}/webhook: 202 when it is written down, 200 when it was before.
-pub async fn receive(State(web): State<Web>, Path(connection): Path<String>, request: Request) -> Response {
+pub async fn receive(State(web): State<Web>, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
+    let connection = path.map(|Path(connection)| connection).unwrap_or_default();
     match take(&web, &connection, request).await {
         Ok(Delivered::New(id)) => Answer::new(StatusCode::ACCEPTED, json!({ "id": id, "status": "received" })),
         Ok(Delivered::Known) => Answer::ok(json!({ "status": "known" })),

@@ -23,63 +23,78 @@ mod users;
 pub(crate) use operations::{at_step, waits_for};
 
 use crate::Web;
+use crate::routes::table;
 use axum::Router;
-use axum::routing::{delete, get, post, put};
 
 /// The routes of this door.
-#[rustfmt::skip]
 pub fn routes(web: &Web) -> Router<Web> {
-    Router::new()
-        .route("/shipway/v1/session", post(session::create))
-        .route("/shipway/v1/status", get(status::show))
-        .route("/shipway/v1/events", get(events::follow))
-        .route("/shipway/v1/users", get(users::list).post(users::create))
-        .route("/shipway/v1/users/{user}/tokens", post(users::give_token))
-        .route("/shipway/v1/operations", get(operations::list))
-        .route("/shipway/v1/operations/{operation}", get(operations::info))
-        .route("/shipway/v1/operations/{operation}/actions/cancel", post(operations::cancel))
-        .route("/shipway/v1/apps/{app}/builds", get(apps::builds))
-        .route("/shipway/v1/apps/{app}/redeploy", post(apps::redeploy))
-        .route("/shipway/v1/pipelines/{pipeline}/upstream",
-            get(upstream::info).post(upstream::set).patch(upstream::rule).delete(upstream::unset))
-        .route("/shipway/v1/pipelines/{pipeline}/upstream/actions/fetch", post(upstream::fetch))
-        .route("/shipway/v1/apps/{app}/status", get(upstream::of_app))
-        .route("/shipway/v1/apps/{app}/rollback", get(apps::rollback_preview).post(apps::rollback))
-        .route("/shipway/v1/apps/{app}/settings", get(apps::settings).patch(apps::set))
-        .route("/shipway/v1/apps/{app}/triggers", get(triggers::list).post(triggers::create))
-        .route("/shipway/v1/apps/{app}/triggers/{trigger}", delete(triggers::destroy))
-        .route("/shipway/v1/pipelines/{pipeline}/checks", post(triggers::checks))
-        .route("/shipway/v1/apps/{app}/reservation",
-            get(reservations::info).put(reservations::reserve).delete(reservations::unreserve))
-        .route("/shipway/v1/apps/{app}/previous", get(reservations::previous).post(reservations::bring_back))
-        .route("/shipway/v1/addons/{addon}/tunnel", get(tunnels::open))
-        .route("/shipway/v1/notices", get(reservations::notices))
-        .route("/shipway/v1/notices/actions/read", post(reservations::read))
-        .route("/shipway/v1/compare", get(compare::compare))
-        .route("/shipway/v1/parity", get(compare::parity))
-        .route("/shipway/v1/products", get(promotions::products).post(promotions::create_product))
-        .route("/shipway/v1/products/{product}", get(promotions::product).patch(promotions::update_product).delete(promotions::destroy_product))
-        .route("/shipway/v1/products/{product}/pipelines/{pipeline}",
-            put(promotions::put_pipeline).delete(promotions::remove_pipeline))
-        .route("/shipway/v1/products/{product}/steps/{pipeline}",
-            put(promotions::put_step).delete(promotions::remove_step))
-        .route("/shipway/v1/promotions", post(promotions::promote))
-        .route("/shipway/v1/promotions/{promotion}", get(promotions::promotion))
-        .route("/shipway/v1/pipelines/{pipeline}/settings", get(promotions::settings).patch(promotions::set))
-        .route("/shipway/v1/pipelines/{pipeline}/sign-offs", get(sign_offs::list))
-        .route("/shipway/v1/pipelines/{pipeline}/stages/{stage}/parties", put(sign_offs::require))
-        .route("/shipway/v1/pipelines/{pipeline}/stages/{stage}/sign-offs", post(sign_offs::give))
-        .route("/shipway/v1/pipelines/{pipeline}/stages/{stage}/sign-offs/{commit}", delete(sign_offs::withdraw))
-        .route("/shipway/v1/pipelines/{pipeline}/pull-requests/{number}/actions/allow", post(review_apps::allow))
-        .route("/shipway/v1/pipelines/{pipeline}/review-apps", get(review_apps::list))
-        .route("/shipway/v1/pipelines/{pipeline}/review-apps/password", put(review_apps::password))
-        .route("/shipway/v1/forges", get(forges::list))
-        .route("/shipway/v1/forges/{connection}/webhook", post(forges::receive))
-        .route("/shipway/v1/forges/deliveries/{delivery}/actions/redeliver", post(forges::redeliver))
-        .route("/shipway/v1/pipelines/{pipeline}/forge",
-            get(forges::info).post(forges::connect).delete(forges::disconnect))
-        .route("/shipway/v1/pipelines/{pipeline}/forge/deliveries", get(forges::deliveries))
-        .route("/auth", post(login::begin))
-        .route("/auth/wait", get(login::wait))
-        .route_layer(axum::middleware::from_fn_with_state(web.clone(), crate::repeats::guard))
+    declared().route_layer(axum::middleware::from_fn_with_state(web.clone(), crate::repeats::guard))
+}
+
+#[rustfmt::skip]
+table! { Own:
+    POST   "/shipway/v1/session"                                => session::create;
+    GET    "/shipway/v1/status"                                 => status::show;
+    GET    "/shipway/v1/events"                                 => events::follow;
+    GET    "/shipway/v1/users"                                  => users::list;
+    POST   "/shipway/v1/users"                                  => users::create;
+    POST   "/shipway/v1/users/{user}/tokens"                    => users::give_token;
+    GET    "/shipway/v1/operations"                             => operations::list;
+    GET    "/shipway/v1/operations/{operation}"                 => operations::info;
+    POST   "/shipway/v1/operations/{operation}/actions/cancel"  => operations::cancel;
+    GET    "/shipway/v1/apps/{app}/builds"                      => apps::builds;
+    POST   "/shipway/v1/apps/{app}/redeploy"                    => apps::redeploy;
+    GET    "/shipway/v1/pipelines/{pipeline}/upstream"          => upstream::info;
+    POST   "/shipway/v1/pipelines/{pipeline}/upstream"          => upstream::set;
+    PATCH  "/shipway/v1/pipelines/{pipeline}/upstream"          => upstream::rule;
+    DELETE "/shipway/v1/pipelines/{pipeline}/upstream"          => upstream::unset;
+    POST   "/shipway/v1/pipelines/{pipeline}/upstream/actions/fetch" => upstream::fetch;
+    GET    "/shipway/v1/apps/{app}/status"                      => upstream::of_app;
+    GET    "/shipway/v1/apps/{app}/rollback"                    => apps::rollback_preview;
+    POST   "/shipway/v1/apps/{app}/rollback"                    => apps::rollback;
+    GET    "/shipway/v1/apps/{app}/settings"                    => apps::settings;
+    PATCH  "/shipway/v1/apps/{app}/settings"                    => apps::set;
+    GET    "/shipway/v1/apps/{app}/triggers"                    => triggers::list;
+    POST   "/shipway/v1/apps/{app}/triggers"                    => triggers::create;
+    DELETE "/shipway/v1/apps/{app}/triggers/{trigger}"          => triggers::destroy;
+    POST   "/shipway/v1/pipelines/{pipeline}/checks"            => triggers::checks;
+    GET    "/shipway/v1/apps/{app}/reservation"                 => reservations::info;
+    PUT    "/shipway/v1/apps/{app}/reservation"                 => reservations::reserve;
+    DELETE "/shipway/v1/apps/{app}/reservation"                 => reservations::unreserve;
+    GET    "/shipway/v1/apps/{app}/previous"                    => reservations::previous;
+    POST   "/shipway/v1/apps/{app}/previous"                    => reservations::bring_back;
+    GET    "/shipway/v1/addons/{addon}/tunnel"                  => tunnels::open;
+    GET    "/shipway/v1/notices"                                => reservations::notices;
+    POST   "/shipway/v1/notices/actions/read"                   => reservations::read;
+    GET    "/shipway/v1/compare"                                => compare::compare;
+    GET    "/shipway/v1/parity"                                 => compare::parity;
+    GET    "/shipway/v1/products"                               => promotions::products;
+    POST   "/shipway/v1/products"                               => promotions::create_product;
+    GET    "/shipway/v1/products/{product}"                     => promotions::product;
+    PATCH  "/shipway/v1/products/{product}"                     => promotions::update_product;
+    DELETE "/shipway/v1/products/{product}"                     => promotions::destroy_product;
+    PUT    "/shipway/v1/products/{product}/pipelines/{pipeline}" => promotions::put_pipeline;
+    DELETE "/shipway/v1/products/{product}/pipelines/{pipeline}" => promotions::remove_pipeline;
+    PUT    "/shipway/v1/products/{product}/steps/{pipeline}"    => promotions::put_step;
+    DELETE "/shipway/v1/products/{product}/steps/{pipeline}"    => promotions::remove_step;
+    POST   "/shipway/v1/promotions"                             => promotions::promote;
+    GET    "/shipway/v1/promotions/{promotion}"                 => promotions::promotion;
+    GET    "/shipway/v1/pipelines/{pipeline}/settings"          => promotions::settings;
+    PATCH  "/shipway/v1/pipelines/{pipeline}/settings"          => promotions::set;
+    GET    "/shipway/v1/pipelines/{pipeline}/sign-offs"         => sign_offs::list;
+    PUT    "/shipway/v1/pipelines/{pipeline}/stages/{stage}/parties" => sign_offs::require;
+    POST   "/shipway/v1/pipelines/{pipeline}/stages/{stage}/sign-offs" => sign_offs::give;
+    DELETE "/shipway/v1/pipelines/{pipeline}/stages/{stage}/sign-offs/{commit}" => sign_offs::withdraw;
+    POST   "/shipway/v1/pipelines/{pipeline}/pull-requests/{number}/actions/allow" => review_apps::allow;
+    GET    "/shipway/v1/pipelines/{pipeline}/review-apps"       => review_apps::list;
+    PUT    "/shipway/v1/pipelines/{pipeline}/review-apps/password" => review_apps::password;
+    GET    "/shipway/v1/forges"                                 => forges::list;
+    POST   "/shipway/v1/forges/{connection}/webhook"            => forges::receive;
+    POST   "/shipway/v1/forges/deliveries/{delivery}/actions/redeliver" => forges::redeliver;
+    GET    "/shipway/v1/pipelines/{pipeline}/forge"             => forges::info;
+    POST   "/shipway/v1/pipelines/{pipeline}/forge"             => forges::connect;
+    DELETE "/shipway/v1/pipelines/{pipeline}/forge"             => forges::disconnect;
+    GET    "/shipway/v1/pipelines/{pipeline}/forge/deliveries"  => forges::deliveries;
+    POST   "/auth"                                              => login::begin;
+    GET    "/auth/wait"                                         => login::wait;
 }

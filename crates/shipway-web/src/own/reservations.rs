@@ -87,6 +87,7 @@ pub async fn notices(call: Call) -> Result<Answer> {
 
 /// POST /shipway/v1/notices/actions/read: the caller has read them.
 pub async fn read(call: Call) -> Result<Answer> {
+    call.may_write()?;
     call.platform().notices_read(&call.caller, None).await?;
     notices(call).await
 }

@@ -20,7 +20,8 @@ fn show(account: &Account) -> Value {
 pub async fn list(call: Call) -> Result<Answer> {
     let actor = &call.caller.actor;
     let accounts = call.platform().store().read(|c| c.accounts())?;
-    let visible = accounts.iter().filter(|account| actor.admin || account.id == actor.account);
+    let sees_all = actor.admin && actor.scope.reads_widely();
+    let visible = accounts.iter().filter(|account| sees_all || account.id == actor.account);
     Ok(Answer::ok(visible.map(show).collect()))
 }
 

@@ -9,5 +9,7 @@ mod deployments;
 mod malformed;
 mod schema;
 mod second_paths;
+mod streams;
 mod support;
+mod surface;
 mod teams;

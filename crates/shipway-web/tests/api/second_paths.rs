@@ -3,8 +3,8 @@
 use crate::support::{Person, World};
 use serde_json::{Value, json};
 use shipway_domain::NameOrId;
-use shipway_domain::admission::Permission;
-use shipway_engine::Within;
+use shipway_domain::admission::{Permission, Scope};
+use shipway_engine::{NewToken, Within};
 
 const NOTHING: Value = Value::Null;
 
@@ -120,5 +120,50 @@ async fn attack_02_names_of_pipelines_and_products_are_plain_words() {
         assert_eq!(renamed.status, 422, "{bad:?}: {}", renamed.text);
         let staged = json!({ "app": "shop", "pipeline": "shop", "stage": bad });
         assert_eq!(world.call(Person::Owner, "POST", "/pipeline-couplings", &staged).await.status, 422, "{bad:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_18_a_rule_about_the_upstream_is_not_lifted_by_another_upstream() {
+    let world = World::new().await;
+    let upstream = "/shipway/v1/pipelines/shop/upstream";
+    let call = async |person: Person, method: &str, body: Value| {
+        let reply = world.call(person, method, upstream, &body).await;
+        (reply.status.as_u16(), reply.text)
+    };
+    assert_eq!(call(Person::Collaborator, "POST", json!({ "branch": "main" })).await.0, 201);
+    assert_eq!(call(Person::Owner, "PATCH", json!({ "refuse_behind": ["staging"] })).await.0, 200);
+    for (method, body) in [("POST", json!({ "branch": "quiet" })), ("DELETE", NOTHING)] {
+        let (status, text) = call(Person::Collaborator, method, body).await;
+        assert!(status == 403 && text.contains("Ask owner@example.org, who owns it."), "{method}: {status} {text}");
+    }
+    assert_eq!(call(Person::Owner, "POST", json!({ "branch": "trunk" })).await.0, 201);
+    assert_eq!(call(Person::Owner, "DELETE", NOTHING).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_20_an_administrators_lesser_token_sees_no_more_than_its_scope() {
+    let world = World::new().await;
+    let shop = world.platform.app(&world.caller(Person::Owner), &NameOrId::parse("shop")).unwrap().id;
+    let other = world.deployed("other").await;
+    let operation = world.platform.store().read(|c| c.operations(Some(other), 1)).unwrap().remove(0).id;
+    let admin = world.caller(Person::Admin);
+    let get = async |scope: Scope, path: &str| {
+        let new = NewToken { description: "less".into(), scope, expires_in_seconds: None };
+        let (_, token) = world.platform.create_token(&admin, new).await.unwrap();
+        let bearer = format!("Bearer {token}");
+        world.call_with(Person::Nobody, "GET", path, &NOTHING, &[("authorization", &bearer)]).await
+    };
+    let of_shop = get(Scope::Deploy { app: shop }, "/shipway/v1/operations?app=shop").await;
+    assert!(of_shop.text.contains("\"shop\""), "{}", of_shop.text);
+    let all = get(Scope::Deploy { app: shop }, "/shipway/v1/operations").await;
+    assert!(all.status == 200 && !all.text.contains("\"other\""), "{}", all.text);
+    let one = format!("/shipway/v1/operations/{operation}");
+    assert_eq!(get(Scope::Deploy { app: shop }, &one).await.status, 404);
+    assert_eq!(get(Scope::Identity, &one).await.status, 404);
+    let users = get(Scope::Identity, "/shipway/v1/users").await.json();
+    assert_eq!(users.as_array().unwrap().iter().map(|user| &user["email"]).collect::<Vec<_>>(), ["admin@example.org"]);
+    for (scope, expected) in [(Scope::Identity, 404), (Scope::Read, 200)] {
+        assert_eq!(get(scope, "/users/owner@example.org").await.status.as_u16(), expected);
     }
 }

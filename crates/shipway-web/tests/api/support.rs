@@ -9,6 +9,7 @@ use shipway_domain::team::Role;
 use shipway_domain::{AppId, Email, NameOrId, Stage};
 use shipway_engine::ports::Caller;
 use shipway_engine::{NewAddon, NewApp, NewToken, Outcome, Platform, Settings, WebhookOrder};
+use shipway_git::{GitConfig, GitHttp};
 use shipway_net::outward::Outward;
 use shipway_store::DeploymentFilter;
 use shipway_testkit::{Ground, settings};
@@ -26,16 +27,29 @@ pub const PROCFILE: &str = "web: listen\nworker: sleep\nrelease: echo migrated";
 pub enum Person {
     Nobody,
     Stranger,
+    /// Who may look at the app `shop`.
+    Viewer,
+    /// Who operates the apps.
     Collaborator,
     Owner,
     Admin,
     /// A token of the owner's that may deploy the app `shop`.
     DeployToken,
+    /// A token of the owner's with the scope `read`.
+    ReadToken,
 }
 
 impl Person {
-    pub const ALL: [Self; 6] =
-        [Self::Nobody, Self::Stranger, Self::Collaborator, Self::Owner, Self::Admin, Self::DeployToken];
+    pub const ALL: [Self; 8] = [
+        Self::Nobody,
+        Self::Stranger,
+        Self::Viewer,
+        Self::Collaborator,
+        Self::Owner,
+        Self::Admin,
+        Self::DeployToken,
+        Self::ReadToken,
+    ];
 }
 
 /// What came back.
@@ -74,24 +88,32 @@ impl World {
             https: "https://127.0.0.1:5000".into(),
             git_host: "127.0.0.1:5000".into(),
         };
-        let web = Web::new(platform.clone(), base);
+        let hook = ground.home.path().join("no-hook");
+        let git = GitHttp::start(GitConfig::new(hook, ground.home.path().join("run"))).unwrap();
+        let web = Web::new(platform.clone(), base).with(git, None);
         platform.keep_webhooks(Arc::new(WebReceivers::new(&web, Outward::default())));
         let router = web.router();
         let admin = platform.first_admin(&email("admin")).await.unwrap().unwrap();
         let mut world = Self { platform, router, tokens: HashMap::from([(Person::Admin, admin)]), ground };
         let root = world.caller(Person::Admin);
-        for (person, name) in
-            [(Person::Owner, "owner"), (Person::Collaborator, "collaborator"), (Person::Stranger, "stranger")]
-        {
+        for (person, name) in [
+            (Person::Owner, "owner"),
+            (Person::Collaborator, "collaborator"),
+            (Person::Viewer, "viewer"),
+            (Person::Stranger, "stranger"),
+        ] {
             let (_, token) = world.platform.add_account(&root, &email(name), None, false).await.unwrap();
             world.tokens.insert(person, token);
         }
         let shop = world.deployed("shop").await;
         let owner = world.caller(Person::Owner);
-        let scope = Scope::Deploy { app: shop };
-        let new = NewToken { description: "CI".into(), scope, expires_in_seconds: None };
-        let (_, token) = world.platform.create_token(&owner, new).await.unwrap();
-        world.tokens.insert(Person::DeployToken, token);
+        let app = world.platform.app(&owner, &NameOrId::Id(shop.0)).unwrap();
+        world.platform.give_access(&owner, &app, "viewer@example.org", Permission::View).await.unwrap();
+        for (person, scope) in [(Person::DeployToken, Scope::Deploy { app: shop }), (Person::ReadToken, Scope::Read)] {
+            let new = NewToken { description: "CI".into(), scope, expires_in_seconds: None };
+            let (_, token) = world.platform.create_token(&owner, new).await.unwrap();
+            world.tokens.insert(person, token);
+        }
         world
     }
 
@@ -150,10 +172,13 @@ impl World {
         Caller { actor, via: "test" }
     }
 
-    /// Sends a request as it is.
+    /// Sends a request as it is. Of a stream of events, which has no end, nothing but the head is read.
     pub async fn send(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
+        if parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream") {
+            return Reply { status: parts.status, headers: parts.headers, text: String::new() };
+        }
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Reply { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
     }
@@ -266,6 +291,8 @@ impl World {
                 ("{webhook}", webhook.to_string()),
                 ("{event}", uuid::Uuid::nil().to_string()),
                 ("{delivery}", uuid::Uuid::nil().to_string()),
+                ("{version}", format!("v{}", newest[0].version)),
+                ("{offer}", app.to_string()),
             ] {
                 out = out.replace(name, &value);
             }
@@ -295,6 +322,7 @@ impl World {
         if path.contains("{team}") {
             out = out.replace("{team}", "acme").replace("{feature}", "org-access-controls");
         }
+        out = self.fill_own(&out, app);
         out = out.replace("{setup}", &uuid::Uuid::nil().to_string());
         out = out.replace("{review_app}", &uuid::Uuid::nil().to_string());
         let tokens = self.platform.tokens(&owner).unwrap();
@@ -308,7 +336,6 @@ impl World {
             ("{region}", "us".into()),
             ("{dyno_size}", "basic".into()),
             ("{source}", uuid::Uuid::nil().to_string()),
-            ("{operation}", uuid::Uuid::nil().to_string()),
             ("{promotion}", uuid::Uuid::nil().to_string()),
             ("{owner}", "acme".into()),
             ("{repository}", "shop".into()),
@@ -405,6 +432,6 @@ pub fn body_for(method: &str, path: &str) -> Value {
         ("POST", "/client/v11/databases/{database}/transfers") => json!({ "from_url": "postgres://a", "to_url": "b" }),
         ("POST", "/actions/addons/resolve") => json!({ "addon": "DATABASE", "app": "shop" }),
         ("POST", "/actions/addon-attachments/resolve") => json!({ "addon_attachment": "DATABASE_URL", "app": "shop" }),
-        _ => Value::Null,
+        _ => crate::surface::own_body_for(method, path),
     }
 }

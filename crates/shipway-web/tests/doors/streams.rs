@@ -11,6 +11,8 @@ fn session(stage: &Stage, app: &App) -> LogSession {
     LogSession {
         id: uuid::Uuid::nil(),
         app: app.id,
+        account: stage.caller.actor.account,
+        token: stage.platform.authenticate(&stage.token).unwrap().1,
         lines: 100,
         tail: false,
         dyno: Some("web".into()),
