@@ -184,6 +184,7 @@ fn what(entry: &LedgerEntry) -> String {
         "product-created" => format!("made the product {}", text("product")),
         "product-destroyed" => format!("ended the product {}", text("product")),
         "product-steps" => format!("set the steps of the product {}", text("product")),
+        "product-pipelines" => format!("set the pipelines of the product {}", text("product")),
         "promotion-asked" => format!("promoted {}", text("from")),
         "external-undo-failed" => format!("could not take the step {} back", text("step")),
         "review-apps-configured" => format!("set how the pipeline {} makes review apps", text("pipeline")),
