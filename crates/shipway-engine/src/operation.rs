@@ -488,7 +488,7 @@ impl Platform {
         if sees_all && app.is_none() {
             return Ok(all);
         }
-        let visible: Vec<_> = self.apps(caller, false)?.into_iter().map(|a| a.id).collect();
+        let visible: Vec<_> = self.apps(caller, true)?.into_iter().map(|a| a.id).collect();
         let visible = |o: &Operation| app.is_some() || o.apps.iter().any(|id| visible.contains(id));
         Ok(all.into_iter().filter(visible).collect())
     }

@@ -43,9 +43,10 @@ impl Body {
     pub(super) fn kill(&self) {
         match self {
             Self::Root { init, .. } => signal(*init, Signal::SIGKILL),
+            // `bwrap` ends by itself when the first process has, which does not end before the others: killed at once it
+            // would be gone, and the dyno with it for all that we can see, while they still listen.
             Self::Bwrap { bwrap, .. } => {
-                process::descendants(*bwrap).first().into_iter().for_each(|pid| signal(*pid, Signal::SIGKILL));
-                signal(*bwrap, Signal::SIGKILL);
+                signal(process::descendants(*bwrap).first().copied().unwrap_or(*bwrap), Signal::SIGKILL);
             }
         }
     }

@@ -8,7 +8,6 @@
 //! It ends with either end, with the right to it, with the server, and when nothing was said for long. A piece is read
 //! when the one before it was taken: neither end can fill the server's memory.
 
-use crate::auth::authenticate;
 use crate::{Answer, Call, Result, Web};
 use axum::body::Body;
 use axum::extract::{FromRequest, Request, State};
@@ -105,9 +104,7 @@ async fn lost(call: &Call, addon: AddonId, moved: &AtomicU64) -> &'static str {
         if now != last.0 {
             last = (now, Instant::now());
         }
-        let Ok((caller, _)) = authenticate(&call.web, &call.headers, call.caller.via) else {
-            return "the token has ended";
-        };
+        let Some(caller) = call.renewed() else { return "the token has ended" };
         if call.platform().may_tunnel(&caller, addon).is_err() {
             return "the right to it is gone";
         }
