@@ -10,6 +10,7 @@
 
 use crate::error::{Error, Result};
 use crate::http::{Client, Network, Route};
+use crate::loopback::{self, Loopback};
 use crate::profile::BRIDGED_DOMAIN;
 use crate::tunnel;
 use base64::Engine;
@@ -22,8 +23,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 
 /// A request line and headers longer than this are not the CLI's.
 const HEAD_BYTES: usize = 16 << 10;
@@ -50,13 +50,7 @@ pub struct Bridge {
     pub proxy: String,
     /// The authority of its certificates, PEM.
     pub authority: String,
-    accepting: JoinHandle<()>,
-}
-
-impl Drop for Bridge {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
+    _port: Loopback,
 }
 
 /// Opens a bridge to `server` on a port of loopback that the system picks. `token` opens the way to databases.
@@ -71,27 +65,16 @@ pub async fn open(server: Network, token: String) -> Result<Bridge> {
         .map_err(|e| Error::new(format!("TLS cannot be set up: {e}")))?
         .with_no_client_auth()
         .with_cert_resolver(minted);
-    let listener = TcpListener::bind(("127.0.0.1", 0))
-        .await
-        .and_then(|l| Ok((l.local_addr()?, l)))
-        .map_err(|e| Error::new(format!("no port of 127.0.0.1 could be opened for the bridge: {e}")))?;
-    let (address, listener) = listener;
     let doors = Arc::new(Doors {
         client: Client::new(Route::Network(server.clone()), Some(token)),
         server,
         tls: Arc::new(tls),
         credentials: base64::engine::general_purpose::STANDARD.encode(format!("shipway:{secret}")),
     });
-    let accepting = tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(doors.clone().serve(stream))),
-                // Out of descriptors, most likely: the connections that run will give some back.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    });
-    Ok(Bridge { proxy: format!("http://shipway:{secret}@{address}"), authority, accepting })
+    let port = loopback::listen(0, move |stream| doors.clone().serve(stream))
+        .await
+        .map_err(|e| Error::new(format!("no port of 127.0.0.1 could be opened for the bridge: {e}")))?;
+    Ok(Bridge { proxy: format!("http://shipway:{secret}@127.0.0.1:{}", port.port), authority, _port: port })
 }
 
 fn secret() -> Result<String> {

@@ -13,6 +13,7 @@ mod error;
 mod finding;
 mod git;
 mod http;
+mod loopback;
 mod profile;
 mod rewrite;
 mod server;

@@ -4,12 +4,10 @@
 
 use crate::error::{Error, Result};
 use crate::http::{Client, Proxy};
-use std::net::Ipv4Addr;
+use crate::loopback::{self, Loopback};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 
 /// What the server is asked to speak.
 pub const PROTOCOL: &str = "postgresql";
@@ -45,51 +43,22 @@ impl Way {
     }
 }
 
-/// An open port; closed, with its connections, when dropped.
-pub struct Tunnel {
-    /// The port, on 127.0.0.1.
-    pub port: u16,
-    accepting: JoinHandle<()>,
-}
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
 /// Listens on `port` of 127.0.0.1; 0 takes a free one. A connection that the server refuses is closed, and why is said on
 /// standard error. Errors: the port cannot be had.
-pub async fn open(port: u16, way: Way) -> Result<Tunnel> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-    let bound = listener.and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
-    let (port, listener) = bound.map_err(|e| {
-        Error::new(format!("port {port} of 127.0.0.1 cannot be listened on: {e}"))
-            .hint("name another one with --port, or none for one that is free")
-    })?;
-    let accepting = tokio::spawn(accept(listener, Arc::new(way)));
-    Ok(Tunnel { port, accepting })
-}
-
-async fn accept(listener: TcpListener, way: Arc<Way>) {
-    let mut open = tokio::task::JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = open.join_next() => continue,
-        };
-        let Ok((local, _)) = accepted else {
-            // Out of descriptors, most likely: the connections that run will give some back.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
+pub async fn open(port: u16, way: Way) -> Result<Loopback> {
+    let way = Arc::new(way);
+    let serve = move |local: TcpStream| {
         let way = way.clone();
-        open.spawn(async move {
+        async move {
             // A prompt is a small answer to a small question.
             let _ = local.set_nodelay(true);
             if let Err(error) = way.carry(local).await {
                 error.show();
             }
-        });
-    }
+        }
+    };
+    loopback::listen(port, serve).await.map_err(|e| {
+        Error::new(format!("port {port} of 127.0.0.1 cannot be listened on: {e}"))
+            .hint("name another one with --port, or none for one that is free")
+    })
 }
