@@ -6,6 +6,29 @@ use crate::tree::Tree;
 use crate::versions::Range;
 use serde_json::Value;
 
+/// yarn with these options, from the app's cache.
+macro_rules! yarn {
+    ($options:literal) => {
+        concat!(
+            "yarn install --frozen-lockfile ",
+            $options,
+            " --non-interactive --no-progress --cache-folder /cache/yarn"
+        )
+    };
+}
+
+/// pnpm with these options, from the app's cache. Copied: a build that changes a file in node_modules must not change it
+/// in the cache.
+macro_rules! pnpm {
+    ($options:literal) => {
+        concat!(
+            "pnpm install --frozen-lockfile ",
+            $options,
+            " --store-dir /cache/pnpm --package-import-method=copy --reporter=append-only"
+        )
+    };
+}
+
 /// A package manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manager {
@@ -82,23 +105,10 @@ impl Manager {
     /// need as well.
     pub(super) fn install(self, everything: bool) -> (&'static str, &'static str) {
         match (self, everything) {
-            (Self::Yarn, true) => (
-                "yarn install --frozen-lockfile --production=false --non-interactive --no-progress --cache-folder /cache/yarn",
-                "`yarn install --frozen-lockfile`",
-            ),
-            (Self::Yarn, false) => (
-                "yarn install --frozen-lockfile --production=true --non-interactive --no-progress --cache-folder /cache/yarn",
-                "`yarn install --frozen-lockfile`",
-            ),
-            // Copied: a build that changes a file in node_modules must not change it in the cache.
-            (Self::Pnpm, true) => (
-                "pnpm install --frozen-lockfile --prod=false --store-dir /cache/pnpm --package-import-method=copy --reporter=append-only",
-                "`pnpm install --frozen-lockfile`",
-            ),
-            (Self::Pnpm, false) => (
-                "pnpm install --frozen-lockfile --prod --store-dir /cache/pnpm --package-import-method=copy --reporter=append-only",
-                "`pnpm install --frozen-lockfile`",
-            ),
+            (Self::Yarn, true) => (yarn!("--production=false"), "`yarn install --frozen-lockfile`"),
+            (Self::Yarn, false) => (yarn!("--production=true"), "`yarn install --frozen-lockfile`"),
+            (Self::Pnpm, true) => (pnpm!("--prod=false"), "`pnpm install --frozen-lockfile`"),
+            (Self::Pnpm, false) => (pnpm!("--prod"), "`pnpm install --frozen-lockfile`"),
             (Self::Npm(None), true) => ("npm install --no-package-lock --include=dev", "`npm install`"),
             (Self::Npm(None), false) => ("npm install --no-package-lock --omit=dev", "`npm install`"),
             (Self::Npm(_), true) => ("npm ci --include=dev", "`npm ci`"),
@@ -109,12 +119,8 @@ impl Manager {
     /// The command that removes what only builds need.
     pub(super) fn prune(self) -> &'static str {
         match self {
-            Self::Yarn => {
-                "yarn install --frozen-lockfile --production=true --ignore-scripts --non-interactive --no-progress --cache-folder /cache/yarn"
-            }
-            Self::Pnpm => {
-                "pnpm install --frozen-lockfile --prod --offline --ignore-scripts --store-dir /cache/pnpm --package-import-method=copy --reporter=append-only"
-            }
+            Self::Yarn => yarn!("--production=true --ignore-scripts"),
+            Self::Pnpm => pnpm!("--prod --offline --ignore-scripts"),
             Self::Npm(None) => "npm prune --omit=dev --no-package-lock",
             Self::Npm(_) => "npm prune --omit=dev",
         }
