@@ -103,6 +103,19 @@ start_nothing() {
 }
 start_again() { ! grep -qs '^exit 101 # shipway$' "$POLICY" || as_root rm -f "$POLICY"; }
 
+# apt-get without questions; what it says goes to the file that is named first. Another one that holds its locks, as a
+# fresh machine's own updates do, is waited for: the option does that for dpkg's lock alone.
+APT_PATIENCE_SECONDS=600
+apt_get() {
+  local log=$1 patience=$((SECONDS + APT_PATIENCE_SECONDS))
+  shift
+  until as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C \
+    apt-get -y -q -o "DPkg::Lock::Timeout=$APT_PATIENCE_SECONDS" "$@" >"$log" 2>&1; do
+    grep -q '^E: Could not get lock' "$log" && [ $SECONDS -lt $patience ] || return 1
+    sleep 2
+  done
+}
+
 # Installs Debian packages and prints everything that came with them, as `installed` does.
 install_packages() {
   local before after
@@ -110,10 +123,10 @@ install_packages() {
   installed >"$before"
   start_nothing
   trap start_again EXIT
-  if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >"$after.log" 2>&1; then
+  if ! apt_get "$after.log" install --no-install-recommends "$@"; then
     # On a fresh machine there are no lists of packages yet.
-    as_root apt-get update -q >"$after.log" 2>&1 || fail_showing "$after.log" "the package lists could not be refreshed"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >"$after.log" 2>&1 ||
+    apt_get "$after.log" update || fail_showing "$after.log" "the package lists could not be refreshed"
+    apt_get "$after.log" install --no-install-recommends "$@" ||
       fail_showing "$after.log" "these packages could not be installed: $*"
   fi
   start_again
