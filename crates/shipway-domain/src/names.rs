@@ -317,6 +317,23 @@ impl NameOrId {
     }
 }
 
+macro_rules! found_by_id {
+    ($($id:ident),*) => {$(
+        impl From<crate::$id> for NameOrId {
+            fn from(id: crate::$id) -> Self {
+                Self::Id(id.0)
+            }
+        }
+
+        impl From<&crate::$id> for NameOrId {
+            fn from(id: &crate::$id) -> Self {
+                Self::Id(id.0)
+            }
+        }
+    )*};
+}
+found_by_id!(AccountId, AddonId, AppId, PipelineId, ProductId);
+
 pub(crate) const ADJECTIVES: &[&str] = &[
     "aged", "amber", "autumn", "bold", "bright", "calm", "clear", "cold", "cool", "coral", "damp", "dawn", "deep",
     "early", "fair", "fresh", "gentle", "glad", "golden", "green", "hidden", "high", "hollow", "icy", "keen", "late",
