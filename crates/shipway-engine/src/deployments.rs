@@ -12,7 +12,7 @@ use crate::promotions::Promotable;
 use crate::{Kind, Platform, Result};
 use serde_json::{Map, Value, json};
 use shipway_domain::forge::DeploymentState;
-use shipway_domain::{CommitId, NameOrId, PipelineId, ProcessType, Stage};
+use shipway_domain::{CommitId, PipelineId, ProcessType, Stage};
 use shipway_store::{
     App, Conn, Deployment, DeploymentFilter, DeploymentStatus, Pipeline, Release, Slug, StoreError,
     stage_of_environment,
@@ -147,7 +147,7 @@ impl Platform {
         deployment: &Deployment,
         new: NewDeploymentStatus,
     ) -> Result<DeploymentStatus> {
-        let pipeline = self.pipeline(caller, &NameOrId::Id(deployment.pipeline.0))?;
+        let pipeline = self.pipeline(caller, &deployment.pipeline.into())?;
         self.may(caller, &pipeline, Access::Operate)?;
         let state = DeploymentState::from_text(&new.state).ok_or_else(|| {
             Error::invalid("`state` must be error, failure, inactive, in_progress, queued, pending or success.")

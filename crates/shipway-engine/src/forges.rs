@@ -180,7 +180,7 @@ impl Platform {
         let missing = || Error::missing("delivery");
         let delivery = self.store().read(|c| c.forge_delivery(id))?.ok_or_else(missing)?;
         let forge = self.store().read(|c| c.forge(delivery.connection))?.ok_or_else(missing)?;
-        let pipeline = self.pipeline(caller, &shipway_domain::NameOrId::Id(forge.pipeline.0)).map_err(|_| missing())?;
+        let pipeline = self.pipeline(caller, &forge.pipeline.into()).map_err(|_| missing())?;
         self.may(caller, &pipeline, Access::Operate)?;
         if !delivery.kept {
             return Err(Error::conflict(

@@ -252,7 +252,7 @@ impl Platform {
     pub fn pipeline_apps(&self, caller: &Caller, pipeline: &Pipeline) -> Result<Vec<(Coupling, App)>> {
         let couplings = self.store().read(|c| c.couplings(pipeline.id))?;
         let visible = |coupling: Coupling| {
-            let app = self.app(caller, &NameOrId::Id(coupling.app.0)).ok()?;
+            let app = self.app(caller, &coupling.app.into()).ok()?;
             Some((coupling, app))
         };
         Ok(couplings.into_iter().filter_map(visible).collect())
@@ -266,7 +266,7 @@ impl Platform {
     /// A coupling of an app that the caller may see, with the app.
     pub fn coupling(&self, caller: &Caller, id: CouplingId) -> Result<(Coupling, App)> {
         let found = self.store().read(|c| c.coupling(id))?;
-        let seen = found.and_then(|c| Some((self.app(caller, &NameOrId::Id(c.app.0)).ok()?, c)));
+        let seen = found.and_then(|c| Some((self.app(caller, &c.app.into()).ok()?, c)));
         seen.map(|(app, coupling)| (coupling, app)).ok_or_else(|| Error::missing("pipeline_coupling"))
     }
 

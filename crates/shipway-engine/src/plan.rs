@@ -13,6 +13,7 @@ use shipway_domain::{
     AddonId, AppId, AppSetupId, AttachmentId, BuildId, CommitId, ConfigKey, DynoId, OperationId, PipelineId,
     ProcessType, ReleaseId, SlugId, TransferId,
 };
+use shipway_store::Operation;
 use std::collections::BTreeSet;
 
 /// What an operation is going to do; ids are chosen here, so that every step can run twice.
@@ -462,6 +463,11 @@ impl Part {
 }
 
 impl Plan {
+    /// The plan of an operation. Errors: another version wrote it, in words that this one does not know.
+    pub fn of(operation: &Operation) -> Result<Self> {
+        Self::deserialize(&operation.plan).map_err(Error::platform)
+    }
+
     /// The steps in order.
     ///
     /// With several apps (or an external step) all are prepared first, app by app and step by step, the external steps in

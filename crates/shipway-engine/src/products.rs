@@ -89,7 +89,7 @@ impl Platform {
 
     fn sees_product(&self, caller: &Caller, product: &Product) -> bool {
         let own = caller.actor.admin || product.owner == caller.actor.account;
-        let any = || product.pipelines.iter().any(|p| self.pipeline(caller, &NameOrId::Id(p.0)).is_ok());
+        let any = || product.pipelines.iter().any(|p| self.pipeline(caller, &p.into()).is_ok());
         caller.actor.scope.reads_widely() && (own || any())
     }
 
@@ -296,7 +296,7 @@ impl Platform {
         let mut entry = self.entry(caller, None, action, serde_json::Value::Null);
         let (id, now) = (product.id, self.now());
         let written = self.store().write(move |c| {
-            let found = c.product(&NameOrId::Id(id.0))?;
+            let found = c.product(&id.into())?;
             let mut product = found.ok_or(shipway_store::StoreError::Missing("product"))?;
             if let Err(refused) = change(&mut product) {
                 return Ok(Err(refused));
@@ -368,7 +368,7 @@ impl Platform {
     /// The pipelines that an order is about.
     fn scope(&self, caller: &Caller, order: &TogetherOrder) -> Result<(Option<Product>, Vec<Pipeline>)> {
         let of = |product: Product| {
-            let pipelines = product.pipelines.iter().map(|p| self.pipeline(caller, &NameOrId::Id(p.0)));
+            let pipelines = product.pipelines.iter().map(|p| self.pipeline(caller, &p.into()));
             Ok((Some(product.clone()), pipelines.collect::<Result<Vec<_>>>()?))
         };
         if let Some(name) = &order.product {
@@ -387,7 +387,7 @@ impl Platform {
                         app.name, app.name
                     ))
                 })?;
-                return Ok((None, vec![self.pipeline(caller, &NameOrId::Id(coupling.pipeline.0))?]));
+                return Ok((None, vec![self.pipeline(caller, &coupling.pipeline.into())?]));
             }
         }
         let (mut products, mut pipelines) = (self.products(caller)?, self.pipelines(caller)?);

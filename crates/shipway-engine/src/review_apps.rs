@@ -10,7 +10,7 @@ use crate::{Event, Platform, Result, SourceBlob, SourceOrder};
 use jiff::SignedDuration;
 use shipway_domain::admission::Trigger;
 use shipway_domain::review::{BranchName, Checks, Policy, ReviewAppStatus, Wanted, hold};
-use shipway_domain::{AppName, CommitId, NameOrId, PipelineId, ReviewAppId, Stage};
+use shipway_domain::{AppName, CommitId, PipelineId, ReviewAppId, Stage};
 use shipway_store::{
     App, ConfigVars, Pipeline, PullRequest, ReviewApp, ReviewAppConfig, ReviewAppSettings, ReviewOrigin,
 };
@@ -147,7 +147,7 @@ impl Platform {
                 .filter(|app| couplings.iter().any(|at| at.app == *app))
                 .or_else(|| first(Stage::Staging))
                 .or_else(|| first(Stage::Development));
-            id.map(|id| c.app(&NameOrId::Id(id.0))).transpose().map(Option::flatten)
+            id.map(|id| c.app(&id.into())).transpose().map(Option::flatten)
         })?;
         Ok(parent)
     }
@@ -373,7 +373,7 @@ impl Platform {
     /// A review app of a pipeline that the caller may see, deleted ones included.
     pub fn review_app(&self, caller: &Caller, id: ReviewAppId) -> Result<ReviewApp> {
         let found = self.store().read(|c| c.review_app(id))?;
-        let seen = found.filter(|r| self.pipeline(caller, &NameOrId::Id(r.pipeline.0)).is_ok());
+        let seen = found.filter(|r| self.pipeline(caller, &r.pipeline.into()).is_ok());
         seen.ok_or_else(|| Error::missing("review_app"))
     }
 

@@ -161,7 +161,7 @@ impl Platform {
             let account = c.account(&NameOrId::parse(email))?;
             // Teams have an account as well, and nobody signs in with it.
             match account {
-                Some(account) if c.team(&NameOrId::Id(account.id.0))?.is_none() => Ok(Some(account)),
+                Some(account) if c.team(&account.id.into())?.is_none() => Ok(Some(account)),
                 _ => Ok(None),
             }
         })?;
@@ -431,7 +431,7 @@ impl Platform {
             }
         }
         let Some(signed) = signed else { return Ok(None) };
-        let apps = apps.into_iter().filter(|other| self.app(caller, &NameOrId::Id(other.0)).is_ok());
+        let apps = apps.into_iter().filter(|other| self.app(caller, &other.into()).is_ok());
         let head = Spot { place: Place::App(app.id), commit: commit.clone() };
         let histories = &self.inner.parts.histories;
         for place in apps.map(Place::App).chain([Place::Upstream(coupling.pipeline)]) {

@@ -205,7 +205,7 @@ impl Platform {
     /// A team's apps that the caller may see.
     pub fn team_apps(&self, caller: &Caller, team: &Team) -> Result<Vec<App>> {
         let apps = self.store().read(|c| c.apps_of(team.id))?;
-        let seen = |app: &App| self.app(caller, &NameOrId::Id(app.id.0)).is_ok();
+        let seen = |app: &App| self.app(caller, &app.id.into()).is_ok();
         Ok(apps.into_iter().filter(|app| app.owner == team.id && seen(app)).collect())
     }
 

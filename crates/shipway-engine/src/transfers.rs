@@ -12,7 +12,7 @@ use crate::{Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::addon::TransferKind;
 use shipway_domain::admission::Trigger;
-use shipway_domain::{AddonId, NameOrId, OperationId, TransferId};
+use shipway_domain::{AddonId, OperationId, TransferId};
 use shipway_store::{Addon, App, Transfer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -165,7 +165,7 @@ impl Platform {
         let missing = || Error::missing("backup");
         let id: TransferId = id.parse().map_err(|_| missing())?;
         let backup = self.store().read(|c| c.transfer(id))?.ok_or_else(missing)?;
-        let app = self.app(caller, &NameOrId::Id(backup.app.0)).map_err(|_| missing())?;
+        let app = self.app(caller, &backup.app.into()).map_err(|_| missing())?;
         self.admit(caller, Trigger::Addon, &app).await?;
         if backup.kind != TransferKind::Backup || backup.succeeded != Some(true) {
             return Err(Error::invalid(format!("{} of {} is not a complete backup.", short_name(&backup), app.name)));

@@ -203,7 +203,7 @@ impl Platform {
     /// Looks at an app's resources, and writes down what there is to tell. Any number of times.
     pub async fn look_at(&self, id: AppId) -> Result<()> {
         let _turn = self.inner.looking.lock().await;
-        let found = self.store().read(|c| Ok((c.app(&NameOrId::Id(id.0))?, c.webhooks(id)?)))?;
+        let found = self.store().read(|c| Ok((c.app(&id.into())?, c.webhooks(id)?)))?;
         let (Some(app), webhooks) = found else {
             // It has ended, which there may be to tell.
             self.inner.deliveries_wanted.notify_one();
