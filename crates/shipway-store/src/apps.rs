@@ -390,11 +390,6 @@ impl Conn<'_> {
         self.rows("SELECT * FROM domains ORDER BY hostname", [], domain)
     }
 
-    /// Which app has a host name.
-    pub fn domain_owner(&self, hostname: &Hostname) -> Result<Option<AppId>> {
-        self.row("SELECT app_id FROM domains WHERE hostname = ?", [hostname.as_str()], |row| parsed(row, "app_id"))
-    }
-
     /// An app's formation by type.
     pub fn formation(&self, app: AppId) -> Result<Vec<Formation>> {
         self.rows("SELECT * FROM formation WHERE app_id = ? ORDER BY process_type", [app.to_string()], |row| {
@@ -433,20 +428,6 @@ impl Conn<'_> {
         self.execute(
             "DELETE FROM formation WHERE app_id = ? AND process_type = ?",
             params![app.to_string(), process_type.as_str()],
-        )?;
-        Ok(())
-    }
-
-    /// Whether a feature is on for an app or account; `None` when nobody has set it.
-    pub fn feature(&self, subject: &str, name: &str) -> Result<Option<bool>> {
-        self.row("SELECT enabled FROM features WHERE subject = ? AND name = ?", [subject, name], |r| r.get(0))
-    }
-
-    /// Switches a feature.
-    pub fn set_feature(&self, subject: &str, name: &str, enabled: bool) -> Result<()> {
-        self.execute(
-            "INSERT OR REPLACE INTO features (subject, name, enabled) VALUES (?,?,?)",
-            params![subject, name, enabled],
         )?;
         Ok(())
     }
