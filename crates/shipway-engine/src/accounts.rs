@@ -305,8 +305,7 @@ impl Platform {
         let changed = serde_json::json!({ "name": name.is_some(), "password": hash.is_some() });
         let entry = self.entry(caller, None, "account-changed", changed);
         let account = self
-            .store()
-            .write(move |c| {
+            .write_with(entry, move |c| {
                 let mut account = c.account_by_id(id)?;
                 if let Some(name) = name {
                     account.name = Some(name).filter(|name| !name.trim().is_empty());
@@ -314,7 +313,6 @@ impl Platform {
                 account.password_hash = hash.or(account.password_hash);
                 account.updated_at = now;
                 c.update_account(&account)?;
-                c.record(&entry)?;
                 Ok(account)
             })
             .await?;
@@ -360,12 +358,7 @@ impl Platform {
             serde_json::json!({ "token": token.id, "scope": token.scope.text(), "description": token.description }),
         );
         let (kept, shown) = (token.clone(), secret.clone());
-        self.store()
-            .write(move |c| {
-                c.insert_token(&kept, &secret)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.insert_token(&kept, &secret)).await?;
         Ok((token, shown))
     }
 
@@ -410,12 +403,7 @@ impl Platform {
         }
         let token = self.own_token(caller, id)?;
         let entry = self.entry(caller, None, "token-revoked", serde_json::json!({ "token": id }));
-        self.store()
-            .write(move |c| {
-                c.delete_token(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_token(id)).await?;
         Ok(token)
     }
 

@@ -265,7 +265,7 @@ impl Platform {
         self.admit(caller, Trigger::Addon, &app).await?;
         self.provisioned(addon)?;
         let entry = self.entry(caller, Some(&app), action, serde_json::json!({ "addon": addon.name }));
-        self.store().write(move |c| c.record(&entry)).await?;
+        self.record(entry).await?;
         Ok(app)
     }
 

@@ -130,9 +130,8 @@ impl Platform {
             "commit": deployment.commit,
         });
         let (entry, row) = (self.entry(caller, None, "deployment-recorded", detail), deployment.clone());
-        let written = self.store().write(move |c| {
+        let written = self.write_with(entry, move |c| {
             let id = c.insert_deployment(&row)?;
-            c.record(&entry)?;
             Ok(id)
         });
         deployment.id = written.await?;
@@ -177,9 +176,8 @@ impl Platform {
         };
         let detail = json!({ "pipeline": pipeline.name, "deployment": deployment.id, "state": state });
         let (entry, row) = (self.entry(caller, None, "deployment-status", detail), status.clone());
-        let written = self.store().write(move |c| {
+        let written = self.write_with(entry, move |c| {
             let id = c.insert_deployment_status(&row)?;
-            c.record(&entry)?;
             Ok(id)
         });
         status.id = written.await?;

@@ -101,7 +101,7 @@ use shipway_domain::admission::{Admitted, Permission, Refused, Reserved, Subject
 use shipway_domain::size::DynoSizes;
 use shipway_domain::{AppId, DynoId, LedgerId, NameOrId, PipelineId};
 use shipway_runtime::Runtime;
-use shipway_store::{App, LedgerEntry, Store};
+use shipway_store::{App, Conn, LedgerEntry, Store};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -436,7 +436,7 @@ impl Platform {
                 let detail =
                     serde_json::json!({ "trigger": trigger, "rule": refused.rule, "because": refused.because });
                 let entry = self.entry(caller, Some(app), "refused", detail);
-                self.store().write(move |c| c.record(&entry)).await?;
+                self.record(entry).await?;
                 Err(refused.into())
             }
         }
@@ -469,6 +469,25 @@ impl Platform {
                 reason: r.reason,
             }),
         })
+    }
+
+    /// Writes a change down and its entry of the ledger with it, in one transaction.
+    pub(crate) async fn write_with<T, F>(&self, entry: LedgerEntry, change: F) -> shipway_store::Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn<'_>) -> shipway_store::Result<T> + Send + 'static,
+    {
+        let written = self.store().write(move |c| {
+            let changed = change(c)?;
+            c.record(&entry)?;
+            Ok(changed)
+        });
+        written.await
+    }
+
+    /// Writes an entry of the ledger alone.
+    pub(crate) async fn record(&self, entry: LedgerEntry) -> shipway_store::Result<()> {
+        self.write_with(entry, |_| Ok(())).await
     }
 
     /// An entry for the ledger.

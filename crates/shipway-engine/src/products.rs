@@ -126,12 +126,7 @@ impl Platform {
         let detail = serde_json::json!({ "product": product.name, "pipelines": product.pipelines });
         let entry = self.entry(caller, None, "product-created", detail);
         let row = product.clone();
-        self.store()
-            .write(move |c| {
-                c.insert_product(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.insert_product(&row)).await?;
         Ok(product)
     }
 
@@ -150,12 +145,7 @@ impl Platform {
         self.own_product(caller, product)?;
         let entry = self.entry(caller, None, "product-destroyed", serde_json::json!({ "product": product.name }));
         let id = product.id;
-        self.store()
-            .write(move |c| {
-                c.delete_product(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_product(id)).await?;
         Ok(())
     }
 

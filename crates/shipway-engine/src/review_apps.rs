@@ -97,12 +97,7 @@ impl Platform {
         let config = self.review_app_config(pipeline)?;
         let entry = self.entry(caller, None, "review-apps-disabled", serde_json::json!({ "pipeline": pipeline.name }));
         let (id, now) = (pipeline.id, self.now());
-        self.store()
-            .write(move |c| {
-                c.disable_review_app_config(id, now)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.disable_review_app_config(id, now)).await?;
         self.review_soon();
         self.tell(Event::Pipeline(pipeline.id));
         Ok(config)
@@ -126,13 +121,11 @@ impl Platform {
         let detail = serde_json::json!({ "pipeline": pipeline.name, "set": password.is_some() });
         let entry = self.entry(caller, None, "review-apps-password", detail);
         let (id, now) = (pipeline.id, self.now());
-        self.store()
-            .write(move |c| {
-                c.set_review_password(id, password.as_deref())?;
-                c.next_epoch(None, now)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| {
+            c.set_review_password(id, password.as_deref())?;
+            c.next_epoch(None, now)
+        })
+        .await?;
         self.routed_soon().await
     }
 

@@ -144,12 +144,7 @@ impl Platform {
         });
         let entry = self.entry(caller, None, "sign-offs-required", detail);
         let id = pipeline.id;
-        self.store()
-            .write(move |c| {
-                c.set_sign_off_parties(id, stage, &rules)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.set_sign_off_parties(id, stage, &rules)).await?;
         self.sign_offs_changed(pipeline);
         Ok(())
     }
@@ -283,12 +278,7 @@ impl Platform {
         });
         let entry = self.entry(caller, None, "sign-off-withdrawn", detail);
         let id = there.id;
-        self.store()
-            .write(move |c| {
-                c.delete_sign_off(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_sign_off(id)).await?;
         self.sign_offs_changed(pipeline);
         Ok(there)
     }

@@ -142,12 +142,7 @@ impl Platform {
         self.inner.outputs.remove(transfer.id.0);
         let detail = serde_json::json!({ "transfer": short_name(transfer) });
         let (id, entry) = (transfer.id, self.entry(caller, Some(app), "transfer-deleted", detail));
-        self.store()
-            .write(move |c| {
-                c.delete_transfer(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_transfer(id)).await?;
         Ok(())
     }
 
@@ -156,7 +151,7 @@ impl Platform {
         self.readable_backup(caller, &transfer.id.to_string()).await?;
         let detail = serde_json::json!({ "transfer": short_name(transfer) });
         let entry = self.entry(caller, Some(app), "backup-url", detail);
-        self.store().write(move |c| c.record(&entry)).await?;
+        self.record(entry).await?;
         Ok(())
     }
 

@@ -124,12 +124,7 @@ impl Platform {
         let detail = serde_json::json!({ "pattern": trigger.pattern.to_string(), "wait_for_ci": wait_for_ci });
         let entry = self.entry(caller, Some(app), "trigger-added", detail);
         let row = trigger.clone();
-        self.store()
-            .write(move |c| {
-                c.insert_trigger(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.insert_trigger(&row)).await?;
         self.tell(Event::App(app.id));
         Ok(trigger)
     }
@@ -141,12 +136,7 @@ impl Platform {
         let trigger = found.ok_or_else(|| Error::missing("trigger"))?;
         let detail = serde_json::json!({ "pattern": trigger.pattern.to_string() });
         let entry = self.entry(caller, Some(app), "trigger-removed", detail);
-        self.store()
-            .write(move |c| {
-                c.delete_trigger(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_trigger(id)).await?;
         self.tell(Event::App(app.id));
         Ok(trigger)
     }

@@ -119,7 +119,7 @@ impl Platform {
         let stream = connected.map_err(|_| silent("it took too long"))?.map_err(|e| silent(&e.to_string()))?;
         stream.set_nodelay(true).map_err(Error::platform)?;
         let entry = self.entry(caller, Some(&app), "tunnel-opened", serde_json::json!({ "addon": addon.name }));
-        self.store().write(move |c| c.record(&entry)).await?;
+        self.record(entry).await?;
         Ok(Tunnel { stream, _place: place })
     }
 }

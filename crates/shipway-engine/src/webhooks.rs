@@ -121,13 +121,11 @@ impl Platform {
         let webhook = self.webhook(caller, app, id).await?;
         let entry = self.entry(caller, Some(app), "webhook-removed", json!({ "webhook": webhook.id }));
         let gone = webhook.id;
-        self.store()
-            .write(move |c| {
-                c.delete_webhook(gone)?;
-                c.forget_webhook_looks()?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| {
+            c.delete_webhook(gone)?;
+            c.forget_webhook_looks()
+        })
+        .await?;
         Ok(webhook)
     }
 
@@ -191,12 +189,7 @@ impl Platform {
         let detail = json!({ "webhook": webhook.id, "include": words(&webhook.include), "level": webhook.level });
         let entry = self.entry(caller, Some(app), action, detail);
         let row = webhook.clone();
-        self.store()
-            .write(move |c| {
-                c.put_webhook(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.put_webhook(&row)).await?;
         Ok(())
     }
 
