@@ -210,23 +210,7 @@ impl Platform {
         })?;
         self.admit(caller, Trigger::Push, &parent).await?;
         let _turn = self.inner.reviewing.lock().await;
-        let there = self.store().read(|c| c.review_apps(pipeline.id))?.into_iter().find(|r| {
-            let same = match new.pr_number {
-                Some(number) => r.pr_number == Some(number),
-                None => r.pr_number.is_none() && r.branch == new.branch,
-            };
-            same && r.status != ReviewAppStatus::Deleted
-        });
-        // One whose postdeploy script failed is there.
-        if let Some(there) = &there
-            && (there.status != ReviewAppStatus::Errored || there.app.is_some())
-        {
-            let name = there.app_name.as_ref().map_or_else(|| there.id.to_string(), ToString::to_string);
-            return Err(Error::conflict(format!(
-                "There is a review app of {} already: {name} ({}). A push to the branch deploys to it.",
-                there.branch, there.status
-            )));
-        }
+        let there = self.ended_before(pipeline, &new)?;
         let known = new.pr_number.map(|n| self.store().read(|c| c.pull_request(pipeline.id, n))).transpose()?.flatten();
         let (origin, commit) = match &new.source {
             ReviewSource::Branch => match &known {
@@ -290,6 +274,28 @@ impl Platform {
                 self.has_room(pipeline, config.settings.quota)?;
                 self.make_review_app(caller, row, new.environment, upload).await
             }
+        }
+    }
+
+    /// The review app that is to be made once more, if there was one: of the same pull request or branch, and it has no
+    /// app. Errors: one is there, or under way.
+    fn ended_before(&self, pipeline: &Pipeline, new: &NewReviewApp) -> Result<Option<ReviewApp>> {
+        let is_same = |r: &ReviewApp| match new.pr_number {
+            Some(number) => r.pr_number == Some(number),
+            None => r.pr_number.is_none() && r.branch == new.branch,
+        };
+        let mut reviews = self.store().read(|c| c.review_apps(pipeline.id))?.into_iter();
+        let there = reviews.find(|r| is_same(r) && r.status != ReviewAppStatus::Deleted);
+        match there {
+            // One whose postdeploy script failed is there.
+            Some(there) if there.status != ReviewAppStatus::Errored || there.app.is_some() => {
+                let name = there.app_name.as_ref().map_or_else(|| there.id.to_string(), ToString::to_string);
+                Err(Error::conflict(format!(
+                    "There is a review app of {} already: {name} ({}). A push to the branch deploys to it.",
+                    there.branch, there.status
+                )))
+            }
+            there => Ok(there),
         }
     }
 

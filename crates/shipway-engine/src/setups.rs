@@ -134,16 +134,14 @@ impl Platform {
             updated_at: now,
         };
         let row = self.build_row(caller, &app, &build, setup.operation);
+        let (carry, fetch) = match origin {
+            Origin::Here => (None, None),
+            Origin::App(from) => (Some(CarryPlan { from: Place::App(from), commit: commit.clone() }), None),
+            Origin::Forge(repository) => (None, Some(FetchPlan { repository, commit: commit.clone() })),
+        };
         let part = Part {
-            carry: if let Origin::App(from) = origin {
-                Some(CarryPlan { from: Place::App(from), commit: commit.clone() })
-            } else {
-                None
-            },
-            fetch: match origin {
-                Origin::Forge(repository) => Some(FetchPlan { repository, commit: commit.clone() }),
-                _ => None,
-            },
+            carry,
+            fetch,
             release: Some(self.release_plan(&app, format!("Deploy {}", commit.short()), Code::Built)),
             build: Some(build),
             setup: Some(SetupPlan {
