@@ -83,7 +83,6 @@ pub use products::{Move, Seen, StepChange, TogetherOrder, external_steps};
 pub use promotions::{Against, Outlook, Promotable, PromotionOrder, PromotionView, TargetView};
 pub use restarts::Which;
 pub use review_apps::{NewReviewApp, ReviewSource};
-pub use reviewing::PullRequestNews;
 pub use run::{Attached, RunOrder};
 pub use setups::SetupOrder;
 pub use sides::Point;

@@ -7,7 +7,7 @@
 use crate::builds::Extra;
 use crate::error::Error;
 use crate::plan::{CarryPlan, FetchPlan, Part};
-use crate::ports::{Caller, FetchRefused, Place};
+use crate::ports::{Caller, FetchRefused, Place, PullRequestNews};
 use crate::review_apps::policy;
 use crate::setups::{Beginning, Origin};
 use crate::{Event, NewApp, Platform, Result, SourceBlob, SourceOrder, look};
@@ -27,32 +27,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const SWEEP: SignedDuration = SignedDuration::from_mins(10);
 /// How many names are tried for a new review app.
 const NAMES: usize = 20;
-
-/// A pull request as a forge tells of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PullRequestNews {
-    /// Its number.
-    pub number: u64,
-    /// Its title.
-    pub title: String,
-    /// Its branch.
-    pub branch: BranchName,
-    /// The branch's commit.
-    pub commit: CommitId,
-    /// The fork that the branch is in: `owner/name`.
-    pub fork: Option<String>,
-    /// Whether it is open.
-    pub open: bool,
-    /// When it changed at the forge.
-    pub changed_at: Timestamp,
-}
-
-impl From<PullRequest> for PullRequestNews {
-    fn from(known: PullRequest) -> Self {
-        let PullRequest { number, title, branch, commit, fork, open, changed_at, .. } = known;
-        Self { number, title, branch, commit, fork, open, changed_at }
-    }
-}
 
 impl Platform {
     /// Writes down what a forge says of a pull request. What is older than what is known does not count.
