@@ -28,8 +28,10 @@ mod forges;
 mod formation;
 mod health;
 mod insisted;
+mod keys;
 mod late;
 mod locks;
+mod logins;
 mod logs;
 mod look;
 mod operation;
@@ -64,7 +66,7 @@ mod turns;
 mod upstream;
 mod webhooks;
 
-pub use accounts::{Login, NewToken, UpdateAccount};
+pub use accounts::{NewToken, UpdateAccount};
 pub use addons::{NewAddon, Within};
 pub use apps::{NewApp, UpdateApp};
 pub use apps::{REGIONS, STACKS};
@@ -73,6 +75,7 @@ pub use deployments::{NewDeployment, NewDeploymentStatus};
 pub use error::{Error, Kind, Result};
 pub use forges::{Delivered, NewCredentials, NewForge, Refusal};
 pub use formation::{ScaleTo, ScaleUpdate};
+pub use logins::Login;
 pub use logs::LOG_LIMITS;
 pub use operation::{Outcome, StepView};
 pub use output::OutputReader;
@@ -231,7 +234,7 @@ struct Inner {
     failures: Mutex<HashMap<DynoId, dynos::Failure>>,
     cancels: Mutex<HashMap<shipway_domain::OperationId, CancellationToken>>,
     sessions: run::Sessions,
-    logins: accounts::Logins,
+    logins: logins::Logins,
     platform_logs: logs::PlatformLogs,
     outputs: output::Outputs,
     routes_wanted: Notify,
@@ -279,7 +282,7 @@ impl Platform {
             failures: Mutex::default(),
             cancels: Mutex::default(),
             sessions: run::Sessions::default(),
-            logins: accounts::Logins::default(),
+            logins: logins::Logins::default(),
             routes_wanted: Notify::new(),
             review_wanted: Notify::new(),
             news_wanted: Notify::new(),
