@@ -7,6 +7,9 @@ macro_rules! states {
         #[serde(rename_all = "lowercase")]
         pub enum $name { $($(#[$vdoc])* $variant,)* }
         impl $name {
+            /// All of them, in their order.
+            pub const ALL: [Self; [$($text),*].len()] = [$(Self::$variant),*];
+
             /// The state as the API and the database write it.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }

@@ -1,5 +1,7 @@
 //! Names that parse once, at the edge, and are true from there on.
 
+use std::ops::RangeInclusive;
+
 /// Why a name was refused: what it is, what was wrong, what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {given:?} {problem}")]
@@ -100,20 +102,27 @@ pub const RESERVED_APP_NAMES: &[&str] = &[
     "www",
 ];
 
+/// Checks a name (`what`) that stands in addresses and commands: `a-z`, `0-9` and `-`, starting with a letter.
+pub(crate) fn check_label(what: &'static str, s: &str, length: RangeInclusive<usize>) -> Result<(), NameError> {
+    let bad = |problem: String| Err(NameError::new(what, s, problem));
+    if !length.contains(&s.len()) {
+        return bad(format!("must have between {} and {} characters", length.start(), length.end()));
+    }
+    if !s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        return bad("may only contain lowercase letters, digits and dashes".into());
+    }
+    if !s.as_bytes()[0].is_ascii_lowercase() {
+        return bad("must start with a letter".into());
+    }
+    Ok(())
+}
+
 name! {
     /// An app's name: 3 to 30 characters, `a-z`, `0-9` and `-`, starting with a letter, not ending in `-`.
     /// Source: Heroku Platform API, "App".
     AppName, |s| {
+        check_label("app name", s, 3..=30)?;
         let bad = |problem: &str| Err(NameError::new("app name", s, problem));
-        if !(3..=30).contains(&s.len()) {
-            return bad("must have between 3 and 30 characters");
-        }
-        if !s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-            return bad("may only contain lowercase letters, digits and dashes");
-        }
-        if !s.as_bytes()[0].is_ascii_lowercase() {
-            return bad("must start with a letter");
-        }
         if s.ends_with('-') {
             return bad("must not end with a dash");
         }
@@ -316,6 +325,23 @@ impl NameOrId {
         }
     }
 }
+
+macro_rules! found_by_id {
+    ($($id:ident),*) => {$(
+        impl From<crate::$id> for NameOrId {
+            fn from(id: crate::$id) -> Self {
+                Self::Id(id.0)
+            }
+        }
+
+        impl From<&crate::$id> for NameOrId {
+            fn from(id: &crate::$id) -> Self {
+                Self::Id(id.0)
+            }
+        }
+    )*};
+}
+found_by_id!(AccountId, AddonId, AppId, PipelineId, ProductId);
 
 pub(crate) const ADJECTIVES: &[&str] = &[
     "aged", "amber", "autumn", "bold", "bright", "calm", "clear", "cold", "cool", "coral", "damp", "dawn", "deep",

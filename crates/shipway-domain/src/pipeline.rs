@@ -1,22 +1,13 @@
 //! Pipelines: apps in stages, through which one build is carried.
 
 use crate::lifecycle::states;
-use crate::names::{NameError, name};
+use crate::names::{NameError, check_label, name};
 
 name! {
     /// A pipeline's name: 3 to 30 characters, `a-z`, `0-9` and `-`, starting with a letter.
     /// Source: Heroku Platform API, "Pipeline".
     PipelineName, |s| {
-        let bad = |problem: &str| Err(NameError::new("pipeline name", s, problem));
-        if !(3..=30).contains(&s.len()) {
-            return bad("must have between 3 and 30 characters");
-        }
-        if !s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-            return bad("may only contain lowercase letters, digits and dashes");
-        }
-        if !s.as_bytes()[0].is_ascii_lowercase() {
-            return bad("must start with a letter");
-        }
+        check_label("pipeline name", s, 3..=30)?;
         Ok(s.to_string())
     }
 }
@@ -24,8 +15,8 @@ name! {
 name! {
     /// A product's name: like a pipeline's.
     ProductName, |s| {
-        let as_product = |e: NameError| NameError { what: "product name", ..e };
-        PipelineName::parse(s).map(String::from).map_err(as_product)
+        check_label("product name", s, 3..=30)?;
+        Ok(s.to_string())
     }
 }
 
@@ -84,9 +75,6 @@ states! {
 }
 
 impl Stage {
-    /// All of them, in order.
-    pub const ALL: [Self; 5] = [Self::Test, Self::Review, Self::Development, Self::Staging, Self::Production];
-
     /// Reads a stage's name as people write it. Errors: what the stages are.
     pub fn parse(s: &str) -> Result<Self, NameError> {
         Self::from_text(s)

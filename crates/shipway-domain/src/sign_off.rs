@@ -4,23 +4,14 @@
 //! Whether code may come in is [`SignOffs::missing`]'s to say; `admission` asks it.
 
 use crate::ids::AccountId;
-use crate::names::{CommitId, Digest, NameError, name};
+use crate::names::{CommitId, Digest, check_label, name};
 use crate::pipeline::Stage;
 use std::collections::BTreeSet;
 
 name! {
     /// A party's name, a role such as `qa`: 1 to 30 characters, `a-z`, `0-9` and `-`, starting with a letter.
     PartyName, |s| {
-        let bad = |problem: &str| Err(NameError::new("party", s, problem));
-        if !(1..=30).contains(&s.len()) {
-            return bad("must have between 1 and 30 characters");
-        }
-        if !s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-            return bad("may only contain lowercase letters, digits and dashes");
-        }
-        if !s.as_bytes()[0].is_ascii_lowercase() {
-            return bad("must start with a letter");
-        }
+        check_label("party", s, 1..=30)?;
         Ok(s.to_string())
     }
 }

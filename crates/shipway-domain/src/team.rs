@@ -2,8 +2,7 @@
 
 use crate::admission::Permission;
 use crate::lifecycle::states;
-use crate::names::{Email, NameError, name};
-use crate::pipeline::PipelineName;
+use crate::names::{Email, NameError, check_label, name};
 
 /// The host of the addresses by which teams own things. The official CLI tells a team's apps by it.
 const HOST: &str = "herokumanager.com";
@@ -11,13 +10,12 @@ const HOST: &str = "herokumanager.com";
 name! {
     /// A team's name: like a pipeline's.
     TeamName, |s| {
-        let as_team = |e: NameError| NameError { what: "team name", ..e };
-        let name = PipelineName::parse(s).map_err(as_team)?;
-        // Both are words of the API's paths.
-        if ["apps", "permissions", "invitations"].contains(&name.as_str()) {
+        check_label("team name", s, 3..=30)?;
+        // All are words of the API's paths.
+        if ["apps", "permissions", "invitations"].contains(&s) {
             return Err(NameError::new("team name", s, "is reserved for the platform"));
         }
-        Ok(name.into())
+        Ok(s.to_string())
     }
 }
 

@@ -38,20 +38,6 @@ states! {
 }
 
 impl Include {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::App,
-        Self::Build,
-        Self::Release,
-        Self::Formation,
-        Self::Dyno,
-        Self::Addon,
-        Self::Attachment,
-        Self::Collaborator,
-        Self::Domain,
-        Self::SniEndpoint,
-    ];
-
     /// Reads what somebody asked for; `api:dyno`, as examples of the CLI have it, means `dyno`.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "api:dyno" { Some(Self::Dyno) } else { Self::from_text(text) }

@@ -1,18 +1,14 @@
-//! Accounts, tokens, keys, and logging in.
+//! Accounts, their tokens, and signing in with a password. By the browser: `logins`.
 
 use crate::error::Error;
 use crate::ports::Caller;
 use crate::{Platform, Result};
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use shipway_domain::admission::{Actor, Scope};
-use shipway_domain::{AccountId, Email, KeyId, NameOrId, TokenId};
-use shipway_store::{Account, Key, LedgerEntry, Token, TokenKind, hex};
-use std::collections::HashMap;
-use std::sync::Mutex;
-use std::time::Duration;
-use tokio::sync::watch;
+use shipway_domain::{AccountId, Email, NameOrId, TokenId};
+use shipway_store::{Account, LedgerEntry, Token, TokenKind, hex};
 
 /// What a new authorization is to be.
 #[derive(Debug, Clone)]
@@ -36,29 +32,17 @@ pub struct UpdateAccount {
     pub new_password: Option<String>,
 }
 
-/// A browser login that waits to be approved.
-#[derive(Debug, Clone)]
-pub struct Login {
-    /// Stands in the page's address.
-    pub request: String,
-    /// What the CLI polls with.
-    pub secret: String,
-}
-
 /// How long `shipway env` and pages stay signed in.
-const SESSION: SignedDuration = SignedDuration::from_hours(30 * 24);
+pub(crate) const SESSION: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How long an invitation can be used.
 const INVITATION: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// How long a browser login waits, and how many wait at most.
-const LOGIN_WAIT: SignedDuration = SignedDuration::from_mins(10);
-const MAX_LOGINS: usize = 1000;
 /// Shortest and longest password, in characters.
 const MIN_PASSWORD: usize = 12;
 const MAX_PASSWORD: usize = 1000;
 /// Longest name of a person, in characters.
 const MAX_NAME: usize = 200;
 /// Longest token description, in characters.
-const MAX_DESCRIPTION: usize = 200;
+pub(crate) const MAX_DESCRIPTION: usize = 200;
 
 /// Passwords that are tried at once: each takes a processor for tens of milliseconds, and whoever guesses must not take
 /// them all.
@@ -67,22 +51,12 @@ static HASHING: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
 const MOST_SIGN_INS: usize = 32;
 static SIGN_INS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(MOST_SIGN_INS);
 
-#[derive(Default)]
-pub(crate) struct Logins(Mutex<HashMap<String, Waiting>>);
-
-struct Waiting {
-    secret: String,
-    description: String,
-    since: Timestamp,
-    token: watch::Sender<Option<String>>,
-}
-
 impl Platform {
-    fn random_hex<const N: usize>(&self) -> String {
+    pub(crate) fn random_hex<const N: usize>(&self) -> String {
         hex(&self.store().keys().random_bytes::<N>())
     }
 
-    fn new_token(
+    pub(crate) fn new_token(
         &self,
         account: AccountId,
         description: &str,
@@ -305,8 +279,7 @@ impl Platform {
         let changed = serde_json::json!({ "name": name.is_some(), "password": hash.is_some() });
         let entry = self.entry(caller, None, "account-changed", changed);
         let account = self
-            .store()
-            .write(move |c| {
+            .write_with(entry, move |c| {
                 let mut account = c.account_by_id(id)?;
                 if let Some(name) = name {
                     account.name = Some(name).filter(|name| !name.trim().is_empty());
@@ -314,7 +287,6 @@ impl Platform {
                 account.password_hash = hash.or(account.password_hash);
                 account.updated_at = now;
                 c.update_account(&account)?;
-                c.record(&entry)?;
                 Ok(account)
             })
             .await?;
@@ -360,12 +332,7 @@ impl Platform {
             serde_json::json!({ "token": token.id, "scope": token.scope.text(), "description": token.description }),
         );
         let (kept, shown) = (token.clone(), secret.clone());
-        self.store()
-            .write(move |c| {
-                c.insert_token(&kept, &secret)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.insert_token(&kept, &secret)).await?;
         Ok((token, shown))
     }
 
@@ -410,129 +377,8 @@ impl Platform {
         }
         let token = self.own_token(caller, id)?;
         let entry = self.entry(caller, None, "token-revoked", serde_json::json!({ "token": id }));
-        self.store()
-            .write(move |c| {
-                c.delete_token(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_token(id)).await?;
         Ok(token)
-    }
-
-    /// Adds an SSH public key. Errors: something that is not one; one that somebody has.
-    pub async fn add_key(&self, caller: &Caller, public_key: &str) -> Result<Key> {
-        self.whole_account(caller)?;
-        let mut words = public_key.split_whitespace();
-        let (kind, body, comment) = (words.next(), words.next(), words.collect::<Vec<_>>().join(" "));
-        let known = [
-            "ssh-rsa",
-            "ssh-ed25519",
-            "ecdsa-sha2-nistp256",
-            "ecdsa-sha2-nistp384",
-            "ecdsa-sha2-nistp521",
-            "sk-ssh-ed25519@openssh.com",
-            "sk-ecdsa-sha2-nistp256@openssh.com",
-        ];
-        let (Some(kind), Some(body)) = (kind.filter(|k| known.contains(k)), body) else {
-            return Err(Error::invalid(
-                "That is not an SSH public key. It starts with its type, like `ssh-ed25519 AAAA…`: send the file that ends in .pub.",
-            ));
-        };
-        let bytes = decode_base64(body).filter(|b| b.len() > 16 && b.get(4..4 + kind.len()) == Some(kind.as_bytes()));
-        let bytes = bytes.ok_or_else(|| Error::invalid("The key's body is damaged. Send the whole .pub file."))?;
-        let key = Key {
-            id: self.id(KeyId),
-            account: caller.actor.account,
-            public_key: format!("{kind} {body} {comment}").trim_end().to_string(),
-            fingerprint: hex(&shipway_store::sha256(&bytes)[..16])
-                .as_bytes()
-                .chunks(2)
-                .map(|p| String::from_utf8_lossy(p).into_owned())
-                .collect::<Vec<_>>()
-                .join(":"),
-            comment,
-            created_at: self.now(),
-        };
-        let kept = key.clone();
-        self.store().write(move |c| c.insert_key(&kept)).await?;
-        Ok(key)
-    }
-
-    /// Removes one of the caller's keys, by id, fingerprint or comment.
-    pub async fn delete_key(&self, caller: &Caller, which: &str) -> Result<Key> {
-        self.whole_account(caller)?;
-        let keys = self.store().read(|c| c.keys_of(caller.actor.account))?;
-        let found = keys
-            .into_iter()
-            .find(|k| k.id.to_string() == which || k.fingerprint == which || (!which.is_empty() && k.comment == which));
-        let key = found.ok_or_else(|| Error::missing("key"))?;
-        let id = key.id;
-        self.store().write(move |c| c.delete_key(id)).await?;
-        Ok(key)
-    }
-
-    /// Begins a browser login.
-    pub fn begin_login(&self, description: &str) -> Login {
-        let login = Login { request: self.random_hex::<16>(), secret: self.random_hex::<32>() };
-        let now = self.now();
-        let mut waiting = self.inner.logins.0.lock().expect("no panic while logging in");
-        waiting.retain(|_, w| now.duration_since(w.since) < LOGIN_WAIT);
-        if waiting.len() >= MAX_LOGINS {
-            // The oldest gives way: a flood of begun logins must not keep people out.
-            if let Some(oldest) = waiting.iter().min_by_key(|(_, w)| w.since).map(|(k, _)| k.clone()) {
-                waiting.remove(&oldest);
-            }
-        }
-        waiting.insert(
-            login.request.clone(),
-            Waiting {
-                secret: login.secret.clone(),
-                description: description.chars().take(MAX_DESCRIPTION).collect(),
-                since: now,
-                token: watch::channel(None).0,
-            },
-        );
-        login
-    }
-
-    /// What a waiting browser login called itself.
-    pub fn login_request(&self, request: &str) -> Option<String> {
-        let now = self.now();
-        let waiting = self.inner.logins.0.lock().expect("no panic while logging in");
-        waiting.get(request).filter(|w| now.duration_since(w.since) < LOGIN_WAIT).map(|w| w.description.clone())
-    }
-
-    /// Approves a browser login as the caller.
-    pub async fn approve_login(&self, caller: &Caller, request: &str) -> Result<()> {
-        self.whole_account(caller)?;
-        let description = self.login_request(request).ok_or_else(|| Error::missing("login"))?;
-        let (token, secret) =
-            self.new_token(caller.actor.account, &description, Scope::Global, TokenKind::Authorization, Some(SESSION));
-        let kept = secret.clone();
-        self.store().write(move |c| c.insert_token(&token, &kept)).await?;
-        let waiting = self.inner.logins.0.lock().expect("no panic while logging in");
-        let waiting = waiting.get(request).ok_or_else(|| Error::missing("login"))?;
-        waiting.token.send_replace(Some(secret));
-        Ok(())
-    }
-
-    /// Turns a browser login down: whoever waits for it hears so at once.
-    pub fn deny_login(&self, request: &str) {
-        self.inner.logins.0.lock().expect("no panic while logging in").remove(request);
-    }
-
-    /// Waits at most `patience` for a browser login to be approved, and hands its token out once.
-    pub async fn await_login(&self, secret: &str, patience: Duration) -> Result<Option<String>> {
-        let found = {
-            let waiting = self.inner.logins.0.lock().expect("no panic while logging in");
-            let found = waiting.iter().find(|(_, w)| w.secret == secret);
-            found.map(|(request, w)| (request.clone(), w.token.subscribe()))
-        };
-        let (request, mut token) = found.ok_or_else(Error::unauthorized)?;
-        let approved = tokio::time::timeout(patience, token.wait_for(Option::is_some)).await;
-        let Ok(Ok(approved)) = approved.map(|r| r.map(|t| t.clone())) else { return Ok(None) };
-        self.inner.logins.0.lock().expect("no panic while logging in").remove(&request);
-        Ok(approved)
     }
 
     /// A token gives no more than it has itself.
@@ -585,9 +431,4 @@ fn hash_password(password: &str) -> Result<String> {
 
 fn verify(hash: &str, password: &str) -> bool {
     PasswordHash::new(hash).is_ok_and(|h| argon2::Argon2::default().verify_password(password.as_bytes(), &h).is_ok())
-}
-
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.decode(text).ok()
 }

@@ -8,7 +8,7 @@ use crate::plan::{AddonPlan, DetachPlan, Part, ReleasePlan};
 use crate::{Platform, Result};
 use shipway_domain::addon::AddonState;
 use shipway_domain::admission::Trigger;
-use shipway_domain::{AddonId, AppId, NameOrId, OperationId};
+use shipway_domain::{AddonId, AppId, OperationId};
 use shipway_store::{Addon, App, Conn};
 
 impl Platform {
@@ -40,7 +40,7 @@ impl Platform {
     /// An add-on that was made stays: what failed after it is the app's.
     pub(crate) async fn undo_provision(&self, part: &Part) -> Result<Effect> {
         let id = addon_of(part)?;
-        let there = self.store().read(|c| c.addon(&NameOrId::Id(id.0)))?;
+        let there = self.store().read(|c| c.addon(&id.into()))?;
         if !there.is_some_and(|addon| addon.state == AddonState::Provisioning) {
             return Ok(nothing());
         }
@@ -84,7 +84,7 @@ impl Platform {
     where
         F: FnOnce(&Conn<'_>) -> shipway_store::Result<()> + Send + 'static,
     {
-        let (app, begun) = self.store().read(|c| Ok((c.app(&NameOrId::Id(app.0))?, c.operation(operation).is_ok())))?;
+        let (app, begun) = self.store().read(|c| Ok((c.app(&app.into())?, c.operation(operation).is_ok())))?;
         let Some(app) = app.filter(|app| !app.ending && !begun) else { return Ok(()) };
         let caller = ctx.plan.caller();
         let account = caller.actor.account;

@@ -265,7 +265,7 @@ impl Platform {
         self.admit(caller, Trigger::Addon, &app).await?;
         self.provisioned(addon)?;
         let entry = self.entry(caller, Some(&app), action, serde_json::json!({ "addon": addon.name }));
-        self.store().write(move |c| c.record(&entry)).await?;
+        self.record(entry).await?;
         Ok(app)
     }
 
@@ -410,7 +410,7 @@ impl Platform {
     /// An add-on's attachments to apps that the caller may see.
     pub fn attachments_of(&self, caller: &Caller, addon: &Addon) -> Result<Vec<Attachment>> {
         let all = self.store().read(|c| c.attachments_of(addon.id))?;
-        Ok(all.into_iter().filter(|a| self.app(caller, &NameOrId::Id(a.app.0)).is_ok()).collect())
+        Ok(all.into_iter().filter(|a| self.app(caller, &a.app.into()).is_ok()).collect())
     }
 
     /// One add-on by id or name, or in `within` by anything that [`Self::resolve_addons`] takes.

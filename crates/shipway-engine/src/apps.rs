@@ -61,10 +61,8 @@ impl Platform {
         let entry = self.entry(caller, Some(&app), "app-created", serde_json::json!({}));
         let row = app.clone();
         let made = self
-            .store()
-            .write(move |c| {
+            .write_with(entry, move |c| {
                 let made = insert_new(c, &row, &first)?;
-                c.record(&entry)?;
                 Ok(made)
             })
             .await;
@@ -274,13 +272,11 @@ impl Platform {
         let detail = serde_json::json!({ "email": email.as_str(), "permission": permission });
         let entry = self.entry(caller, Some(app), "collaborator-added", detail);
         let (id, row) = (app.id, collaborator.clone());
-        self.store()
-            .write(move |c| {
-                c.put_collaborator(id, &row)?;
-                c.delete_access_request(id, row.account)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| {
+            c.put_collaborator(id, &row)?;
+            c.delete_access_request(id, row.account)
+        })
+        .await?;
         self.tell(Event::App(app.id));
         Ok((collaborator, invitation))
     }
@@ -313,12 +309,7 @@ impl Platform {
             serde_json::json!({ "email": collaborator.email.as_str() }),
         );
         let (id, account) = (app.id, collaborator.account);
-        self.store()
-            .write(move |c| {
-                c.delete_collaborator(id, account)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_collaborator(id, account)).await?;
         self.tell(Event::App(app.id));
         Ok(collaborator)
     }
@@ -329,15 +320,13 @@ impl Platform {
         check_buildpacks(&buildpacks)?;
         let entry = self.entry(caller, Some(app), "buildpacks-set", serde_json::json!({ "buildpacks": buildpacks }));
         let (id, now, set) = (app.id, self.now(), buildpacks.clone());
-        self.store()
-            .write(move |c| {
-                let mut app = c.app_by_id(id)?;
-                app.buildpacks = set;
-                app.updated_at = now;
-                c.update_app(&app)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| {
+            let mut app = c.app_by_id(id)?;
+            app.buildpacks = set;
+            app.updated_at = now;
+            c.update_app(&app)
+        })
+        .await?;
         Ok(buildpacks)
     }
 
@@ -346,7 +335,7 @@ impl Platform {
         self.admit(caller, Trigger::Settings, app).await?;
         self.inner.parts.builder.purge_cache(app.id).await?;
         let entry = self.entry(caller, Some(app), "build-cache-purged", serde_json::json!({}));
-        self.store().write(move |c| c.record(&entry)).await?;
+        self.record(entry).await?;
         Ok(())
     }
 }

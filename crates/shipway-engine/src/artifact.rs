@@ -10,10 +10,12 @@ use crate::{Platform, Result};
 use shipway_domain::admission::Permission;
 use shipway_domain::app_json::{About, AppJson};
 use shipway_domain::lifecycle::BuildStatus;
-use shipway_domain::{AppId, NameOrId, OperationId, PipelineId, compare};
-use shipway_store::{App, Build, Conn, Slug};
+use shipway_domain::{AppId, CommitId, OperationId, PipelineId, compare};
+use shipway_store::{App, Build, ConfigVars, Conn, Slug};
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
+use tokio::sync::OwnedMutexGuard;
 
 /// Slugs from the same shared inputs that are looked at, the newest first.
 const CANDIDATES: u32 = 10;
@@ -35,6 +37,17 @@ impl Sharing {
         turns.insert(inputs.to_string(), Arc::downgrade(&turn));
         turn
     }
+}
+
+/// What a build has to do with those of other apps of its pipeline.
+#[derive(Default)]
+struct Share {
+    /// What it is made from that is the same for all of them; empty for a build that nobody shares.
+    inputs: String,
+    /// Held until the slug is written: the effect takes it along.
+    turn: Option<OwnedMutexGuard<()>>,
+    /// A slug that serves as well, and the name of the app that has it.
+    beside: Option<(Slug, String)>,
 }
 
 impl Platform {
@@ -67,27 +80,9 @@ impl Platform {
             let (config, previous) = (c.config_vars(app.id)?, c.latest_slug(app.id)?);
             Ok((app, config, previous, build))
         })?;
-        let repositories = &self.inner.parts.repositories;
-        let source = self.settings().home.join("work").join(plan.build.to_string()).join("app");
-        // What an interrupted build left is not trusted.
-        if let Some(work) = source.parent() {
-            match tokio::fs::remove_dir_all(work).await {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::platform(e)),
-                _ => tokio::fs::create_dir_all(&source).await.map_err(Error::platform)?,
-            }
-        }
-        repositories.checkout(app.id, &plan.commit, &source).await.map_err(|e| Error::invalid(e.0))?;
-        let mut about = About::default();
-        if let Some(file) = text_file(&source.join(APP_JSON)) {
-            about = AppJson::parse(&file).map(|read| read.about).unwrap_or_default();
-            // Where an app was set up, the file's problems were said.
-            let warn = |problem: &str| {
-                if part.setup.is_none() {
-                    ctx.line(&format!(" !     {problem}"))
-                }
-            };
-            self.check_insisted(&app, &config, &file, warn)?;
-        }
+        let work = self.settings().home.join("work").join(plan.build.to_string());
+        let source = self.check_out(&app, &plan.commit, &work).await?;
+        let about = self.read_app_json(ctx, part, &app, &config, &source)?;
         let order = BuildOrder {
             build: plan.build,
             app: app.id,
@@ -103,39 +98,21 @@ impl Platform {
         };
         let builder = &self.inner.parts.builder;
         let inputs = builder.inputs(&order).await.map_err(build_error)?;
-        let info = repositories.commit_info(app.id, &plan.commit).await?;
-        let same = self.store().read(|c| c.slug_by_inputs(app.id, &inputs))?;
+        let commit = plan.commit.short();
         let now = self.now();
         build.updated_at = now;
         build.status = BuildStatus::Succeeded;
-        if let Some(slug) = same.filter(|s| s.commit.as_ref() == Some(&plan.commit))
-            && builder.ensure(&slug.manifest).await.is_ok()
-        {
-            ctx.line(&format!(
-                "-----> Commit {} was built before from the same inputs: using that build",
-                plan.commit.short()
-            ));
-            let _ = tokio::fs::remove_dir_all(order.source.parent().unwrap_or(&order.source)).await;
+        if let Some(slug) = self.built_before(&order, &inputs).await? {
+            ctx.line(&format!("-----> Commit {commit} was built before from the same inputs: using that build"));
+            let _ = tokio::fs::remove_dir_all(&work).await;
             build.slug = Some(slug.id);
             build.buildpacks = slug.buildpacks;
             return Ok(Box::new(move |c| c.put_build(&build)));
         }
-        let (mut shared_inputs, mut turn, mut beside) = (String::new(), None, None);
-        if let Some(pipeline) = plan.shared {
-            shared_inputs = builder.inputs(&shared(&order, pipeline)).await.map_err(build_error)?;
-            let same = if plan.exactly {
-                let for_all = BuildOrder { app: AppId(pipeline.0), ..order.clone() };
-                builder.inputs(&for_all).await.map_err(build_error)?
-            } else {
-                shared_inputs.clone()
-            };
-            // Held until the slug is written: the effect takes it along.
-            turn = Some(self.turn_of(ctx, &same).await?);
-            beside = self.built_beside(&shared_inputs, plan.exactly.then_some((&app, &order))).await?;
-        }
+        let Share { inputs: shared_inputs, turn, beside } = self.share(ctx, &app, &order, &plan).await?;
         if let Some((slug, of)) = beside {
-            ctx.line(&format!("-----> Commit {} was built for {of}: using that build", plan.commit.short()));
-            let _ = tokio::fs::remove_dir_all(order.source.parent().unwrap_or(&order.source)).await;
+            ctx.line(&format!("-----> Commit {commit} was built for {of}: using that build"));
+            let _ = tokio::fs::remove_dir_all(&work).await;
             build.slug = Some(plan.slug);
             build.buildpacks = slug.buildpacks.clone();
             let slug = Slug { id: plan.slug, app: app.id, inputs, created_at: now, ..slug };
@@ -146,6 +123,8 @@ impl Platform {
                 Ok(())
             }));
         }
+        let repositories = &self.inner.parts.repositories;
+        let info = repositories.commit_info(app.id, &plan.commit).await?;
         let out = ctx.output.clone().ok_or_else(|| Error::platform("a build without a transcript"))?;
         let built = builder.build(&order, out, ctx.cancel.clone()).await;
         let built = built.map_err(|e| {
@@ -185,8 +164,68 @@ impl Platform {
         }))
     }
 
+    /// Checks the commit out to be built, into a directory of the build's own, and returns where it is.
+    async fn check_out(&self, app: &App, commit: &CommitId, work: &Path) -> Result<PathBuf> {
+        // What an interrupted build left is not trusted.
+        match tokio::fs::remove_dir_all(work).await {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::platform(e)),
+            _ => {}
+        }
+        let source = work.join("app");
+        tokio::fs::create_dir_all(&source).await.map_err(Error::platform)?;
+        let repositories = &self.inner.parts.repositories;
+        repositories.checkout(app.id, commit, &source).await.map_err(|e| Error::invalid(e.0))?;
+        Ok(source)
+    }
+
+    /// What the code says of itself. Errors: it insists on config vars that the app does not have.
+    fn read_app_json(
+        &self,
+        ctx: &Context,
+        part: &Part,
+        app: &App,
+        config: &ConfigVars,
+        source: &Path,
+    ) -> Result<About> {
+        let Some(file) = text_file(&source.join(APP_JSON)) else { return Ok(About::default()) };
+        let about = AppJson::parse(&file).map(|read| read.about).unwrap_or_default();
+        // Where an app was set up, the file's problems were said.
+        let warn = |problem: &str| {
+            if part.setup.is_none() {
+                ctx.line(&format!(" !     {problem}"))
+            }
+        };
+        self.check_insisted(app, config, &file, warn)?;
+        Ok(about)
+    }
+
+    /// The slug that the app has of the same commit from the same inputs, if it can run.
+    async fn built_before(&self, order: &BuildOrder, inputs: &str) -> Result<Option<Slug>> {
+        let same = self.store().read(|c| c.slug_by_inputs(order.app, inputs))?;
+        match same.filter(|slug| slug.commit.as_ref() == Some(&order.commit)) {
+            Some(slug) if self.inner.parts.builder.ensure(&slug.manifest).await.is_ok() => Ok(Some(slug)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes the turn among the apps that share a build, and looks what they have made. Nothing of it without a pipeline.
+    async fn share(&self, ctx: &Context, app: &App, order: &BuildOrder, plan: &BuildPlan) -> Result<Share> {
+        let Some(pipeline) = plan.shared else { return Ok(Share::default()) };
+        let builder = &self.inner.parts.builder;
+        let inputs = builder.inputs(&shared(order, pipeline)).await.map_err(build_error)?;
+        let same = if plan.exactly {
+            let for_all = BuildOrder { app: AppId(pipeline.0), ..order.clone() };
+            builder.inputs(&for_all).await.map_err(build_error)?
+        } else {
+            inputs.clone()
+        };
+        let turn = self.turn_of(ctx, &same).await?;
+        let beside = self.built_beside(&inputs, plan.exactly.then_some((app, order))).await?;
+        Ok(Share { inputs, turn: Some(turn), beside })
+    }
+
     /// Waits for the same build of another app. Errors: somebody asked for an end.
-    async fn turn_of(&self, ctx: &Context, shared_inputs: &str) -> Result<tokio::sync::OwnedMutexGuard<()>> {
+    async fn turn_of(&self, ctx: &Context, shared_inputs: &str) -> Result<OwnedMutexGuard<()>> {
         let turn = self.inner.sharing.of(shared_inputs);
         if let Ok(free) = turn.clone().try_lock_owned() {
             return Ok(free);
@@ -291,7 +330,7 @@ impl Platform {
 /// Whether whoever had a slug built may bring code to an app.
 fn built_by_a_deployer(c: &Conn<'_>, app: &App, slug: &Slug) -> shipway_store::Result<bool> {
     let Some(build) = c.build_of_slug(slug.app, slug.id)? else { return Ok(false) };
-    let admin = c.account(&NameOrId::Id(build.account.0))?.is_some_and(|account| account.admin);
+    let admin = c.account(&build.account.into())?.is_some_and(|account| account.admin);
     Ok(admin || c.permission(app, build.account)? >= Some(Permission::Deploy))
 }
 
@@ -311,7 +350,7 @@ fn build_error(e: BuildFailure) -> Error {
 }
 
 /// A file of a checked out tree, when it is one that somebody wrote: a link is not followed.
-fn text_file(path: &std::path::Path) -> Option<String> {
+fn text_file(path: &Path) -> Option<String> {
     let there = std::fs::symlink_metadata(path).ok()?;
     let readable = there.is_file() && there.len() <= shipway_domain::app_json::MAX_BYTES as u64;
     readable.then(|| std::fs::read_to_string(path).ok()).flatten()

@@ -74,7 +74,7 @@ impl Platform {
             let build = build.map(|b| c.build(b.build)).transpose()?.flatten();
             let slug = match plan.code {
                 Code::Built => build.as_ref().and_then(|b| b.slug),
-                Code::Current => row.current_release.map(|r| c.release(r)).transpose()?.flatten().and_then(|r| r.slug),
+                Code::Current => c.current_release(&row)?.and_then(|r| r.slug),
                 Code::Slug(slug) => Some(slug),
                 Code::Promoted { of, slug } => Some(promoted(c, app, of, slug, now)?),
             };
@@ -103,13 +103,13 @@ impl Platform {
 
     /// The slug that the operation's dynos run: its release's, or the current one's.
     pub(crate) fn slug_of(&self, part: &Part) -> Result<Option<Slug>> {
-        let slug = self.store().read(|c| {
-            let app = c.app_by_id(part.app)?;
-            let release = part.release.as_ref().map(|r| r.release).or(app.current_release);
-            let slug = release.map(|r| c.release(r)).transpose()?.flatten().and_then(|r| r.slug);
-            Ok(slug.map(|s| c.slug(s)).transpose()?.flatten())
-        })?;
-        Ok(slug)
+        Ok(self.store().read(|c| {
+            let release = match &part.release {
+                Some(plan) => c.release(plan.release)?,
+                None => c.current_release(&c.app_by_id(part.app)?)?,
+            };
+            release.map_or(Ok(None), |release| c.slug_of(&release))
+        })?)
     }
 
     /// The dynos that this operation started and has not handed over.

@@ -41,7 +41,7 @@ impl Platform {
     pub async fn reveal_config_vars(&self, caller: &Caller, app: &App, name: Option<&str>) -> Result<ConfigVars> {
         let vars = self.config_vars(caller, app)?;
         let entry = self.entry(caller, Some(app), "config-revealed", serde_json::json!({ "name": name }));
-        self.store().write(move |c| c.record(&entry)).await?;
+        self.record(entry).await?;
         Ok(vars)
     }
 

@@ -12,7 +12,7 @@ use crate::promotions::Promotable;
 use crate::{Kind, Platform, Result};
 use serde_json::{Map, Value, json};
 use shipway_domain::forge::DeploymentState;
-use shipway_domain::{CommitId, NameOrId, PipelineId, ProcessType, Stage};
+use shipway_domain::{CommitId, PipelineId, ProcessType, Stage};
 use shipway_store::{
     App, Conn, Deployment, DeploymentFilter, DeploymentStatus, Pipeline, Release, Slug, StoreError,
     stage_of_environment,
@@ -130,9 +130,8 @@ impl Platform {
             "commit": deployment.commit,
         });
         let (entry, row) = (self.entry(caller, None, "deployment-recorded", detail), deployment.clone());
-        let written = self.store().write(move |c| {
+        let written = self.write_with(entry, move |c| {
             let id = c.insert_deployment(&row)?;
-            c.record(&entry)?;
             Ok(id)
         });
         deployment.id = written.await?;
@@ -147,7 +146,7 @@ impl Platform {
         deployment: &Deployment,
         new: NewDeploymentStatus,
     ) -> Result<DeploymentStatus> {
-        let pipeline = self.pipeline(caller, &NameOrId::Id(deployment.pipeline.0))?;
+        let pipeline = self.pipeline(caller, &deployment.pipeline.into())?;
         self.may(caller, &pipeline, Access::Operate)?;
         let state = DeploymentState::from_text(&new.state).ok_or_else(|| {
             Error::invalid("`state` must be error, failure, inactive, in_progress, queued, pending or success.")
@@ -177,9 +176,8 @@ impl Platform {
         };
         let detail = json!({ "pipeline": pipeline.name, "deployment": deployment.id, "state": state });
         let (entry, row) = (self.entry(caller, None, "deployment-status", detail), status.clone());
-        let written = self.store().write(move |c| {
+        let written = self.write_with(entry, move |c| {
             let id = c.insert_deployment_status(&row)?;
-            c.record(&entry)?;
             Ok(id)
         });
         status.id = written.await?;

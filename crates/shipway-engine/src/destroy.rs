@@ -7,7 +7,7 @@ use crate::ports::Caller;
 use crate::reviewing::{leaving, left};
 use crate::{Event, Platform, Result};
 use shipway_domain::admission::Trigger;
-use shipway_domain::{AppId, BuildId, DynoId, NameOrId, OperationId};
+use shipway_domain::{AppId, BuildId, DynoId, OperationId};
 use shipway_store::{App, Conn};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -98,7 +98,7 @@ impl Platform {
     /// Removes everything that an app owned, but for the transcript of `kept`, as a step of `operation`. A second time does
     /// nothing.
     pub(crate) async fn erase(&self, id: AppId, operation: OperationId, kept: Option<BuildId>) -> Result<Effect> {
-        let Some(app) = self.store().read(|c| c.app(&NameOrId::Id(id.0)))? else { return Ok(nothing()) };
+        let Some(app) = self.store().read(|c| c.app(&id.into()))? else { return Ok(nothing()) };
         let farewell = self.farewell(&app).await;
         let (builds, releases) = self.store().read(|c| Ok((c.builds(id)?, c.releases(id)?)))?;
         let builds = builds.iter().map(|b| b.id).filter(|b| kept != Some(*b));

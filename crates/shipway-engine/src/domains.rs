@@ -55,19 +55,17 @@ impl Platform {
             Domain { id: self.id(DomainId), app: app.id, hostname: hostname.clone(), created_at: now, updated_at: now };
         let entry = self.entry(caller, Some(app), "domain-added", serde_json::json!({ "hostname": hostname.as_str() }));
         let row = domain.clone();
-        self.store()
-            .write(move |c| {
-                c.insert_domain(&row)?;
-                c.next_epoch(None, now)?;
-                c.record(&entry)
-            })
-            .await
-            .map_err(|e| match e {
-                shipway_store::StoreError::Taken(_) => {
-                    Error::invalid(format!("{hostname} is already added to an app of this platform."))
-                }
-                other => other.into(),
-            })?;
+        self.write_with(entry, move |c| {
+            c.insert_domain(&row)?;
+            c.next_epoch(None, now)
+        })
+        .await
+        .map_err(|e| match e {
+            shipway_store::StoreError::Taken(_) => {
+                Error::invalid(format!("{hostname} is already added to an app of this platform."))
+            }
+            other => other.into(),
+        })?;
         self.log_api(app.id, &format!("Add {hostname} domain by user {}", caller.actor.email));
         self.routes_changed();
         self.tell(crate::Event::App(app.id));
@@ -111,7 +109,7 @@ impl Platform {
                 action: TAKEN.into(),
                 detail: serde_json::json!({ "hostname": hostname, "because": because }),
             };
-            self.store().write(move |c| c.record(&entry)).await?;
+            self.record(entry).await?;
         }
         Ok(())
     }
@@ -146,13 +144,11 @@ impl Platform {
             serde_json::json!({ "hostname": domain.hostname.as_str() }),
         );
         let (id, now) = (domain.id, self.now());
-        self.store()
-            .write(move |c| {
-                c.delete_domain(id)?;
-                c.next_epoch(None, now)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| {
+            c.delete_domain(id)?;
+            c.next_epoch(None, now)
+        })
+        .await?;
         self.log_api(app.id, &format!("Remove {} domain by user {}", domain.hostname, caller.actor.email));
         self.routes_changed();
         self.tell(crate::Event::App(app.id));

@@ -362,8 +362,7 @@ impl Platform {
             self.log_state(dyno, DynoState::Up, DynoState::Starting);
         }
         for (app, release) in anew {
-            let release = self.store().read(|c| c.release_by_id(release))?;
-            let slug = release.slug.map(|slug| self.store().read(|c| c.slug(slug))).transpose()?.flatten();
+            let slug = self.store().read(|c| c.slug_of(&c.release_by_id(release)?))?;
             if let Some(slug) = slug {
                 self.warn_of_host_change(app, &slug);
             }

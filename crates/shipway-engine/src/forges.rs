@@ -136,16 +136,14 @@ impl Platform {
         });
         let entry = self.entry(caller, None, "forge-connected", detail);
         let row = forge.clone();
-        self.store()
-            .write(move |c| {
-                c.put_forge_connection(&row)?;
-                let mut pipeline = c.pipeline_by_id(row.pipeline)?;
-                pipeline.settings.repository = Some(row.repository.to_string());
-                pipeline.updated_at = now;
-                c.update_pipeline(&pipeline)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| {
+            c.put_forge_connection(&row)?;
+            let mut pipeline = c.pipeline_by_id(row.pipeline)?;
+            pipeline.settings.repository = Some(row.repository.to_string());
+            pipeline.updated_at = now;
+            c.update_pipeline(&pipeline)
+        })
+        .await?;
         self.sweep_soon();
         self.tell(Event::Pipeline(pipeline.id));
         Ok(forge)
@@ -158,12 +156,7 @@ impl Platform {
         let detail = serde_json::json!({ "pipeline": pipeline.name, "repository": forge.repository });
         let entry = self.entry(caller, None, "forge-disconnected", detail);
         let id = pipeline.id;
-        self.store()
-            .write(move |c| {
-                c.delete_forge_connection(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_forge_connection(id)).await?;
         self.tell(Event::Pipeline(id));
         Ok(forge)
     }
@@ -180,7 +173,7 @@ impl Platform {
         let missing = || Error::missing("delivery");
         let delivery = self.store().read(|c| c.forge_delivery(id))?.ok_or_else(missing)?;
         let forge = self.store().read(|c| c.forge(delivery.connection))?.ok_or_else(missing)?;
-        let pipeline = self.pipeline(caller, &shipway_domain::NameOrId::Id(forge.pipeline.0)).map_err(|_| missing())?;
+        let pipeline = self.pipeline(caller, &forge.pipeline.into()).map_err(|_| missing())?;
         self.may(caller, &pipeline, Access::Operate)?;
         if !delivery.kept {
             return Err(Error::conflict(
@@ -191,12 +184,7 @@ impl Platform {
         let detail = serde_json::json!({ "pipeline": pipeline.name, "delivery": id, "event": again.event });
         let entry = self.entry(caller, None, "forge-redelivered", detail);
         let row = again.clone();
-        self.store()
-            .write(move |c| {
-                c.update_forge_delivery(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.update_forge_delivery(&row)).await?;
         self.inner.news_wanted.notify_one();
         Ok(again)
     }

@@ -76,11 +76,8 @@ impl Platform {
         unset: &[String],
         instead: &str,
     ) -> Result<()> {
-        let slug = self.store().read(|c| {
-            let release = app.current_release.map(|r| c.release(r)).transpose()?.flatten();
-            Ok(release.and_then(|r| r.slug).map(|s| c.slug(s)).transpose()?.flatten())
-        })?;
-        let Some(slug) = slug.filter(|_| !unset.is_empty()) else { return Ok(()) };
+        let running = self.store().read(|c| c.running(app))?;
+        let Some((_, slug)) = running.filter(|_| !unset.is_empty()) else { return Ok(()) };
         let Some(file) = self.app_json_of(app.id, &slug).await? else { return Ok(()) };
         let Ok(app_json) = read_app_json(&file) else { return Ok(()) };
         let parts = app_json.parts(Environment::Plain);

@@ -28,8 +28,10 @@ mod forges;
 mod formation;
 mod health;
 mod insisted;
+mod keys;
 mod late;
 mod locks;
+mod logins;
 mod logs;
 mod look;
 mod operation;
@@ -64,7 +66,7 @@ mod turns;
 mod upstream;
 mod webhooks;
 
-pub use accounts::{Login, NewToken, UpdateAccount};
+pub use accounts::{NewToken, UpdateAccount};
 pub use addons::{NewAddon, Within};
 pub use apps::{NewApp, UpdateApp};
 pub use apps::{REGIONS, STACKS};
@@ -73,6 +75,7 @@ pub use deployments::{NewDeployment, NewDeploymentStatus};
 pub use error::{Error, Kind, Result};
 pub use forges::{Delivered, NewCredentials, NewForge, Refusal};
 pub use formation::{ScaleTo, ScaleUpdate};
+pub use logins::Login;
 pub use logs::LOG_LIMITS;
 pub use operation::{Outcome, StepView};
 pub use output::OutputReader;
@@ -83,7 +86,6 @@ pub use products::{Move, Seen, StepChange, TogetherOrder, external_steps};
 pub use promotions::{Against, Outlook, Promotable, PromotionOrder, PromotionView, TargetView};
 pub use restarts::Which;
 pub use review_apps::{NewReviewApp, ReviewSource};
-pub use reviewing::PullRequestNews;
 pub use run::{Attached, RunOrder};
 pub use setups::SetupOrder;
 pub use sides::Point;
@@ -101,7 +103,7 @@ use shipway_domain::admission::{Admitted, Permission, Refused, Reserved, Subject
 use shipway_domain::size::DynoSizes;
 use shipway_domain::{AppId, DynoId, LedgerId, NameOrId, PipelineId};
 use shipway_runtime::Runtime;
-use shipway_store::{App, LedgerEntry, Store};
+use shipway_store::{App, Conn, LedgerEntry, Store};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -232,7 +234,7 @@ struct Inner {
     failures: Mutex<HashMap<DynoId, dynos::Failure>>,
     cancels: Mutex<HashMap<shipway_domain::OperationId, CancellationToken>>,
     sessions: run::Sessions,
-    logins: accounts::Logins,
+    logins: logins::Logins,
     platform_logs: logs::PlatformLogs,
     outputs: output::Outputs,
     routes_wanted: Notify,
@@ -280,7 +282,7 @@ impl Platform {
             failures: Mutex::default(),
             cancels: Mutex::default(),
             sessions: run::Sessions::default(),
-            logins: accounts::Logins::default(),
+            logins: logins::Logins::default(),
             routes_wanted: Notify::new(),
             review_wanted: Notify::new(),
             news_wanted: Notify::new(),
@@ -436,7 +438,7 @@ impl Platform {
                 let detail =
                     serde_json::json!({ "trigger": trigger, "rule": refused.rule, "because": refused.because });
                 let entry = self.entry(caller, Some(app), "refused", detail);
-                self.store().write(move |c| c.record(&entry)).await?;
+                self.record(entry).await?;
                 Err(refused.into())
             }
         }
@@ -469,6 +471,25 @@ impl Platform {
                 reason: r.reason,
             }),
         })
+    }
+
+    /// Writes a change down and its entry of the ledger with it, in one transaction.
+    pub(crate) async fn write_with<T, F>(&self, entry: LedgerEntry, change: F) -> shipway_store::Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn<'_>) -> shipway_store::Result<T> + Send + 'static,
+    {
+        let written = self.store().write(move |c| {
+            let changed = change(c)?;
+            c.record(&entry)?;
+            Ok(changed)
+        });
+        written.await
+    }
+
+    /// Writes an entry of the ledger alone.
+    pub(crate) async fn record(&self, entry: LedgerEntry) -> shipway_store::Result<()> {
+        self.write_with(entry, |_| Ok(())).await
     }
 
     /// An entry for the ledger.

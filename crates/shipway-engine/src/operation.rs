@@ -1,19 +1,24 @@
 //! Runs operations: steps in order, a journal row before and after each effect, undo before the switch, forward after.
 //!
 //! A step's change of the store and its `succeeded` row are one transaction. A server that was killed goes on from the
-//! journal: a step without `succeeded` runs again, which every step allows.
+//! journal: a step without `succeeded` runs again, which every step allows. Undoing is in `undo`; what people see of
+//! operations, and how they stop one, in `seen`.
+
+mod seen;
+mod undo;
+
+pub use seen::{Outcome, StepView};
 
 use crate::change::cancelled;
 use crate::error::Error;
 use crate::locks::{Lock, Place};
 use crate::output::Output;
-use crate::plan::{Part, Plan, Step, StepAt};
-use crate::ports::{Caller, Lines};
+use crate::plan::{Part, Plan, StepAt};
+use crate::ports::Lines;
 use crate::{Event, Fault, Moment, Platform, Result};
-use jiff::Timestamp;
+use shipway_domain::OperationId;
 use shipway_domain::lifecycle::OperationStatus;
-use shipway_domain::{AppId, OperationId};
-use shipway_store::{App, Conn, JournalRow, Operation, Release, Slug, StepEvent, StoreError};
+use shipway_store::{Conn, JournalRow, Operation, StepEvent, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,39 +59,7 @@ impl Context {
     }
 }
 
-/// How an operation ended.
-#[derive(Debug, Clone)]
-pub enum Outcome {
-    /// The new code serves, or what was asked for is done.
-    Live {
-        /// The release, where there was one; of several the first app's.
-        release: Option<Release>,
-    },
-    /// What ran before runs on.
-    Failed {
-        /// Why, for the user.
-        message: String,
-    },
-}
-
-/// One step as people look at it.
-#[derive(Debug, Clone)]
-pub struct StepView {
-    /// Its name: `start`, or `start:<app>` where there are several apps.
-    pub name: String,
-    /// The same for people: `start`, or `start shop-production`.
-    pub title: String,
-    /// `waiting`, `running`, `succeeded`, `failed`, `undone`.
-    pub state: &'static str,
-    /// When it began, last.
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
-    /// Why it failed.
-    pub error: Option<String>,
-}
-
-/// Pause before a step after the switch is tried again.
+/// Pause before a step after the switch, or an undo, is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// The places of an operation in the queues of its apps. Those of releases are taken when the artifact is there.
@@ -140,7 +113,7 @@ impl Platform {
                 for row in &rows {
                     for app in &row.apps {
                         // Its end has stopped what was under way, and waits for nothing else.
-                        if c.app(&shipway_domain::NameOrId::Id(app.0))?.is_some_and(|app| app.ending) {
+                        if c.app(&app.into())?.is_some_and(|app| app.ending) {
                             return Err(StoreError::Missing("app: it is being destroyed"));
                         }
                     }
@@ -208,7 +181,7 @@ impl Platform {
         // Those that had begun hold their locks: they take their places first.
         open.sort_by_key(|o| (o.status == OperationStatus::Waiting, o.created_at));
         for operation in open {
-            match serde_json::from_value::<Plan>(operation.plan) {
+            match Plan::of(&operation) {
                 Ok(plan) => {
                     tracing::info!(operation.id = %operation.id, "going on with an operation");
                     let journal = self.journal(operation.id);
@@ -262,29 +235,35 @@ impl Platform {
                 .await
                 .map_err(|error| Ended::Failed { at, error })?;
             self.die_here(at, Moment::Started)?;
-            loop {
-                let done = match self.run_step(ctx, at).await {
-                    Ok(effect) => match self.fault(at, Moment::Worked) {
-                        None => self.write_step(ctx, at, StepEvent::Succeeded, effect).await,
-                        Some(Fault::Repeat) => continue,
-                        Some(Fault::Fail) => Err(Error::platform("a test lets this step fail")),
-                        Some(Fault::Die) => return Err(Ended::Dead),
-                    },
-                    Err(e) => Err(e),
-                };
-                match done {
-                    Ok(()) => break,
-                    Err(error) if at.step.before_switch() => return Err(Ended::Failed { at, error }),
-                    Err(error) => {
-                        tracing::error!(operation.id = %id, step = at.name(), error = %error, cause = ?error.cause, "a step is tried again");
-                        tokio::time::sleep(RETRY).await;
-                    }
-                }
-            }
+            self.complete_step(ctx, at).await?;
             self.die_here(at, Moment::Succeeded)?;
             self.tell_apps(&ctx.plan);
         }
         Ok(())
+    }
+
+    /// Runs a step until its `succeeded` is written. Before the switch its first error is the operation's; after it, it is
+    /// tried until it works.
+    async fn complete_step(&self, ctx: &Context, at: StepAt) -> Result<(), Ended> {
+        loop {
+            let done = match self.run_step(ctx, at).await {
+                Ok(effect) => match self.fault(at, Moment::Worked) {
+                    None => self.write_step(ctx, at, StepEvent::Succeeded, effect).await,
+                    Some(Fault::Repeat) => continue,
+                    Some(Fault::Fail) => Err(Error::platform("a test lets this step fail")),
+                    Some(Fault::Die) => return Err(Ended::Dead),
+                },
+                Err(e) => Err(e),
+            };
+            match done {
+                Ok(()) => return Ok(()),
+                Err(error) if at.step.before_switch() => return Err(Ended::Failed { at, error }),
+                Err(error) => {
+                    tracing::error!(operation.id = %ctx.operation, step = at.name(), error = %error, cause = ?error.cause, "a step is tried again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
     }
 
     /// Waits for the lock that a step needs, and says behind whom.
@@ -330,112 +309,6 @@ impl Platform {
         Ok(())
     }
 
-    /// Undoes what was begun, last first, and ends the operation as failed.
-    async fn unwind(&self, ctx: &Context, at: StepAt, error: &str) -> shipway_store::Result<()> {
-        let (id, now) = (ctx.operation, self.now());
-        let journal = self.journal(id);
-        let error = &match self.store().read(|c| c.operation(id))?.error {
-            // A former server began to undo it, and knew why.
-            Some(known) => known,
-            None => self.reason(ctx, at, error, &journal).unwrap_or_else(|_| error.to_string()),
-        };
-        let text = error.to_string();
-        self.store().write(move |c| c.set_operation_status(id, OperationStatus::Unwinding, Some(&text), now)).await?;
-        for at in ctx.plan.steps().into_iter().rev().filter(|at| at.step.before_switch()) {
-            match journal.get(&at.name()).map(|r| r.event) {
-                None | Some(StepEvent::Undone) => continue,
-                Some(_) => {}
-            }
-            loop {
-                let undone = match self.undo_step(ctx, at, error).await {
-                    Ok(effect) => {
-                        match self.fault(at, Moment::TakenBack) {
-                            Some(Fault::Repeat) => continue,
-                            Some(Fault::Die) => return Ok(()),
-                            _ => {}
-                        }
-                        let now = self.now();
-                        let why = serde_json::json!({ "error": error });
-                        let written = self.store().write(move |c| {
-                            effect(c)?;
-                            c.journal(id, &at.name(), StepEvent::Undone, Some(&why), now)
-                        });
-                        written.await.map_err(Error::from)
-                    }
-                    Err(e) => Err(e),
-                };
-                match undone {
-                    Ok(()) => break,
-                    Err(e) => {
-                        tracing::error!(operation.id = %id, step = at.name(), error = %e, cause = ?e.cause, "an undo is tried again");
-                        tokio::time::sleep(RETRY).await;
-                    }
-                }
-            }
-            if self.die_here(at, Moment::Undone).is_err() {
-                return Ok(());
-            }
-        }
-        for line in error.lines() {
-            ctx.line(&format!(" !     {line}"));
-        }
-        let caller = ctx.plan.caller();
-        let mut entries = Vec::new();
-        for part in &ctx.plan.parts {
-            let app = self.store().read(|c| c.app(&shipway_domain::NameOrId::Id(part.app.0)))?;
-            let detail = serde_json::json!({ "operation": id, "error": error });
-            entries.push(self.entry(&caller, app.as_ref(), &format!("{}-failed", ctx.plan.kind()), detail));
-        }
-        let waits = self.waits_again(ctx).unwrap_or_else(|e| {
-            tracing::error!(operation.id = %id, error = %e, cause = ?e.cause, "whether a triggered deploy waits again could not be read");
-            None
-        });
-        let now = self.now();
-        let written = self.store().write(move |c| {
-            for entry in &entries {
-                c.record(entry)?;
-            }
-            waits.map_or(Ok(()), |deploy| c.put_triggered_deploy(&deploy))?;
-            c.set_operation_status(id, OperationStatus::Failed, None, now)
-        });
-        written.await?;
-        self.inner.triggers_wanted.notify_one();
-        Ok(())
-    }
-
-    /// Why an operation failed: at which of several apps, and which release phases had run, because nothing undoes them.
-    fn reason(&self, ctx: &Context, at: StepAt, error: &str, journal: &HashMap<String, JournalRow>) -> Result<String> {
-        let mut text = error.to_string();
-        let mut had_run = Vec::new();
-        for phase in ctx.plan.steps().into_iter().filter(|at| at.step == Step::ReleasePhase) {
-            let part = phase.app.and_then(|app| ctx.plan.part(app)).or(ctx.plan.parts.first());
-            let Some(part) = part else { continue };
-            let ended_well = journal.get(&phase.name()).is_some_and(|r| r.event == StepEvent::Succeeded);
-            let has_phase = |slug: &Slug| self.process_types(&slug.manifest).keys().any(|t| t.is_release());
-            if ended_well && self.slug_of(part)?.is_some_and(|slug| has_phase(&slug)) {
-                had_run.extend(self.name_of(part.app));
-            }
-        }
-        if let Some(name) = at.app.and_then(|app| self.name_of(app)) {
-            text = format!("{name}: {text}");
-        }
-        match had_run.as_slice() {
-            [] => {}
-            [one] => {
-                text.push_str(&format!(" The release phase of {one} had run: its database may be ahead of its code."))
-            }
-            more => text.push_str(&format!(
-                " The release phases of {} had run: their databases may be ahead of their code.",
-                more.join(", ")
-            )),
-        }
-        Ok(text)
-    }
-
-    fn name_of(&self, app: AppId) -> Option<String> {
-        self.store().read(|c| c.app(&shipway_domain::NameOrId::Id(app.0))).ok().flatten().map(|a| a.name.to_string())
-    }
-
     /// The last journal row of each step.
     pub(crate) fn journal(&self, id: OperationId) -> HashMap<String, JournalRow> {
         let rows = self.store().read(|c| c.journal_of(id)).unwrap_or_default();
@@ -457,119 +330,6 @@ impl Platform {
             Some(Fault::Die) => Err(Ended::Dead),
             _ => Ok(()),
         }
-    }
-
-    /// Waits until an operation has ended.
-    pub async fn live(&self, id: OperationId) -> Result<Outcome> {
-        let mut events = self.events();
-        loop {
-            let operation = self.store().read(|c| c.operation(id))?;
-            match operation.status {
-                OperationStatus::Succeeded => {
-                    let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
-                    let release = plan.parts.into_iter().find_map(|p| p.release);
-                    let release = release.map(|r| self.store().read(|c| c.release(r.release))).transpose()?;
-                    return Ok(Outcome::Live { release: release.flatten() });
-                }
-                OperationStatus::Failed => {
-                    return Ok(Outcome::Failed { message: operation.error.unwrap_or_default() });
-                }
-                _ => {}
-            }
-            // A missed event costs one second.
-            let _ = tokio::time::timeout(Duration::from_secs(1), events.recv()).await;
-        }
-    }
-
-    /// The newest operations that the caller may see, of one app or of all.
-    pub fn operations(&self, caller: &Caller, app: Option<&App>) -> Result<Vec<Operation>> {
-        let all = self.store().read(|c| c.operations(app.map(|a| a.id), 200))?;
-        let sees_all = caller.actor.admin && caller.actor.scope.reads_widely();
-        if sees_all && app.is_none() {
-            return Ok(all);
-        }
-        let visible: Vec<_> = self.apps(caller, true)?.into_iter().map(|a| a.id).collect();
-        let visible = |o: &Operation| app.is_some() || o.apps.iter().any(|id| visible.contains(id));
-        Ok(all.into_iter().filter(visible).collect())
-    }
-
-    /// One operation that the caller may see: by any of its apps.
-    pub fn operation(&self, caller: &Caller, id: OperationId) -> Result<Operation> {
-        let operation = self.store().read(|c| c.operation(id))?;
-        let seen = |app: &AppId| self.app(caller, &shipway_domain::NameOrId::Id(app.0)).is_ok();
-        // Administrators still see how one ended whose app is gone.
-        let sees_all = caller.actor.admin && caller.actor.scope.reads_widely();
-        if sees_all || operation.apps.iter().any(seen) {
-            return Ok(operation);
-        }
-        Err(Error::missing("operation"))
-    }
-
-    /// An operation's steps in order, with what the journal says of each.
-    pub fn steps(&self, id: OperationId) -> Result<Vec<StepView>> {
-        let (operation, rows) = self.store().read(|c| Ok((c.operation(id)?, c.journal_of(id)?)))?;
-        let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
-        let over = operation.status.is_final() || operation.status == OperationStatus::Unwinding;
-        let view = |at: StepAt| {
-            let name = at.name();
-            let mine: Vec<&JournalRow> = rows.iter().filter(|r| r.step == name).collect();
-            let last = mine.last();
-            let begun = mine.iter().rev().find(|r| r.event == StepEvent::Started);
-            let unfinished = !mine.iter().any(|r| r.event == StepEvent::Succeeded);
-            StepView {
-                title: match at.app {
-                    None => name.clone(),
-                    Some(app) => {
-                        format!("{} {}", at.step.name(), self.name_of(app).unwrap_or_else(|| app.to_string()))
-                    }
-                },
-                name,
-                state: match last.map(|r| r.event) {
-                    None => "waiting",
-                    Some(StepEvent::Started) if over => "failed",
-                    Some(StepEvent::Started) => "running",
-                    Some(StepEvent::Succeeded) => "succeeded",
-                    Some(StepEvent::Undone) if unfinished => "failed",
-                    Some(StepEvent::Undone) => "undone",
-                    Some(StepEvent::Failed) => "failed",
-                },
-                started_at: begun.map(|r| r.at),
-                ended_at: last.filter(|r| r.event != StepEvent::Started).map(|r| r.at),
-                error: (over && unfinished && !mine.is_empty()).then(|| operation.error.clone()).flatten(),
-            }
-        };
-        Ok(plan.steps().into_iter().map(view).collect())
-    }
-
-    /// Whom an operation waits for.
-    pub fn waiting_behind(&self, id: OperationId) -> Option<OperationId> {
-        self.inner.locks.behind(id)
-    }
-
-    /// Asks an operation to stop before its switch. Errors: it is over, has switched, or only goes forward.
-    pub async fn cancel(&self, caller: &Caller, id: OperationId) -> Result<()> {
-        let operation = self.operation(caller, id)?;
-        let plan: Plan = serde_json::from_value(operation.plan).map_err(Error::platform)?;
-        for part in &plan.parts {
-            let app = self.app(caller, &shipway_domain::NameOrId::Id(part.app.0))?;
-            self.admit(caller, plan.trigger, &app).await?;
-        }
-        let journal = self.journal(id);
-        let done = |at: &StepAt| journal.get(&at.name()).is_some_and(|r| r.event == StepEvent::Succeeded);
-        let steps = plan.steps();
-        if operation.status.is_final() || steps.iter().any(|at| at.step == Step::Switch && done(at)) {
-            return Err(Error::conflict(
-                "It has switched already and only goes forward. To go back: heroku releases:rollback.",
-            ));
-        }
-        if !steps.iter().any(|at| at.step.before_switch() && !done(at)) {
-            return Err(Error::conflict("It only goes forward: nothing that is left of it can be taken back."));
-        }
-        self.store().write(move |c| c.cancel_operation(id)).await?;
-        if let Some(cancel) = self.inner.cancels.lock().expect("no panic while registered").get(&id) {
-            cancel.cancel();
-        }
-        Ok(())
     }
 }
 

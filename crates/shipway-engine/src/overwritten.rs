@@ -142,13 +142,13 @@ impl Platform {
 /// What runs on an app, with the release that brought it; or, `before` that, the last other code that is kept.
 fn deployed(c: &Conn<'_>, app: AppId, before: Option<&Deployed>) -> shipway_store::Result<Option<Deployed>> {
     let row = c.app_by_id(app)?;
-    let current = row.current_release.map(|id| c.release(id)).transpose()?.flatten();
+    let current = c.current_release(&row)?;
     let newest = before.map(|before| before.release.version).or(current.map(|release| release.version));
     let Some(newest) = newest else { return Ok(None) };
     let mut found: Option<(Release, Slug)> = None;
     for release in c.releases(app)?.into_iter().filter(|r| r.version <= newest && r.status == ReleaseStatus::Succeeded)
     {
-        let Some(slug) = release.slug.map(|id| c.slug(id)).transpose()?.flatten() else { continue };
+        let Some(slug) = c.slug_of(&release)? else { continue };
         let same = |other: &Slug| other.digest == slug.digest && other.commit == slug.commit;
         match (&found, before) {
             // The oldest of a run of releases with the same code is the one that brought it.

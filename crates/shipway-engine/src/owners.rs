@@ -70,10 +70,8 @@ impl Platform {
         let handover = self.handover(app, to);
         let entry = self.transfer_entry(caller, app, to, "app-transferred");
         let moved = self
-            .store()
-            .write(move |c| {
+            .write_with(entry, move |c| {
                 let moved = handover.write(c)?;
-                c.record(&entry)?;
                 Ok(moved)
             })
             .await?;
@@ -106,14 +104,12 @@ impl Platform {
         };
         let entry = self.transfer_entry(caller, app, to, "app-offered");
         let row = transfer.clone();
-        self.store()
-            .write(move |c| {
-                // One offer at a time: the last one counts.
-                c.delete_pending_transfers(row.app)?;
-                c.put_app_transfer(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| {
+            // One offer at a time: the last one counts.
+            c.delete_pending_transfers(row.app)?;
+            c.put_app_transfer(&row)
+        })
+        .await?;
         if to.id == caller.actor.account {
             transfer = self.answer_transfer(caller, transfer, TransferState::Accepted).await?;
         }
@@ -195,12 +191,7 @@ impl Platform {
         let detail = serde_json::json!({ "to": transfer.recipient_email });
         let entry = self.entry(caller, Some(&app), "app-offer-withdrawn", detail);
         let id = transfer.id;
-        self.store()
-            .write(move |c| {
-                c.delete_app_transfer(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_app_transfer(id)).await?;
         self.tell(Event::App(app.id));
         Ok(())
     }
@@ -215,13 +206,11 @@ impl Platform {
         let entry = self.entry(caller, Some(app), action, serde_json::json!({}));
         let (id, now) = (app.id, self.now());
         let changed = self
-            .store()
-            .write(move |c| {
+            .write_with(entry, move |c| {
                 let mut app = c.app_by_id(id)?;
                 app.settings.locked = locked;
                 app.updated_at = now;
                 c.update_app(&app)?;
-                c.record(&entry)?;
                 Ok(app)
             })
             .await?;
@@ -285,12 +274,7 @@ impl Platform {
         let request = all.into_iter().find(|r| r.email.as_str() == email);
         let request = request.ok_or_else(|| Error::missing("access_request"))?;
         let entry = self.entry(caller, Some(app), "access-declined", serde_json::json!({ "email": request.email }));
-        self.store()
-            .write(move |c| {
-                c.delete_access_request(request.app, request.account)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_access_request(request.app, request.account)).await?;
         self.tell(Event::App(app.id));
         Ok(())
     }

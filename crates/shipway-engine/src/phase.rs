@@ -4,13 +4,14 @@
 use crate::change::cancelled;
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
+use crate::output::Output;
 use crate::plan::Part;
 use crate::ports::Lines;
 use crate::{Platform, Result};
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::{AppId, DynoId, ProcessType, ReleaseId};
 use shipway_logs::Cutter;
-use shipway_runtime::{ExitCause, Io, RuntimeError};
+use shipway_runtime::{Exit, ExitCause, Io, RuntimeError};
 use shipway_store::Dyno;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -93,54 +94,55 @@ impl Platform {
                 output_of.map_or(Ok(()), |release| c.set_release_output(release))
             })
             .await?;
-        let name = dyno.name();
-        self.log_dyno(dyno.app, &name, &format!("Starting process with command `{}`", phase.command));
-        let result = async {
-            let dyno_plan = self.dyno_plan(&dyno, Io::Pipe, &BTreeMap::new())?;
-            if self.was_interrupted(dyno.id).await? {
-                self.runtime().remove(dyno.id).await?;
-            }
-            self.start_dyno(&dyno, &dyno_plan).await?;
-            self.log_state(&dyno, DynoState::Starting, DynoState::Up);
-            let stream = self.runtime().attach(dyno.id).await?;
-            let mut lines = BufReader::new(stream);
-            let (mut line, mut cutter, mut last) = (Vec::new(), Cutter::default(), None);
-            let mut memory = std::pin::pin!(self.mind_memory(&dyno));
-            loop {
-                let mut piece = (&mut lines).take(READ);
-                let copied = tokio::select! {
-                    read = piece.read_until(b'\n', &mut line) => read,
-                    () = ctx.cancel.cancelled() => return Err(cancelled()),
-                    never = &mut memory => match never {},
-                };
-                // A stream that breaks off ends like one that ends: the exit status tells which it was.
-                let is_over = copied.unwrap_or(0) == 0;
-                if is_over && line.is_empty() {
-                    break;
-                }
-                let ended = is_over || line.ends_with(b"\n");
-                let is_text = |byte: &u8| !ended || !matches!(byte, b'\n' | b'\r');
-                let end = line.iter().rposition(is_text).map_or(0, |at| at + 1);
-                let mut pieces = Vec::new();
-                let taken = cutter.cut(&line[..end], ended, &mut pieces);
-                for piece in pieces {
-                    let text = String::from_utf8_lossy(&piece).into_owned();
-                    own.line(&text);
-                    ctx.line(&format!("       {text}"));
-                    self.log_app(dyno.app, &name, &text);
-                    last = Some(text);
-                }
-                line.drain(..if ended { line.len() } else { taken });
-            }
-            Ok((self.runtime().wait(dyno.id).await?, last))
-        }
-        .await;
+        self.log_dyno(dyno.app, &dyno.name(), &format!("Starting process with command `{}`", phase.command));
+        let ended = self.follow_phase(ctx, &dyno, &own).await;
         self.forget_phase(dyno.id).await?;
-        let (exit, last) = result?;
+        let (exit, last) = ended?;
         self.log_exit(&dyno, exit);
         self.log_state(&dyno, DynoState::Up, "complete");
         let limit = self.size(&dyno.size).memory_limit_bytes() / (1024 * 1024);
         Ok(PhaseEnd { status: exit.status, last, memory_broken: (exit.cause == ExitCause::Memory).then_some(limit) })
+    }
+
+    /// Starts a phase's dyno and passes on what it writes, line by line, until it ends: how, and its last line.
+    async fn follow_phase(&self, ctx: &Context, dyno: &Dyno, own: &Output) -> Result<(Exit, Option<String>)> {
+        let dyno_plan = self.dyno_plan(dyno, Io::Pipe, &BTreeMap::new())?;
+        if self.was_interrupted(dyno.id).await? {
+            self.runtime().remove(dyno.id).await?;
+        }
+        self.start_dyno(dyno, &dyno_plan).await?;
+        self.log_state(dyno, DynoState::Starting, DynoState::Up);
+        let stream = self.runtime().attach(dyno.id).await?;
+        let mut lines = BufReader::new(stream);
+        let (mut line, mut cutter, mut last) = (Vec::new(), Cutter::default(), None);
+        let mut memory = std::pin::pin!(self.mind_memory(dyno));
+        loop {
+            let mut piece = (&mut lines).take(READ);
+            let copied = tokio::select! {
+                read = piece.read_until(b'\n', &mut line) => read,
+                () = ctx.cancel.cancelled() => return Err(cancelled()),
+                never = &mut memory => match never {},
+            };
+            // A stream that breaks off ends like one that ends: the exit status tells which it was.
+            let is_over = copied.unwrap_or(0) == 0;
+            if is_over && line.is_empty() {
+                break;
+            }
+            let ended = is_over || line.ends_with(b"\n");
+            let is_text = |byte: &u8| !ended || !matches!(byte, b'\n' | b'\r');
+            let end = line.iter().rposition(is_text).map_or(0, |at| at + 1);
+            let mut pieces = Vec::new();
+            let taken = cutter.cut(&line[..end], ended, &mut pieces);
+            for piece in pieces {
+                let text = String::from_utf8_lossy(&piece).into_owned();
+                own.line(&text);
+                ctx.line(&format!("       {text}"));
+                self.log_app(dyno.app, &dyno.name(), &text);
+                last = Some(text);
+            }
+            line.drain(..if ended { line.len() } else { taken });
+        }
+        Ok((self.runtime().wait(dyno.id).await?, last))
     }
 
     /// Runs a command whose failure nothing waits for, and tries a few times where it cannot be run: the machine's trouble

@@ -147,12 +147,7 @@ impl Platform {
         };
         let entry = self.entry(caller, None, "pipeline-created", serde_json::json!({ "pipeline": pipeline.name }));
         let row = pipeline.clone();
-        self.store()
-            .write(move |c| {
-                c.insert_pipeline(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.insert_pipeline(&row)).await?;
         self.tell(Event::Pipeline(pipeline.id));
         Ok(pipeline)
     }
@@ -217,14 +212,13 @@ impl Platform {
         let detail = serde_json::json!({ "pipeline": pipeline.name, "from": pipeline.owner_email, "to": to.email });
         let entry = self.entry(caller, None, "pipeline-transferred", detail);
         let (id, to, now) = (pipeline.id, to.clone(), self.now());
-        let written = self.store().write(move |c| {
+        let written = self.write_with(entry, move |c| {
             for handover in &handovers {
                 handover.write(c)?;
             }
             let there = c.pipeline_by_id(id)?;
             let changed = Pipeline { owner: to.id, owner_email: to.email, updated_at: now, ..there };
             c.update_pipeline(&changed)?;
-            c.record(&entry)?;
             Ok(changed)
         });
         let changed = written.await?;
@@ -237,12 +231,7 @@ impl Platform {
         self.may(caller, pipeline, Access::Own)?;
         let entry = self.entry(caller, None, "pipeline-destroyed", serde_json::json!({ "pipeline": pipeline.name }));
         let id = pipeline.id;
-        self.store()
-            .write(move |c| {
-                c.delete_pipeline(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_pipeline(id)).await?;
         self.tell(Event::Pipeline(id));
         self.inner.parts.histories.remove_upstream(id).await?;
         Ok(())
@@ -252,7 +241,7 @@ impl Platform {
     pub fn pipeline_apps(&self, caller: &Caller, pipeline: &Pipeline) -> Result<Vec<(Coupling, App)>> {
         let couplings = self.store().read(|c| c.couplings(pipeline.id))?;
         let visible = |coupling: Coupling| {
-            let app = self.app(caller, &NameOrId::Id(coupling.app.0)).ok()?;
+            let app = self.app(caller, &coupling.app.into()).ok()?;
             Some((coupling, app))
         };
         Ok(couplings.into_iter().filter_map(visible).collect())
@@ -266,7 +255,7 @@ impl Platform {
     /// A coupling of an app that the caller may see, with the app.
     pub fn coupling(&self, caller: &Caller, id: CouplingId) -> Result<(Coupling, App)> {
         let found = self.store().read(|c| c.coupling(id))?;
-        let seen = found.and_then(|c| Some((self.app(caller, &NameOrId::Id(c.app.0)).ok()?, c)));
+        let seen = found.and_then(|c| Some((self.app(caller, &c.app.into()).ok()?, c)));
         seen.map(|(app, coupling)| (coupling, app)).ok_or_else(|| Error::missing("pipeline_coupling"))
     }
 
@@ -296,10 +285,7 @@ impl Platform {
         let detail = serde_json::json!({ "pipeline": pipeline.name, "stage": stage });
         let entry = self.entry(caller, Some(app), "pipeline-app-added", detail);
         let row = coupling.clone();
-        let written = self.store().write(move |c| {
-            c.insert_coupling(&row)?;
-            c.record(&entry)
-        });
+        let written = self.write_with(entry, move |c| c.insert_coupling(&row));
         if let Err(e) = written.await {
             return Err(match (e, self.store().read(|c| c.coupling_of(app.id))?) {
                 (StoreError::Taken(_), Some(there)) => already_coupled(app, &there),
@@ -332,12 +318,7 @@ impl Platform {
         });
         let entry = self.entry(caller, Some(app), "pipeline-app-moved", detail);
         let row = changed.clone();
-        self.store()
-            .write(move |c| {
-                c.update_coupling(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.update_coupling(&row)).await?;
         self.tell(Event::Pipeline(changed.pipeline));
         Ok(changed)
     }
@@ -353,12 +334,7 @@ impl Platform {
         let detail = serde_json::json!({ "pipeline": coupling.pipeline_name, "stage": coupling.stage });
         let entry = self.entry(caller, Some(app), "pipeline-app-removed", detail);
         let id = coupling.id;
-        self.store()
-            .write(move |c| {
-                c.delete_coupling(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_coupling(id)).await?;
         self.tell(Event::Pipeline(coupling.pipeline));
         Ok(())
     }
@@ -398,13 +374,11 @@ impl Platform {
         let entry = self.entry(caller, None, "stage-config", detail);
         let id = pipeline.id;
         let vars = self
-            .store()
-            .write(move |c| {
+            .write_with(entry, move |c| {
                 // Read again inside: two changes at once both count.
                 let mut vars = c.stage_config(id, stage)?;
                 apply(&mut vars, parsed);
                 c.set_stage_config(id, stage, &vars)?;
-                c.record(&entry)?;
                 Ok(vars)
             })
             .await?;

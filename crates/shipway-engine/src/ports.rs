@@ -5,9 +5,10 @@ mod forges;
 mod histories;
 mod webhooks;
 
-pub use crate::reviewing::PullRequestNews;
 pub use addons::{AddonFailure, AddonInfo, AddonProvider, DatabaseOrder};
-pub use forges::{CheckNews, Envelope, Forges, News, PushNews, Received, Remote, WebhookRefused, WebhookRequest};
+pub use forges::{
+    CheckNews, Envelope, Forges, News, PullRequestNews, PushNews, Received, Remote, WebhookRefused, WebhookRequest,
+};
 pub use histories::{Archive, FetchRefused, Histories, Place, Spot};
 pub use webhooks::{Post, Receivers};
 

@@ -89,7 +89,7 @@ impl Platform {
 
     fn sees_product(&self, caller: &Caller, product: &Product) -> bool {
         let own = caller.actor.admin || product.owner == caller.actor.account;
-        let any = || product.pipelines.iter().any(|p| self.pipeline(caller, &NameOrId::Id(p.0)).is_ok());
+        let any = || product.pipelines.iter().any(|p| self.pipeline(caller, &p.into()).is_ok());
         caller.actor.scope.reads_widely() && (own || any())
     }
 
@@ -126,12 +126,7 @@ impl Platform {
         let detail = serde_json::json!({ "product": product.name, "pipelines": product.pipelines });
         let entry = self.entry(caller, None, "product-created", detail);
         let row = product.clone();
-        self.store()
-            .write(move |c| {
-                c.insert_product(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.insert_product(&row)).await?;
         Ok(product)
     }
 
@@ -150,12 +145,7 @@ impl Platform {
         self.own_product(caller, product)?;
         let entry = self.entry(caller, None, "product-destroyed", serde_json::json!({ "product": product.name }));
         let id = product.id;
-        self.store()
-            .write(move |c| {
-                c.delete_product(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_product(id)).await?;
         Ok(())
     }
 
@@ -296,7 +286,7 @@ impl Platform {
         let mut entry = self.entry(caller, None, action, serde_json::Value::Null);
         let (id, now) = (product.id, self.now());
         let written = self.store().write(move |c| {
-            let found = c.product(&NameOrId::Id(id.0))?;
+            let found = c.product(&id.into())?;
             let mut product = found.ok_or(shipway_store::StoreError::Missing("product"))?;
             if let Err(refused) = change(&mut product) {
                 return Ok(Err(refused));
@@ -368,7 +358,7 @@ impl Platform {
     /// The pipelines that an order is about.
     fn scope(&self, caller: &Caller, order: &TogetherOrder) -> Result<(Option<Product>, Vec<Pipeline>)> {
         let of = |product: Product| {
-            let pipelines = product.pipelines.iter().map(|p| self.pipeline(caller, &NameOrId::Id(p.0)));
+            let pipelines = product.pipelines.iter().map(|p| self.pipeline(caller, &p.into()));
             Ok((Some(product.clone()), pipelines.collect::<Result<Vec<_>>>()?))
         };
         if let Some(name) = &order.product {
@@ -387,7 +377,7 @@ impl Platform {
                         app.name, app.name
                     ))
                 })?;
-                return Ok((None, vec![self.pipeline(caller, &NameOrId::Id(coupling.pipeline.0))?]));
+                return Ok((None, vec![self.pipeline(caller, &coupling.pipeline.into())?]));
             }
         }
         let (mut products, mut pipelines) = (self.products(caller)?, self.pipelines(caller)?);

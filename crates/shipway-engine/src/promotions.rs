@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use shipway_domain::admission::{Refused, Subject, Trigger, admit};
 use shipway_domain::lifecycle::{OperationStatus, ReleaseStatus};
 use shipway_domain::{
-    NameOrId, OperationId, PipelineId, PromotionId, PromotionStatus, PromotionTargetId, SlugId, Stage, TargetStatus,
+    OperationId, PipelineId, PromotionId, PromotionStatus, PromotionTargetId, SlugId, Stage, TargetStatus,
 };
 use shipway_store::{App, Coupling, Pipeline, Promotion, PromotionTarget, Release, Slug};
 use std::time::Duration;
@@ -391,13 +391,7 @@ impl Platform {
 
     /// The release of an app that runs the same code from the same commit, if its current one does.
     fn runs_the_same(&self, app: &App, source: &Promotable) -> Result<Option<Release>> {
-        let current = self.store().read(|c| {
-            let Some(release) = app.current_release.map(|r| c.release(r)).transpose()?.flatten() else {
-                return Ok(None);
-            };
-            let slug = release.slug.map(|s| c.slug(s)).transpose()?.flatten();
-            Ok(slug.map(|slug| (release, slug)))
-        })?;
+        let current = self.store().read(|c| c.running(app))?;
         Ok(current
             .filter(|(_, slug)| slug.digest == source.slug.digest && slug.commit == source.slug.commit)
             .map(|(release, _)| release))
@@ -469,8 +463,8 @@ impl Platform {
         let missing = || Error::missing("pipeline_promotion");
         let found = self.store().read(|c| c.promotion(id))?.ok_or_else(missing)?;
         let seen = match (found.pipeline, found.product) {
-            (Some(pipeline), _) => self.pipeline(caller, &NameOrId::Id(pipeline.0)).is_ok(),
-            (None, Some(product)) => self.product(caller, &NameOrId::Id(product.0)).is_ok(),
+            (Some(pipeline), _) => self.pipeline(caller, &pipeline.into()).is_ok(),
+            (None, Some(product)) => self.product(caller, &product.into()).is_ok(),
             (None, None) => false,
         };
         if seen { self.promotion_view(id) } else { Err(missing()) }

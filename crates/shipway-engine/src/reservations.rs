@@ -79,12 +79,7 @@ impl Platform {
         })?;
         let entry = self.entry(caller, Some(app), "app-unreserved", serde_json::json!({ "holder": there.email }));
         let id = app.id;
-        self.store()
-            .write(move |c| {
-                c.delete_reservation(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_reservation(id)).await?;
         self.tell(Event::App(app.id));
         Ok(there)
     }

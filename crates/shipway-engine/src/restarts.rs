@@ -36,7 +36,7 @@ impl Platform {
         self.admit(caller, Trigger::Restart, app).await?;
         let dynos = self.chosen(app.id, &which)?;
         let entry = self.entry(caller, Some(app), "restart", serde_json::json!({ "which": format!("{which:?}") }));
-        self.store().write(move |c| c.record(&entry)).await?;
+        self.record(entry).await?;
         self.log_api(app.id, &format!("Restarting {} by user {}", which_text(&which), caller.actor.email));
         for one_off in dynos.iter().filter(|d| d.one_off.is_some()) {
             self.stop_one_off(one_off).await?;
@@ -52,7 +52,7 @@ impl Platform {
         self.admit(caller, Trigger::Restart, app).await?;
         let dynos = self.chosen(app.id, &which)?;
         let entry = self.entry(caller, Some(app), "stop", serde_json::json!({ "which": format!("{which:?}") }));
-        self.store().write(move |c| c.record(&entry)).await?;
+        self.record(entry).await?;
         for dyno in &dynos {
             if dyno.one_off.is_some() {
                 self.stop_one_off(dyno).await?;

@@ -10,7 +10,7 @@ use crate::{Event, Platform, Result, SourceBlob, SourceOrder};
 use jiff::SignedDuration;
 use shipway_domain::admission::Trigger;
 use shipway_domain::review::{BranchName, Checks, Policy, ReviewAppStatus, Wanted, hold};
-use shipway_domain::{AppName, CommitId, NameOrId, PipelineId, ReviewAppId, Stage};
+use shipway_domain::{AppName, CommitId, PipelineId, ReviewAppId, Stage};
 use shipway_store::{
     App, ConfigVars, Pipeline, PullRequest, ReviewApp, ReviewAppConfig, ReviewAppSettings, ReviewOrigin,
 };
@@ -97,12 +97,7 @@ impl Platform {
         let config = self.review_app_config(pipeline)?;
         let entry = self.entry(caller, None, "review-apps-disabled", serde_json::json!({ "pipeline": pipeline.name }));
         let (id, now) = (pipeline.id, self.now());
-        self.store()
-            .write(move |c| {
-                c.disable_review_app_config(id, now)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.disable_review_app_config(id, now)).await?;
         self.review_soon();
         self.tell(Event::Pipeline(pipeline.id));
         Ok(config)
@@ -126,13 +121,11 @@ impl Platform {
         let detail = serde_json::json!({ "pipeline": pipeline.name, "set": password.is_some() });
         let entry = self.entry(caller, None, "review-apps-password", detail);
         let (id, now) = (pipeline.id, self.now());
-        self.store()
-            .write(move |c| {
-                c.set_review_password(id, password.as_deref())?;
-                c.next_epoch(None, now)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| {
+            c.set_review_password(id, password.as_deref())?;
+            c.next_epoch(None, now)
+        })
+        .await?;
         self.routed_soon().await
     }
 
@@ -147,7 +140,7 @@ impl Platform {
                 .filter(|app| couplings.iter().any(|at| at.app == *app))
                 .or_else(|| first(Stage::Staging))
                 .or_else(|| first(Stage::Development));
-            id.map(|id| c.app(&NameOrId::Id(id.0))).transpose().map(Option::flatten)
+            id.map(|id| c.app(&id.into())).transpose().map(Option::flatten)
         })?;
         Ok(parent)
     }
@@ -217,23 +210,7 @@ impl Platform {
         })?;
         self.admit(caller, Trigger::Push, &parent).await?;
         let _turn = self.inner.reviewing.lock().await;
-        let there = self.store().read(|c| c.review_apps(pipeline.id))?.into_iter().find(|r| {
-            let same = match new.pr_number {
-                Some(number) => r.pr_number == Some(number),
-                None => r.pr_number.is_none() && r.branch == new.branch,
-            };
-            same && r.status != ReviewAppStatus::Deleted
-        });
-        // One whose postdeploy script failed is there.
-        if let Some(there) = &there
-            && (there.status != ReviewAppStatus::Errored || there.app.is_some())
-        {
-            let name = there.app_name.as_ref().map_or_else(|| there.id.to_string(), ToString::to_string);
-            return Err(Error::conflict(format!(
-                "There is a review app of {} already: {name} ({}). A push to the branch deploys to it.",
-                there.branch, there.status
-            )));
-        }
+        let there = self.ended_before(pipeline, &new)?;
         let known = new.pr_number.map(|n| self.store().read(|c| c.pull_request(pipeline.id, n))).transpose()?.flatten();
         let (origin, commit) = match &new.source {
             ReviewSource::Branch => match &known {
@@ -297,6 +274,28 @@ impl Platform {
                 self.has_room(pipeline, config.settings.quota)?;
                 self.make_review_app(caller, row, new.environment, upload).await
             }
+        }
+    }
+
+    /// The review app that is to be made once more, if there was one: of the same pull request or branch, and it has no
+    /// app. Errors: one is there, or under way.
+    fn ended_before(&self, pipeline: &Pipeline, new: &NewReviewApp) -> Result<Option<ReviewApp>> {
+        let is_same = |r: &ReviewApp| match new.pr_number {
+            Some(number) => r.pr_number == Some(number),
+            None => r.pr_number.is_none() && r.branch == new.branch,
+        };
+        let mut reviews = self.store().read(|c| c.review_apps(pipeline.id))?.into_iter();
+        let there = reviews.find(|r| is_same(r) && r.status != ReviewAppStatus::Deleted);
+        match there {
+            // One whose postdeploy script failed is there.
+            Some(there) if there.status != ReviewAppStatus::Errored || there.app.is_some() => {
+                let name = there.app_name.as_ref().map_or_else(|| there.id.to_string(), ToString::to_string);
+                Err(Error::conflict(format!(
+                    "There is a review app of {} already: {name} ({}). A push to the branch deploys to it.",
+                    there.branch, there.status
+                )))
+            }
+            there => Ok(there),
         }
     }
 
@@ -373,7 +372,7 @@ impl Platform {
     /// A review app of a pipeline that the caller may see, deleted ones included.
     pub fn review_app(&self, caller: &Caller, id: ReviewAppId) -> Result<ReviewApp> {
         let found = self.store().read(|c| c.review_app(id))?;
-        let seen = found.filter(|r| self.pipeline(caller, &NameOrId::Id(r.pipeline.0)).is_ok());
+        let seen = found.filter(|r| self.pipeline(caller, &r.pipeline.into()).is_ok());
         seen.ok_or_else(|| Error::missing("review_app"))
     }
 

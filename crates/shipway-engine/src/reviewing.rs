@@ -7,7 +7,7 @@
 use crate::builds::Extra;
 use crate::error::Error;
 use crate::plan::{CarryPlan, FetchPlan, Part};
-use crate::ports::{Caller, FetchRefused, Place};
+use crate::ports::{Caller, FetchRefused, Place, PullRequestNews};
 use crate::review_apps::policy;
 use crate::setups::{Beginning, Origin};
 use crate::{Event, NewApp, Platform, Result, SourceBlob, SourceOrder, look};
@@ -16,7 +16,7 @@ use shipway_domain::admission::{Actor, Permission, Scope, Trigger};
 use shipway_domain::app_json::Environment;
 use shipway_domain::forge::{DeployKey, ForgeCredentials};
 use shipway_domain::review::{Action, BranchName, Checks, ReviewAppStatus, Seen, Subject, Wanted, app_name, plan};
-use shipway_domain::{AppName, CollaboratorId, CommitId, ConfigKey, NameOrId, PipelineId, ReviewAppId, Stage};
+use shipway_domain::{AppName, CollaboratorId, CommitId, ConfigKey, PipelineId, ReviewAppId, Stage};
 use shipway_store::{
     App, Collaborator, ConfigVars, Conn, ForgeConnection, Pipeline, PullRequest, ReviewApp, ReviewAppSettings,
     ReviewOrigin,
@@ -27,32 +27,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const SWEEP: SignedDuration = SignedDuration::from_mins(10);
 /// How many names are tried for a new review app.
 const NAMES: usize = 20;
-
-/// A pull request as a forge tells of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PullRequestNews {
-    /// Its number.
-    pub number: u64,
-    /// Its title.
-    pub title: String,
-    /// Its branch.
-    pub branch: BranchName,
-    /// The branch's commit.
-    pub commit: CommitId,
-    /// The fork that the branch is in: `owner/name`.
-    pub fork: Option<String>,
-    /// Whether it is open.
-    pub open: bool,
-    /// When it changed at the forge.
-    pub changed_at: Timestamp,
-}
-
-impl From<PullRequest> for PullRequestNews {
-    fn from(known: PullRequest) -> Self {
-        let PullRequest { number, title, branch, commit, fork, open, changed_at, .. } = known;
-        Self { number, title, branch, commit, fork, open, changed_at }
-    }
-}
 
 impl Platform {
     /// Writes down what a forge says of a pull request. What is older than what is known does not count.
@@ -185,7 +159,7 @@ impl Platform {
     /// Compares what should be there with what is there, and carries the difference out.
     async fn review(&self, id: PipelineId) -> Result<()> {
         let _turn = self.inner.reviewing.lock().await;
-        let Some(pipeline) = self.store().read(|c| c.pipeline(&NameOrId::Id(id.0)))? else { return Ok(()) };
+        let Some(pipeline) = self.store().read(|c| c.pipeline(&id.into()))? else { return Ok(()) };
         let (makes, settings) =
             self.store().read(|c| Ok((c.review_app_config(id)?.is_some(), c.review_settings(id)?)))?;
         let settings = settings.unwrap_or_default();
@@ -445,7 +419,7 @@ impl Platform {
     /// Deploys another commit to a review app.
     async fn deploy_review_app(&self, pipeline: &Pipeline, id: ReviewAppId, commit: CommitId) -> Result<()> {
         let Some(mut row) = self.store().read(|c| c.review_app(id))? else { return Ok(()) };
-        let Some(app) = row.app.map(|a| self.store().read(|c| c.app(&NameOrId::Id(a.0)))).transpose()?.flatten() else {
+        let Some(app) = row.app.map(|a| self.store().read(|c| c.app(&a.into()))).transpose()?.flatten() else {
             return Ok(());
         };
         let parent = self.review_parent(pipeline)?;
@@ -477,7 +451,7 @@ impl Platform {
         if matches!(row.status, ReviewAppStatus::Deleting | ReviewAppStatus::Deleted) {
             return Ok(());
         }
-        let app = row.app.map(|a| self.store().read(|c| c.app(&NameOrId::Id(a.0)))).transpose()?.flatten();
+        let app = row.app.map(|a| self.store().read(|c| c.app(&a.into()))).transpose()?.flatten();
         if let Some(app) = app {
             let pipeline = self.store().read(|c| c.pipeline_by_id(row.pipeline))?;
             self.begin_destroy(&self.as_owner(&pipeline)?, &app).await?;

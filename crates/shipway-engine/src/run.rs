@@ -108,7 +108,7 @@ impl Platform {
         }
         let (current, commands) = self.store().read(|c| {
             let app = c.app_by_id(app.id)?;
-            let current = app.current_release.map(|r| c.release(r)).transpose()?.flatten();
+            let current = c.current_release(&app)?;
             Ok((current, self.commands(c, &app)?))
         })?;
         let command = named(&order.command, &commands);

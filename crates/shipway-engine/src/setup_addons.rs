@@ -10,7 +10,7 @@ use crate::plan::SetupPlan;
 use crate::{Platform, Result};
 use shipway_domain::addon::{AddonState, PlanName, free_attachment_name, generated_addon_name};
 use shipway_domain::app_json::{self, Environment, Parts};
-use shipway_domain::{AddonId, AttachmentId, AttachmentName, ConfigKey, NameOrId};
+use shipway_domain::{AddonId, AttachmentId, AttachmentName, ConfigKey};
 use shipway_store::{Addon, App, Attachment};
 
 impl Platform {
@@ -63,7 +63,7 @@ impl Platform {
         wanted: &app_json::Addon,
         plan: PlanName,
     ) -> Result<(Addon, Attachment)> {
-        let (there, present) = self.store().read(|c| Ok((c.addon(&NameOrId::Id(id.0))?, c.attachments(app.id)?)))?;
+        let (there, present) = self.store().read(|c| Ok((c.addon(&id.into())?, c.attachments(app.id)?)))?;
         if let Some(found) = there.zip(present.iter().find(|a| a.addon == id).cloned()) {
             return Ok(found);
         }

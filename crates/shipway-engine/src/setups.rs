@@ -134,16 +134,14 @@ impl Platform {
             updated_at: now,
         };
         let row = self.build_row(caller, &app, &build, setup.operation);
+        let (carry, fetch) = match origin {
+            Origin::Here => (None, None),
+            Origin::App(from) => (Some(CarryPlan { from: Place::App(from), commit: commit.clone() }), None),
+            Origin::Forge(repository) => (None, Some(FetchPlan { repository, commit: commit.clone() })),
+        };
         let part = Part {
-            carry: if let Origin::App(from) = origin {
-                Some(CarryPlan { from: Place::App(from), commit: commit.clone() })
-            } else {
-                None
-            },
-            fetch: match origin {
-                Origin::Forge(repository) => Some(FetchPlan { repository, commit: commit.clone() }),
-                _ => None,
-            },
+            carry,
+            fetch,
             release: Some(self.release_plan(&app, format!("Deploy {}", commit.short()), Code::Built)),
             build: Some(build),
             setup: Some(SetupPlan {
@@ -201,7 +199,7 @@ impl Platform {
         let missing = || Error::missing("app_setup");
         let setup = self.store().read(|c| c.app_setup(id))?.ok_or_else(missing)?;
         let may = setup.account == caller.actor.account || caller.actor.admin;
-        match may || self.app(caller, &shipway_domain::NameOrId::Id(setup.app.0)).is_ok() {
+        match may || self.app(caller, &setup.app.into()).is_ok() {
             true if caller.actor.scope.reads_widely() => Ok(setup),
             _ => Err(missing()),
         }
@@ -468,10 +466,8 @@ impl Platform {
     pub(crate) async fn step_predestroy(&self, ctx: &Context, part: &Part) -> Result<Effect> {
         let Some(dyno) = part.predestroy else { return Ok(nothing()) };
         let current = self.store().read(|c| {
-            let current = c.app(&shipway_domain::NameOrId::Id(part.app.0))?.and_then(|a| a.current_release);
-            let release = current.map(|r| c.release(r)).transpose()?.flatten();
-            let slug = release.as_ref().and_then(|r| r.slug).map(|s| c.slug(s)).transpose()?.flatten();
-            Ok(release.zip(slug.and_then(|s| s.commit)))
+            let Some(app) = c.app(&part.app.into())? else { return Ok(None) };
+            Ok(c.running(&app)?.and_then(|(release, slug)| Some((release, slug.commit?))))
         })?;
         let Some((release, commit)) = current else { return Ok(nothing()) };
         let app_json = self.app_json(part.app, &commit).await?.and_then(std::result::Result::ok);

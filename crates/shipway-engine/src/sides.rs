@@ -75,7 +75,7 @@ impl Platform {
                 message: format!("{} has no release {wanted}.", app.name),
                 ..Error::missing("release")
             })?;
-            let slug = release.slug.map(|slug| self.store().read(|c| c.slug(slug))).transpose()?.flatten();
+            let slug = self.store().read(|c| c.slug_of(&release))?;
             let spot = match slug.as_ref().and_then(|slug| slug.commit.as_ref()) {
                 Some(commit) => self.spot(app, commit).await?,
                 None => None,

@@ -144,12 +144,7 @@ impl Platform {
         });
         let entry = self.entry(caller, None, "sign-offs-required", detail);
         let id = pipeline.id;
-        self.store()
-            .write(move |c| {
-                c.set_sign_off_parties(id, stage, &rules)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.set_sign_off_parties(id, stage, &rules)).await?;
         self.sign_offs_changed(pipeline);
         Ok(())
     }
@@ -161,7 +156,7 @@ impl Platform {
             let account = c.account(&NameOrId::parse(email))?;
             // Teams have an account as well, and nobody signs in with it.
             match account {
-                Some(account) if c.team(&NameOrId::Id(account.id.0))?.is_none() => Ok(Some(account)),
+                Some(account) if c.team(&account.id.into())?.is_none() => Ok(Some(account)),
                 _ => Ok(None),
             }
         })?;
@@ -283,12 +278,7 @@ impl Platform {
         });
         let entry = self.entry(caller, None, "sign-off-withdrawn", detail);
         let id = there.id;
-        self.store()
-            .write(move |c| {
-                c.delete_sign_off(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_sign_off(id)).await?;
         self.sign_offs_changed(pipeline);
         Ok(there)
     }
@@ -431,7 +421,7 @@ impl Platform {
             }
         }
         let Some(signed) = signed else { return Ok(None) };
-        let apps = apps.into_iter().filter(|other| self.app(caller, &NameOrId::Id(other.0)).is_ok());
+        let apps = apps.into_iter().filter(|other| self.app(caller, &other.into()).is_ok());
         let head = Spot { place: Place::App(app.id), commit: commit.clone() };
         let histories = &self.inner.parts.histories;
         for place in apps.map(Place::App).chain([Place::Upstream(coupling.pipeline)]) {

@@ -13,7 +13,7 @@ impl Platform {
         let size = self.size(&dyno.size);
         let (app, release, config, slug) = self.store().read(|c| {
             let release = c.release_by_id(dyno.release)?;
-            let slug = release.slug.map(|s| c.slug(s)).transpose()?.flatten();
+            let slug = c.slug_of(&release)?;
             let mut config = c.release_config(dyno.release)?;
             config.extend(c.addon_vars_of(&release)?);
             Ok((c.app_by_id(dyno.app)?, release, config, slug))

@@ -76,11 +76,10 @@ impl Platform {
         };
         let entry = self.entry(caller, None, "team-created", serde_json::json!({ "team": team.name }));
         let row = team.clone();
-        let written = self.store().write(move |c| {
+        let written = self.write_with(entry, move |c| {
             c.insert_account(&account)?;
             c.put_team(&row)?;
-            c.put_team_member(row.id, &first)?;
-            c.record(&entry)
+            c.put_team_member(row.id, &first)
         });
         written.await.map_err(|e| taken(e, &team.name))?;
         Ok(team)
@@ -93,10 +92,7 @@ impl Platform {
         let detail = serde_json::json!({ "team": team.name, "name": renamed.name });
         let entry = self.entry(caller, None, "team-renamed", detail);
         let row = renamed.clone();
-        let written = self.store().write(move |c| {
-            c.put_team(&row)?;
-            c.record(&entry)
-        });
+        let written = self.write_with(entry, move |c| c.put_team(&row));
         written.await.map_err(|e| taken(e, &renamed.name))?;
         self.tell(Event::Apps);
         Ok(renamed)
@@ -162,12 +158,7 @@ impl Platform {
         let detail = serde_json::json!({ "team": team.name, "email": member.email, "role": role });
         let entry = self.entry(caller, None, "team-member-set", detail);
         let (id, row) = (team.id, member.clone());
-        self.store()
-            .write(move |c| {
-                c.put_team_member(id, &row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.put_team_member(id, &row)).await?;
         self.tell(Event::Apps);
         Ok((member, invitation))
     }
@@ -182,12 +173,7 @@ impl Platform {
         let detail = serde_json::json!({ "team": team.name, "email": member.email });
         let entry = self.entry(caller, None, "team-member-removed", detail);
         let (id, account) = (team.id, member.account);
-        self.store()
-            .write(move |c| {
-                c.delete_team_member(id, account)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_team_member(id, account)).await?;
         self.tell(Event::Apps);
         Ok(member)
     }
@@ -205,7 +191,7 @@ impl Platform {
     /// A team's apps that the caller may see.
     pub fn team_apps(&self, caller: &Caller, team: &Team) -> Result<Vec<App>> {
         let apps = self.store().read(|c| c.apps_of(team.id))?;
-        let seen = |app: &App| self.app(caller, &NameOrId::Id(app.id.0)).is_ok();
+        let seen = |app: &App| self.app(caller, &app.id.into()).is_ok();
         Ok(apps.into_iter().filter(|app| app.owner == team.id && seen(app)).collect())
     }
 

@@ -13,7 +13,7 @@ use shipway_domain::forge::{DeploymentState, Message, Verdict};
 use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::review::ReviewAppStatus;
 use shipway_domain::triggers::TriggeredStatus;
-use shipway_domain::{AppId, CommitId, NameOrId, OperationId, Stage};
+use shipway_domain::{AppId, CommitId, OperationId, Stage};
 use shipway_store::{App, Conn, ForgeConnection, ForgeMessage, Pipeline, Release, ReviewApp, Slug};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -169,7 +169,7 @@ impl Platform {
         let mut all = Vec::new();
         let (mut environments, mut failures) = (BTreeSet::new(), Vec::new());
         for coupling in couplings {
-            let Some(app) = self.store().read(|c| c.app(&NameOrId::Id(coupling.app.0)))? else { continue };
+            let Some(app) = self.store().read(|c| c.app(&coupling.app.into()))? else { continue };
             let review = reviews.iter().find(|r| r.app == Some(app.id));
             if let Some(message) = self.runs_there(forge, &app, coupling.stage, review)? {
                 environments.insert(message.subject());
@@ -246,8 +246,7 @@ impl Platform {
 
     /// Whether a review app runs the commit that it was asked to run.
     fn runs(&self, review: &ReviewApp) -> Result<Running> {
-        let Some(app) = review.app.map(|id| self.store().read(|c| c.app(&NameOrId::Id(id.0)))).transpose()?.flatten()
-        else {
+        let Some(app) = review.app.map(|id| self.store().read(|c| c.app(&id.into()))).transpose()?.flatten() else {
             return Ok(Running::Other);
         };
         if self.code_of(&app)?.is_some_and(|(_, slug)| slug.commit.as_ref() == Some(&review.commit)) {
@@ -259,11 +258,7 @@ impl Platform {
 
     /// What an app runs.
     fn code_of(&self, app: &App) -> Result<Option<(Release, Slug)>> {
-        Ok(self.store().read(|c| {
-            let release = app.current_release.map(|r| c.release(r)).transpose()?.flatten();
-            let slug = release.as_ref().and_then(|r| r.slug).map(|s| c.slug(s)).transpose()?.flatten();
-            Ok(release.zip(slug))
-        })?)
+        Ok(self.store().read(|c| c.running(app))?)
     }
 
     fn comment(&self, forge: &ForgeConnection, number: u64, review: &ReviewApp, state: &ReviewState) -> String {
@@ -343,7 +338,7 @@ impl Platform {
 /// trigger waits again.
 fn last_deploy_failed(c: &Conn<'_>, app: AppId) -> shipway_store::Result<Option<(OperationId, CommitId)>> {
     for operation in c.operations(Some(app), OPERATIONS)? {
-        let Ok(plan) = serde_json::from_value::<Plan>(operation.plan) else { continue };
+        let Ok(plan) = Plan::of(&operation) else { continue };
         let part = plan.parts.into_iter().find(|part| part.app == app && part.release.is_some());
         let Some(part) = part.filter(|_| plan.trigger.brings_new_code()) else { continue };
         let triggered = c.triggered_deploy_by(app, operation.id)?;

@@ -12,7 +12,7 @@ use crate::{Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::addon::TransferKind;
 use shipway_domain::admission::Trigger;
-use shipway_domain::{AddonId, NameOrId, OperationId, TransferId};
+use shipway_domain::{AddonId, OperationId, TransferId};
 use shipway_store::{Addon, App, Transfer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,12 +142,7 @@ impl Platform {
         self.inner.outputs.remove(transfer.id.0);
         let detail = serde_json::json!({ "transfer": short_name(transfer) });
         let (id, entry) = (transfer.id, self.entry(caller, Some(app), "transfer-deleted", detail));
-        self.store()
-            .write(move |c| {
-                c.delete_transfer(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_transfer(id)).await?;
         Ok(())
     }
 
@@ -156,7 +151,7 @@ impl Platform {
         self.readable_backup(caller, &transfer.id.to_string()).await?;
         let detail = serde_json::json!({ "transfer": short_name(transfer) });
         let entry = self.entry(caller, Some(app), "backup-url", detail);
-        self.store().write(move |c| c.record(&entry)).await?;
+        self.record(entry).await?;
         Ok(())
     }
 
@@ -165,7 +160,7 @@ impl Platform {
         let missing = || Error::missing("backup");
         let id: TransferId = id.parse().map_err(|_| missing())?;
         let backup = self.store().read(|c| c.transfer(id))?.ok_or_else(missing)?;
-        let app = self.app(caller, &NameOrId::Id(backup.app.0)).map_err(|_| missing())?;
+        let app = self.app(caller, &backup.app.into()).map_err(|_| missing())?;
         self.admit(caller, Trigger::Addon, &app).await?;
         if backup.kind != TransferKind::Backup || backup.succeeded != Some(true) {
             return Err(Error::invalid(format!("{} of {} is not a complete backup.", short_name(&backup), app.name)));

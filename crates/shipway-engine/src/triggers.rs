@@ -124,12 +124,7 @@ impl Platform {
         let detail = serde_json::json!({ "pattern": trigger.pattern.to_string(), "wait_for_ci": wait_for_ci });
         let entry = self.entry(caller, Some(app), "trigger-added", detail);
         let row = trigger.clone();
-        self.store()
-            .write(move |c| {
-                c.insert_trigger(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.insert_trigger(&row)).await?;
         self.tell(Event::App(app.id));
         Ok(trigger)
     }
@@ -141,12 +136,7 @@ impl Platform {
         let trigger = found.ok_or_else(|| Error::missing("trigger"))?;
         let detail = serde_json::json!({ "pattern": trigger.pattern.to_string() });
         let entry = self.entry(caller, Some(app), "trigger-removed", detail);
-        self.store()
-            .write(move |c| {
-                c.delete_trigger(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_trigger(id)).await?;
         self.tell(Event::App(app.id));
         Ok(trigger)
     }
@@ -308,7 +298,7 @@ impl Platform {
         let _turn = self.inner.triggering.lock().await;
         let rows = self.store().read(|c| c.waiting_deploys())?;
         for of_app in rows.chunk_by(|a, b| a.app == b.app) {
-            let of = of_app.first().map(|row| self.store().read(|c| c.app(&NameOrId::Id(row.app.0)))).transpose()?;
+            let of = of_app.first().map(|row| self.store().read(|c| c.app(&row.app.into()))).transpose()?;
             let Some(app) = of.flatten() else { continue };
             let mut waiting =
                 self.store().read(|c| of_app.iter().map(|row| waiting(c, row)).collect::<Result<Vec<_>, _>>())?;
@@ -490,7 +480,7 @@ fn set_off(c: &Conn<'_>, apps: &[AppId], reference: &RefName) -> shipway_store::
     let mut all = Vec::new();
     for app in apps {
         let found = c.triggers(*app)?.into_iter().find(|trigger| trigger.pattern.matches(reference));
-        let app = c.app(&NameOrId::Id(app.0))?.filter(|app| !app.ending);
+        let app = c.app(&app.into())?.filter(|app| !app.ending);
         all.extend(app.zip(found));
     }
     Ok(all)

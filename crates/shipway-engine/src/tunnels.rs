@@ -4,7 +4,7 @@ use crate::addons::failed;
 use crate::error::Error;
 use crate::ports::{AddonFailure, Caller};
 use crate::{Platform, Result, Within};
-use shipway_domain::{AccountId, AddonId, NameOrId};
+use shipway_domain::{AccountId, AddonId};
 use shipway_store::{Addon, App};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,7 +75,7 @@ impl Platform {
         let attached = self.store().read(|c| c.attachments_of(addon.id))?;
         let mut refused = None;
         for app in [addon.app].into_iter().chain(attached.into_iter().map(|attachment| attachment.app)) {
-            let Ok(app) = self.app(caller, &NameOrId::Id(app.0)) else { continue };
+            let Ok(app) = self.app(caller, &app.into()) else { continue };
             match self.may_read_secrets(caller, &app) {
                 Ok(()) => return Ok(app),
                 Err(e) => drop(refused.get_or_insert(e)),
@@ -119,7 +119,7 @@ impl Platform {
         let stream = connected.map_err(|_| silent("it took too long"))?.map_err(|e| silent(&e.to_string()))?;
         stream.set_nodelay(true).map_err(Error::platform)?;
         let entry = self.entry(caller, Some(&app), "tunnel-opened", serde_json::json!({ "addon": addon.name }));
-        self.store().write(move |c| c.record(&entry)).await?;
+        self.record(entry).await?;
         Ok(Tunnel { stream, _place: place })
     }
 }

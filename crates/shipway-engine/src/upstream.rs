@@ -85,12 +85,7 @@ impl Platform {
         let detail = serde_json::json!({ "pipeline": pipeline.name, "branch": upstream.branch, "url": shown });
         let entry = self.entry(caller, None, "upstream-set", detail);
         let row = upstream.clone();
-        self.store()
-            .write(move |c| {
-                c.put_upstream(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.put_upstream(&row)).await?;
         self.tell(Event::Pipeline(pipeline.id));
         Ok(upstream)
     }
@@ -100,12 +95,7 @@ impl Platform {
         self.may(caller, pipeline, to_lead(pipeline))?;
         let entry = self.entry(caller, None, "upstream-unset", serde_json::json!({ "pipeline": pipeline.name }));
         let id = pipeline.id;
-        self.store()
-            .write(move |c| {
-                c.delete_upstream(id)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.delete_upstream(id)).await?;
         self.inner.parts.histories.remove_upstream(id).await?;
         self.tell(Event::Pipeline(id));
         Ok(())

@@ -121,13 +121,11 @@ impl Platform {
         let webhook = self.webhook(caller, app, id).await?;
         let entry = self.entry(caller, Some(app), "webhook-removed", json!({ "webhook": webhook.id }));
         let gone = webhook.id;
-        self.store()
-            .write(move |c| {
-                c.delete_webhook(gone)?;
-                c.forget_webhook_looks()?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| {
+            c.delete_webhook(gone)?;
+            c.forget_webhook_looks()
+        })
+        .await?;
         Ok(webhook)
     }
 
@@ -191,19 +189,14 @@ impl Platform {
         let detail = json!({ "webhook": webhook.id, "include": words(&webhook.include), "level": webhook.level });
         let entry = self.entry(caller, Some(app), action, detail);
         let row = webhook.clone();
-        self.store()
-            .write(move |c| {
-                c.put_webhook(&row)?;
-                c.record(&entry)
-            })
-            .await?;
+        self.write_with(entry, move |c| c.put_webhook(&row)).await?;
         Ok(())
     }
 
     /// Looks at an app's resources, and writes down what there is to tell. Any number of times.
     pub async fn look_at(&self, id: AppId) -> Result<()> {
         let _turn = self.inner.looking.lock().await;
-        let found = self.store().read(|c| Ok((c.app(&NameOrId::Id(id.0))?, c.webhooks(id)?)))?;
+        let found = self.store().read(|c| Ok((c.app(&id.into())?, c.webhooks(id)?)))?;
         let (Some(app), webhooks) = found else {
             // It has ended, which there may be to tell.
             self.inner.deliveries_wanted.notify_one();

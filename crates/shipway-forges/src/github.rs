@@ -6,7 +6,7 @@ use crate::webhook::github_pull_request;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use shipway_domain::forge::{DeploymentState, Message, Verdict};
-use shipway_engine::PullRequestNews;
+use shipway_engine::ports::PullRequestNews;
 
 pub(crate) async fn open_pull_requests(api: &Api<'_>) -> Result<Vec<PullRequestNews>, String> {
     let open = api.list(&format!("{}/pulls?state=open", api.repository())).await?;

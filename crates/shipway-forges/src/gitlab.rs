@@ -5,7 +5,7 @@ use crate::json::{maybe, number, parsed, text, time};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use shipway_domain::forge::{DeploymentState, Message, Verdict};
-use shipway_engine::PullRequestNews;
+use shipway_engine::ports::PullRequestNews;
 use std::collections::HashMap;
 
 pub(crate) async fn open_pull_requests(api: &Api<'_>) -> Result<Vec<PullRequestNews>, String> {

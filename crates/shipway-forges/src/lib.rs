@@ -21,8 +21,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use shipway_domain::address::RemoteAddress;
 use shipway_domain::forge::{ForgeCredentials, ForgeKind, Message};
-use shipway_engine::PullRequestNews;
-use shipway_engine::ports::{Envelope, Forges, PortError, Received, Remote, WebhookRefused, WebhookRequest};
+use shipway_engine::ports::{
+    Envelope, Forges, PortError, PullRequestNews, Received, Remote, WebhookRefused, WebhookRequest,
+};
 use shipway_net::outward::Outward;
 use shipway_store::ForgeConnection;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! A bare repository of one app and its refs.
 
-use crate::git::{Git, GitError, stderr_text};
+use crate::git::{Git, GitError};
 use crate::push::RefUpdate;
 use shipway_domain::{CommitId, OperationId};
 use std::path::{Path, PathBuf};
@@ -77,17 +77,6 @@ impl Repo {
         found.is_ok_and(|found| !String::from_utf8_lossy(&found).contains(" missing"))
     }
 
-    /// Whether `ancestor` is `commit` or comes before it.
-    pub async fn is_ancestor(&self, ancestor: &CommitId, commit: &CommitId) -> Result<bool, GitError> {
-        let arguments = ["merge-base", "--is-ancestor", ancestor.as_str(), commit.as_str()];
-        let output = self.git.output(&self.path, &arguments, b"").await?;
-        match output.status.code() {
-            Some(0) => Ok(true),
-            Some(1) => Ok(false),
-            _ => Err(GitError::Failed { what: "merge-base".into(), message: stderr_text(&output.stderr) }),
-        }
-    }
-
     /// Keeps `commit` for as long as an operation needs it, under a hidden ref. Can be done twice.
     pub async fn pin(&self, operation: OperationId, commit: &CommitId) -> Result<(), GitError> {
         self.transaction(&[Change::set(format!("refs/shipway/op/{operation}"), commit)]).await
@@ -103,22 +92,9 @@ impl Repo {
         self.transaction(&[Change::set(format!("refs/shipway/releases/v{version}"), commit)]).await
     }
 
-    /// Moves a branch or tag from `old` (none: it must not exist) to `new` (none: it is deleted).
-    ///
-    /// Errors: `Moved` when it is not at `old`; `BadRef` for anything but a branch or a tag.
-    pub async fn compare_and_swap(
-        &self,
-        refname: &str,
-        old: Option<&CommitId>,
-        new: Option<&CommitId>,
-    ) -> Result<(), GitError> {
-        let update = RefUpdate { old: old.cloned(), new: new.cloned(), refname: refname.to_string() };
-        self.store(&[update]).await
-    }
-
     /// Does what pushed commands ask for, all or nothing; each ref must still be where its pusher saw it.
     ///
-    /// Errors: `Moved` and `BadRef` as [`Repo::compare_and_swap`].
+    /// Errors: `Moved` when one is not, `BadRef` for anything but a branch or a tag.
     pub async fn store(&self, updates: &[RefUpdate]) -> Result<(), GitError> {
         let changes = updates.iter().map(|update| {
             check_refname(&update.refname)?;

@@ -123,11 +123,6 @@ impl Fake {
         self.state().dynos.get(&dyno).map_or_else(Vec::new, |d| lock(&d.lines).clone())
     }
 
-    /// The size of a dyno's terminal, once it has one.
-    pub fn terminal_size(&self, dyno: DynoId) -> Option<(u16, u16)> {
-        self.state().dynos.get(&dyno)?.size
-    }
-
     /// The plan that a dyno was started with.
     pub fn plan(&self, dyno: DynoId) -> Option<DynoPlan> {
         self.state().dynos.get(&dyno).map(|d| d.plan.clone())

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, StoreError, micros, optional_time, parsed, time, token_hash, unique, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::admission::{Actor, Scope};
 use shipway_domain::{AccountId, Email, KeyId, NameOrId, TokenId};
 
@@ -127,23 +127,29 @@ fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
 impl Conn<'_> {
     /// Adds an account. Errors: `Taken` for a known address.
     pub fn insert_account(&self, a: &Account) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO accounts (id, email, name, admin, password_hash, created_at, updated_at) VALUES (?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
-                a.id.to_string(), a.email.as_str(), a.name, a.admin, a.password_hash, micros(a.created_at),
+        self.execute(
+            "INSERT INTO accounts (id, email, name, admin, password_hash, created_at, updated_at)
+             VALUES (?,?,?,?,?,?,?)",
+            params![
+                a.id.to_string(),
+                a.email.as_str(),
+                a.name,
+                a.admin,
+                a.password_hash,
+                micros(a.created_at),
                 micros(a.updated_at)
-            ])
-            .map_err(unique("e-mail address"))?;
+            ],
+        )
+        .map_err(unique("e-mail address"))?;
         Ok(())
     }
 
     /// Writes name, admin flag and password of an account.
     pub fn update_account(&self, a: &Account) -> Result<()> {
-        self.sql
-            .prepare_cached("UPDATE accounts SET name=?, admin=?, password_hash=?, updated_at=? WHERE id=?")?
-            .execute(params![a.name, a.admin, a.password_hash, micros(a.updated_at), a.id.to_string()])?;
+        self.execute(
+            "UPDATE accounts SET name=?, admin=?, password_hash=?, updated_at=? WHERE id=?",
+            params![a.name, a.admin, a.password_hash, micros(a.updated_at), a.id.to_string()],
+        )?;
         Ok(())
     }
 
@@ -153,120 +159,127 @@ impl Conn<'_> {
             NameOrId::Id(id) => ("SELECT * FROM accounts WHERE id = ?", id.to_string()),
             NameOrId::Name(email) => ("SELECT * FROM accounts WHERE email = ?", email.to_ascii_lowercase()),
         };
-        Ok(self.sql.prepare_cached(sql)?.query_row([value], account).optional()?)
+        self.row(sql, [value], account)
     }
 
     /// Whether two accounts own or work on one app, or are in one team.
     pub fn share_an_app(&self, a: AccountId, b: AccountId) -> Result<bool> {
-        let mut q = self.sql.prepare_cached(
+        self.value(
             "WITH access AS (SELECT id AS place, owner_id AS account_id FROM apps
                              UNION SELECT app_id, account_id FROM collaborators
                              UNION SELECT team_id, account_id FROM team_members)
-             SELECT EXISTS (SELECT 1 FROM access x JOIN access y USING (place) WHERE x.account_id = ? AND y.account_id = ?)",
-        )?;
-        Ok(q.query_row([a.to_string(), b.to_string()], |r| r.get(0))?)
+             SELECT EXISTS (SELECT 1 FROM access x JOIN access y USING (place)
+             WHERE x.account_id = ? AND y.account_id = ?)",
+            [a.to_string(), b.to_string()],
+        )
     }
 
     /// The account with this id. Errors: `Missing`.
     pub fn account_by_id(&self, id: AccountId) -> Result<Account> {
-        self.account(&NameOrId::Id(id.0))?.ok_or(StoreError::Missing("account"))
+        self.account(&id.into())?.ok_or(StoreError::Missing("account"))
     }
 
     /// All people, oldest first. Teams' accounts are left out.
     pub fn accounts(&self) -> Result<Vec<Account>> {
-        let mut q = self
-            .sql
-            .prepare_cached("SELECT * FROM accounts WHERE id NOT IN (SELECT id FROM teams) ORDER BY created_at, id")?;
-        Ok(q.query_map([], account)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM accounts WHERE id NOT IN (SELECT id FROM teams) ORDER BY created_at, id", [], account)
     }
 
     /// Adds a token by its hash.
     pub fn insert_token(&self, t: &Token, secret: &str) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO tokens (id, account_id, hash, hint, description, scope, kind, created_at, updated_at, expires_at)
-                 VALUES (?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
-                t.id.to_string(), t.account.to_string(), token_hash(secret), t.hint, t.description, t.scope.text(),
-                t.kind.as_str(), micros(t.created_at), micros(t.updated_at), t.expires_at.map(micros)
-            ])?;
+        self.execute(
+            "INSERT INTO tokens (id, account_id, hash, hint, description, scope, kind, created_at, updated_at,
+             expires_at) VALUES (?,?,?,?,?,?,?,?,?,?)",
+            params![
+                t.id.to_string(),
+                t.account.to_string(),
+                token_hash(secret),
+                t.hint,
+                t.description,
+                t.scope.text(),
+                t.kind.as_str(),
+                micros(t.created_at),
+                micros(t.updated_at),
+                t.expires_at.map(micros)
+            ],
+        )?;
         Ok(())
     }
 
     /// Writes a token's description, and its secret where a new one is given.
     pub fn update_token(&self, t: &Token, secret: Option<&str>) -> Result<()> {
-        self.sql
-            .prepare_cached("UPDATE tokens SET description=?, hint=?, hash=coalesce(?, hash), updated_at=? WHERE id=?")?
-            .execute(params![t.description, t.hint, secret.map(token_hash), micros(t.updated_at), t.id.to_string()])?;
+        self.execute(
+            "UPDATE tokens SET description=?, hint=?, hash=coalesce(?, hash), updated_at=? WHERE id=?",
+            params![t.description, t.hint, secret.map(token_hash), micros(t.updated_at), t.id.to_string()],
+        )?;
         Ok(())
     }
 
     /// Who shows this token, if it is known and has not expired at `now`; and which it is.
     pub fn authenticate(&self, secret: &str, now: Timestamp) -> Result<Option<(Actor, TokenId)>> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT t.id AS token_id, t.scope, a.id, a.email, a.admin FROM tokens t JOIN accounts a ON a.id = t.account_id
+        self.row(
+            "SELECT t.id AS token_id, t.scope, a.id, a.email, a.admin
+             FROM tokens t JOIN accounts a ON a.id = t.account_id
              WHERE t.hash = ? AND (t.expires_at IS NULL OR t.expires_at > ?)",
-        )?;
-        let found = q.query_row(params![token_hash(secret), micros(now)], |row| {
-            let email: Email = parsed(row, "email")?;
-            let actor = Actor {
-                account: parsed(row, "id")?,
-                email: email.to_string(),
-                admin: row.get("admin")?,
-                scope: word(row, "scope", Scope::from_text)?,
-            };
-            Ok((actor, parsed(row, "token_id")?))
-        });
-        Ok(found.optional()?)
+            params![token_hash(secret), micros(now)],
+            |row| {
+                let email: Email = parsed(row, "email")?;
+                let actor = Actor {
+                    account: parsed(row, "id")?,
+                    email: email.to_string(),
+                    admin: row.get("admin")?,
+                    scope: word(row, "scope", Scope::from_text)?,
+                };
+                Ok((actor, parsed(row, "token_id")?))
+            },
+        )
     }
 
     /// The tokens of an account that are alive at `now`, oldest first.
     pub fn tokens(&self, account: AccountId, now: Timestamp) -> Result<Vec<Token>> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT * FROM tokens WHERE account_id = ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY created_at, id",
-        )?;
-        Ok(q.query_map(params![account.to_string(), micros(now)], token)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT * FROM tokens WHERE account_id = ? AND (expires_at IS NULL OR expires_at > ?)
+             ORDER BY created_at, id",
+            params![account.to_string(), micros(now)],
+            token,
+        )
     }
 
     /// Ends a token.
     pub fn delete_token(&self, id: TokenId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM tokens WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM tokens WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// Ends tokens that expired before `now`.
     pub fn delete_expired_tokens(&self, now: Timestamp) -> Result<usize> {
-        Ok(self.sql.prepare_cached("DELETE FROM tokens WHERE expires_at <= ?")?.execute([micros(now)])?)
+        Ok(self.execute("DELETE FROM tokens WHERE expires_at <= ?", [micros(now)])?)
     }
 
     /// Adds a key. Errors: `Taken` when somebody has it already.
     pub fn insert_key(&self, k: &Key) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO keys (id, account_id, public_key, fingerprint, comment, created_at) VALUES (?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO keys (id, account_id, public_key, fingerprint, comment, created_at) VALUES (?,?,?,?,?,?)",
+            params![
                 k.id.to_string(),
                 k.account.to_string(),
                 k.public_key,
                 k.fingerprint,
                 k.comment,
                 micros(k.created_at)
-            ])
-            .map_err(unique("key"))?;
+            ],
+        )
+        .map_err(unique("key"))?;
         Ok(())
     }
 
     /// The keys of an account, oldest first.
     pub fn keys_of(&self, account: AccountId) -> Result<Vec<Key>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM keys WHERE account_id = ? ORDER BY created_at, id")?;
-        Ok(q.query_map([account.to_string()], key)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM keys WHERE account_id = ? ORDER BY created_at, id", [account.to_string()], key)
     }
 
     /// Removes a key.
     pub fn delete_key(&self, id: KeyId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM keys WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM keys WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 }

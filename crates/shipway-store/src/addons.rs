@@ -2,7 +2,7 @@
 
 use crate::{ConfigVars, Conn, Release, Result, StoreError, micros, parsed, time, to_json, unique, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 use shipway_domain::addon::{AddonState, PlanName};
 use shipway_domain::{AddonId, AddonName, AppId, AttachmentId, AttachmentName, ConfigKey, NameOrId, ReleaseId};
@@ -88,12 +88,10 @@ fn addon_context(id: AddonId) -> String {
 impl Conn<'_> {
     /// Adds an add-on without config. Errors: `Taken` for its name.
     pub fn insert_addon(&self, a: &Addon) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO addons (id, app_id, name, plan, state, config_sealed, created_at, updated_at)
-                 VALUES (?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO addons (id, app_id, name, plan, state, config_sealed, created_at, updated_at)
+             VALUES (?,?,?,?,?,?,?,?)",
+            params![
                 a.id.to_string(),
                 a.app.to_string(),
                 a.name.as_str(),
@@ -102,46 +100,42 @@ impl Conn<'_> {
                 self.keys.seal(&addon_context(a.id), b"{}"),
                 micros(a.created_at),
                 micros(a.updated_at)
-            ])
-            .map_err(unique("add-on name"))?;
+            ],
+        )
+        .map_err(unique("add-on name"))?;
         Ok(())
     }
 
     /// Renames an add-on. Errors: `Taken`.
     pub fn rename_addon(&self, id: AddonId, name: &AddonName, at: Timestamp) -> Result<()> {
-        self.sql
-            .prepare_cached("UPDATE addons SET name = ?, updated_at = ? WHERE id = ?")?
-            .execute(params![name.as_str(), micros(at), id.to_string()])
-            .map_err(unique("add-on name"))?;
+        self.execute(
+            "UPDATE addons SET name = ?, updated_at = ? WHERE id = ?",
+            params![name.as_str(), micros(at), id.to_string()],
+        )
+        .map_err(unique("add-on name"))?;
         Ok(())
     }
 
     /// Moves an add-on to a state.
     pub fn set_addon_state(&self, id: AddonId, state: AddonState, at: Timestamp) -> Result<()> {
-        self.sql.prepare_cached("UPDATE addons SET state = ?, updated_at = ? WHERE id = ?")?.execute(params![
-            state.as_str(),
-            micros(at),
-            id.to_string()
-        ])?;
+        self.execute(
+            "UPDATE addons SET state = ?, updated_at = ? WHERE id = ?",
+            params![state.as_str(), micros(at), id.to_string()],
+        )?;
         Ok(())
     }
 
     /// Replaces what an add-on gives to its apps.
     pub fn set_addon_config(&self, id: AddonId, config: &AddonConfig) -> Result<()> {
         let sealed = self.keys.seal(&addon_context(id), to_json(config)?.as_bytes());
-        self.sql
-            .prepare_cached("UPDATE addons SET config_sealed = ? WHERE id = ?")?
-            .execute(params![sealed, id.to_string()])?;
+        self.execute("UPDATE addons SET config_sealed = ? WHERE id = ?", params![sealed, id.to_string()])?;
         Ok(())
     }
 
     /// What an add-on gives to its apps, opened.
     pub fn addon_config(&self, id: AddonId) -> Result<AddonConfig> {
         let sealed: Vec<u8> = self
-            .sql
-            .prepare_cached("SELECT config_sealed FROM addons WHERE id = ?")?
-            .query_row([id.to_string()], |r| r.get(0))
-            .optional()?
+            .row("SELECT config_sealed FROM addons WHERE id = ?", [id.to_string()], |r| r.get(0))?
             .ok_or(StoreError::Missing("add_on"))?;
         let context = addon_context(id);
         let plain = self.keys.open(&context, &sealed)?;
@@ -150,7 +144,7 @@ impl Conn<'_> {
 
     /// Removes an add-on with its attachments.
     pub fn delete_addon(&self, id: AddonId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM addons WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM addons WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
@@ -161,62 +155,60 @@ impl Conn<'_> {
 
     /// The add-on with this id. Errors: `Missing`.
     pub fn addon_by_id(&self, id: AddonId) -> Result<Addon> {
-        self.addon(&NameOrId::Id(id.0))?.ok_or(StoreError::Missing("add_on"))
+        self.addon(&id.into())?.ok_or(StoreError::Missing("add_on"))
     }
 
     /// All add-ons by name.
     pub fn all_addons(&self) -> Result<Vec<Addon>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM addons ORDER BY name")?;
-        Ok(q.query_map([], addon)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM addons ORDER BY name", [], addon)
     }
 
     /// The add-ons that an app owns, by name.
     pub fn addons(&self, app: AppId) -> Result<Vec<Addon>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM addons WHERE app_id = ? ORDER BY name")?;
-        Ok(q.query_map([app.to_string()], addon)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM addons WHERE app_id = ? ORDER BY name", [app.to_string()], addon)
     }
 
     /// Adds an attachment; a second time for the same id does nothing. Errors: `Taken` when the app has one of that name.
     pub fn insert_attachment(&self, a: &Attachment) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO attachments (id, addon_id, app_id, name, created_at, updated_at) VALUES (?,?,?,?,?,?)
-                 ON CONFLICT (id) DO NOTHING",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO attachments (id, addon_id, app_id, name, created_at, updated_at) VALUES (?,?,?,?,?,?)
+             ON CONFLICT (id) DO NOTHING",
+            params![
                 a.id.to_string(),
                 a.addon.to_string(),
                 a.app.to_string(),
                 a.name.as_str(),
                 micros(a.created_at),
                 micros(a.updated_at)
-            ])
-            .map_err(unique("attachment name"))?;
+            ],
+        )
+        .map_err(unique("attachment name"))?;
         Ok(())
     }
 
     /// Removes an attachment.
     pub fn delete_attachment(&self, id: AttachmentId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM attachments WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM attachments WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// An attachment by id.
     pub fn attachment(&self, id: AttachmentId) -> Result<Option<Attachment>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM attachments WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], attachment).optional()?)
+        self.row("SELECT * FROM attachments WHERE id = ?", [id.to_string()], attachment)
     }
 
     /// An app's attachments by name.
     pub fn attachments(&self, app: AppId) -> Result<Vec<Attachment>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM attachments WHERE app_id = ? ORDER BY name")?;
-        Ok(q.query_map([app.to_string()], attachment)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM attachments WHERE app_id = ? ORDER BY name", [app.to_string()], attachment)
     }
 
     /// An add-on's attachments in all apps, the oldest first.
     pub fn attachments_of(&self, addon: AddonId) -> Result<Vec<Attachment>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM attachments WHERE addon_id = ? ORDER BY created_at, id")?;
-        Ok(q.query_map([addon.to_string()], attachment)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT * FROM attachments WHERE addon_id = ? ORDER BY created_at, id",
+            [addon.to_string()],
+            attachment,
+        )
     }
 
     /// The config vars that an attachment sets.

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, json, micros, parsed, time, to_json, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::review::AppSetupStatus;
 use shipway_domain::{AccountId, AppId, AppName, AppSetupId, BuildId, OperationId};
 
@@ -58,15 +58,13 @@ fn app_setup(row: &Row<'_>) -> rusqlite::Result<AppSetup> {
 impl Conn<'_> {
     /// Adds a setup, or writes everything of it that can change.
     pub fn put_app_setup(&self, s: &AppSetup) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO app_setups (id, app_id, app_name, account_id, operation_id, build_id, status, failure,
-                 manifest_errors, success_url, postdeploy_status, created_at, updated_at)
-                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)
-                 ON CONFLICT (id) DO UPDATE SET status = ?7, failure = ?8, manifest_errors = ?9, success_url = ?10,
-                 postdeploy_status = ?11, updated_at = ?13",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO app_setups (id, app_id, app_name, account_id, operation_id, build_id, status, failure,
+             manifest_errors, success_url, postdeploy_status, created_at, updated_at)
+             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)
+             ON CONFLICT (id) DO UPDATE SET status = ?7, failure = ?8, manifest_errors = ?9, success_url = ?10,
+             postdeploy_status = ?11, updated_at = ?13",
+            params![
                 s.id.to_string(),
                 s.app.to_string(),
                 s.app_name.as_str(),
@@ -80,29 +78,29 @@ impl Conn<'_> {
                 s.postdeploy_status,
                 micros(s.created_at),
                 micros(s.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// A setup by id.
     pub fn app_setup(&self, id: AppSetupId) -> Result<Option<AppSetup>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM app_setups WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], app_setup).optional()?)
+        self.row("SELECT * FROM app_setups WHERE id = ?", [id.to_string()], app_setup)
     }
 
     /// The making of an app.
     pub fn app_setup_of(&self, app: AppId) -> Result<Option<AppSetup>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM app_setups WHERE app_id = ?")?;
-        Ok(q.query_row([app.to_string()], app_setup).optional()?)
+        self.row("SELECT * FROM app_setups WHERE app_id = ?", [app.to_string()], app_setup)
     }
 
     /// Forgets setups that are over and older than `then`, and returns their builds, whose transcripts can go where the
     /// app is gone.
     pub fn delete_app_setups_before(&self, then: Timestamp) -> Result<Vec<BuildId>> {
-        let mut q = self.sql.prepare_cached(
+        self.rows(
             "DELETE FROM app_setups WHERE created_at < ? AND status <> 'pending'
              AND app_id NOT IN (SELECT id FROM apps) RETURNING build_id",
-        )?;
-        Ok(q.query_map([micros(then)], |row| parsed(row, "build_id"))?.collect::<rusqlite::Result<_>>()?)
+            [micros(then)],
+            |row| parsed(row, "build_id"),
+        )
     }
 }

@@ -3,7 +3,7 @@
 use crate::teams::VISIBLE;
 use crate::{Conn, Result, StoreError, json, micros, optional, optional_time, parsed, time, to_json, unique, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 use shipway_domain::admission::Permission;
 use shipway_domain::health::Statuses;
@@ -187,35 +187,42 @@ impl Conn<'_> {
     /// by a review app that has no app at the moment.
     pub fn insert_app(&self, a: &App) -> Result<u32> {
         self.unreserved(&a.name, a.id)?;
-        let block: u32 = self.sql.query_row(
+        let block: u32 = self.value(
             "SELECT min(n) FROM (SELECT 1 AS n UNION SELECT uid_block + 1 FROM apps)
              WHERE n NOT IN (SELECT uid_block FROM apps)",
             [],
-            |r| r.get(0),
         )?;
-        self.sql
-            .prepare_cached(
-                "INSERT INTO apps (id, name, owner_id, region, stack, build_stack, maintenance, uid_block, settings, buildpacks,
-                 config_sealed, ending, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
-                a.id.to_string(), a.name.as_str(), a.owner.to_string(), a.region, a.stack, a.build_stack,
-                a.maintenance, block, to_json(&a.settings)?, to_json(&a.buildpacks)?,
-                self.keys.seal(&config_context(a.id), b"{}"), a.ending, micros(a.created_at), micros(a.updated_at)
-            ])
-            .map_err(unique("app name"))?;
+        self.execute(
+            "INSERT INTO apps (id, name, owner_id, region, stack, build_stack, maintenance, uid_block, settings,
+             buildpacks, config_sealed, ending, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            params![
+                a.id.to_string(),
+                a.name.as_str(),
+                a.owner.to_string(),
+                a.region,
+                a.stack,
+                a.build_stack,
+                a.maintenance,
+                block,
+                to_json(&a.settings)?,
+                to_json(&a.buildpacks)?,
+                self.keys.seal(&config_context(a.id), b"{}"),
+                a.ending,
+                micros(a.created_at),
+                micros(a.updated_at)
+            ],
+        )
+        .map_err(unique("app name"))?;
         Ok(block)
     }
 
     /// Writes everything of an app that can change but its config vars. Errors: `Taken` for its new name.
     pub fn update_app(&self, a: &App) -> Result<()> {
         self.unreserved(&a.name, a.id)?;
-        self.sql
-            .prepare_cached(
-                "UPDATE apps SET name=?, owner_id=?, stack=?, build_stack=?, maintenance=?, settings=?, buildpacks=?,
-                 current_release_id=?, ending=?, repo_size=?, slug_size=?, released_at=?, updated_at=? WHERE id=?",
-            )?
-            .execute(params![
+        self.execute(
+            "UPDATE apps SET name=?, owner_id=?, stack=?, build_stack=?, maintenance=?, settings=?, buildpacks=?,
+             current_release_id=?, ending=?, repo_size=?, slug_size=?, released_at=?, updated_at=? WHERE id=?",
+            params![
                 a.name.as_str(),
                 a.owner.to_string(),
                 a.stack,
@@ -230,14 +237,15 @@ impl Conn<'_> {
                 a.released_at.map(micros),
                 micros(a.updated_at),
                 a.id.to_string()
-            ])
-            .map_err(unique("app name"))?;
+            ],
+        )
+        .map_err(unique("app name"))?;
         Ok(())
     }
 
     /// Removes an app and all its rows. The ledger keeps its name.
     pub fn delete_app(&self, id: AppId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM apps WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM apps WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
@@ -248,19 +256,17 @@ impl Conn<'_> {
 
     /// The app with this id. Errors: `Missing`.
     pub fn app_by_id(&self, id: AppId) -> Result<App> {
-        self.app(&NameOrId::Id(id.0))?.ok_or(StoreError::Missing("app"))
+        self.app(&id.into())?.ok_or(StoreError::Missing("app"))
     }
 
     /// All apps by name.
     pub fn apps(&self) -> Result<Vec<App>> {
-        let mut q = self.sql.prepare_cached(&format!("{APP} ORDER BY apps.name"))?;
-        Ok(q.query_map([], app)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(&format!("{APP} ORDER BY apps.name"), [], app)
     }
 
     /// The apps that an account may see: its own, its teams', and those that it was let into; by name.
     pub fn apps_of(&self, account: AccountId) -> Result<Vec<App>> {
-        let mut q = self.sql.prepare_cached(&format!("{APP} WHERE {VISIBLE} ORDER BY apps.name"))?;
-        Ok(q.query_map([account.to_string()], app)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(&format!("{APP} WHERE {VISIBLE} ORDER BY apps.name"), [account.to_string()], app)
     }
 
     /// What an account may do with an app: as its owner, as somebody who was let in, or in the team that owns it.
@@ -268,9 +274,11 @@ impl Conn<'_> {
         if a.owner == account {
             return Ok(Some(Permission::Manage));
         }
-        let mut q =
-            self.sql.prepare_cached("SELECT permission FROM collaborators WHERE app_id = ? AND account_id = ?")?;
-        let own = q.query_row(params![a.id.to_string(), account.to_string()], permission).optional()?;
+        let own = self.row(
+            "SELECT permission FROM collaborators WHERE app_id = ? AND account_id = ?",
+            params![a.id.to_string(), account.to_string()],
+            permission,
+        )?;
         let role = self.role(a.owner, account)?;
         Ok(own.max(role.and_then(|role| role.permission(a.settings.locked))))
     }
@@ -285,10 +293,7 @@ impl Conn<'_> {
     /// The config vars that an app's people set, opened.
     pub fn own_config_vars(&self, id: AppId) -> Result<ConfigVars> {
         let sealed: Vec<u8> = self
-            .sql
-            .prepare_cached("SELECT config_sealed FROM apps WHERE id = ?")?
-            .query_row([id.to_string()], |r| r.get(0))
-            .optional()?
+            .row("SELECT config_sealed FROM apps WHERE id = ?", [id.to_string()], |r| r.get(0))?
             .ok_or(StoreError::Missing("app"))?;
         self.open_config(&config_context(id), &sealed)
     }
@@ -298,9 +303,7 @@ impl Conn<'_> {
         let attached = self.attached_vars(id)?;
         let own: BTreeMap<_, _> = vars.iter().filter(|(key, _)| !attached.contains_key(*key)).collect();
         let sealed = self.keys.seal(&config_context(id), to_json(&own)?.as_bytes());
-        self.sql
-            .prepare_cached("UPDATE apps SET config_sealed = ? WHERE id = ?")?
-            .execute(params![sealed, id.to_string()])?;
+        self.execute("UPDATE apps SET config_sealed = ? WHERE id = ?", params![sealed, id.to_string()])?;
         Ok(())
     }
 
@@ -311,87 +314,85 @@ impl Conn<'_> {
 
     /// Gives an account access, or changes it.
     pub fn put_collaborator(&self, app: AppId, c: &Collaborator) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO collaborators (id, app_id, account_id, permission, created_at, updated_at) VALUES (?,?,?,?,?,?)
-                 ON CONFLICT (app_id, account_id) DO UPDATE SET permission = excluded.permission, updated_at = excluded.updated_at",
-            )?
-            .execute(params![
-                c.id.to_string(), app.to_string(), c.account.to_string(), permission_word(c.permission),
-                micros(c.created_at), micros(c.updated_at)
-            ])?;
+        self.execute(
+            "INSERT INTO collaborators (id, app_id, account_id, permission, created_at, updated_at)
+             VALUES (?,?,?,?,?,?) ON CONFLICT (app_id, account_id)
+             DO UPDATE SET permission = excluded.permission, updated_at = excluded.updated_at",
+            params![
+                c.id.to_string(),
+                app.to_string(),
+                c.account.to_string(),
+                permission_word(c.permission),
+                micros(c.created_at),
+                micros(c.updated_at)
+            ],
+        )?;
         Ok(())
     }
 
     /// Takes access away.
     pub fn delete_collaborator(&self, app: AppId, account: AccountId) -> Result<()> {
-        self.sql
-            .prepare_cached("DELETE FROM collaborators WHERE app_id = ? AND account_id = ?")?
-            .execute(params![app.to_string(), account.to_string()])?;
+        self.execute(
+            "DELETE FROM collaborators WHERE app_id = ? AND account_id = ?",
+            params![app.to_string(), account.to_string()],
+        )?;
         Ok(())
     }
 
     /// An app's collaborators without its owner, by address.
     pub fn collaborators(&self, app: AppId) -> Result<Vec<Collaborator>> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT c.*, a.email FROM collaborators c JOIN accounts a ON a.id = c.account_id WHERE c.app_id = ? ORDER BY a.email",
-        )?;
-        let rows = q.query_map([app.to_string()], |row| {
-            Ok(Collaborator {
-                id: parsed(row, "id")?,
-                account: parsed(row, "account_id")?,
-                email: parsed(row, "email")?,
-                permission: permission(row)?,
-                created_at: time(row, "created_at")?,
-                updated_at: time(row, "updated_at")?,
-            })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT c.*, a.email FROM collaborators c JOIN accounts a ON a.id = c.account_id
+             WHERE c.app_id = ? ORDER BY a.email",
+            [app.to_string()],
+            |row| {
+                Ok(Collaborator {
+                    id: parsed(row, "id")?,
+                    account: parsed(row, "account_id")?,
+                    email: parsed(row, "email")?,
+                    permission: permission(row)?,
+                    created_at: time(row, "created_at")?,
+                    updated_at: time(row, "updated_at")?,
+                })
+            },
+        )
     }
 
     /// Adds a domain. Errors: `Taken` when any app has it.
     pub fn insert_domain(&self, d: &Domain) -> Result<()> {
-        self.sql
-            .prepare_cached("INSERT INTO domains (id, app_id, hostname, created_at, updated_at) VALUES (?,?,?,?,?)")?
-            .execute(params![
+        self.execute(
+            "INSERT INTO domains (id, app_id, hostname, created_at, updated_at) VALUES (?,?,?,?,?)",
+            params![
                 d.id.to_string(),
                 d.app.to_string(),
                 d.hostname.as_str(),
                 micros(d.created_at),
                 micros(d.updated_at)
-            ])
-            .map_err(unique("domain"))?;
+            ],
+        )
+        .map_err(unique("domain"))?;
         Ok(())
     }
 
     /// Removes a domain.
     pub fn delete_domain(&self, id: DomainId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM domains WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM domains WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// An app's custom domains, oldest first.
     pub fn domains(&self, app: AppId) -> Result<Vec<Domain>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM domains WHERE app_id = ? ORDER BY created_at, id")?;
-        Ok(q.query_map([app.to_string()], domain)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM domains WHERE app_id = ? ORDER BY created_at, id", [app.to_string()], domain)
     }
 
     /// The custom domains of all apps.
     pub fn all_domains(&self) -> Result<Vec<Domain>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM domains ORDER BY hostname")?;
-        Ok(q.query_map([], domain)?.collect::<rusqlite::Result<_>>()?)
-    }
-
-    /// Which app has a host name.
-    pub fn domain_owner(&self, hostname: &Hostname) -> Result<Option<AppId>> {
-        let mut q = self.sql.prepare_cached("SELECT app_id FROM domains WHERE hostname = ?")?;
-        Ok(q.query_row([hostname.as_str()], |row| parsed(row, "app_id")).optional()?)
+        self.rows("SELECT * FROM domains ORDER BY hostname", [], domain)
     }
 
     /// An app's formation by type.
     pub fn formation(&self, app: AppId) -> Result<Vec<Formation>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM formation WHERE app_id = ? ORDER BY process_type")?;
-        let rows = q.query_map([app.to_string()], |row| {
+        self.rows("SELECT * FROM formation WHERE app_id = ? ORDER BY process_type", [app.to_string()], |row| {
             Ok(Formation {
                 id: parsed(row, "id")?,
                 process_type: parsed(row, "process_type")?,
@@ -400,44 +401,34 @@ impl Conn<'_> {
                 created_at: time(row, "created_at")?,
                 updated_at: time(row, "updated_at")?,
             })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
     }
 
     /// Writes one process type of a formation.
     pub fn put_formation(&self, app: AppId, f: &Formation) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO formation (id, app_id, process_type, quantity, size, created_at, updated_at) VALUES (?,?,?,?,?,?,?)
-                 ON CONFLICT (app_id, process_type)
-                 DO UPDATE SET quantity = excluded.quantity, size = excluded.size, updated_at = excluded.updated_at",
-            )?
-            .execute(params![
-                f.id.to_string(), app.to_string(), f.process_type.as_str(), f.quantity, f.size, micros(f.created_at),
+        self.execute(
+            "INSERT INTO formation (id, app_id, process_type, quantity, size, created_at, updated_at)
+             VALUES (?,?,?,?,?,?,?) ON CONFLICT (app_id, process_type)
+             DO UPDATE SET quantity = excluded.quantity, size = excluded.size, updated_at = excluded.updated_at",
+            params![
+                f.id.to_string(),
+                app.to_string(),
+                f.process_type.as_str(),
+                f.quantity,
+                f.size,
+                micros(f.created_at),
                 micros(f.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// Removes one process type of a formation.
     pub fn delete_formation(&self, app: AppId, process_type: &ProcessType) -> Result<()> {
-        self.sql
-            .prepare_cached("DELETE FROM formation WHERE app_id = ? AND process_type = ?")?
-            .execute(params![app.to_string(), process_type.as_str()])?;
-        Ok(())
-    }
-
-    /// Whether a feature is on for an app or account; `None` when nobody has set it.
-    pub fn feature(&self, subject: &str, name: &str) -> Result<Option<bool>> {
-        let mut q = self.sql.prepare_cached("SELECT enabled FROM features WHERE subject = ? AND name = ?")?;
-        Ok(q.query_row([subject, name], |r| r.get(0)).optional()?)
-    }
-
-    /// Switches a feature.
-    pub fn set_feature(&self, subject: &str, name: &str, enabled: bool) -> Result<()> {
-        self.sql
-            .prepare_cached("INSERT OR REPLACE INTO features (subject, name, enabled) VALUES (?,?,?)")?
-            .execute(params![subject, name, enabled])?;
+        self.execute(
+            "DELETE FROM formation WHERE app_id = ? AND process_type = ?",
+            params![app.to_string(), process_type.as_str()],
+        )?;
         Ok(())
     }
 }

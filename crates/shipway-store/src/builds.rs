@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, json, micros, optional, parsed, time, to_json, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::lifecycle::BuildStatus;
 use shipway_domain::{AccountId, AppId, BuildId, CommitId, OperationId, ReleaseId, SlugId, SourceId};
 
@@ -75,13 +75,11 @@ fn build(row: &Row<'_>) -> rusqlite::Result<Build> {
 impl Conn<'_> {
     /// Adds a build, or writes all of it again.
     pub fn put_build(&self, b: &Build) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT OR REPLACE INTO builds (id, app_id, account_id, operation_id, status, commit_id, source_url,
-                 source_version, buildpacks, stack, slug_id, release_id, failure, created_at, updated_at)
-                 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT OR REPLACE INTO builds (id, app_id, account_id, operation_id, status, commit_id, source_url,
+             source_version, buildpacks, stack, slug_id, release_id, failure, created_at, updated_at)
+             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            params![
                 b.id.to_string(),
                 b.app.to_string(),
                 b.account.to_string(),
@@ -97,55 +95,52 @@ impl Conn<'_> {
                 b.failure,
                 micros(b.created_at),
                 micros(b.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// A build by id.
     pub fn build(&self, id: BuildId) -> Result<Option<Build>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM builds WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], build).optional()?)
+        self.row("SELECT * FROM builds WHERE id = ?", [id.to_string()], build)
     }
 
     /// The build of an app that made a slug, or took it over.
     pub fn build_of_slug(&self, app: AppId, slug: SlugId) -> Result<Option<Build>> {
-        let mut q = self
-            .sql
-            .prepare_cached("SELECT * FROM builds WHERE app_id = ? AND slug_id = ? ORDER BY created_at, id LIMIT 1")?;
-        Ok(q.query_row([app.to_string(), slug.to_string()], build).optional()?)
+        self.row(
+            "SELECT * FROM builds WHERE app_id = ? AND slug_id = ? ORDER BY created_at, id LIMIT 1",
+            [app.to_string(), slug.to_string()],
+            build,
+        )
     }
 
     /// The builds of an app, oldest first.
     pub fn builds(&self, app: AppId) -> Result<Vec<Build>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM builds WHERE app_id = ? ORDER BY created_at, id")?;
-        Ok(q.query_map([app.to_string()], build)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM builds WHERE app_id = ? ORDER BY created_at, id", [app.to_string()], build)
     }
 
     /// Adds a source.
     pub fn insert_source(&self, s: &Source) -> Result<()> {
-        self.sql
-            .prepare_cached("INSERT INTO sources (id, account_id, created_at) VALUES (?,?,?)")?
-            .execute(params![s.id.to_string(), s.account.to_string(), micros(s.created_at)])?;
+        self.execute(
+            "INSERT INTO sources (id, account_id, created_at) VALUES (?,?,?)",
+            params![s.id.to_string(), s.account.to_string(), micros(s.created_at)],
+        )?;
         Ok(())
     }
 
     /// A source by id.
     pub fn source(&self, id: SourceId) -> Result<Option<Source>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM sources WHERE id = ?")?;
-        let found = q.query_row([id.to_string()], |row| {
+        self.row("SELECT * FROM sources WHERE id = ?", [id.to_string()], |row| {
             Ok(Source {
                 id: parsed(row, "id")?,
                 account: parsed(row, "account_id")?,
                 created_at: time(row, "created_at")?,
             })
-        });
-        Ok(found.optional()?)
+        })
     }
 
     /// Removes sources from before `then` and returns which they were.
     pub fn delete_sources_before(&self, then: Timestamp) -> Result<Vec<SourceId>> {
-        let mut q = self.sql.prepare_cached("DELETE FROM sources WHERE created_at < ? RETURNING id")?;
-        let rows = q.query_map([micros(then)], |row| parsed(row, "id"))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.rows("DELETE FROM sources WHERE created_at < ? RETURNING id", [micros(then)], |row| parsed(row, "id"))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, json, micros, parsed, time, to_json, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use serde_json::Value;
 use shipway_domain::forge::DeploymentState;
 use shipway_domain::{CommitId, PipelineId, Stage};
@@ -126,12 +126,10 @@ const FILTERED: &str = "FROM deployments WHERE pipeline_id IN (SELECT value FROM
 impl Conn<'_> {
     /// Adds a record, whose id it returns, and forgets what is too old of the pipeline's.
     pub fn insert_deployment(&self, d: &Deployment) -> Result<i64> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO deployments (pipeline_id, commit_id, reference, task, environment, stage, payload, description,
-                 transient, production, creator, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO deployments (pipeline_id, commit_id, reference, task, environment, stage, payload,
+             description, transient, production, creator, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            params![
                 d.pipeline.to_string(),
                 d.commit.as_str(),
                 d.reference,
@@ -145,21 +143,20 @@ impl Conn<'_> {
                 d.creator,
                 micros(d.created_at),
                 micros(d.updated_at)
-            ])?;
+            ],
+        )?;
         let id = self.sql.last_insert_rowid();
-        self.sql
-            .prepare_cached(
-                "DELETE FROM deployments WHERE pipeline_id = ?1 AND id <=
-                 (SELECT id FROM deployments WHERE pipeline_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-            )?
-            .execute(params![d.pipeline.to_string(), KEPT])?;
+        self.execute(
+            "DELETE FROM deployments WHERE pipeline_id = ?1 AND id <=
+             (SELECT id FROM deployments WHERE pipeline_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            params![d.pipeline.to_string(), KEPT],
+        )?;
         Ok(id)
     }
 
     /// A record by id.
     pub fn deployment(&self, id: i64) -> Result<Option<Deployment>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM deployments WHERE id = ?")?;
-        Ok(q.query_row([id], deployment).optional()?)
+        self.row("SELECT * FROM deployments WHERE id = ?", [id], deployment)
     }
 
     /// Records of pipelines, newest first, from the `offset`th on; and how many there are.
@@ -173,12 +170,11 @@ impl Conn<'_> {
         let pipelines = to_json(&pipelines)?;
         let stage = filter.environment.as_deref().and_then(stage_of_environment).map(Stage::as_str);
         let DeploymentFilter { environment, task, commit, reference } = filter;
-        let mut q = self.sql.prepare_cached(&format!("SELECT * {FILTERED} ORDER BY id DESC LIMIT ?7 OFFSET ?8"))?;
         let page = params![pipelines, environment, stage, task, commit, reference, limit, offset];
-        let found = q.query_map(page, deployment)?.collect::<rusqlite::Result<_>>()?;
-        let mut q = self.sql.prepare_cached(&format!("SELECT count(*) {FILTERED}"))?;
+        let sql = format!("SELECT * {FILTERED} ORDER BY id DESC LIMIT ?7 OFFSET ?8");
+        let found = self.rows(&sql, page, deployment)?;
         let all = params![pipelines, environment, stage, task, commit, reference];
-        Ok((found, q.query_row(all, |row| row.get(0))?))
+        Ok((found, self.value(&format!("SELECT count(*) {FILTERED}"), all)?))
     }
 
     /// Records of a pipeline whose last status is success, of a stage or of an environment, that said so last first.
@@ -189,23 +185,22 @@ impl Conn<'_> {
         environment: &str,
         limit: u32,
     ) -> Result<Vec<Deployment>> {
-        let mut q = self.sql.prepare_cached(
+        let all = params![pipeline.to_string(), stage.as_str(), environment, limit];
+        self.rows(
             "SELECT * FROM deployments WHERE pipeline_id = ? AND (stage = ? OR environment = ?) AND 'success' =
              (SELECT state FROM deployment_statuses WHERE deployment_id = deployments.id ORDER BY id DESC LIMIT 1)
              ORDER BY updated_at DESC, id DESC LIMIT ?",
-        )?;
-        let all = params![pipeline.to_string(), stage.as_str(), environment, limit];
-        Ok(q.query_map(all, deployment)?.collect::<rusqlite::Result<_>>()?)
+            all,
+            deployment,
+        )
     }
 
     /// Adds a status, whose id it returns.
     pub fn insert_deployment_status(&self, s: &DeploymentStatus) -> Result<i64> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO deployment_statuses (deployment_id, state, environment, description, log_url, environment_url,
-                 creator, created_at) VALUES (?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO deployment_statuses (deployment_id, state, environment, description, log_url,
+             environment_url, creator, created_at) VALUES (?,?,?,?,?,?,?,?)",
+            params![
                 s.deployment,
                 s.state.as_str(),
                 s.environment,
@@ -214,23 +209,23 @@ impl Conn<'_> {
                 s.environment_url,
                 s.creator,
                 micros(s.created_at)
-            ])?;
+            ],
+        )?;
         let id = self.sql.last_insert_rowid();
-        let mut q = self.sql.prepare_cached("UPDATE deployments SET updated_at = ? WHERE id = ?")?;
-        q.execute(params![micros(s.created_at), s.deployment])?;
+        self.execute(
+            "UPDATE deployments SET updated_at = ? WHERE id = ?",
+            params![micros(s.created_at), s.deployment],
+        )?;
         Ok(id)
     }
 
     /// How many statuses a deployment has.
     pub fn count_deployment_statuses(&self, deployment: i64) -> Result<u64> {
-        let mut q = self.sql.prepare_cached("SELECT count(*) FROM deployment_statuses WHERE deployment_id = ?")?;
-        Ok(q.query_row([deployment], |row| row.get(0))?)
+        self.value("SELECT count(*) FROM deployment_statuses WHERE deployment_id = ?", [deployment])
     }
 
     /// The statuses of a deployment, newest first.
     pub fn deployment_statuses(&self, deployment: i64) -> Result<Vec<DeploymentStatus>> {
-        let mut q =
-            self.sql.prepare_cached("SELECT * FROM deployment_statuses WHERE deployment_id = ? ORDER BY id DESC")?;
-        Ok(q.query_map([deployment], status)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM deployment_statuses WHERE deployment_id = ? ORDER BY id DESC", [deployment], status)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, micros, optional, parsed, time, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::{AppId, DynoId, OperationId, ProcessType, ReleaseId};
 use std::net::SocketAddr;
@@ -75,62 +75,71 @@ fn dyno(row: &Row<'_>) -> rusqlite::Result<Dyno> {
 impl Conn<'_> {
     /// Adds a dyno, or writes all of it again.
     pub fn put_dyno(&self, d: &Dyno) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT OR REPLACE INTO dynos (id, app_id, process_type, slot, release_id, state, size, command, operation_id,
-                 routed, unrouted_epoch, address, crashes, one_off, created_at, updated_at)
-                 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
-                d.id.to_string(), d.app.to_string(), d.process_type.as_str(), d.index, d.release.to_string(),
-                d.state.as_str(), d.size, d.command, d.operation.map(|o| o.to_string()), d.routed, d.unrouted_epoch,
-                d.address.map(|a| a.to_string()), d.crashes, d.one_off, micros(d.created_at), micros(d.updated_at)
-            ])?;
+        self.execute(
+            "INSERT OR REPLACE INTO dynos (id, app_id, process_type, slot, release_id, state, size, command,
+             operation_id, routed, unrouted_epoch, address, crashes, one_off, created_at, updated_at)
+             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            params![
+                d.id.to_string(),
+                d.app.to_string(),
+                d.process_type.as_str(),
+                d.index,
+                d.release.to_string(),
+                d.state.as_str(),
+                d.size,
+                d.command,
+                d.operation.map(|o| o.to_string()),
+                d.routed,
+                d.unrouted_epoch,
+                d.address.map(|a| a.to_string()),
+                d.crashes,
+                d.one_off,
+                micros(d.created_at),
+                micros(d.updated_at)
+            ],
+        )?;
         Ok(())
     }
 
     /// A dyno by id.
     pub fn dyno(&self, id: DynoId) -> Result<Option<Dyno>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM dynos WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], dyno).optional()?)
+        self.row("SELECT * FROM dynos WHERE id = ?", [id.to_string()], dyno)
     }
 
     /// The dynos of an app by type, index and age.
     pub fn dynos(&self, app: AppId) -> Result<Vec<Dyno>> {
-        let mut q = self
-            .sql
-            .prepare_cached("SELECT * FROM dynos WHERE app_id = ? ORDER BY process_type, slot, created_at, id")?;
-        Ok(q.query_map([app.to_string()], dyno)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT * FROM dynos WHERE app_id = ? ORDER BY process_type, slot, created_at, id",
+            [app.to_string()],
+            dyno,
+        )
     }
 
     /// All dynos of the platform.
     pub fn all_dynos(&self) -> Result<Vec<Dyno>> {
-        let mut q =
-            self.sql.prepare_cached("SELECT * FROM dynos ORDER BY app_id, process_type, slot, created_at, id")?;
-        Ok(q.query_map([], dyno)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM dynos ORDER BY app_id, process_type, slot, created_at, id", [], dyno)
     }
 
     /// Removes a dyno's row.
     pub fn delete_dyno(&self, id: DynoId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM dynos WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM dynos WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// The number of the newest route table; 0 before the first.
     pub fn epoch(&self) -> Result<u64> {
-        Ok(self.sql.prepare_cached("SELECT coalesce(max(epoch), 0) FROM epochs")?.query_row([], |r| r.get(0))?)
+        self.value("SELECT coalesce(max(epoch), 0) FROM epochs", [])
     }
 
     /// Begins the next epoch: what this transaction changes of the routes is what it switches. Returns its number.
     pub fn next_epoch(&self, operation: Option<OperationId>, at: Timestamp) -> Result<u64> {
         let epoch = self.epoch()? + 1;
-        self.sql.prepare_cached("INSERT INTO epochs (epoch, at, operation_id) VALUES (?,?,?)")?.execute(params![
-            epoch,
-            micros(at),
-            operation.map(|o| o.to_string())
-        ])?;
+        self.execute(
+            "INSERT INTO epochs (epoch, at, operation_id) VALUES (?,?,?)",
+            params![epoch, micros(at), operation.map(|o| o.to_string())],
+        )?;
         // Only the newest number is ever read again; a little history helps whoever looks.
-        self.sql.prepare_cached("DELETE FROM epochs WHERE epoch < ?")?.execute([epoch.saturating_sub(1000)])?;
+        self.execute("DELETE FROM epochs WHERE epoch < ?", [epoch.saturating_sub(1000)])?;
         Ok(epoch)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, StoreError, json, micros, optional_time, parsed, time, to_json, unique, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::forge::{DeliveryStatus, ForgeCredentials, ForgeKind, Message, RepositoryName};
 use shipway_domain::review::Checks;
 use shipway_domain::{CommitId, ForgeConnectionId, ForgeDeliveryId, PipelineId};
@@ -164,12 +164,10 @@ impl Conn<'_> {
     pub fn put_forge_connection(&self, f: &ForgeConnection) -> Result<()> {
         self.delete_forge_connection(f.pipeline)?;
         let credentials = to_json(&f.credentials)?;
-        self.sql
-            .prepare_cached(
-                "INSERT INTO forge_connections (id, pipeline_id, kind, url, repository, home_url, secret_sealed,
-                 credentials_sealed, heard_at, failure, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO forge_connections (id, pipeline_id, kind, url, repository, home_url, secret_sealed,
+             credentials_sealed, heard_at, failure, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            params![
                 f.id.to_string(),
                 f.pipeline.to_string(),
                 f.kind.as_str(),
@@ -182,58 +180,55 @@ impl Conn<'_> {
                 f.failure,
                 micros(f.created_at),
                 micros(f.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// Ends a pipeline's connection; a second time does nothing.
     pub fn delete_forge_connection(&self, pipeline: PipelineId) -> Result<()> {
-        let mut q = self.sql.prepare_cached("DELETE FROM forge_connections WHERE pipeline_id = ?")?;
-        q.execute([pipeline.to_string()])?;
+        self.execute("DELETE FROM forge_connections WHERE pipeline_id = ?", [pipeline.to_string()])?;
         Ok(())
     }
 
     /// A pipeline's connection.
     pub fn forge_of(&self, pipeline: PipelineId) -> Result<Option<ForgeConnection>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM forge_connections WHERE pipeline_id = ?")?;
-        q.query_row([pipeline.to_string()], connection).optional()?.map(|found| self.open_forge(found)).transpose()
+        self.row("SELECT * FROM forge_connections WHERE pipeline_id = ?", [pipeline.to_string()], connection)?
+            .map(|found| self.open_forge(found))
+            .transpose()
     }
 
     /// A connection by its id.
     pub fn forge(&self, id: ForgeConnectionId) -> Result<Option<ForgeConnection>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM forge_connections WHERE id = ?")?;
-        q.query_row([id.to_string()], connection).optional()?.map(|found| self.open_forge(found)).transpose()
+        self.row("SELECT * FROM forge_connections WHERE id = ?", [id.to_string()], connection)?
+            .map(|found| self.open_forge(found))
+            .transpose()
     }
 
     /// All connections.
     pub fn forges(&self) -> Result<Vec<ForgeConnection>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM forge_connections ORDER BY created_at, id")?;
-        let found = q.query_map([], connection)?.collect::<rusqlite::Result<Vec<_>>>()?;
+        let found = self.rows("SELECT * FROM forge_connections ORDER BY created_at, id", [], connection)?;
         found.into_iter().map(|found| self.open_forge(found)).collect()
     }
 
     /// Notes that a forge was heard of.
     pub fn heard_of_forge(&self, id: ForgeConnectionId, at: Timestamp) -> Result<()> {
-        let mut q = self.sql.prepare_cached("UPDATE forge_connections SET heard_at = ? WHERE id = ?")?;
-        q.execute(params![micros(at), id.to_string()])?;
+        self.execute("UPDATE forge_connections SET heard_at = ? WHERE id = ?", params![micros(at), id.to_string()])?;
         Ok(())
     }
 
     /// Notes why a forge could not be asked or told last.
     pub fn forge_failed(&self, id: ForgeConnectionId, failure: Option<&str>) -> Result<()> {
-        let mut q = self.sql.prepare_cached("UPDATE forge_connections SET failure = ? WHERE id = ?")?;
-        q.execute(params![failure, id.to_string()])?;
+        self.execute("UPDATE forge_connections SET failure = ? WHERE id = ?", params![failure, id.to_string()])?;
         Ok(())
     }
 
     /// Adds a delivery. Errors: `Taken` for one that came before.
     pub fn insert_forge_delivery(&self, d: &ForgeDelivery, body: &[u8]) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO forge_deliveries (id, connection_id, given, digest, event, body, status, message,
-                 received_at, finished_at) VALUES (?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO forge_deliveries (id, connection_id, given, digest, event, body, status, message,
+             received_at, finished_at) VALUES (?,?,?,?,?,?,?,?,?,?)",
+            params![
                 d.id.to_string(),
                 d.connection.to_string(),
                 d.given,
@@ -244,68 +239,64 @@ impl Conn<'_> {
                 d.message,
                 micros(d.received_at),
                 d.finished_at.map(micros)
-            ])
-            .map_err(unique("delivery"))?;
+            ],
+        )
+        .map_err(unique("delivery"))?;
         Ok(())
     }
 
     /// Writes what became of a delivery.
     pub fn update_forge_delivery(&self, d: &ForgeDelivery) -> Result<()> {
-        self.sql
-            .prepare_cached("UPDATE forge_deliveries SET status = ?, message = ?, finished_at = ? WHERE id = ?")?
-            .execute(params![d.status.as_str(), d.message, d.finished_at.map(micros), d.id.to_string()])?;
+        self.execute(
+            "UPDATE forge_deliveries SET status = ?, message = ?, finished_at = ? WHERE id = ?",
+            params![d.status.as_str(), d.message, d.finished_at.map(micros), d.id.to_string()],
+        )?;
         Ok(())
     }
 
     /// A delivery.
     pub fn forge_delivery(&self, id: ForgeDeliveryId) -> Result<Option<ForgeDelivery>> {
-        let mut q = self.sql.prepare_cached(&format!("{DELIVERY} WHERE id = ?"))?;
-        Ok(q.query_row([id.to_string()], delivery).optional()?)
+        self.row(&format!("{DELIVERY} WHERE id = ?"), [id.to_string()], delivery)
     }
 
     /// A delivery's body, as long as it is kept.
     pub fn forge_delivery_body(&self, id: ForgeDeliveryId) -> Result<Option<Vec<u8>>> {
-        let mut q = self.sql.prepare_cached("SELECT body FROM forge_deliveries WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], |row| row.get(0)).optional()?.flatten())
+        Ok(self.row("SELECT body FROM forge_deliveries WHERE id = ?", [id.to_string()], |row| row.get(0))?.flatten())
     }
 
     /// A connection's newest deliveries, newest first.
     pub fn forge_deliveries(&self, connection: ForgeConnectionId, limit: usize) -> Result<Vec<ForgeDelivery>> {
         let sql = format!("{DELIVERY} WHERE connection_id = ? ORDER BY received_at DESC, rowid DESC LIMIT ?");
-        let mut q = self.sql.prepare_cached(&sql)?;
-        let found = q.query_map(params![connection.to_string(), limit as u64], delivery)?;
-        Ok(found.collect::<rusqlite::Result<_>>()?)
+        self.rows(&sql, params![connection.to_string(), limit as u64], delivery)
     }
 
     /// Deliveries that wait, oldest first.
     pub fn waiting_forge_deliveries(&self, limit: usize) -> Result<Vec<ForgeDelivery>> {
         let sql = format!("{DELIVERY} WHERE status = 'received' ORDER BY received_at, rowid LIMIT ?");
-        let mut q = self.sql.prepare_cached(&sql)?;
-        let found = q.query_map([limit as u64], delivery)?;
-        Ok(found.collect::<rusqlite::Result<_>>()?)
+        self.rows(&sql, [limit as u64], delivery)
     }
 
     /// How many deliveries wait.
     pub fn count_waiting_forge_deliveries(&self) -> Result<u64> {
-        let mut q = self.sql.prepare_cached("SELECT count(*) FROM forge_deliveries WHERE status = 'received'")?;
-        Ok(q.query_row([], |row| row.get(0))?)
+        self.value("SELECT count(*) FROM forge_deliveries WHERE status = 'received'", [])
     }
 
     /// How many of a connection's deliveries wait.
     pub fn count_waiting_forge_deliveries_of(&self, connection: ForgeConnectionId) -> Result<u64> {
-        let mut q = self
-            .sql
-            .prepare_cached("SELECT count(*) FROM forge_deliveries WHERE status = 'received' AND connection_id = ?")?;
-        Ok(q.query_row([connection.to_string()], |row| row.get(0))?)
+        self.value(
+            "SELECT count(*) FROM forge_deliveries WHERE status = 'received' AND connection_id = ?",
+            [connection.to_string()],
+        )
     }
 
     /// Forgets bodies of deliveries from before `bodies`, deliveries from before `ids` and checks from before `ids`.
     pub fn forget_forge_deliveries(&self, bodies: Timestamp, ids: Timestamp) -> Result<()> {
-        self.sql
-            .prepare_cached("UPDATE forge_deliveries SET body = NULL WHERE received_at < ? AND status <> 'received'")?
-            .execute([micros(bodies)])?;
-        self.sql.prepare_cached("DELETE FROM forge_deliveries WHERE received_at < ?")?.execute([micros(ids)])?;
-        self.sql.prepare_cached("DELETE FROM forge_checks WHERE changed_at < ?")?.execute([micros(ids)])?;
+        self.execute(
+            "UPDATE forge_deliveries SET body = NULL WHERE received_at < ? AND status <> 'received'",
+            [micros(bodies)],
+        )?;
+        self.execute("DELETE FROM forge_deliveries WHERE received_at < ?", [micros(ids)])?;
+        self.execute("DELETE FROM forge_checks WHERE changed_at < ?", [micros(ids)])?;
         Ok(())
     }
 
@@ -318,40 +309,40 @@ impl Conn<'_> {
         state: Checks,
         at: Timestamp,
     ) -> Result<Checks> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO forge_checks (pipeline_id, commit_id, context, state, changed_at) VALUES (?,?,?,?,?)
-                 ON CONFLICT (pipeline_id, commit_id, context) DO UPDATE SET state = excluded.state,
-                 changed_at = excluded.changed_at WHERE excluded.changed_at >= forge_checks.changed_at",
-            )?
-            .execute(params![pipeline.to_string(), commit.as_str(), context, state.as_str(), micros(at)])?;
+        self.execute(
+            "INSERT INTO forge_checks (pipeline_id, commit_id, context, state, changed_at) VALUES (?,?,?,?,?)
+             ON CONFLICT (pipeline_id, commit_id, context) DO UPDATE SET state = excluded.state,
+             changed_at = excluded.changed_at WHERE excluded.changed_at >= forge_checks.changed_at",
+            params![pipeline.to_string(), commit.as_str(), context, state.as_str(), micros(at)],
+        )?;
         self.forge_checks(pipeline, commit)
     }
 
     /// What all checks say of a commit together.
     pub fn forge_checks(&self, pipeline: PipelineId, commit: &CommitId) -> Result<Checks> {
-        let mut q =
-            self.sql.prepare_cached("SELECT state FROM forge_checks WHERE pipeline_id = ? AND commit_id = ?")?;
-        let all =
-            q.query_map(params![pipeline.to_string(), commit.as_str()], |row| word(row, "state", Checks::from_text))?;
-        Ok(Checks::together(all.collect::<rusqlite::Result<Vec<_>>>()?))
+        let all = self.rows(
+            "SELECT state FROM forge_checks WHERE pipeline_id = ? AND commit_id = ?",
+            params![pipeline.to_string(), commit.as_str()],
+            |row| word(row, "state", Checks::from_text),
+        )?;
+        Ok(Checks::together(all))
     }
 
     /// What a forge should know and was told, by subject.
     pub fn forge_messages(&self, connection: ForgeConnectionId) -> Result<Vec<ForgeMessage>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM forge_messages WHERE connection_id = ? ORDER BY subject")?;
-        let found = q.query_map([connection.to_string()], message)?;
-        Ok(found.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT * FROM forge_messages WHERE connection_id = ? ORDER BY subject",
+            [connection.to_string()],
+            message,
+        )
     }
 
     /// Writes what a forge should know of a subject and was told of it.
     pub fn put_forge_message(&self, connection: ForgeConnectionId, m: &ForgeMessage, now: Timestamp) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT OR REPLACE INTO forge_messages (connection_id, subject, wanted, told, remote, failure, attempts,
-                 due_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT OR REPLACE INTO forge_messages (connection_id, subject, wanted, told, remote, failure, attempts,
+             due_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?)",
+            params![
                 connection.to_string(),
                 m.subject,
                 to_json(&m.wanted)?,
@@ -361,14 +352,17 @@ impl Conn<'_> {
                 m.attempts,
                 micros(m.due_at),
                 micros(now)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// Forgets a subject.
     pub fn delete_forge_message(&self, connection: ForgeConnectionId, subject: &str) -> Result<()> {
-        let mut q = self.sql.prepare_cached("DELETE FROM forge_messages WHERE connection_id = ? AND subject = ?")?;
-        q.execute(params![connection.to_string(), subject])?;
+        self.execute(
+            "DELETE FROM forge_messages WHERE connection_id = ? AND subject = ?",
+            params![connection.to_string(), subject],
+        )?;
         Ok(())
     }
 }

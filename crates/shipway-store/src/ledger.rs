@@ -29,11 +29,9 @@ pub struct LedgerEntry {
 impl Conn<'_> {
     /// Appends an entry.
     pub fn record(&self, e: &LedgerEntry) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO ledger (id, at, actor, via, app_id, app_name, action, detail) VALUES (?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO ledger (id, at, actor, via, app_id, app_name, action, detail) VALUES (?,?,?,?,?,?,?,?)",
+            params![
                 e.id.to_string(),
                 micros(e.at),
                 e.actor,
@@ -42,27 +40,28 @@ impl Conn<'_> {
                 e.app_name,
                 e.action,
                 to_json(&e.detail)?
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// The newest entries, of one app or of all.
     pub fn ledger(&self, app: Option<AppId>, limit: u32) -> Result<Vec<LedgerEntry>> {
-        let mut q = self
-            .sql
-            .prepare_cached("SELECT * FROM ledger WHERE ?1 IS NULL OR app_id = ?1 ORDER BY sequence DESC LIMIT ?2")?;
-        let rows = q.query_map(params![app.map(|a| a.to_string()), limit], |row| {
-            Ok(LedgerEntry {
-                id: parsed(row, "id")?,
-                at: time(row, "at")?,
-                actor: row.get("actor")?,
-                via: row.get("via")?,
-                app: optional(row, "app_id")?,
-                app_name: row.get("app_name")?,
-                action: row.get("action")?,
-                detail: json(row, "detail")?,
-            })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT * FROM ledger WHERE ?1 IS NULL OR app_id = ?1 ORDER BY sequence DESC LIMIT ?2",
+            params![app.map(|a| a.to_string()), limit],
+            |row| {
+                Ok(LedgerEntry {
+                    id: parsed(row, "id")?,
+                    at: time(row, "at")?,
+                    actor: row.get("actor")?,
+                    via: row.get("via")?,
+                    app: optional(row, "app_id")?,
+                    app_name: row.get("app_name")?,
+                    action: row.get("action")?,
+                    detail: json(row, "detail")?,
+                })
+            },
+        )
     }
 }

@@ -10,6 +10,7 @@ mod addons;
 mod app_setups;
 mod apps;
 mod builds;
+mod conn;
 mod deployments;
 mod dynos;
 mod forges;
@@ -34,6 +35,8 @@ pub use addons::*;
 pub use app_setups::*;
 pub use apps::*;
 pub use builds::*;
+pub use conn::Conn;
+pub(crate) use conn::{json, micros, optional, optional_time, parsed, time, to_json, unique, word};
 pub use deployments::*;
 pub use dynos::*;
 pub use forges::*;
@@ -53,14 +56,10 @@ pub use triggers::*;
 pub use upstreams::*;
 pub use webhooks::*;
 
-use jiff::Timestamp;
-use rusqlite::types::{FromSqlError, ValueRef};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
-use shipway_domain::NameOrId;
+use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Why the store could not do what it was asked.
@@ -154,30 +153,6 @@ const MIGRATIONS: &[&str] = &[
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.
 type Job = Box<dyn FnOnce(&Conn<'_>) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(std::result::Result<(), String>) + Send>;
-
-/// A connection inside a read or a write, with the typed queries of all nouns on it.
-pub struct Conn<'a> {
-    pub(crate) sql: &'a Connection,
-    pub(crate) keys: &'a Keys,
-}
-
-impl Conn<'_> {
-    /// What `select` finds of this id or name in a table.
-    pub(crate) fn named<T>(
-        &self,
-        select: &str,
-        table: &str,
-        which: &NameOrId,
-        read: fn(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>> {
-        let (column, value) = match which {
-            NameOrId::Id(id) => ("id", id.to_string()),
-            NameOrId::Name(name) => ("name", name.clone()),
-        };
-        let mut q = self.sql.prepare_cached(&format!("{select} WHERE {table}.{column} = ?"))?;
-        Ok(q.query_row([value], read).optional()?)
-    }
-}
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
@@ -337,81 +312,11 @@ fn write_loop(sql: Connection, queue: &mpsc::Receiver<Job>, inner: &std::sync::W
     }
 }
 
-// ---- helpers of the nouns' modules ----
-
-pub(crate) fn micros(t: Timestamp) -> i64 {
-    t.as_microsecond()
-}
-
-pub(crate) fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
-    let us: i64 = row.get(column)?;
-    Timestamp::from_microsecond(us).map_err(bad_column)
-}
-
-pub(crate) fn optional_time(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
-    let us: Option<i64> = row.get(column)?;
-    us.map(|us| Timestamp::from_microsecond(us).map_err(bad_column)).transpose()
-}
-
-/// Reads a text column as something that parses.
-pub(crate) fn parsed<T: FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
-where
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    match row.get_ref(column)? {
-        ValueRef::Text(t) => String::from_utf8_lossy(t).parse().map_err(bad_column),
-        _ => Err(bad_column(FromSqlError::InvalidType)),
-    }
-}
-
-/// The same for a column that may be null.
-pub(crate) fn optional<T: FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
-where
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    match row.get_ref(column)? {
-        ValueRef::Null => Ok(None),
-        _ => parsed(row, column).map(Some),
-    }
-}
-
-/// Reads a text column as JSON.
-pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(bad_column)
-}
-
-pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| StoreError::Sqlite(rusqlite::Error::ToSqlConversionFailure(Box::new(e))))
-}
-
-fn bad_column<E: std::error::Error + Send + Sync + 'static>(e: E) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e))
-}
-
-/// Turns a violated UNIQUE into [`StoreError::Taken`].
-pub(crate) fn unique(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
-    move |e| match e.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::ConstraintViolation) => StoreError::Taken(what),
-        _ => StoreError::Sqlite(e),
-    }
-}
-
-/// An unknown word in a column that holds one of a closed set.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown word in the database: {0:?}")]
-pub(crate) struct UnknownWord(pub String);
-
-/// Reads a text column as one of a closed set of words.
-pub(crate) fn word<T>(row: &Row<'_>, column: &str, read: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    read(&text).ok_or_else(|| bad_column(UnknownWord(text)))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use shipway_domain::{AccountId, AppId, AppName, ConfigKey, Email};
+    use jiff::Timestamp;
+    use shipway_domain::{AccountId, AppId, AppName, ConfigKey, Email, NameOrId};
 
     pub(crate) fn account(n: u128) -> Account {
         Account {

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, StoreError, json, micros, parsed, time, to_json, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::{AccountId, AppId, OperationId};
 
@@ -103,12 +103,10 @@ impl Conn<'_> {
     /// Adds an operation.
     pub fn insert_operation(&self, o: &Operation) -> Result<()> {
         let id = o.id.to_string();
-        self.sql
-            .prepare_cached(
-                "INSERT INTO operations (id, kind, plan, status, account_id, error, cancel, created_at, updated_at)
-                 VALUES (?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO operations (id, kind, plan, status, account_id, error, cancel, created_at, updated_at)
+             VALUES (?,?,?,?,?,?,?,?,?)",
+            params![
                 id,
                 o.kind,
                 to_json(&o.plan)?,
@@ -118,11 +116,10 @@ impl Conn<'_> {
                 o.cancel,
                 micros(o.created_at),
                 micros(o.updated_at)
-            ])?;
+            ],
+        )?;
         for app in &o.apps {
-            self.sql
-                .prepare_cached("INSERT INTO operation_apps (operation_id, app_id) VALUES (?,?)")?
-                .execute([&id, &app.to_string()])?;
+            self.execute("INSERT INTO operation_apps (operation_id, app_id) VALUES (?,?)", [&id, &app.to_string()])?;
         }
         Ok(())
     }
@@ -135,41 +132,44 @@ impl Conn<'_> {
         error: Option<&str>,
         at: Timestamp,
     ) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "UPDATE operations SET status = ?, error = coalesce(?, error), updated_at = ? WHERE id = ?",
-            )?
-            .execute(params![status.as_str(), error, micros(at), id.to_string()])?;
+        self.execute(
+            "UPDATE operations SET status = ?, error = coalesce(?, error), updated_at = ? WHERE id = ?",
+            params![status.as_str(), error, micros(at), id.to_string()],
+        )?;
         Ok(())
     }
 
     /// Asks an operation to stop before its switch.
     pub fn cancel_operation(&self, id: OperationId) -> Result<()> {
-        self.sql.prepare_cached("UPDATE operations SET cancel = 1 WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("UPDATE operations SET cancel = 1 WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// An operation by id. Errors: `Missing`.
     pub fn operation(&self, id: OperationId) -> Result<Operation> {
-        let mut q = self.sql.prepare_cached(&format!("{OPERATION} WHERE id = ?"))?;
-        q.query_row([id.to_string()], operation).optional()?.ok_or(StoreError::Missing("operation"))
+        self.row(&format!("{OPERATION} WHERE id = ?"), [id.to_string()], operation)?
+            .ok_or(StoreError::Missing("operation"))
     }
 
     /// Operations that are not over, in the order in which they were asked for.
     pub fn open_operations(&self) -> Result<Vec<Operation>> {
-        let mut q = self.sql.prepare_cached(&format!(
-            "{OPERATION} WHERE status NOT IN ('succeeded', 'failed') ORDER BY created_at, rowid"
-        ))?;
-        Ok(q.query_map([], operation)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            &format!("{OPERATION} WHERE status NOT IN ('succeeded', 'failed') ORDER BY created_at, rowid"),
+            [],
+            operation,
+        )
     }
 
     /// The newest operations, of one app or of all.
     pub fn operations(&self, app: Option<AppId>, limit: u32) -> Result<Vec<Operation>> {
-        let mut q = self.sql.prepare_cached(&format!(
-            "{OPERATION} WHERE ?1 IS NULL OR id IN (SELECT operation_id FROM operation_apps WHERE app_id = ?1)
+        self.rows(
+            &format!(
+                "{OPERATION} WHERE ?1 IS NULL OR id IN (SELECT operation_id FROM operation_apps WHERE app_id = ?1)
              ORDER BY created_at DESC, rowid DESC LIMIT ?2"
-        ))?;
-        Ok(q.query_map(params![app.map(|a| a.to_string()), limit], operation)?.collect::<rusqlite::Result<_>>()?)
+            ),
+            params![app.map(|a| a.to_string()), limit],
+            operation,
+        )
     }
 
     /// Appends a row to the journal.
@@ -182,16 +182,16 @@ impl Conn<'_> {
         at: Timestamp,
     ) -> Result<()> {
         let output = output.map(to_json).transpose()?;
-        self.sql
-            .prepare_cached("INSERT INTO journal (operation_id, step, event, output, at) VALUES (?,?,?,?,?)")?
-            .execute(params![id.to_string(), step, event.as_str(), output, micros(at)])?;
+        self.execute(
+            "INSERT INTO journal (operation_id, step, event, output, at) VALUES (?,?,?,?,?)",
+            params![id.to_string(), step, event.as_str(), output, micros(at)],
+        )?;
         Ok(())
     }
 
     /// The journal of an operation in order.
     pub fn journal_of(&self, id: OperationId) -> Result<Vec<JournalRow>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM journal WHERE operation_id = ? ORDER BY sequence")?;
-        let rows = q.query_map([id.to_string()], |row| {
+        self.rows("SELECT * FROM journal WHERE operation_id = ? ORDER BY sequence", [id.to_string()], |row| {
             let output: Option<String> = row.get("output")?;
             Ok(JournalRow {
                 sequence: row.get("sequence")?,
@@ -200,7 +200,6 @@ impl Conn<'_> {
                 output: output.and_then(|o| serde_json::from_str(&o).ok()),
                 at: time(row, "at")?,
             })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
     }
 }

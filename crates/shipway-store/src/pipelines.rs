@@ -3,7 +3,7 @@
 use crate::teams::VISIBLE;
 use crate::{ConfigVars, Conn, Result, StoreError, json, micros, optional, parsed, time, to_json, unique, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 use shipway_domain::{AccountId, AppId, CouplingId, DisplayName, Email, NameOrId, PipelineId, PipelineName, Stage};
 use std::collections::BTreeSet;
@@ -97,40 +97,40 @@ fn stage_context(pipeline: PipelineId, stage: Stage) -> String {
 impl Conn<'_> {
     /// Adds a pipeline. Errors: `Taken`.
     pub fn insert_pipeline(&self, p: &Pipeline) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO pipelines (id, name, owner_id, settings, created_at, updated_at) VALUES (?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO pipelines (id, name, owner_id, settings, created_at, updated_at) VALUES (?,?,?,?,?,?)",
+            params![
                 p.id.to_string(),
                 p.name.as_str(),
                 p.owner.to_string(),
                 to_json(&p.settings)?,
                 micros(p.created_at),
                 micros(p.updated_at)
-            ])
-            .map_err(unique("pipeline name"))?;
+            ],
+        )
+        .map_err(unique("pipeline name"))?;
         Ok(())
     }
 
     /// Writes everything of a pipeline that can change. Errors: `Taken` for its new name.
     pub fn update_pipeline(&self, p: &Pipeline) -> Result<()> {
-        self.sql
-            .prepare_cached("UPDATE pipelines SET name = ?, owner_id = ?, settings = ?, updated_at = ? WHERE id = ?")?
-            .execute(params![
+        self.execute(
+            "UPDATE pipelines SET name = ?, owner_id = ?, settings = ?, updated_at = ? WHERE id = ?",
+            params![
                 p.name.as_str(),
                 p.owner.to_string(),
                 to_json(&p.settings)?,
                 micros(p.updated_at),
                 p.id.to_string()
-            ])
-            .map_err(unique("pipeline name"))?;
+            ],
+        )
+        .map_err(unique("pipeline name"))?;
         Ok(())
     }
 
     /// Removes a pipeline with its couplings; the apps stay.
     pub fn delete_pipeline(&self, id: PipelineId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM pipelines WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM pipelines WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
@@ -141,35 +141,35 @@ impl Conn<'_> {
 
     /// The pipeline with this id. Errors: `Missing`.
     pub fn pipeline_by_id(&self, id: PipelineId) -> Result<Pipeline> {
-        self.pipeline(&NameOrId::Id(id.0))?.ok_or(StoreError::Missing("pipeline"))
+        self.pipeline(&id.into())?.ok_or(StoreError::Missing("pipeline"))
     }
 
     /// All pipelines by name.
     pub fn pipelines(&self) -> Result<Vec<Pipeline>> {
-        let mut q = self.sql.prepare_cached(&format!("{PIPELINE} ORDER BY pipelines.name"))?;
-        Ok(q.query_map([], pipeline)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(&format!("{PIPELINE} ORDER BY pipelines.name"), [], pipeline)
     }
 
     /// The pipelines that an account may see: its own, its teams', and those with an app that it may see; by name.
     pub fn pipelines_of(&self, account: AccountId) -> Result<Vec<Pipeline>> {
-        let mut q = self.sql.prepare_cached(&format!(
-            "{PIPELINE} WHERE pipelines.owner_id = ?1 OR pipelines.id IN (
+        self.rows(
+            &format!(
+                "{PIPELINE} WHERE pipelines.owner_id = ?1 OR pipelines.id IN (
                SELECT pipeline_id FROM couplings JOIN apps ON apps.id = couplings.app_id WHERE {VISIBLE})
              OR pipelines.owner_id IN (
                SELECT team_id FROM team_members WHERE account_id = ?1 AND role <> 'collaborator')
              ORDER BY pipelines.name"
-        ))?;
-        Ok(q.query_map([account.to_string()], pipeline)?.collect::<rusqlite::Result<_>>()?)
+            ),
+            [account.to_string()],
+            pipeline,
+        )
     }
 
     /// Puts an app into a pipeline. Errors: `Taken` when it stands in one.
     pub fn insert_coupling(&self, c: &Coupling) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO couplings (id, pipeline_id, app_id, stage, display_name, created_at, updated_at)
-                 VALUES (?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO couplings (id, pipeline_id, app_id, stage, display_name, created_at, updated_at)
+             VALUES (?,?,?,?,?,?,?)",
+            params![
                 c.id.to_string(),
                 c.pipeline.to_string(),
                 c.app.to_string(),
@@ -177,59 +177,60 @@ impl Conn<'_> {
                 c.display_name.as_ref().map(|n| n.as_str()),
                 micros(c.created_at),
                 micros(c.updated_at)
-            ])
-            .map_err(unique("place in a pipeline"))?;
+            ],
+        )
+        .map_err(unique("place in a pipeline"))?;
         Ok(())
     }
 
     /// Moves an app to another stage, or calls it something else.
     pub fn update_coupling(&self, c: &Coupling) -> Result<()> {
-        self.sql
-            .prepare_cached("UPDATE couplings SET stage = ?, display_name = ?, updated_at = ? WHERE id = ?")?
-            .execute(params![
+        self.execute(
+            "UPDATE couplings SET stage = ?, display_name = ?, updated_at = ? WHERE id = ?",
+            params![
                 c.stage.as_str(),
                 c.display_name.as_ref().map(|n| n.as_str()),
                 micros(c.updated_at),
                 c.id.to_string()
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// Takes an app out of its pipeline.
     pub fn delete_coupling(&self, id: CouplingId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM couplings WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM couplings WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// A coupling by id.
     pub fn coupling(&self, id: CouplingId) -> Result<Option<Coupling>> {
-        let mut q = self.sql.prepare_cached(&format!("{COUPLING} WHERE couplings.id = ?"))?;
-        Ok(q.query_row([id.to_string()], coupling).optional()?)
+        self.row(&format!("{COUPLING} WHERE couplings.id = ?"), [id.to_string()], coupling)
     }
 
     /// An app's place, if it has one.
     pub fn coupling_of(&self, app: AppId) -> Result<Option<Coupling>> {
-        let mut q = self.sql.prepare_cached(&format!("{COUPLING} WHERE couplings.app_id = ?"))?;
-        Ok(q.query_row([app.to_string()], coupling).optional()?)
+        self.row(&format!("{COUPLING} WHERE couplings.app_id = ?"), [app.to_string()], coupling)
     }
 
     /// A pipeline's couplings in the order of their stages, oldest first.
     pub fn couplings(&self, pipeline: PipelineId) -> Result<Vec<Coupling>> {
-        let mut q = self.sql.prepare_cached(&format!(
-            "{COUPLING} WHERE couplings.pipeline_id = ? ORDER BY couplings.created_at, couplings.id"
-        ))?;
-        let mut all = q.query_map([pipeline.to_string()], coupling)?.collect::<rusqlite::Result<Vec<_>>>()?;
+        let mut all = self.rows(
+            &format!("{COUPLING} WHERE couplings.pipeline_id = ? ORDER BY couplings.created_at, couplings.id"),
+            [pipeline.to_string()],
+            coupling,
+        )?;
         all.sort_by_key(|c| c.stage);
         Ok(all)
     }
 
     /// The config vars that apps of a stage begin with, opened.
     pub fn stage_config(&self, pipeline: PipelineId, stage: Stage) -> Result<ConfigVars> {
-        let sealed: Option<Vec<u8>> = self
-            .sql
-            .prepare_cached("SELECT config_sealed FROM stage_config WHERE pipeline_id = ? AND stage = ?")?
-            .query_row(params![pipeline.to_string(), stage.as_str()], |r| r.get(0))
-            .optional()?;
+        let sealed: Option<Vec<u8>> = self.row(
+            "SELECT config_sealed FROM stage_config WHERE pipeline_id = ? AND stage = ?",
+            params![pipeline.to_string(), stage.as_str()],
+            |r| r.get(0),
+        )?;
         match sealed {
             Some(sealed) => self.open_config(&stage_context(pipeline, stage), &sealed),
             None => Ok(ConfigVars::new()),
@@ -239,9 +240,10 @@ impl Conn<'_> {
     /// Replaces the config vars that apps of a stage begin with.
     pub fn set_stage_config(&self, pipeline: PipelineId, stage: Stage, vars: &ConfigVars) -> Result<()> {
         let sealed = self.keys.seal(&stage_context(pipeline, stage), to_json(vars)?.as_bytes());
-        self.sql
-            .prepare_cached("INSERT OR REPLACE INTO stage_config (pipeline_id, stage, config_sealed) VALUES (?,?,?)")?
-            .execute(params![pipeline.to_string(), stage.as_str(), sealed])?;
+        self.execute(
+            "INSERT OR REPLACE INTO stage_config (pipeline_id, stage, config_sealed) VALUES (?,?,?)",
+            params![pipeline.to_string(), stage.as_str(), sealed],
+        )?;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, json, micros, optional, parsed, time, to_json, unique};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 use shipway_domain::{
     AccountId, AppId, Email, NameOrId, OperationId, PipelineId, ProductId, ProductName, PromotionId, PromotionTargetId,
@@ -138,25 +138,23 @@ fn product(row: &Row<'_>) -> rusqlite::Result<Product> {
 impl Conn<'_> {
     /// Adds a promotion with its targets.
     pub fn insert_promotion(&self, p: &Promotion, targets: &[PromotionTarget]) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO promotions (id, pipeline_id, product_id, account_id, reason, created_at) VALUES (?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO promotions (id, pipeline_id, product_id, account_id, reason, created_at)
+             VALUES (?,?,?,?,?,?)",
+            params![
                 p.id.to_string(),
                 p.pipeline.map(|id| id.to_string()),
                 p.product.map(|id| id.to_string()),
                 p.account.to_string(),
                 p.reason,
                 micros(p.created_at)
-            ])?;
+            ],
+        )?;
         for (position, t) in targets.iter().enumerate() {
-            self.sql
-                .prepare_cached(
-                    "INSERT INTO promotion_targets (id, promotion_id, position, app_id, source_app_id, source_release_id,
-                     operation_id, release_id, error) VALUES (?,?,?,?,?,?,?,?,?)",
-                )?
-                .execute(params![
+            self.execute(
+                "INSERT INTO promotion_targets (id, promotion_id, position, app_id, source_app_id, source_release_id,
+                 operation_id, release_id, error) VALUES (?,?,?,?,?,?,?,?,?)",
+                params![
                     t.id.to_string(),
                     t.promotion.to_string(),
                     position,
@@ -166,57 +164,56 @@ impl Conn<'_> {
                     t.operation.map(|id| id.to_string()),
                     t.release.map(|id| id.to_string()),
                     t.error
-                ])?;
+                ],
+            )?;
         }
         Ok(())
     }
 
     /// A promotion by id.
     pub fn promotion(&self, id: PromotionId) -> Result<Option<Promotion>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM promotions WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], promotion).optional()?)
+        self.row("SELECT * FROM promotions WHERE id = ?", [id.to_string()], promotion)
     }
 
     /// A promotion's targets in the order in which they were named.
     pub fn promotion_targets(&self, id: PromotionId) -> Result<Vec<PromotionTarget>> {
-        let mut q =
-            self.sql.prepare_cached("SELECT * FROM promotion_targets WHERE promotion_id = ? ORDER BY position")?;
-        Ok(q.query_map([id.to_string()], target)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM promotion_targets WHERE promotion_id = ? ORDER BY position", [id.to_string()], target)
     }
 
     /// The newest promotions of a pipeline, its own and those of products, newest first.
     pub fn promotions(&self, pipeline: PipelineId, limit: u32) -> Result<Vec<Promotion>> {
-        let mut q = self.sql.prepare_cached(
+        self.rows(
             "SELECT * FROM promotions WHERE pipeline_id = ?1
              OR product_id IN (SELECT product_id FROM product_pipelines WHERE pipeline_id = ?1)
              ORDER BY created_at DESC, rowid DESC LIMIT ?2",
-        )?;
-        Ok(q.query_map(params![pipeline.to_string(), limit], promotion)?.collect::<rusqlite::Result<_>>()?)
+            params![pipeline.to_string(), limit],
+            promotion,
+        )
     }
 
     /// Adds a product. Errors: `Taken`.
     pub fn insert_product(&self, p: &Product) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO products (id, name, owner_id, settings, created_at, updated_at) VALUES (?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO products (id, name, owner_id, settings, created_at, updated_at) VALUES (?,?,?,?,?,?)",
+            params![
                 p.id.to_string(),
                 p.name.as_str(),
                 p.owner.to_string(),
                 to_json(&p.settings)?,
                 micros(p.created_at),
                 micros(p.updated_at)
-            ])
-            .map_err(unique("product name"))?;
+            ],
+        )
+        .map_err(unique("product name"))?;
         self.insert_product_pipelines(p)
     }
 
     fn insert_product_pipelines(&self, p: &Product) -> Result<()> {
         for (position, pipeline) in p.pipelines.iter().enumerate() {
-            self.sql
-                .prepare_cached("INSERT INTO product_pipelines (product_id, pipeline_id, position) VALUES (?,?,?)")?
-                .execute(params![p.id.to_string(), pipeline.to_string(), position])?;
+            self.execute(
+                "INSERT INTO product_pipelines (product_id, pipeline_id, position) VALUES (?,?,?)",
+                params![p.id.to_string(), pipeline.to_string(), position],
+            )?;
         }
         Ok(())
     }
@@ -224,18 +221,17 @@ impl Conn<'_> {
     /// Writes everything of a product that can change: what its people set, its pipelines and their order.
     pub fn update_product(&self, p: &Product) -> Result<()> {
         let id = p.id.to_string();
-        self.sql.prepare_cached("UPDATE products SET settings = ?, updated_at = ? WHERE id = ?")?.execute(params![
-            to_json(&p.settings)?,
-            micros(p.updated_at),
-            id
-        ])?;
-        self.sql.prepare_cached("DELETE FROM product_pipelines WHERE product_id = ?")?.execute([id])?;
+        self.execute(
+            "UPDATE products SET settings = ?, updated_at = ? WHERE id = ?",
+            params![to_json(&p.settings)?, micros(p.updated_at), id],
+        )?;
+        self.execute("DELETE FROM product_pipelines WHERE product_id = ?", [id])?;
         self.insert_product_pipelines(p)
     }
 
     /// Removes a product; its pipelines stay.
     pub fn delete_product(&self, id: ProductId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM products WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM products WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
@@ -246,7 +242,6 @@ impl Conn<'_> {
 
     /// All products by name.
     pub fn products(&self) -> Result<Vec<Product>> {
-        let mut q = self.sql.prepare_cached(&format!("{PRODUCT} ORDER BY products.name"))?;
-        Ok(q.query_map([], product)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(&format!("{PRODUCT} ORDER BY products.name"), [], product)
     }
 }

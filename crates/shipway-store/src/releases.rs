@@ -1,10 +1,10 @@
 //! Slugs and releases.
 
 use crate::{
-    ConfigVars, Conn, ReleaseAttachment, Result, StoreError, json, micros, optional, parsed, time, to_json, word,
+    App, ConfigVars, Conn, ReleaseAttachment, Result, StoreError, json, micros, optional, parsed, time, to_json, word,
 };
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::app_json::About;
 use shipway_domain::lifecycle::ReleaseStatus;
 use shipway_domain::{AccountId, AppId, CommitId, Digest, ReleaseId, SlugId};
@@ -120,65 +120,76 @@ fn release_context(id: ReleaseId) -> String {
 impl Conn<'_> {
     /// Adds a slug; a second time does nothing.
     pub fn insert_slug(&self, s: &Slug) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT OR IGNORE INTO slugs (id, app_id, digest, manifest, commit_id, commit_description, size_bytes, stack,
-                 stack_fingerprint, language, buildpacks, about, inputs, shared_inputs, created_at)
-                 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
-                s.id.to_string(), s.app.to_string(), s.digest.as_str(), to_json(&s.manifest)?,
-                s.commit.as_ref().map(|c| c.as_str()), s.commit_description, s.size_bytes, s.stack, s.stack_fingerprint,
-                s.language, to_json(&s.buildpacks)?, to_json(&s.about)?, s.inputs, s.shared_inputs, micros(s.created_at)
-            ])?;
+        self.execute(
+            "INSERT OR IGNORE INTO slugs (id, app_id, digest, manifest, commit_id, commit_description, size_bytes,
+             stack, stack_fingerprint, language, buildpacks, about, inputs, shared_inputs, created_at)
+             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            params![
+                s.id.to_string(),
+                s.app.to_string(),
+                s.digest.as_str(),
+                to_json(&s.manifest)?,
+                s.commit.as_ref().map(|c| c.as_str()),
+                s.commit_description,
+                s.size_bytes,
+                s.stack,
+                s.stack_fingerprint,
+                s.language,
+                to_json(&s.buildpacks)?,
+                to_json(&s.about)?,
+                s.inputs,
+                s.shared_inputs,
+                micros(s.created_at)
+            ],
+        )?;
         Ok(())
     }
 
     /// A slug by id.
     pub fn slug(&self, id: SlugId) -> Result<Option<Slug>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM slugs WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], slug).optional()?)
+        self.row("SELECT * FROM slugs WHERE id = ?", [id.to_string()], slug)
     }
 
     /// The newest slug of an app that was built from these inputs.
     pub fn slug_by_inputs(&self, app: AppId, inputs: &str) -> Result<Option<Slug>> {
-        let mut q = self
-            .sql
-            .prepare_cached("SELECT * FROM slugs WHERE app_id = ? AND inputs = ? ORDER BY created_at DESC LIMIT 1")?;
-        Ok(q.query_row([app.to_string(), inputs.to_string()], slug).optional()?)
+        self.row(
+            "SELECT * FROM slugs WHERE app_id = ? AND inputs = ? ORDER BY created_at DESC LIMIT 1",
+            [app.to_string(), inputs.to_string()],
+            slug,
+        )
     }
 
     /// The newest slugs of any app that were built from these shared inputs, newest first.
     pub fn slugs_by_shared_inputs(&self, inputs: &str, limit: u32) -> Result<Vec<Slug>> {
-        let mut q = self.sql.prepare_cached(
+        self.rows(
             "SELECT * FROM slugs WHERE shared_inputs = ? AND shared_inputs <> '' ORDER BY created_at DESC LIMIT ?",
-        )?;
-        Ok(q.query_map(params![inputs, limit], slug)?.collect::<rusqlite::Result<_>>()?)
+            params![inputs, limit],
+            slug,
+        )
     }
 
     /// The newest slug of an app with this digest.
     pub fn slug_by_digest(&self, app: AppId, digest: &Digest) -> Result<Option<Slug>> {
-        let mut q = self
-            .sql
-            .prepare_cached("SELECT * FROM slugs WHERE app_id = ? AND digest = ? ORDER BY created_at DESC LIMIT 1")?;
-        Ok(q.query_row([app.to_string(), digest.to_string()], slug).optional()?)
+        self.row(
+            "SELECT * FROM slugs WHERE app_id = ? AND digest = ? ORDER BY created_at DESC LIMIT 1",
+            [app.to_string(), digest.to_string()],
+            slug,
+        )
     }
 
     /// The newest slug of an app, whatever came of it: what an unpinned app's versions are kept from.
     pub fn latest_slug(&self, app: AppId) -> Result<Option<Slug>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM slugs WHERE app_id = ? ORDER BY created_at DESC LIMIT 1")?;
-        Ok(q.query_row([app.to_string()], slug).optional()?)
+        self.row("SELECT * FROM slugs WHERE app_id = ? ORDER BY created_at DESC LIMIT 1", [app.to_string()], slug)
     }
 
     /// All slugs of the platform, for collection.
     pub fn slugs(&self) -> Result<Vec<Slug>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM slugs ORDER BY created_at")?;
-        Ok(q.query_map([], slug)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM slugs ORDER BY created_at", [], slug)
     }
 
     /// Removes a slug. Its blobs are the collector's business.
     pub fn delete_slug(&self, id: SlugId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM slugs WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM slugs WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
@@ -188,23 +199,30 @@ impl Conn<'_> {
         if let Some(there) = self.release(r.id)? {
             return Ok(there.version);
         }
-        let version: u64 = self
-            .sql
-            .prepare_cached("SELECT coalesce(max(version), 0) + 1 FROM releases WHERE app_id = ?")?
-            .query_row([r.app.to_string()], |row| row.get(0))?;
+        let version: u64 =
+            self.value("SELECT coalesce(max(version), 0) + 1 FROM releases WHERE app_id = ?", [r.app.to_string()])?;
         let plain = to_json(config)?;
-        self.sql
-            .prepare_cached(
-                "INSERT INTO releases (id, app_id, version, status, description, account_id, slug_id, attachments, config_sealed,
-                 config_hash, has_output, failure, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
-                r.id.to_string(), r.app.to_string(), version, r.status.as_str(), r.description, r.account.to_string(),
-                r.slug.map(|s| s.to_string()), to_json(&self.attachments_now(r.app)?)?,
+        self.execute(
+            "INSERT INTO releases (id, app_id, version, status, description, account_id, slug_id, attachments,
+             config_sealed,
+             config_hash, has_output, failure, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            params![
+                r.id.to_string(),
+                r.app.to_string(),
+                version,
+                r.status.as_str(),
+                r.description,
+                r.account.to_string(),
+                r.slug.map(|s| s.to_string()),
+                to_json(&self.attachments_now(r.app)?)?,
                 self.keys.seal(&release_context(r.id), plain.as_bytes()),
-                self.keys.keyed_hash(plain.as_bytes()), r.has_output, r.failure, micros(r.created_at),
+                self.keys.keyed_hash(plain.as_bytes()),
+                r.has_output,
+                r.failure,
+                micros(r.created_at),
                 micros(r.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(version)
     }
 
@@ -216,30 +234,31 @@ impl Conn<'_> {
         failure: Option<&str>,
         at: Timestamp,
     ) -> Result<()> {
-        self.sql
-            .prepare_cached("UPDATE releases SET status = ?, failure = ?, updated_at = ? WHERE id = ?")?
-            .execute(params![status.as_str(), failure, micros(at), id.to_string()])?;
+        self.execute(
+            "UPDATE releases SET status = ?, failure = ?, updated_at = ? WHERE id = ?",
+            params![status.as_str(), failure, micros(at), id.to_string()],
+        )?;
         Ok(())
     }
 
     /// Says which code a pending release runs, once its turn has come.
     pub fn set_release_slug(&self, id: ReleaseId, slug: Option<SlugId>) -> Result<()> {
-        self.sql
-            .prepare_cached("UPDATE releases SET slug_id = ? WHERE id = ? AND status = 'pending'")?
-            .execute(params![slug.map(|s| s.to_string()), id.to_string()])?;
+        self.execute(
+            "UPDATE releases SET slug_id = ? WHERE id = ? AND status = 'pending'",
+            params![slug.map(|s| s.to_string()), id.to_string()],
+        )?;
         Ok(())
     }
 
     /// Notes that a release has output.
     pub fn set_release_output(&self, id: ReleaseId) -> Result<()> {
-        self.sql.prepare_cached("UPDATE releases SET has_output = 1 WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("UPDATE releases SET has_output = 1 WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// A release by id.
     pub fn release(&self, id: ReleaseId) -> Result<Option<Release>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM releases WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], release).optional()?)
+        self.row("SELECT * FROM releases WHERE id = ?", [id.to_string()], release)
     }
 
     /// The release with this id. Errors: `Missing`.
@@ -247,34 +266,46 @@ impl Conn<'_> {
         self.release(id)?.ok_or(StoreError::Missing("release"))
     }
 
+    /// The release that an app runs.
+    pub fn current_release(&self, app: &App) -> Result<Option<Release>> {
+        app.current_release.map_or(Ok(None), |id| self.release(id))
+    }
+
+    /// The code of a release, where it has any that is kept.
+    pub fn slug_of(&self, release: &Release) -> Result<Option<Slug>> {
+        release.slug.map_or(Ok(None), |id| self.slug(id))
+    }
+
+    /// The release that an app runs with its code.
+    pub fn running(&self, app: &App) -> Result<Option<(Release, Slug)>> {
+        let Some(release) = self.current_release(app)? else { return Ok(None) };
+        Ok(self.slug_of(&release)?.map(|slug| (release, slug)))
+    }
+
     /// A release of an app by its version.
     pub fn release_by_version(&self, app: AppId, version: u64) -> Result<Option<Release>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM releases WHERE app_id = ? AND version = ?")?;
-        Ok(q.query_row(params![app.to_string(), version], release).optional()?)
+        self.row("SELECT * FROM releases WHERE app_id = ? AND version = ?", params![app.to_string(), version], release)
     }
 
     /// All releases of an app, newest first.
     pub fn releases(&self, app: AppId) -> Result<Vec<Release>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM releases WHERE app_id = ? ORDER BY version DESC")?;
-        Ok(q.query_map([app.to_string()], release)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM releases WHERE app_id = ? ORDER BY version DESC", [app.to_string()], release)
     }
 
     /// The code of an app's newest release that has any, whatever became of that release.
     pub fn newest_code(&self, app: AppId) -> Result<Option<Slug>> {
-        let mut q = self.sql.prepare_cached(
+        self.row(
             "SELECT slugs.* FROM releases JOIN slugs ON slugs.id = releases.slug_id WHERE releases.app_id = ?
              ORDER BY releases.version DESC LIMIT 1",
-        )?;
-        Ok(q.query_row([app.to_string()], slug).optional()?)
+            [app.to_string()],
+            slug,
+        )
     }
 
     /// The config vars of a release, opened.
     pub fn release_config(&self, id: ReleaseId) -> Result<ConfigVars> {
         let sealed: Vec<u8> = self
-            .sql
-            .prepare_cached("SELECT config_sealed FROM releases WHERE id = ?")?
-            .query_row([id.to_string()], |r| r.get(0))
-            .optional()?
+            .row("SELECT config_sealed FROM releases WHERE id = ?", [id.to_string()], |r| r.get(0))?
             .ok_or(StoreError::Missing("release"))?;
         self.open_config(&release_context(id), &sealed)
     }

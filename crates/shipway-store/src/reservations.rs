@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, micros, optional_time, parsed, time};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::{AccountId, AppId, Email, NoticeId};
 
 /// An app that somebody keeps for themselves for a while.
@@ -56,10 +56,6 @@ fn notice(row: &Row<'_>) -> rusqlite::Result<Notice> {
 impl Conn<'_> {
     /// Who keeps an app for themselves at `now`.
     pub fn reservation(&self, app: AppId, now: Timestamp) -> Result<Option<Reservation>> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT reservations.*, accounts.email FROM reservations JOIN accounts ON accounts.id = account_id
-             WHERE app_id = ? AND until > ?",
-        )?;
         let row = |row: &Row<'_>| {
             Ok(Reservation {
                 app: parsed(row, "app_id")?,
@@ -70,38 +66,35 @@ impl Conn<'_> {
                 created_at: time(row, "created_at")?,
             })
         };
-        Ok(q.query_row(params![app.to_string(), micros(now)], row).optional()?)
+        self.row(
+            "SELECT reservations.*, accounts.email FROM reservations JOIN accounts ON accounts.id = account_id
+             WHERE app_id = ? AND until > ?",
+            params![app.to_string(), micros(now)],
+            row,
+        )
     }
 
     /// Writes a reservation down in the place of the one before.
     pub fn put_reservation(&self, r: &Reservation) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT OR REPLACE INTO reservations (app_id, account_id, until, reason, created_at) VALUES (?,?,?,?,?)",
-            )?
-            .execute(params![
-                r.app.to_string(),
-                r.account.to_string(),
-                micros(r.until),
-                r.reason,
-                micros(r.created_at)
-            ])?;
+        self.execute(
+            "INSERT OR REPLACE INTO reservations (app_id, account_id, until, reason, created_at) VALUES (?,?,?,?,?)",
+            params![r.app.to_string(), r.account.to_string(), micros(r.until), r.reason, micros(r.created_at)],
+        )?;
         Ok(())
     }
 
     /// Ends a reservation; a second time does nothing.
     pub fn delete_reservation(&self, app: AppId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM reservations WHERE app_id = ?")?.execute([app.to_string()])?;
+        self.execute("DELETE FROM reservations WHERE app_id = ?", [app.to_string()])?;
         Ok(())
     }
 
     /// Adds a notice; a second time does nothing.
     pub fn insert_notice(&self, n: &Notice) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT OR IGNORE INTO notices (id, account_id, app_id, text, replaced, read_at, created_at) VALUES (?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT OR IGNORE INTO notices (id, account_id, app_id, text, replaced, read_at, created_at)
+             VALUES (?,?,?,?,?,?,?)",
+            params![
                 n.id.to_string(),
                 n.account.to_string(),
                 n.app.to_string(),
@@ -109,32 +102,33 @@ impl Conn<'_> {
                 n.replaced,
                 n.read_at.map(micros),
                 micros(n.created_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// The newest notices of an account, newest first.
     pub fn notices(&self, account: AccountId, limit: u32) -> Result<Vec<Notice>> {
-        let mut q = self.sql.prepare_cached(
+        self.rows(
             "SELECT * FROM notices WHERE account_id = ? ORDER BY created_at DESC, rowid DESC LIMIT ?",
-        )?;
-        Ok(q.query_map(params![account.to_string(), limit], notice)?.collect::<rusqlite::Result<_>>()?)
+            params![account.to_string(), limit],
+            notice,
+        )
     }
 
     /// Takes an account's notices up to `now` as read: those about one app, or all.
     pub fn read_notices(&self, account: AccountId, app: Option<AppId>, now: Timestamp) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "UPDATE notices SET read_at = ?3 WHERE account_id = ?1 AND (?2 IS NULL OR app_id = ?2)
-                 AND read_at IS NULL AND created_at <= ?3",
-            )?
-            .execute(params![account.to_string(), app.map(|app| app.to_string()), micros(now)])?;
+        self.execute(
+            "UPDATE notices SET read_at = ?3 WHERE account_id = ?1 AND (?2 IS NULL OR app_id = ?2)
+             AND read_at IS NULL AND created_at <= ?3",
+            params![account.to_string(), app.map(|app| app.to_string()), micros(now)],
+        )?;
         Ok(())
     }
 
     /// Forgets notices from before `then`.
     pub fn forget_notices_before(&self, then: Timestamp) -> Result<()> {
-        self.sql.execute("DELETE FROM notices WHERE created_at < ?", [micros(then)])?;
+        self.execute("DELETE FROM notices WHERE created_at < ?", [micros(then)])?;
         Ok(())
     }
 }

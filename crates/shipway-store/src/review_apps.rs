@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, StoreError, json, micros, optional, parsed, time, to_json, unique, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 use shipway_domain::review::{BranchName, Checks, ReviewAppStatus};
 use shipway_domain::{AccountId, AppId, AppName, AppSetupId, CommitId, ConfigKey, PipelineId, ReviewAppId};
@@ -222,60 +222,59 @@ impl Conn<'_> {
     /// Enables review apps, or changes their settings. The password stays; where they were disabled, only if some are there
     /// from before, which it guards.
     pub fn put_review_app_config(&self, c: &ReviewAppConfig) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO review_configs (pipeline_id, settings, created_at, updated_at) VALUES (?,?,?,?)
-                 ON CONFLICT (pipeline_id) DO UPDATE SET settings = excluded.settings, updated_at = excluded.updated_at,
-                 created_at = excluded.created_at, disabled_at = NULL, password_sealed = CASE WHEN disabled_at IS NULL
-                 OR EXISTS (SELECT 1 FROM review_apps r WHERE r.pipeline_id = excluded.pipeline_id AND r.status <> 'deleted')
-                 THEN password_sealed END",
-            )?
-            .execute(params![
-                c.pipeline.to_string(),
-                to_json(&c.settings)?,
-                micros(c.created_at),
-                micros(c.updated_at)
-            ])?;
+        self.execute(
+            "INSERT INTO review_configs (pipeline_id, settings, created_at, updated_at) VALUES (?,?,?,?)
+             ON CONFLICT (pipeline_id) DO UPDATE SET settings = excluded.settings, updated_at = excluded.updated_at,
+             created_at = excluded.created_at, disabled_at = NULL, password_sealed = CASE WHEN disabled_at IS NULL
+             OR EXISTS (SELECT 1 FROM review_apps r
+             WHERE r.pipeline_id = excluded.pipeline_id AND r.status <> 'deleted')
+             THEN password_sealed END",
+            params![c.pipeline.to_string(), to_json(&c.settings)?, micros(c.created_at), micros(c.updated_at)],
+        )?;
         Ok(())
     }
 
     /// Disables review apps. Settings and password stay for those that are there.
     pub fn disable_review_app_config(&self, pipeline: PipelineId, now: Timestamp) -> Result<()> {
-        self.sql
-            .prepare_cached("UPDATE review_configs SET disabled_at = ? WHERE pipeline_id = ? AND disabled_at IS NULL")?
-            .execute(params![micros(now), pipeline.to_string()])?;
+        self.execute(
+            "UPDATE review_configs SET disabled_at = ? WHERE pipeline_id = ? AND disabled_at IS NULL",
+            params![micros(now), pipeline.to_string()],
+        )?;
         Ok(())
     }
 
     /// What a pipeline decided about review apps; none while they are disabled.
     pub fn review_app_config(&self, pipeline: PipelineId) -> Result<Option<ReviewAppConfig>> {
-        let mut q =
-            self.sql.prepare_cached("SELECT * FROM review_configs WHERE pipeline_id = ? AND disabled_at IS NULL")?;
-        Ok(q.query_row([pipeline.to_string()], config).optional()?)
+        self.row(
+            "SELECT * FROM review_configs WHERE pipeline_id = ? AND disabled_at IS NULL",
+            [pipeline.to_string()],
+            config,
+        )
     }
 
     /// The settings that count for the review apps that are there, also where no new ones are made.
     pub fn review_settings(&self, pipeline: PipelineId) -> Result<Option<ReviewAppSettings>> {
-        let mut q = self.sql.prepare_cached("SELECT settings FROM review_configs WHERE pipeline_id = ?")?;
-        Ok(q.query_row([pipeline.to_string()], |row| json(row, "settings")).optional()?)
+        self.row("SELECT settings FROM review_configs WHERE pipeline_id = ?", [pipeline.to_string()], |row| {
+            json(row, "settings")
+        })
     }
 
     /// Sets or takes away the password of a pipeline's review apps.
     pub fn set_review_password(&self, pipeline: PipelineId, password: Option<&str>) -> Result<()> {
         let sealed = password.map(|p| self.keys.seal(&password_context(pipeline), p.as_bytes()));
-        self.sql
-            .prepare_cached("UPDATE review_configs SET password_sealed = ? WHERE pipeline_id = ?")?
-            .execute(params![sealed, pipeline.to_string()])?;
+        self.execute(
+            "UPDATE review_configs SET password_sealed = ? WHERE pipeline_id = ?",
+            params![sealed, pipeline.to_string()],
+        )?;
         Ok(())
     }
 
     /// The password of a pipeline's review apps, opened.
     pub fn review_password(&self, pipeline: PipelineId) -> Result<Option<String>> {
         let sealed: Option<Vec<u8>> = self
-            .sql
-            .prepare_cached("SELECT password_sealed FROM review_configs WHERE pipeline_id = ?")?
-            .query_row([pipeline.to_string()], |r| r.get(0))
-            .optional()?
+            .row("SELECT password_sealed FROM review_configs WHERE pipeline_id = ?", [pipeline.to_string()], |r| {
+                r.get(0)
+            })?
             .flatten();
         let Some(sealed) = sealed else { return Ok(None) };
         let context = password_context(pipeline);
@@ -285,12 +284,10 @@ impl Conn<'_> {
 
     /// Writes what a forge said of a pull request.
     pub fn put_pull_request(&self, p: &PullRequest) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT OR REPLACE INTO pull_requests (pipeline_id, number, title, branch, commit_id, fork, open, checks,
-                 allowed_commit, parked_commit, changed_at) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT OR REPLACE INTO pull_requests (pipeline_id, number, title, branch, commit_id, fork, open, checks,
+             allowed_commit, parked_commit, changed_at) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            params![
                 p.pipeline.to_string(),
                 p.number,
                 p.title,
@@ -302,33 +299,39 @@ impl Conn<'_> {
                 p.allowed.as_ref().map(CommitId::as_str),
                 p.parked.as_ref().map(CommitId::as_str),
                 micros(p.changed_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// A pull request of a pipeline's repository.
     pub fn pull_request(&self, pipeline: PipelineId, number: u64) -> Result<Option<PullRequest>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM pull_requests WHERE pipeline_id = ? AND number = ?")?;
-        Ok(q.query_row(params![pipeline.to_string(), number], pull_request).optional()?)
+        self.row(
+            "SELECT * FROM pull_requests WHERE pipeline_id = ? AND number = ?",
+            params![pipeline.to_string(), number],
+            pull_request,
+        )
     }
 
     /// The pull requests of a pipeline's repository that are known, by number.
     pub fn pull_requests(&self, pipeline: PipelineId) -> Result<Vec<PullRequest>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM pull_requests WHERE pipeline_id = ? ORDER BY number")?;
-        Ok(q.query_map([pipeline.to_string()], pull_request)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT * FROM pull_requests WHERE pipeline_id = ? ORDER BY number",
+            [pipeline.to_string()],
+            pull_request,
+        )
     }
 
     /// Adds a review app, or writes everything of it. Errors: `Taken` for its app's name.
     pub fn put_review_app(&self, r: &ReviewApp) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO review_apps (id, pipeline_id, origin, app_id, app_name, setup_id, pr_number, branch, fork,
-                 commit_id, status, message, account_id, deployed_at, created_at, updated_at)
-                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)
-                 ON CONFLICT (id) DO UPDATE SET origin = ?3, app_id = ?4, app_name = ?5, setup_id = ?6, branch = ?8, fork = ?9,
-                 commit_id = ?10, status = ?11, message = ?12, deployed_at = ?14, updated_at = ?16",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO review_apps (id, pipeline_id, origin, app_id, app_name, setup_id, pr_number, branch, fork,
+             commit_id, status, message, account_id, deployed_at, created_at, updated_at)
+             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)
+             ON CONFLICT (id)
+             DO UPDATE SET origin = ?3, app_id = ?4, app_name = ?5, setup_id = ?6, branch = ?8, fork = ?9,
+             commit_id = ?10, status = ?11, message = ?12, deployed_at = ?14, updated_at = ?16",
+            params![
                 r.id.to_string(),
                 r.pipeline.to_string(),
                 r.origin.as_str(),
@@ -345,61 +348,58 @@ impl Conn<'_> {
                 micros(r.deployed_at),
                 micros(r.created_at),
                 micros(r.updated_at)
-            ])
-            .map_err(unique("app name"))?;
+            ],
+        )
+        .map_err(unique("app name"))?;
         Ok(())
     }
 
     /// A review app by id.
     pub fn review_app(&self, id: ReviewAppId) -> Result<Option<ReviewApp>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM review_apps WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], review_app).optional()?)
+        self.row("SELECT * FROM review_apps WHERE id = ?", [id.to_string()], review_app)
     }
 
     /// The review app that an app is.
     pub fn review_app_of(&self, app: AppId) -> Result<Option<ReviewApp>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM review_apps WHERE app_id = ?")?;
-        Ok(q.query_row([app.to_string()], review_app).optional()?)
+        self.row("SELECT * FROM review_apps WHERE app_id = ?", [app.to_string()], review_app)
     }
 
     /// A pipeline's review apps, oldest first, those included that are deleted.
     pub fn review_apps(&self, pipeline: PipelineId) -> Result<Vec<ReviewApp>> {
-        let mut q =
-            self.sql.prepare_cached("SELECT * FROM review_apps WHERE pipeline_id = ? ORDER BY created_at, rowid")?;
-        Ok(q.query_map([pipeline.to_string()], review_app)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT * FROM review_apps WHERE pipeline_id = ? ORDER BY created_at, rowid",
+            [pipeline.to_string()],
+            review_app,
+        )
     }
 
     /// Pipelines that have review apps, or would have them.
     pub fn reviewing_pipelines(&self) -> Result<Vec<PipelineId>> {
-        let mut q = self.sql.prepare_cached(
+        self.rows(
             "SELECT pipeline_id FROM review_configs WHERE disabled_at IS NULL
              UNION SELECT pipeline_id FROM review_apps WHERE status <> 'deleted' ORDER BY pipeline_id",
-        )?;
-        Ok(q.query_map([], |row| parsed(row, "pipeline_id"))?.collect::<rusqlite::Result<_>>()?)
+            [],
+            |row| parsed(row, "pipeline_id"),
+        )
     }
 
     /// Forgets review apps that were deleted before `then`.
     pub fn forget_review_apps_before(&self, then: Timestamp) -> Result<()> {
-        self.sql
-            .prepare_cached("DELETE FROM review_apps WHERE status = 'deleted' AND updated_at < ?")?
-            .execute([micros(then)])?;
+        self.execute("DELETE FROM review_apps WHERE status = 'deleted' AND updated_at < ?", [micros(then)])?;
         Ok(())
     }
 
     /// Whether neither an app has a name nor a review app keeps it.
     pub fn name_is_free(&self, name: &AppName) -> Result<bool> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT 1 FROM apps WHERE name = ?1 UNION SELECT 1 FROM review_apps WHERE app_name = ?1 AND status <> 'deleted'",
-        )?;
-        Ok(!q.exists([name.as_str()])?)
+        let taken = "SELECT 1 FROM apps WHERE name = ?1
+             UNION SELECT 1 FROM review_apps WHERE app_name = ?1 AND status <> 'deleted'";
+        Ok(!self.sql.prepare_cached(taken)?.exists([name.as_str()])?)
     }
 
     /// Errors: `Taken` when a review app keeps this name for itself.
     pub(crate) fn unreserved(&self, name: &AppName, app: AppId) -> Result<()> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT 1 FROM review_apps WHERE app_name = ? AND status <> 'deleted' AND app_id IS NOT ?",
-        )?;
-        match q.exists(params![name.as_str(), app.to_string()])? {
+        let reserved = "SELECT 1 FROM review_apps WHERE app_name = ? AND status <> 'deleted' AND app_id IS NOT ?";
+        match self.sql.prepare_cached(reserved)?.exists(params![name.as_str(), app.to_string()])? {
             true => Err(StoreError::Taken("app name")),
             false => Ok(()),
         }

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, json, micros, parsed, time, to_json, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::sign_off::PartyName;
 use shipway_domain::{AccountId, CommitId, Digest, Email, PipelineId, SignOffId, Stage};
 
@@ -60,42 +60,41 @@ fn sign_off(row: &Row<'_>) -> rusqlite::Result<SignOff> {
 impl Conn<'_> {
     /// The parties that a stage names, in their order; none: it wants nothing signed.
     pub fn sign_off_parties(&self, pipeline: PipelineId, stage: Stage) -> Result<Vec<PartyRule>> {
-        let mut q = self
-            .sql
-            .prepare_cached("SELECT * FROM sign_off_parties WHERE pipeline_id = ? AND stage = ? ORDER BY place")?;
         let rule = |row: &Row<'_>| Ok(PartyRule { party: parsed(row, "party")?, people: json(row, "people")? });
-        Ok(q.query_map(params![pipeline.to_string(), stage.as_str()], rule)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT * FROM sign_off_parties WHERE pipeline_id = ? AND stage = ? ORDER BY place",
+            params![pipeline.to_string(), stage.as_str()],
+            rule,
+        )
     }
 
     /// Names a stage's parties in the place of those before. What was signed stays.
     pub fn set_sign_off_parties(&self, pipeline: PipelineId, stage: Stage, parties: &[PartyRule]) -> Result<()> {
-        self.sql
-            .prepare_cached("DELETE FROM sign_off_parties WHERE pipeline_id = ? AND stage = ?")?
-            .execute(params![pipeline.to_string(), stage.as_str()])?;
+        self.execute(
+            "DELETE FROM sign_off_parties WHERE pipeline_id = ? AND stage = ?",
+            params![pipeline.to_string(), stage.as_str()],
+        )?;
         for (place, rule) in parties.iter().enumerate() {
-            self.sql
-                .prepare_cached(
-                    "INSERT INTO sign_off_parties (pipeline_id, stage, party, place, people) VALUES (?,?,?,?,?)",
-                )?
-                .execute(params![
+            self.execute(
+                "INSERT INTO sign_off_parties (pipeline_id, stage, party, place, people) VALUES (?,?,?,?,?)",
+                params![
                     pipeline.to_string(),
                     stage.as_str(),
                     rule.party.as_str(),
                     place as i64,
                     to_json(&rule.people)?
-                ])?;
+                ],
+            )?;
         }
         Ok(())
     }
 
     /// Writes a sign-off down in the place of its person's one of the same commit and stage.
     pub fn put_sign_off(&self, s: &SignOff) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT OR REPLACE INTO sign_offs (id, pipeline_id, stage, commit_id, party, account_id, artifacts, comment,
-                 created_at) VALUES (?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT OR REPLACE INTO sign_offs (id, pipeline_id, stage, commit_id, party, account_id, artifacts,
+             comment, created_at) VALUES (?,?,?,?,?,?,?,?,?)",
+            params![
                 s.id.to_string(),
                 s.pipeline.to_string(),
                 s.stage.as_str(),
@@ -105,23 +104,28 @@ impl Conn<'_> {
                 to_json(&s.artifacts)?,
                 s.comment,
                 micros(s.created_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// Takes a sign-off back; a second time does nothing.
     pub fn delete_sign_off(&self, id: SignOffId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM sign_offs WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM sign_offs WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// The sign-offs of a commit for a stage, oldest first.
     pub fn sign_offs_of(&self, pipeline: PipelineId, stage: Stage, commit: &CommitId) -> Result<Vec<SignOff>> {
-        let mut q = self.sql.prepare_cached(&format!(
-            "{SIGN_OFF} WHERE pipeline_id = ? AND stage = ? AND commit_id = ? ORDER BY sign_offs.created_at, sign_offs.rowid"
-        ))?;
         let of = params![pipeline.to_string(), stage.as_str(), commit.as_str()];
-        Ok(q.query_map(of, sign_off)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            &format!(
+                "{SIGN_OFF} WHERE pipeline_id = ? AND stage = ? AND commit_id = ?
+             ORDER BY sign_offs.created_at, sign_offs.rowid"
+            ),
+            of,
+            sign_off,
+        )
     }
 
     /// A person's sign-off of a commit for a stage.
@@ -132,29 +136,34 @@ impl Conn<'_> {
         commit: &CommitId,
         account: AccountId,
     ) -> Result<Option<SignOff>> {
-        let mut q = self.sql.prepare_cached(&format!(
-            "{SIGN_OFF} WHERE pipeline_id = ? AND stage = ? AND commit_id = ? AND account_id = ?"
-        ))?;
         let of = params![pipeline.to_string(), stage.as_str(), commit.as_str(), account.to_string()];
-        Ok(q.query_row(of, sign_off).optional()?)
+        self.row(
+            &format!("{SIGN_OFF} WHERE pipeline_id = ? AND stage = ? AND commit_id = ? AND account_id = ?"),
+            of,
+            sign_off,
+        )
     }
 
     /// The newest sign-offs of a pipeline, newest first.
     pub fn sign_offs(&self, pipeline: PipelineId, limit: u32) -> Result<Vec<SignOff>> {
-        let mut q = self.sql.prepare_cached(&format!(
-            "{SIGN_OFF} WHERE pipeline_id = ? ORDER BY sign_offs.created_at DESC, sign_offs.rowid DESC LIMIT ?"
-        ))?;
-        Ok(q.query_map(params![pipeline.to_string(), limit], sign_off)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            &format!(
+                "{SIGN_OFF} WHERE pipeline_id = ? ORDER BY sign_offs.created_at DESC, sign_offs.rowid DESC LIMIT ?"
+            ),
+            params![pipeline.to_string(), limit],
+            sign_off,
+        )
     }
 
     /// The builds of a commit that the apps of a stage have: digests, each once.
     pub fn artifacts_in(&self, pipeline: PipelineId, stage: Stage, commit: &CommitId) -> Result<Vec<Digest>> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT DISTINCT digest FROM slugs JOIN couplings ON couplings.app_id = slugs.app_id
-             WHERE couplings.pipeline_id = ? AND couplings.stage = ? AND slugs.commit_id = ? ORDER BY digest",
-        )?;
         let of = params![pipeline.to_string(), stage.as_str(), commit.as_str()];
         let digest = |row: &Row<'_>| parsed(row, "digest");
-        Ok(q.query_map(of, digest)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT DISTINCT digest FROM slugs JOIN couplings ON couplings.app_id = slugs.app_id
+             WHERE couplings.pipeline_id = ? AND couplings.stage = ? AND slugs.commit_id = ? ORDER BY digest",
+            of,
+            digest,
+        )
     }
 }

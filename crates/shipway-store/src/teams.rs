@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, micros, parsed, time, unique, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::team::{Role, TeamName, TransferState};
 use shipway_domain::{AccountId, AppId, AppName, AppTransferId, Email, NameOrId, TeamMemberId};
 
@@ -121,23 +121,23 @@ fn transfer(row: &Row<'_>) -> rusqlite::Result<AppTransfer> {
 impl Conn<'_> {
     /// Adds a team, whose account is there, or writes its name. Errors: `Taken`.
     pub fn put_team(&self, t: &Team) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO teams (id, name, created_at, updated_at) VALUES (?1,?2,?3,?4)
-                 ON CONFLICT (id) DO UPDATE SET name = ?2, updated_at = ?4",
-            )?
-            .execute(params![t.id.to_string(), t.name.as_str(), micros(t.created_at), micros(t.updated_at)])
-            .map_err(unique("team name"))?;
-        self.sql
-            .prepare_cached("UPDATE accounts SET email = ? WHERE id = ?")?
-            .execute(params![t.name.address().as_str(), t.id.to_string()])
-            .map_err(unique("team name"))?;
+        self.execute(
+            "INSERT INTO teams (id, name, created_at, updated_at) VALUES (?1,?2,?3,?4)
+             ON CONFLICT (id) DO UPDATE SET name = ?2, updated_at = ?4",
+            params![t.id.to_string(), t.name.as_str(), micros(t.created_at), micros(t.updated_at)],
+        )
+        .map_err(unique("team name"))?;
+        self.execute(
+            "UPDATE accounts SET email = ? WHERE id = ?",
+            params![t.name.address().as_str(), t.id.to_string()],
+        )
+        .map_err(unique("team name"))?;
         Ok(())
     }
 
     /// Removes a team with its account. Errors: it owns something.
     pub fn delete_team(&self, id: AccountId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM accounts WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM accounts WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
@@ -148,66 +148,65 @@ impl Conn<'_> {
 
     /// All teams by name.
     pub fn teams(&self) -> Result<Vec<Team>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM teams ORDER BY name")?;
-        Ok(q.query_map([], team)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM teams ORDER BY name", [], team)
     }
 
     /// What somebody is in a team; also whether an account is a team's: it is nothing in a person's.
     pub fn role(&self, team: AccountId, account: AccountId) -> Result<Option<Role>> {
-        let mut q = self.sql.prepare_cached("SELECT role FROM team_members WHERE team_id = ? AND account_id = ?")?;
         let role = |row: &Row<'_>| word(row, "role", Role::from_text);
-        Ok(q.query_row([team.to_string(), account.to_string()], role).optional()?)
+        self.row(
+            "SELECT role FROM team_members WHERE team_id = ? AND account_id = ?",
+            [team.to_string(), account.to_string()],
+            role,
+        )
     }
 
     /// Takes somebody into a team, or changes what they are in it.
     pub fn put_team_member(&self, team: AccountId, m: &TeamMember) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO team_members (id, team_id, account_id, role, created_at, updated_at) VALUES (?1,?2,?3,?4,?5,?6)
-                 ON CONFLICT (team_id, account_id) DO UPDATE SET role = ?4, updated_at = ?6",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO team_members (id, team_id, account_id, role, created_at, updated_at)
+             VALUES (?1,?2,?3,?4,?5,?6) ON CONFLICT (team_id, account_id) DO UPDATE SET role = ?4, updated_at = ?6",
+            params![
                 m.id.to_string(),
                 team.to_string(),
                 m.account.to_string(),
                 m.role.as_str(),
                 micros(m.created_at),
                 micros(m.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// Takes somebody out of a team.
     pub fn delete_team_member(&self, team: AccountId, account: AccountId) -> Result<()> {
-        self.sql
-            .prepare_cached("DELETE FROM team_members WHERE team_id = ? AND account_id = ?")?
-            .execute([team.to_string(), account.to_string()])?;
+        self.execute(
+            "DELETE FROM team_members WHERE team_id = ? AND account_id = ?",
+            [team.to_string(), account.to_string()],
+        )?;
         Ok(())
     }
 
     /// The people of a team, by address.
     pub fn team_members(&self, team: AccountId) -> Result<Vec<TeamMember>> {
-        let mut q = self.sql.prepare_cached(&format!("{MEMBER} WHERE m.team_id = ? ORDER BY a.email"))?;
-        Ok(q.query_map([team.to_string()], member)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(&format!("{MEMBER} WHERE m.team_id = ? ORDER BY a.email"), [team.to_string()], member)
     }
 
     /// Whether an account owns an app, a pipeline or a product.
     pub fn owns_something(&self, account: AccountId) -> Result<bool> {
-        let mut q = self.sql.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM apps WHERE owner_id = ?1) OR EXISTS (SELECT 1 FROM pipelines WHERE owner_id = ?1)
-             OR EXISTS (SELECT 1 FROM products WHERE owner_id = ?1)",
-        )?;
-        Ok(q.query_row([account.to_string()], |row| row.get(0))?)
+        self.value(
+            "SELECT EXISTS (SELECT 1 FROM apps WHERE owner_id = ?1) OR EXISTS (SELECT 1 FROM pipelines
+             WHERE owner_id = ?1) OR EXISTS (SELECT 1 FROM products WHERE owner_id = ?1)",
+            [account.to_string()],
+        )
     }
 
     /// Adds a transfer, or writes its state.
     pub fn put_app_transfer(&self, t: &AppTransfer) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO app_transfers (id, app_id, owner_id, recipient_id, state, created_at, updated_at)
-                 VALUES (?1,?2,?3,?4,?5,?6,?7) ON CONFLICT (id) DO UPDATE SET state = ?5, updated_at = ?7",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO app_transfers (id, app_id, owner_id, recipient_id, state, created_at, updated_at)
+             VALUES (?1,?2,?3,?4,?5,?6,?7) ON CONFLICT (id) DO UPDATE SET state = ?5, updated_at = ?7",
+            params![
                 t.id.to_string(),
                 t.app.to_string(),
                 t.owner.to_string(),
@@ -215,62 +214,64 @@ impl Conn<'_> {
                 t.state.as_str(),
                 micros(t.created_at),
                 micros(t.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// Takes an offer back.
     pub fn delete_app_transfer(&self, id: AppTransferId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM app_transfers WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM app_transfers WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// Forgets the offers of an app that nobody has answered.
     pub fn delete_pending_transfers(&self, app: AppId) -> Result<()> {
-        self.sql
-            .prepare_cached("DELETE FROM app_transfers WHERE app_id = ? AND state = 'pending'")?
-            .execute([app.to_string()])?;
+        self.execute("DELETE FROM app_transfers WHERE app_id = ? AND state = 'pending'", [app.to_string()])?;
         Ok(())
     }
 
     /// The transfers that an account gave or was offered, oldest first.
     pub fn app_transfers_of(&self, account: AccountId) -> Result<Vec<AppTransfer>> {
-        let mut q = self.sql.prepare_cached(&format!(
-            "{TRANSFER} WHERE t.owner_id = ?1 OR t.recipient_id = ?1 ORDER BY t.created_at, t.id"
-        ))?;
-        Ok(q.query_map([account.to_string()], transfer)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            &format!("{TRANSFER} WHERE t.owner_id = ?1 OR t.recipient_id = ?1 ORDER BY t.created_at, t.id"),
+            [account.to_string()],
+            transfer,
+        )
     }
 
     /// Writes down that somebody asks for access; a second time does nothing.
     pub fn put_access_request(&self, r: &AccessRequest) -> Result<()> {
-        self.sql
-            .prepare_cached("INSERT OR IGNORE INTO access_requests (app_id, account_id, created_at) VALUES (?,?,?)")?
-            .execute(params![r.app.to_string(), r.account.to_string(), micros(r.created_at)])?;
+        self.execute(
+            "INSERT OR IGNORE INTO access_requests (app_id, account_id, created_at) VALUES (?,?,?)",
+            params![r.app.to_string(), r.account.to_string(), micros(r.created_at)],
+        )?;
         Ok(())
     }
 
     /// Forgets that somebody asked.
     pub fn delete_access_request(&self, app: AppId, account: AccountId) -> Result<()> {
-        self.sql
-            .prepare_cached("DELETE FROM access_requests WHERE app_id = ? AND account_id = ?")?
-            .execute([app.to_string(), account.to_string()])?;
+        self.execute(
+            "DELETE FROM access_requests WHERE app_id = ? AND account_id = ?",
+            [app.to_string(), account.to_string()],
+        )?;
         Ok(())
     }
 
     /// Who asks for access to an app, oldest first.
     pub fn access_requests(&self, app: AppId) -> Result<Vec<AccessRequest>> {
-        let mut q = self.sql.prepare_cached(
+        self.rows(
             "SELECT r.*, a.email FROM access_requests r JOIN accounts a ON a.id = r.account_id WHERE r.app_id = ?
              ORDER BY r.created_at, a.email",
-        )?;
-        let rows = q.query_map([app.to_string()], |row| {
-            Ok(AccessRequest {
-                app: parsed(row, "app_id")?,
-                account: parsed(row, "account_id")?,
-                email: parsed(row, "email")?,
-                created_at: time(row, "created_at")?,
-            })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+            [app.to_string()],
+            |row| {
+                Ok(AccessRequest {
+                    app: parsed(row, "app_id")?,
+                    account: parsed(row, "account_id")?,
+                    email: parsed(row, "email")?,
+                    created_at: time(row, "created_at")?,
+                })
+            },
+        )
     }
 }

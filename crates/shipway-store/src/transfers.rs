@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, StoreError, micros, optional, optional_time, parsed, time, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::addon::TransferKind;
 use shipway_domain::{AddonId, AppId, OperationId, TransferId};
 
@@ -77,16 +77,12 @@ fn source_context(id: TransferId) -> String {
 impl Conn<'_> {
     /// Adds a transfer with the app's next number, which is returned. `source`: the address of a dump elsewhere.
     pub fn insert_transfer(&self, t: &Transfer, source: Option<&str>) -> Result<u64> {
-        let number: u64 = self
-            .sql
-            .prepare_cached("SELECT coalesce(max(number), 0) + 1 FROM transfers WHERE app_id = ?")?
-            .query_row([t.app.to_string()], |row| row.get(0))?;
-        self.sql
-            .prepare_cached(
-                "INSERT INTO transfers (id, app_id, number, operation_id, kind, addon_id, from_name, to_name, backup_id,
-                 source_sealed, warnings, processed_bytes, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        let number: u64 =
+            self.value("SELECT coalesce(max(number), 0) + 1 FROM transfers WHERE app_id = ?", [t.app.to_string()])?;
+        self.execute(
+            "INSERT INTO transfers (id, app_id, number, operation_id, kind, addon_id, from_name, to_name, backup_id,
+             source_sealed, warnings, processed_bytes, created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            params![
                 t.id.to_string(),
                 t.app.to_string(),
                 number,
@@ -101,18 +97,17 @@ impl Conn<'_> {
                 t.processed_bytes,
                 micros(t.created_at),
                 micros(t.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(number)
     }
 
     /// Writes what can change of a transfer.
     pub fn update_transfer(&self, t: &Transfer) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "UPDATE transfers SET started_at = ?, finished_at = ?, canceled_at = ?, succeeded = ?, warnings = ?,
-                 source_bytes = ?, processed_bytes = ?, updated_at = ? WHERE id = ?",
-            )?
-            .execute(params![
+        self.execute(
+            "UPDATE transfers SET started_at = ?, finished_at = ?, canceled_at = ?, succeeded = ?, warnings = ?,
+             source_bytes = ?, processed_bytes = ?, updated_at = ? WHERE id = ?",
+            params![
                 t.started_at.map(micros),
                 t.finished_at.map(micros),
                 t.canceled_at.map(micros),
@@ -122,20 +117,20 @@ impl Conn<'_> {
                 t.processed_bytes,
                 micros(t.updated_at),
                 t.id.to_string()
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// Removes a transfer's row.
     pub fn delete_transfer(&self, id: TransferId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM transfers WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM transfers WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// A transfer by id.
     pub fn transfer(&self, id: TransferId) -> Result<Option<Transfer>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM transfers WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], transfer).optional()?)
+        self.row("SELECT * FROM transfers WHERE id = ?", [id.to_string()], transfer)
     }
 
     /// The transfer with this id. Errors: `Missing`.
@@ -146,10 +141,7 @@ impl Conn<'_> {
     /// The address of the dump that a transfer reads, opened; none when it reads a database or a backup.
     pub fn transfer_source(&self, id: TransferId) -> Result<Option<String>> {
         let sealed: Option<Vec<u8>> = self
-            .sql
-            .prepare_cached("SELECT source_sealed FROM transfers WHERE id = ?")?
-            .query_row([id.to_string()], |r| r.get(0))
-            .optional()?
+            .row("SELECT source_sealed FROM transfers WHERE id = ?", [id.to_string()], |r| r.get(0))?
             .ok_or(StoreError::Missing("transfer"))?;
         let context = source_context(id);
         let open = |sealed: Vec<u8>| {
@@ -161,7 +153,6 @@ impl Conn<'_> {
 
     /// The transfers of an app, the newest first.
     pub fn transfers(&self, app: AppId) -> Result<Vec<Transfer>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM transfers WHERE app_id = ? ORDER BY number DESC")?;
-        Ok(q.query_map([app.to_string()], transfer)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM transfers WHERE app_id = ? ORDER BY number DESC", [app.to_string()], transfer)
     }
 }

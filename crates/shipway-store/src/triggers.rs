@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, json, micros, optional, parsed, time, to_json, unique, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 use shipway_domain::admission::Actor;
 use shipway_domain::review::Checks;
@@ -119,11 +119,10 @@ fn triggered_deploy(row: &Row<'_>) -> rusqlite::Result<TriggeredDeploy> {
 impl Conn<'_> {
     /// Adds a trigger. Errors: [`crate::StoreError::Taken`] when the app has one of the same pattern.
     pub fn insert_trigger(&self, t: &RefTrigger) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO triggers (id, app_id, kind, glob, wait_for_ci, account_id, created_at) VALUES (?,?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO triggers (id, app_id, kind, glob, wait_for_ci, account_id, created_at)
+             VALUES (?,?,?,?,?,?,?)",
+            params![
                 t.id.to_string(),
                 t.app.to_string(),
                 t.pattern.kind().as_str(),
@@ -131,35 +130,33 @@ impl Conn<'_> {
                 t.wait_for_ci,
                 t.account.to_string(),
                 micros(t.created_at)
-            ])
-            .map_err(unique("trigger"))?;
+            ],
+        )
+        .map_err(unique("trigger"))?;
         Ok(())
     }
 
     /// The triggers of an app, oldest first.
     pub fn triggers(&self, app: AppId) -> Result<Vec<RefTrigger>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM triggers WHERE app_id = ? ORDER BY created_at, id")?;
-        Ok(q.query_map([app.to_string()], trigger)?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT * FROM triggers WHERE app_id = ? ORDER BY created_at, id", [app.to_string()], trigger)
     }
 
     /// Removes a trigger; a second time does nothing.
     pub fn delete_trigger(&self, id: TriggerId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM triggers WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM triggers WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// Adds a triggered deploy, or writes what of it can change.
     pub fn put_triggered_deploy(&self, d: &TriggeredDeploy) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO triggered_deploys (id, app_id, pipeline_id, glob, ref_kind, ref_name, commit_id, source, actor,
-                 moved_by, wait_for_ci, status, message, operation_id, created_at, updated_at, before_id,
-                 awaited, mover_id)
-                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)
-                 ON CONFLICT (id) DO UPDATE SET status = ?12, message = ?13, operation_id = ?14, updated_at = ?16, before_id = ?17,
-                 moved_by = ?10, mover_id = ?19",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO triggered_deploys (id, app_id, pipeline_id, glob, ref_kind, ref_name, commit_id, source,
+             actor, moved_by, wait_for_ci, status, message, operation_id, created_at, updated_at, before_id,
+             awaited, mover_id) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)
+             ON CONFLICT (id)
+             DO UPDATE SET status = ?12, message = ?13, operation_id = ?14, updated_at = ?16, before_id = ?17,
+             moved_by = ?10, mover_id = ?19",
+            params![
                 d.id.to_string(),
                 d.app.to_string(),
                 d.pipeline.map(|p| p.to_string()),
@@ -179,49 +176,57 @@ impl Conn<'_> {
                 d.before.as_ref().map(CommitId::as_str),
                 d.awaited,
                 d.mover.map(|m| m.to_string())
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// The newest triggered deploys of an app, newest first.
     pub fn triggered_deploys(&self, app: AppId, limit: u32) -> Result<Vec<TriggeredDeploy>> {
-        let mut q = self.sql.prepare_cached(
+        self.rows(
             "SELECT * FROM triggered_deploys WHERE app_id = ? ORDER BY created_at DESC, rowid DESC LIMIT ?",
-        )?;
-        Ok(q.query_map(params![app.to_string(), limit], triggered_deploy)?.collect::<rusqlite::Result<_>>()?)
+            params![app.to_string(), limit],
+            triggered_deploy,
+        )
     }
 
     /// Those of one ref, newest first, at most 100.
     pub fn triggered_deploys_of(&self, app: AppId, reference: &RefName) -> Result<Vec<TriggeredDeploy>> {
-        let mut q = self.sql.prepare_cached(
+        let of = params![app.to_string(), reference.kind().as_str(), reference.name()];
+        self.rows(
             "SELECT * FROM triggered_deploys WHERE app_id = ? AND ref_kind = ? AND ref_name = ?
              ORDER BY created_at DESC, rowid DESC LIMIT 100",
-        )?;
-        let of = params![app.to_string(), reference.kind().as_str(), reference.name()];
-        Ok(q.query_map(of, triggered_deploy)?.collect::<rusqlite::Result<_>>()?)
+            of,
+            triggered_deploy,
+        )
     }
 
     /// The one that an operation is.
     pub fn triggered_deploy_by(&self, app: AppId, operation: OperationId) -> Result<Option<TriggeredDeploy>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM triggered_deploys WHERE app_id = ? AND operation_id = ?")?;
-        Ok(q.query_row(params![app.to_string(), operation.to_string()], triggered_deploy).optional()?)
+        self.row(
+            "SELECT * FROM triggered_deploys WHERE app_id = ? AND operation_id = ?",
+            params![app.to_string(), operation.to_string()],
+            triggered_deploy,
+        )
     }
 
     /// The one that brought a release's code.
     pub fn triggered_deploy_of(&self, app: AppId, release: ReleaseId) -> Result<Option<TriggeredDeploy>> {
-        let mut q = self.sql.prepare_cached(
+        self.row(
             "SELECT * FROM triggered_deploys WHERE app_id = ?1
              AND operation_id IN (SELECT operation_id FROM builds WHERE app_id = ?1 AND release_id = ?2)",
-        )?;
-        Ok(q.query_row(params![app.to_string(), release.to_string()], triggered_deploy).optional()?)
+            params![app.to_string(), release.to_string()],
+            triggered_deploy,
+        )
     }
 
     /// Those of all apps that wait, by app, oldest first.
     pub fn waiting_deploys(&self) -> Result<Vec<TriggeredDeploy>> {
-        let mut q = self.sql.prepare_cached(
+        self.rows(
             "SELECT * FROM triggered_deploys WHERE status = 'waiting' ORDER BY app_id, created_at, rowid",
-        )?;
-        Ok(q.query_map([], triggered_deploy)?.collect::<rusqlite::Result<_>>()?)
+            [],
+            triggered_deploy,
+        )
     }
 
     /// Writes down what checks say of a commit.
@@ -232,27 +237,26 @@ impl Conn<'_> {
         checks: Checks,
         now: Timestamp,
     ) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT OR REPLACE INTO commit_checks (pipeline_id, commit_id, checks, updated_at) VALUES (?,?,?,?)",
-            )?
-            .execute(params![pipeline.to_string(), commit.as_str(), checks.as_str(), micros(now)])?;
+        self.execute(
+            "INSERT OR REPLACE INTO commit_checks (pipeline_id, commit_id, checks, updated_at) VALUES (?,?,?,?)",
+            params![pipeline.to_string(), commit.as_str(), checks.as_str(), micros(now)],
+        )?;
         Ok(())
     }
 
     /// What checks say of a commit.
     pub fn commit_checks(&self, pipeline: PipelineId, commit: &CommitId) -> Result<Checks> {
-        let mut q =
-            self.sql.prepare_cached("SELECT checks FROM commit_checks WHERE pipeline_id = ? AND commit_id = ?")?;
-        let found =
-            q.query_row(params![pipeline.to_string(), commit.as_str()], |row| word(row, "checks", Checks::from_text));
-        Ok(found.optional()?.unwrap_or(Checks::Unknown))
+        let found = self.row(
+            "SELECT checks FROM commit_checks WHERE pipeline_id = ? AND commit_id = ?",
+            params![pipeline.to_string(), commit.as_str()],
+            |row| word(row, "checks", Checks::from_text),
+        )?;
+        Ok(found.unwrap_or(Checks::Unknown))
     }
 
     /// Whether anything was ever heard of checks, of whichever commit.
     pub fn hears_of_checks(&self, pipeline: PipelineId) -> Result<bool> {
-        let mut q = self.sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM commit_checks WHERE pipeline_id = ?)")?;
-        Ok(q.query_row([pipeline.to_string()], |row| row.get(0))?)
+        self.value("SELECT EXISTS (SELECT 1 FROM commit_checks WHERE pipeline_id = ?)", [pipeline.to_string()])
     }
 
     /// Forgets triggered deploys that are over and brought no release, and what checks said of code that
@@ -260,13 +264,13 @@ impl Conn<'_> {
     pub fn forget_triggered_before(&self, then: Timestamp) -> Result<()> {
         let then = micros(then);
         // Those that did say whose code it is that a release brought.
-        self.sql.execute(
+        self.execute(
             "DELETE FROM triggered_deploys WHERE status <> 'waiting' AND updated_at < ? AND (operation_id IS NULL
              OR operation_id NOT IN (SELECT operation_id FROM builds WHERE release_id IS NOT NULL))",
             [then],
         )?;
         // What was built may still be promoted to a stage that asks.
-        self.sql.execute(
+        self.execute(
             "DELETE FROM commit_checks WHERE updated_at < ?
              AND commit_id NOT IN (SELECT commit_id FROM slugs WHERE commit_id IS NOT NULL)",
             [then],

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, StoreError, micros, optional, optional_time, parsed, time};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use shipway_domain::{BranchName, CommitId, PipelineId};
 
 /// The line that a pipeline's team works on.
@@ -33,18 +33,18 @@ fn context(pipeline: PipelineId) -> String {
 impl Conn<'_> {
     /// A pipeline's upstream.
     pub fn upstream(&self, pipeline: PipelineId) -> Result<Option<Upstream>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM upstreams WHERE pipeline_id = ?")?;
-        let found = q.query_row([pipeline.to_string()], row).optional()?;
+        let found = self.row("SELECT * FROM upstreams WHERE pipeline_id = ?", [pipeline.to_string()], row)?;
         found.map(|found| self.open_upstream(found)).transpose()
     }
 
     /// All of them that are fetched: from an address of their own, or from their pipeline's forge.
     pub fn fetched_upstreams(&self) -> Result<Vec<Upstream>> {
-        let mut q = self.sql.prepare_cached(
+        let found = self.rows(
             "SELECT * FROM upstreams WHERE url_sealed IS NOT NULL
              OR pipeline_id IN (SELECT pipeline_id FROM forge_connections) ORDER BY pipeline_id",
+            [],
+            row,
         )?;
-        let found = q.query_map([], row)?.collect::<rusqlite::Result<Vec<_>>>()?;
         found.into_iter().map(|found| self.open_upstream(found)).collect()
     }
 
@@ -60,14 +60,12 @@ impl Conn<'_> {
     /// Writes a pipeline's upstream, whether there was one or not.
     pub fn put_upstream(&self, u: &Upstream) -> Result<()> {
         let sealed = u.url.as_ref().map(|url| self.keys.seal(&context(u.pipeline), url.as_bytes()));
-        self.sql
-            .prepare_cached(
-                "INSERT INTO upstreams (pipeline_id, branch, url_sealed, tip, heard_at, failure, created_at, updated_at)
-                 VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (pipeline_id) DO UPDATE SET branch = excluded.branch,
-                 url_sealed = excluded.url_sealed, tip = excluded.tip, heard_at = excluded.heard_at,
-                 failure = excluded.failure, updated_at = excluded.updated_at",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO upstreams (pipeline_id, branch, url_sealed, tip, heard_at, failure, created_at, updated_at)
+             VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (pipeline_id) DO UPDATE SET branch = excluded.branch,
+             url_sealed = excluded.url_sealed, tip = excluded.tip, heard_at = excluded.heard_at,
+             failure = excluded.failure, updated_at = excluded.updated_at",
+            params![
                 u.pipeline.to_string(),
                 u.branch.as_str(),
                 sealed,
@@ -76,13 +74,14 @@ impl Conn<'_> {
                 u.failure,
                 micros(u.created_at),
                 micros(u.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// Forgets a pipeline's upstream; a second time does nothing.
     pub fn delete_upstream(&self, pipeline: PipelineId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM upstreams WHERE pipeline_id = ?")?.execute([pipeline.to_string()])?;
+        self.execute("DELETE FROM upstreams WHERE pipeline_id = ?", [pipeline.to_string()])?;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, StoreError, json, micros, optional, optional_time, parsed, time, to_json, word};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 use serde_json::Value;
 use shipway_domain::webhooks::{DeliveryStatus, Include, Level, Resources};
 use shipway_domain::{AppId, WebhookDeliveryId, WebhookEventId, WebhookId};
@@ -136,13 +136,12 @@ impl Conn<'_> {
     /// Adds a webhook, or writes all of it again.
     pub fn put_webhook(&self, w: &Webhook) -> Result<()> {
         let seal = |what: &str, text: &str| self.keys.seal(&context(w.id, what), text.as_bytes());
-        self.sql
-            .prepare_cached(
-                "INSERT INTO webhooks (id, app_id, url_sealed, include, level, authorization_sealed, secret_sealed, created_at,
-                 updated_at) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9) ON CONFLICT (id) DO UPDATE SET url_sealed = ?3, include = ?4,
-                 level = ?5, authorization_sealed = ?6, secret_sealed = ?7, updated_at = ?9",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO webhooks (id, app_id, url_sealed, include, level, authorization_sealed, secret_sealed,
+             created_at, updated_at)
+             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9) ON CONFLICT (id) DO UPDATE SET url_sealed = ?3, include = ?4,
+             level = ?5, authorization_sealed = ?6, secret_sealed = ?7, updated_at = ?9",
+            params![
                 w.id.to_string(),
                 w.app.to_string(),
                 seal("url", &w.url),
@@ -152,7 +151,8 @@ impl Conn<'_> {
                 seal("secret", &w.secret),
                 micros(w.created_at),
                 micros(w.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
@@ -197,18 +197,18 @@ impl Conn<'_> {
 
     /// Removes a webhook with its deliveries; a second time does nothing.
     pub fn delete_webhook(&self, id: WebhookId) -> Result<()> {
-        self.sql.prepare_cached("DELETE FROM webhooks WHERE id = ?")?.execute([id.to_string()])?;
+        self.execute("DELETE FROM webhooks WHERE id = ?", [id.to_string()])?;
         Ok(())
     }
 
     /// Forgets webhooks and events of apps that have ended, once there is nothing left to tell.
     pub fn forget_ended_webhooks(&self) -> Result<()> {
-        self.sql.execute(
+        self.execute(
             "DELETE FROM webhooks WHERE app_id NOT IN (SELECT id FROM apps) AND NOT EXISTS (SELECT 1 FROM webhook_deliveries
              WHERE webhook_id = webhooks.id AND next_attempt_at IS NOT NULL)",
             [],
         )?;
-        self.sql.execute(
+        self.execute(
             "DELETE FROM webhook_events WHERE app_id NOT IN (SELECT id FROM apps)
              AND id NOT IN (SELECT event_id FROM webhook_deliveries)",
             [],
@@ -218,91 +218,89 @@ impl Conn<'_> {
 
     /// The apps that have webhooks.
     pub fn apps_with_webhooks(&self) -> Result<Vec<AppId>> {
-        let mut q =
-            self.sql.prepare_cached("SELECT DISTINCT app_id FROM webhooks WHERE app_id IN (SELECT id FROM apps)")?;
-        Ok(q.query_map([], |row| parsed(row, "app_id"))?.collect::<rusqlite::Result<_>>()?)
+        self.rows("SELECT DISTINCT app_id FROM webhooks WHERE app_id IN (SELECT id FROM apps)", [], |row| {
+            parsed(row, "app_id")
+        })
     }
 
     /// The last look at an app's resources, and the number of its last event.
     pub fn webhook_look(&self, app: AppId) -> Result<Option<(Resources, u64)>> {
-        let mut q = self.sql.prepare_cached("SELECT resources, sequence FROM webhook_looks WHERE app_id = ?")?;
-        let found = q.query_row([app.to_string()], |row| {
+        let look = "SELECT resources, sequence FROM webhook_looks WHERE app_id = ?";
+        self.row(look, [app.to_string()], |row| {
             let all: Vec<(String, String, Value)> = json(row, "resources")?;
             let known = |(include, id, data): (String, _, _)| Some(((Include::from_text(&include)?, id), data));
             Ok((all.into_iter().filter_map(known).collect(), row.get("sequence")?))
-        });
-        Ok(found.optional()?)
+        })
     }
 
     /// Writes a look down in the place of the one before.
     pub fn put_webhook_look(&self, app: AppId, resources: &Resources, sequence: u64) -> Result<()> {
         let all: Vec<(&str, &str, &Value)> =
             resources.iter().map(|((include, id), data)| (include.as_str(), id.as_str(), data)).collect();
-        self.sql
-            .prepare_cached("INSERT OR REPLACE INTO webhook_looks (app_id, resources, sequence) VALUES (?,?,?)")?
-            .execute(params![app.to_string(), to_json(&all)?, sequence])?;
+        self.execute(
+            "INSERT OR REPLACE INTO webhook_looks (app_id, resources, sequence) VALUES (?,?,?)",
+            params![app.to_string(), to_json(&all)?, sequence],
+        )?;
         Ok(())
     }
 
     /// Forgets the looks at apps that have no webhook any more.
     pub fn forget_webhook_looks(&self) -> Result<()> {
-        self.sql.execute("DELETE FROM webhook_looks WHERE app_id NOT IN (SELECT app_id FROM webhooks)", [])?;
+        self.execute("DELETE FROM webhook_looks WHERE app_id NOT IN (SELECT app_id FROM webhooks)", [])?;
         Ok(())
     }
 
     /// Adds an event.
     pub fn insert_webhook_event(&self, e: &WebhookEvent) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "INSERT INTO webhook_events (id, app_id, include, sequence, payload, created_at) VALUES (?,?,?,?,?,?)",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO webhook_events (id, app_id, include, sequence, payload, created_at) VALUES (?,?,?,?,?,?)",
+            params![
                 e.id.to_string(),
                 e.app.to_string(),
                 e.include.as_str(),
                 e.sequence,
                 to_json(&e.payload)?,
                 micros(e.created_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// An app's newest events, newest first.
     pub fn webhook_events(&self, app: AppId, limit: u32) -> Result<Vec<WebhookEvent>> {
-        let mut q =
-            self.sql.prepare_cached("SELECT * FROM webhook_events WHERE app_id = ? ORDER BY sequence DESC LIMIT ?")?;
-        Ok(q.query_map(params![app.to_string(), limit], event)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            "SELECT * FROM webhook_events WHERE app_id = ? ORDER BY sequence DESC LIMIT ?",
+            params![app.to_string(), limit],
+            event,
+        )
     }
 
     /// An event by id.
     pub fn webhook_event(&self, id: WebhookEventId) -> Result<Option<WebhookEvent>> {
-        let mut q = self.sql.prepare_cached("SELECT * FROM webhook_events WHERE id = ?")?;
-        Ok(q.query_row([id.to_string()], event).optional()?)
+        self.row("SELECT * FROM webhook_events WHERE id = ?", [id.to_string()], event)
     }
 
     /// Keeps an app's newest `keep` events, and forgets the others with their deliveries.
     pub fn prune_webhook_events(&self, app: AppId, keep: u64) -> Result<()> {
-        self.sql
-            .prepare_cached(
-                "DELETE FROM webhook_events WHERE app_id = ?1
-                 AND sequence <= (SELECT MAX(sequence) FROM webhook_events WHERE app_id = ?1) - ?2",
-            )?
-            .execute(params![app.to_string(), keep])?;
+        self.execute(
+            "DELETE FROM webhook_events WHERE app_id = ?1
+             AND sequence <= (SELECT MAX(sequence) FROM webhook_events WHERE app_id = ?1) - ?2",
+            params![app.to_string(), keep],
+        )?;
         Ok(())
     }
 
     /// Adds a delivery, or writes what of it can change.
     pub fn put_webhook_delivery(&self, d: &WebhookDelivery) -> Result<()> {
         let last = d.last.as_ref();
-        self.sql
-            .prepare_cached(
-                "INSERT INTO webhook_deliveries (id, webhook_id, event_id, status, attempts, next_attempt_at, attempt_id,
-                 attempt_code, attempt_error, attempted_at, created_at, updated_at)
-                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12) ON CONFLICT (id) DO UPDATE SET status = ?4, attempts = ?5,
-                 next_attempt_at = ?6, attempt_id = ?7, attempt_code = ?8, attempt_error = ?9, attempted_at = ?10,
-                 updated_at = ?12",
-            )?
-            .execute(params![
+        self.execute(
+            "INSERT INTO webhook_deliveries (id, webhook_id, event_id, status, attempts, next_attempt_at, attempt_id,
+             attempt_code, attempt_error, attempted_at, created_at, updated_at)
+             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)
+             ON CONFLICT (id) DO UPDATE SET status = ?4, attempts = ?5,
+             next_attempt_at = ?6, attempt_id = ?7, attempt_code = ?8, attempt_error = ?9, attempted_at = ?10,
+             updated_at = ?12",
+            params![
                 d.id.to_string(),
                 d.webhook.to_string(),
                 d.event.to_string(),
@@ -315,42 +313,48 @@ impl Conn<'_> {
                 last.map(|a| micros(a.at)),
                 micros(d.created_at),
                 micros(d.updated_at)
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
     /// The deliveries of an app, newest first.
     pub fn webhook_deliveries(&self, app: AppId, limit: u32) -> Result<Vec<WebhookDelivery>> {
-        let mut q = self.sql.prepare_cached(&format!(
-            "{DELIVERY} WHERE webhook_events.app_id = ? ORDER BY webhook_events.sequence DESC, webhook_deliveries.id LIMIT ?"
-        ))?;
-        Ok(q.query_map(params![app.to_string(), limit], delivery)?.collect::<rusqlite::Result<_>>()?)
+        self.rows(
+            &format!(
+                "{DELIVERY} WHERE webhook_events.app_id = ?
+             ORDER BY webhook_events.sequence DESC, webhook_deliveries.id LIMIT ?"
+            ),
+            params![app.to_string(), limit],
+            delivery,
+        )
     }
 
     /// A delivery by id.
     pub fn webhook_delivery(&self, id: WebhookDeliveryId) -> Result<Option<WebhookDelivery>> {
-        let mut q = self.sql.prepare_cached(&format!("{DELIVERY} WHERE webhook_deliveries.id = ?"))?;
-        Ok(q.query_row([id.to_string()], delivery).optional()?)
+        self.row(&format!("{DELIVERY} WHERE webhook_deliveries.id = ?"), [id.to_string()], delivery)
     }
 
     /// Deliveries that are due at `now`, at most `of_one` of each app and `limit` in all: those that wait longest first.
     pub fn due_webhook_deliveries(&self, now: Timestamp, of_one: u32, limit: u32) -> Result<Vec<WebhookDelivery>> {
         let order = "next_attempt_at, webhook_events.sequence";
-        let mut q = self.sql.prepare_cached(&format!(
-            "{DELIVERY} JOIN (
+        self.rows(
+            &format!(
+                "{DELIVERY} JOIN (
                SELECT webhook_deliveries.id AS due,
                  ROW_NUMBER() OVER (PARTITION BY webhook_events.app_id ORDER BY {order}) AS turn
                FROM webhook_deliveries JOIN webhook_events ON webhook_events.id = event_id WHERE next_attempt_at <= ?
              ) ON due = webhook_deliveries.id
              WHERE turn <= ? ORDER BY {order} LIMIT ?"
-        ))?;
-        Ok(q.query_map(params![micros(now), of_one, limit], delivery)?.collect::<rusqlite::Result<_>>()?)
+            ),
+            params![micros(now), of_one, limit],
+            delivery,
+        )
     }
 
     /// When a delivery is due that is not yet due at `now`.
     pub fn next_webhook_delivery(&self, now: Timestamp) -> Result<Option<Timestamp>> {
         let sql = "SELECT MIN(next_attempt_at) AS next FROM webhook_deliveries WHERE next_attempt_at > ?";
-        let mut q = self.sql.prepare_cached(sql)?;
-        Ok(q.query_row([micros(now)], |row| optional_time(row, "next"))?)
+        Ok(self.row(sql, [micros(now)], |row| optional_time(row, "next"))?.flatten())
     }
 }

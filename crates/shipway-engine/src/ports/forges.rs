@@ -1,6 +1,6 @@
 //! Forges, seen from the control plane: what their webhooks say, what they are asked and told.
 
-use super::{PortError, PullRequestNews};
+use super::PortError;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use shipway_domain::forge::{DeployKey, ForgeCredentials, ForgeKind, Message, Rep
 use shipway_domain::review::{BranchName, Checks};
 use shipway_domain::triggers::RefName;
 use shipway_domain::{CommitId, Email};
-use shipway_store::ForgeConnection;
+use shipway_store::{ForgeConnection, PullRequest};
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +27,32 @@ pub struct PushNews {
     pub email: Option<Email>,
     /// The repository's main branch, where the forge says it.
     pub default_branch: Option<BranchName>,
+}
+
+/// A pull request as a forge tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullRequestNews {
+    /// Its number.
+    pub number: u64,
+    /// Its title.
+    pub title: String,
+    /// Its branch.
+    pub branch: BranchName,
+    /// The branch's commit.
+    pub commit: CommitId,
+    /// The fork that the branch is in: `owner/name`.
+    pub fork: Option<String>,
+    /// Whether it is open.
+    pub open: bool,
+    /// When it changed at the forge.
+    pub changed_at: Timestamp,
+}
+
+impl From<PullRequest> for PullRequestNews {
+    fn from(known: PullRequest) -> Self {
+        let PullRequest { number, title, branch, commit, fork, open, changed_at, .. } = known;
+        Self { number, title, branch, commit, fork, open, changed_at }
+    }
 }
 
 /// What one check says of a commit.

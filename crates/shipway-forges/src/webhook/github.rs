@@ -4,8 +4,7 @@ use super::{Signed, digest_of, is_signed_in_hex, push, repository};
 use crate::json::{at, maybe, number, parsed, text, time};
 use serde_json::Value;
 use shipway_domain::review::Checks;
-use shipway_engine::PullRequestNews;
-use shipway_engine::ports::{CheckNews, News, Received, WebhookRefused, WebhookRequest};
+use shipway_engine::ports::{CheckNews, News, PullRequestNews, Received, WebhookRefused, WebhookRequest};
 
 pub(super) fn signed<'a>(secret: &str, request: WebhookRequest<'a>) -> Result<Signed<'a>, WebhookRefused> {
     let signature = request.header("x-hub-signature-256").and_then(|s| s.strip_prefix("sha256=")).unwrap_or_default();

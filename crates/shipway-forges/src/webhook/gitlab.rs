@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use ring::hmac;
 use serde_json::Value;
 use shipway_domain::review::Checks;
-use shipway_engine::PullRequestNews;
-use shipway_engine::ports::{CheckNews, News, Received, WebhookRefused, WebhookRequest};
+use shipway_engine::ports::{CheckNews, News, PullRequestNews, Received, WebhookRefused, WebhookRequest};
 
 /// A signature where there is one, else the plain token that all versions send.
 pub(super) fn signed<'a>(

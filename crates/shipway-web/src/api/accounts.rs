@@ -53,7 +53,7 @@ async fn change(call: &Call) -> Result<Answer> {
 
 fn which(call: &Call) -> NameOrId {
     match call.parameter("user") {
-        "~" => NameOrId::Id(call.caller.actor.account.0),
+        "~" => call.caller.actor.account.into(),
         other => NameOrId::parse(other),
     }
 }

@@ -7,8 +7,8 @@
 use super::pipelines::named as pipeline;
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
+use shipway_domain::CommitId;
 use shipway_domain::triggers::{RefKind, RefPattern};
-use shipway_domain::{CommitId, NameOrId};
 use shipway_store::{App, Pipeline, PipelineSettings, RefTrigger, ReviewAppSettings};
 
 /// How long an archive's link can be opened, in seconds: the CLI uses it at once.
@@ -29,7 +29,7 @@ pub async fn of_app(call: Call) -> Result<Answer> {
 
 fn pipeline_of(call: &Call, app: &App) -> Result<Pipeline> {
     let coupling = call.platform().coupling_of(app)?;
-    Ok(call.platform().pipeline(&call.caller, &NameOrId::Id(coupling.pipeline.0))?)
+    Ok(call.platform().pipeline(&call.caller, &coupling.pipeline.into())?)
 }
 
 fn link_of(call: &Call, app: &App, pipeline: &Pipeline) -> Result<Value> {
@@ -206,11 +206,8 @@ pub async fn compare(call: Call) -> Result<Answer> {
 /// `app@commit` of an app of the pipeline that runs the commit.
 fn at(call: &Call, pipeline: &Pipeline, commit: &CommitId) -> Result<Option<String>> {
     for (_, app) in call.platform().pipeline_apps(&call.caller, pipeline)? {
-        let runs = call.platform().store().read(|c| {
-            let release = app.current_release.map(|r| c.release(r)).transpose()?.flatten();
-            Ok(release.and_then(|r| r.slug).map(|s| c.slug(s)).transpose()?.flatten())
-        })?;
-        if runs.and_then(|slug| slug.commit).as_ref() == Some(commit) {
+        let running = call.platform().store().read(|c| c.running(&app))?;
+        if running.and_then(|(_, slug)| slug.commit).as_ref() == Some(commit) {
             return Ok(Some(format!("{}@{commit}", app.name)));
         }
     }

@@ -51,7 +51,7 @@ fn owner_of(call: &Call, owner: &Payload) -> Result<Account> {
     let (kind, id) = (owner.text("type")?.unwrap_or_else(|| "user".into()), owner.text("id")?);
     let which = match id {
         Some(id) => NameOrId::parse(&id),
-        None => NameOrId::Id(call.caller.actor.account.0),
+        None => call.caller.actor.account.into(),
     };
     match kind.as_str() {
         "user" => Ok(call.platform().acquaintance(&call.caller, &which)?),

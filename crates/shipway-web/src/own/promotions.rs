@@ -10,7 +10,7 @@ use shipway_store::{ExternalStep, Pipeline, PipelineSettings, Product};
 
 /// The pipelines of a product that the caller may see.
 fn pipelines(call: &Call, product: &Product) -> Vec<Pipeline> {
-    let seen = |id: &shipway_domain::PipelineId| call.platform().pipeline(&call.caller, &NameOrId::Id(id.0)).ok();
+    let seen = |id: &shipway_domain::PipelineId| call.platform().pipeline(&call.caller, &id.into()).ok();
     product.pipelines.iter().filter_map(seen).collect()
 }
 

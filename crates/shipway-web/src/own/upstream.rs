@@ -119,7 +119,7 @@ async fn status(call: &Call, app: &App) -> Result<Value> {
     let platform = call.platform();
     let release = platform.release(app, "current")?;
     let (coupling, slug) = platform.store().read(|c| {
-        let slug = release.slug.map(|slug| c.slug(slug)).transpose()?.flatten();
+        let slug = c.slug_of(&release)?;
         Ok((c.coupling_of(app.id)?, slug))
     })?;
     let stands = platform.beside(app).await?;

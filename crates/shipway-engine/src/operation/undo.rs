@@ -1,0 +1,123 @@
+//! Takes an operation back that failed before its switch.
+
+use super::{Context, Ended, RETRY};
+use crate::error::Error;
+use crate::plan::{Step, StepAt};
+use crate::{Fault, Moment, Platform, Result};
+use shipway_domain::AppId;
+use shipway_domain::lifecycle::OperationStatus;
+use shipway_store::{JournalRow, Slug, StepEvent};
+use std::collections::HashMap;
+
+impl Platform {
+    /// Undoes what was begun, last first, and ends the operation as failed.
+    pub(super) async fn unwind(&self, ctx: &Context, at: StepAt, error: &str) -> shipway_store::Result<()> {
+        let (id, now) = (ctx.operation, self.now());
+        let journal = self.journal(id);
+        let error = &match self.store().read(|c| c.operation(id))?.error {
+            // A former server began to undo it, and knew why.
+            Some(known) => known,
+            None => self.reason(ctx, at, error, &journal).unwrap_or_else(|_| error.to_string()),
+        };
+        let text = error.to_string();
+        self.store().write(move |c| c.set_operation_status(id, OperationStatus::Unwinding, Some(&text), now)).await?;
+        let begun = |at: &StepAt| journal.get(&at.name()).is_some_and(|row| row.event != StepEvent::Undone);
+        for at in ctx.plan.steps().into_iter().rev().filter(|at| at.step.before_switch() && begun(at)) {
+            if self.take_back(ctx, at, error).await.is_err() {
+                return Ok(());
+            }
+        }
+        for line in error.lines() {
+            ctx.line(&format!(" !     {line}"));
+        }
+        self.end_as_failed(ctx, error).await
+    }
+
+    /// Undoes a step until its `undone` is written. Errors: a test stopped the platform.
+    async fn take_back(&self, ctx: &Context, at: StepAt, error: &str) -> Result<(), Ended> {
+        loop {
+            let undone = match self.undo_step(ctx, at, error).await {
+                Ok(effect) => match self.fault(at, Moment::TakenBack) {
+                    Some(Fault::Repeat) => continue,
+                    Some(Fault::Die) => return Err(Ended::Dead),
+                    _ => {
+                        let (id, now) = (ctx.operation, self.now());
+                        let why = serde_json::json!({ "error": error });
+                        let written = self.store().write(move |c| {
+                            effect(c)?;
+                            c.journal(id, &at.name(), StepEvent::Undone, Some(&why), now)
+                        });
+                        written.await.map_err(Error::from)
+                    }
+                },
+                Err(e) => Err(e),
+            };
+            match undone {
+                Ok(()) => return self.die_here(at, Moment::Undone),
+                Err(e) => {
+                    tracing::error!(operation.id = %ctx.operation, step = at.name(), error = %e, cause = ?e.cause, "an undo is tried again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Writes down that all is undone, and for whom; a triggered deploy may wait again.
+    async fn end_as_failed(&self, ctx: &Context, error: &str) -> shipway_store::Result<()> {
+        let (id, now) = (ctx.operation, self.now());
+        let caller = ctx.plan.caller();
+        let mut entries = Vec::new();
+        for part in &ctx.plan.parts {
+            let app = self.store().read(|c| c.app(&part.app.into()))?;
+            let detail = serde_json::json!({ "operation": id, "error": error });
+            entries.push(self.entry(&caller, app.as_ref(), &format!("{}-failed", ctx.plan.kind()), detail));
+        }
+        let waits = self.waits_again(ctx).unwrap_or_else(|e| {
+            tracing::error!(operation.id = %id, error = %e, cause = ?e.cause, "whether a triggered deploy waits again could not be read");
+            None
+        });
+        let written = self.store().write(move |c| {
+            for entry in &entries {
+                c.record(entry)?;
+            }
+            waits.map_or(Ok(()), |deploy| c.put_triggered_deploy(&deploy))?;
+            c.set_operation_status(id, OperationStatus::Failed, None, now)
+        });
+        written.await?;
+        self.inner.triggers_wanted.notify_one();
+        Ok(())
+    }
+
+    /// Why an operation failed: at which of several apps, and which release phases had run, because nothing undoes them.
+    fn reason(&self, ctx: &Context, at: StepAt, error: &str, journal: &HashMap<String, JournalRow>) -> Result<String> {
+        let mut text = error.to_string();
+        let mut had_run = Vec::new();
+        for phase in ctx.plan.steps().into_iter().filter(|at| at.step == Step::ReleasePhase) {
+            let part = phase.app.and_then(|app| ctx.plan.part(app)).or(ctx.plan.parts.first());
+            let Some(part) = part else { continue };
+            let ended_well = journal.get(&phase.name()).is_some_and(|r| r.event == StepEvent::Succeeded);
+            let has_phase = |slug: &Slug| self.process_types(&slug.manifest).keys().any(|t| t.is_release());
+            if ended_well && self.slug_of(part)?.is_some_and(|slug| has_phase(&slug)) {
+                had_run.extend(self.name_of(part.app));
+            }
+        }
+        if let Some(name) = at.app.and_then(|app| self.name_of(app)) {
+            text = format!("{name}: {text}");
+        }
+        match had_run.as_slice() {
+            [] => {}
+            [one] => {
+                text.push_str(&format!(" The release phase of {one} had run: its database may be ahead of its code."))
+            }
+            more => text.push_str(&format!(
+                " The release phases of {} had run: their databases may be ahead of their code.",
+                more.join(", ")
+            )),
+        }
+        Ok(text)
+    }
+
+    pub(super) fn name_of(&self, app: AppId) -> Option<String> {
+        self.store().read(|c| c.app(&app.into())).ok().flatten().map(|a| a.name.to_string())
+    }
+}
