@@ -4,6 +4,7 @@ mod browser;
 mod carrying;
 mod compare;
 mod deploys;
+mod ended;
 mod git;
 mod heroku;
 mod own;
