@@ -7,6 +7,7 @@ mod deploys;
 mod ended;
 mod git;
 mod heroku;
+mod lengths;
 mod own;
 mod pages;
 mod promotions;
