@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use shipway_dashboard::CSRF_FIELD;
 use shipway_dashboard::model::{Mark, Notice, Shell};
-use shipway_domain::admission::{Actor, Scope, Trigger};
+use shipway_domain::admission::{Actor, Permission, Scope, Trigger};
 use shipway_domain::{AppId, NameOrId, TokenId};
 use shipway_engine::ports::Caller;
 use shipway_engine::{Ended, Holder, Platform, Standing};
@@ -104,6 +104,12 @@ impl Viewer {
     /// Whether admission would let the viewer do this, without asking it for the record.
     pub(super) fn may(&self, trigger: Trigger, app: &App) -> bool {
         matches!(self.platform().refusal(&self.caller, trigger, app), Ok(None))
+    }
+
+    /// Whether the viewer may bring code to an app at all: a page says by itself what keeps them from it just now.
+    pub(super) fn may_deploy(&self, app: &App) -> bool {
+        let granted = self.platform().store().read(|c| c.permission(app, self.caller.actor.account));
+        self.caller.actor.admin || granted.is_ok_and(|granted| granted >= Some(Permission::Deploy))
     }
 
     /// Takes the sentence off that this page has shown.
