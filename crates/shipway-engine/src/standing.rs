@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How often is looked when nothing is told.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often is looked when nothing is told: by a server, say, whose successor writes already.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Who has opened something: by which token, with the secret that it had then. Not a secret itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,8 +40,8 @@ async fn a_stream_asks_when_rights_change_and_not_for_each_piece() {
     for _ in 0..10_000 {
         standing.stands().unwrap();
     }
-    // Once at the beginning, and once for each two seconds that a slow machine took for this.
-    let most = 1 + begun.elapsed().as_secs() as usize;
+    // Once at the beginning, and once more on a machine that takes ten seconds for this.
+    let most = 1 + begun.elapsed().as_secs() as usize / 10;
     assert!(asked.load(Ordering::SeqCst) <= most, "{asked:?}");
 
     server.platform.remove_collaborator(&server.caller, &acorn, "ada@example.org").await.unwrap();
