@@ -2,10 +2,11 @@
 
 use crate::error::Error;
 use crate::ports::Caller;
+use crate::standing::{Holder, Standing};
 use crate::{Event, Platform, Result};
 use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::DynoState;
-use shipway_domain::{AppId, DynoId, ProcessType};
+use shipway_domain::{AppId, DynoId, NameOrId, ProcessType};
 use shipway_runtime::{Io, Stream};
 use shipway_store::{App, Dyno, hex};
 use std::collections::{BTreeMap, HashMap};
@@ -18,8 +19,8 @@ use tokio::sync::watch;
 pub struct RunOrder {
     /// What the user typed, for a shell.
     pub command: String,
-    /// Whether somebody attaches to it; else its output goes to the log.
-    pub attach: bool,
+    /// Who attaches to it; without anybody its output goes to the log.
+    pub attach: Option<Holder>,
     /// Added to the environment.
     pub env: BTreeMap<String, String>,
     /// A size's name.
@@ -42,6 +43,8 @@ pub struct Attached {
     pub pty: bool,
     /// Its input and output.
     pub stream: Box<dyn Stream>,
+    /// The right of whoever ordered it to go on.
+    pub standing: Standing,
     /// Ends when this does.
     pub session: watch::Sender<Session>,
 }
@@ -69,6 +72,7 @@ pub(crate) struct Sessions(Mutex<HashMap<String, Rendezvous>>);
 
 struct Rendezvous {
     dyno: DynoId,
+    holder: Holder,
     pty: bool,
     session: watch::Sender<Session>,
 }
@@ -130,11 +134,11 @@ impl Platform {
             unrouted_epoch: None,
             address: None,
             crashes: 0,
-            one_off: Some(if order.attach { "attached" } else { "detached" }.into()),
+            one_off: Some(if order.attach.is_some() { "attached" } else { "detached" }.into()),
             created_at: now,
             updated_at: now,
         };
-        let io = match (order.attach, order.terminal) {
+        let io = match (order.attach.is_some(), order.terminal) {
             (false, _) => Io::Log,
             (true, Some((columns, lines))) => Io::Pty { columns, lines },
             (true, None) => Io::Pipe,
@@ -173,11 +177,11 @@ impl Platform {
         self.store().write(move |c| c.put_dyno(&row)).await?;
         self.log_dyno(app.id, &dyno.name(), &format!("Starting process with command `{command}`"));
         self.log_state(&dyno, DynoState::Starting, DynoState::Up);
-        let secret = order.attach.then(|| hex(&self.store().keys().random_bytes::<24>()));
-        let session = watch::channel(if order.attach { Session::Awaited } else { Session::Over }).0;
+        let secret = order.attach.is_some().then(|| hex(&self.store().keys().random_bytes::<24>()));
+        let session = watch::channel(if secret.is_some() { Session::Awaited } else { Session::Over }).0;
         let seen = session.subscribe();
-        if let Some(secret) = &secret {
-            let waiting = Rendezvous { dyno: dyno.id, pty: order.terminal.is_some(), session };
+        if let (Some(secret), Some(holder)) = (&secret, order.attach) {
+            let waiting = Rendezvous { dyno: dyno.id, holder, pty: order.terminal.is_some(), session };
             self.inner.sessions.0.lock().expect("no panic while registered").insert(secret.clone(), waiting);
         }
         let (watched, key) = (up.clone(), secret.clone());
@@ -186,14 +190,27 @@ impl Platform {
         Ok((up, secret))
     }
 
-    /// Meets a one-off dyno by its secret, once. Errors: unknown, used, or waited too long.
+    /// Meets a one-off dyno by its secret, once. Errors: unknown, used, or waited too long; whoever ordered it may not run
+    /// it any more, which ends it.
     pub async fn attach(&self, secret: &str) -> Result<Attached> {
         let found = self.inner.sessions.0.lock().expect("no panic while registered").remove(secret);
-        let Rendezvous { dyno: id, pty, session } = found.ok_or_else(|| Error::missing("dyno"))?;
+        let Rendezvous { dyno: id, holder, pty, session } = found.ok_or_else(|| Error::missing("dyno"))?;
         let row = self.store().read(|c| c.dyno(id))?.ok_or_else(|| Error::missing("dyno"))?;
+        let app = row.app;
+        let standing = self.stand(holder, "api", move |platform, caller| platform.may_run(caller, app));
+        let standing = standing.map_err(|ended| {
+            session.send_replace(Session::Over);
+            Error::forbidden(ended.words_of_process())
+        })?;
         let stream = self.runtime().attach(id).await?;
         session.send_replace(Session::Attached);
-        Ok(Attached { app: row.app, dyno: id, name: row.name(), pty, stream, session })
+        Ok(Attached { app, dyno: id, name: row.name(), pty, stream, standing, session })
+    }
+
+    /// Whether the caller may run commands in an app, now. Errors: the reason.
+    fn may_run(&self, caller: &Caller, app: AppId) -> Result<()> {
+        let app = self.app(caller, &NameOrId::Id(app.0))?;
+        self.refusal(caller, Trigger::OneOff, &app)?.map_or(Ok(()), |refused| Err(refused.into()))
     }
 
     /// Waits for a one-off's end and for its visitor to have read everything, then removes it.

@@ -7,6 +7,7 @@ use crate::{Platform, Result};
 use shipway_domain::admission::Scope;
 use shipway_domain::{AppId, CommitId, NameOrId, SourceId};
 use shipway_store::{ForgeConnection, Pipeline, Source};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -90,7 +91,7 @@ impl Platform {
         self.settings().home.join("sources").join(id.to_string())
     }
 
-    /// Takes an uploaded archive. Errors: an unknown source, more than 2 GiB.
+    /// Takes an uploaded archive. Errors: an unknown source, more than 2 GiB, a body that breaks off (`UnexpectedEof`).
     pub async fn put_source(&self, id: SourceId, mut body: impl AsyncRead + Unpin + Send) -> Result<()> {
         self.store().read(|c| c.source(id))?.ok_or_else(|| Error::missing("source"))?;
         let path = self.source_path(id);
@@ -108,6 +109,11 @@ impl Platform {
             }
             Err(e) => {
                 let _ = tokio::fs::remove_file(&part).await;
+                if e.kind() == ErrorKind::UnexpectedEof {
+                    return Err(Error::invalid(
+                        "The upload ended before as much had come as it announced. Nothing was kept; send it again.",
+                    ));
+                }
                 return Err(Error::unavailable("The upload broke off. Nothing was kept; send it again.", e));
             }
         };

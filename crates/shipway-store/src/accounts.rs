@@ -113,6 +113,17 @@ fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
     })
 }
 
+/// Whoever shows a token, of a row with its scope and its account.
+fn actor(row: &Row<'_>) -> rusqlite::Result<Actor> {
+    let email: Email = parsed(row, "email")?;
+    Ok(Actor {
+        account: parsed(row, "id")?,
+        email: email.to_string(),
+        admin: row.get("admin")?,
+        scope: word(row, "scope", Scope::from_text)?,
+    })
+}
+
 fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
     Ok(Key {
         id: parsed(row, "id")?,
@@ -221,16 +232,21 @@ impl Conn<'_> {
              FROM tokens t JOIN accounts a ON a.id = t.account_id
              WHERE t.hash = ? AND (t.expires_at IS NULL OR t.expires_at > ?)",
             params![token_hash(secret), micros(now)],
-            |row| {
-                let email: Email = parsed(row, "email")?;
-                let actor = Actor {
-                    account: parsed(row, "id")?,
-                    email: email.to_string(),
-                    admin: row.get("admin")?,
-                    scope: word(row, "scope", Scope::from_text)?,
-                };
-                Ok((actor, parsed(row, "token_id")?))
-            },
+            |row| Ok((actor(row)?, parsed(row, "token_id")?)),
+        )
+    }
+
+    /// Whose a token is that was shown before with the secret of this [`token_mark`], if it still stands at `now`; and until
+    /// when it does.
+    ///
+    /// [`token_mark`]: crate::token_mark
+    pub fn token_stands(&self, id: TokenId, mark: &str, now: Timestamp) -> Result<Option<(Actor, Option<Timestamp>)>> {
+        self.row(
+            "SELECT t.scope, t.expires_at, a.id, a.email, a.admin
+             FROM tokens t JOIN accounts a ON a.id = t.account_id
+             WHERE t.id = ? AND lower(hex(substr(t.hash, 1, 8))) = ? AND (t.expires_at IS NULL OR t.expires_at > ?)",
+            params![id.to_string(), mark, micros(now)],
+            |row| Ok((actor(row)?, optional_time(row, "expires_at")?)),
         )
     }
 

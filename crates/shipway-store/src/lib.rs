@@ -21,6 +21,7 @@ mod promotions;
 mod releases;
 mod reservations;
 mod review_apps;
+mod rights;
 mod seal;
 mod sealed_file;
 mod sign_offs;
@@ -47,7 +48,7 @@ pub use promotions::*;
 pub use releases::*;
 pub use reservations::*;
 pub use review_apps::*;
-pub use seal::{Keys, hex, sha256, token_hash};
+pub use seal::{Keys, hex, sha256, token_hash, token_mark};
 pub use sealed_file::{SealedFile, plain_bytes};
 pub use sign_offs::*;
 pub use teams::*;
@@ -56,11 +57,13 @@ pub use triggers::*;
 pub use upstreams::*;
 pub use webhooks::*;
 
+use rights::Rights;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
+use tokio::sync::watch;
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +168,7 @@ struct Inner {
     keys: Keys,
     jobs: mpsc::SyncSender<Job>,
     readers: Mutex<Vec<Connection>>,
+    rights: Rights,
 }
 
 impl Store {
@@ -180,7 +184,8 @@ impl Store {
         migrate(&mut writer)?;
         // Waiting writers beyond this wait in their own task; the bound only keeps memory finite.
         let (jobs, queue) = mpsc::sync_channel::<Job>(4096);
-        let inner = Arc::new(Inner { path, keys, jobs, readers: Mutex::new(Vec::new()) });
+        let rights = Rights::of(&mut writer)?;
+        let inner = Arc::new(Inner { path, keys, jobs, readers: Mutex::new(Vec::new()), rights });
         let weak = Arc::downgrade(&inner);
         std::thread::Builder::new()
             .name("store-writer".into())
@@ -192,6 +197,11 @@ impl Store {
     /// The keys that seal.
     pub fn keys(&self) -> &Keys {
         &self.inner.keys
+    }
+
+    /// Changes when something was committed from which rights follow: before whoever wrote it is told so.
+    pub fn rights(&self) -> watch::Receiver<u64> {
+        self.inner.rights.subscribe()
     }
 
     /// Runs `f` in a write transaction and returns once it is durable. When `f` fails nothing of it is kept.
@@ -305,6 +315,7 @@ fn write_loop(sql: Connection, queue: &mpsc::Receiver<Job>, inner: &std::sync::W
             // Not in a transaction any more when COMMIT itself rolled back (disk full): both are fine.
             let _ = sql.execute_batch("ROLLBACK");
         }
+        inner.rights.ended(committed.is_ok());
         let committed = committed.map_err(|e| e.to_string());
         for answer in answers {
             answer(committed.clone());

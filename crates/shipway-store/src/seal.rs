@@ -123,6 +123,12 @@ pub fn token_hash(token: &str) -> Vec<u8> {
     sha256(token.as_bytes())
 }
 
+/// By which a token's secret is told from the one that it has after a rotation, where the secret itself must not be kept:
+/// the first 64 bits of its hash, in hex.
+pub fn token_mark(token: &str) -> String {
+    hex(&token_hash(token)[..8])
+}
+
 /// SHA-256 of any bytes.
 pub fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest::digest(&digest::SHA256, bytes).as_ref().to_vec()

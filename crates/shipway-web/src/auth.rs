@@ -4,8 +4,7 @@ use crate::{ApiError, Result, Web};
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use shipway_domain::admission::Actor;
-use shipway_domain::{AccountId, TokenId};
+use shipway_engine::Holder;
 use shipway_engine::ports::Caller;
 
 /// What an `Authorization` header carries.
@@ -34,23 +33,11 @@ pub fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     Some(Credentials { user: Some(user.to_string()), secret: secret.to_string() })
 }
 
-/// Who shows a token, by the road `via`. Errors: 401.
-pub(crate) fn authenticate(web: &Web, headers: &HeaderMap, via: &'static str) -> Result<(Caller, TokenId)> {
+/// Who shows a token, by the road `via`, and which it is. Errors: 401.
+pub(crate) fn authenticate(web: &Web, headers: &HeaderMap, via: &'static str) -> Result<(Caller, Holder)> {
     let credentials = credentials(headers).ok_or_else(ApiError::unauthorized)?;
     let (actor, token) = web.platform().authenticate(&credentials.secret)?;
-    Ok((Caller { actor, via }, token))
-}
-
-/// Who was given a signed URL by a token that has not ended since. Errors: 401.
-pub(crate) fn holder(web: &Web, account: AccountId, token: TokenId, via: &'static str) -> Result<Caller> {
-    let now = web.platform().now();
-    let found = web.platform().store().read(|c| {
-        let Some(token) = c.tokens(account, now)?.into_iter().find(|it| it.id == token) else { return Ok(None) };
-        Ok(Some((c.account_by_id(account)?, token.scope)))
-    })?;
-    let (account, scope) = found.ok_or_else(ApiError::unauthorized)?;
-    let actor = Actor { account: account.id, email: account.email.to_string(), admin: account.admin, scope };
-    Ok(Caller { actor, via })
+    Ok((Caller { actor, via }, Holder::of(token, &credentials.secret)))
 }
 
 #[cfg(test)]

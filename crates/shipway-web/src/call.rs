@@ -6,6 +6,7 @@ use crate::limits::Remaining;
 use crate::payload::Payload;
 use crate::range::{Fields, Range};
 use crate::{Answer, ApiError, Result, Web};
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use bytes::Bytes;
@@ -13,13 +14,17 @@ use serde_json::Value;
 use shipway_domain::address::percent_decoded;
 use shipway_domain::admission::Scope;
 use shipway_domain::{NameOrId, TokenId};
-use shipway_engine::Platform;
 use shipway_engine::ports::Caller;
+use shipway_engine::{Holder, Platform};
 use shipway_net::ConnInfo;
 use shipway_store::App;
+use std::time::Duration;
 
 /// The largest body that the API reads, in bytes. Sources are uploaded elsewhere.
 pub const MAX_BODY: usize = 1024 * 1024;
+
+/// For all of it to come.
+const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// All that a token with the scope `deploy:APP` may ask for: to deploy, whether it worked, to tell what checks say, and to end
 /// itself. What is not here is refused to it, routes to come included; of which app and pipeline, the handlers ask.
@@ -68,6 +73,8 @@ pub struct Call {
     pub caller: Caller,
     /// The token that was shown.
     pub token: TokenId,
+    /// The same, for what goes on after the answer.
+    pub holder: Holder,
     request: Open,
 }
 
@@ -91,7 +98,7 @@ impl Open {
         let query = form_fields(parts.uri.query().unwrap_or_default());
         let origin = Origin::of(&parts, web.base());
         let connection = parts.extensions.get::<ConnInfo>().copied();
-        let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|e| unread(&e))?;
+        let body = whole(body).await?;
         Ok(Self { web: web.clone(), origin, headers: parts.headers, connection, target, parameters, query, body })
     }
 
@@ -160,11 +167,6 @@ impl Open {
 }
 
 impl Call {
-    /// The caller as their token stands now, for what is sent after an answer has begun; none once the token has ended.
-    pub fn renewed(&self) -> Option<Caller> {
-        authenticate(&self.web, &self.headers, self.caller.via).ok().map(|(caller, _)| caller)
-    }
-
     /// Passes tokens that may look at what else the account has. One for CI, or one that only says who somebody is, may
     /// not. Errors: 403.
     pub fn may_read_account(&self) -> Result<()> {
@@ -213,14 +215,14 @@ impl FromRequest<Web> for Call {
 
     async fn from_request(request: Request, web: &Web) -> Result<Self> {
         // Before the body: a stranger is told so without anything of his being read.
-        let (caller, token) = authenticate(web, request.headers(), "api")?;
+        let (caller, holder) = authenticate(web, request.headers(), "api")?;
         let left = web.limits().take(caller.actor.account)?;
         if let Some(Remaining(remaining)) = request.extensions().get() {
             // Set once: a request is read once.
             let _ = remaining.set(left);
         }
         deploys_only(&caller, &request)?;
-        Ok(Self { caller, token, request: Open::read(request, web).await? })
+        Ok(Self { caller, token: holder.token, holder, request: Open::read(request, web).await? })
     }
 }
 
@@ -240,7 +242,20 @@ fn deploys_only(caller: &Caller, request: &Request) -> Result<()> {
     }
 }
 
-pub(crate) fn unread(e: &axum::Error) -> ApiError {
+/// A body to its end. Errors: 413; 400 for one that breaks off; 408 for one that does not come: whoever announces one could
+/// hold a connection with it for as long as a quiet build may take.
+pub(crate) async fn whole(body: Body) -> Result<Bytes> {
+    match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, MAX_BODY)).await {
+        Ok(read) => read.map_err(|e| unread(&e)),
+        Err(_) => Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            format!("The request's body did not come within {} seconds. Send it again.", BODY_TIME.as_secs()),
+        )),
+    }
+}
+
+fn unread(e: &axum::Error) -> ApiError {
     let text = std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string);
     if text.contains("limit") {
         ApiError::new(
@@ -266,4 +281,30 @@ fn form_fields(text: &str) -> Vec<(String, String)> {
 
 fn form_decoded(text: &str) -> String {
     percent_decoded(&text.replace('+', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::{StreamExt, stream};
+
+    /// Reads a body that comes in these pieces, and then nothing more without an end.
+    async fn check(pieces: &[&'static str], ends: bool, expected: Result<&str, StatusCode>) {
+        let come = stream::iter(pieces.iter().map(|piece| Ok::<_, std::io::Error>(*piece)).collect::<Vec<_>>());
+        let body = match ends {
+            true => Body::from_stream(come),
+            false => Body::from_stream(come.chain(stream::pending())),
+        };
+        let read = whole(body).await;
+        assert_eq!(read.as_deref().map_err(ApiError::status), expected.map(str::as_bytes));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attack_33_a_body_that_does_not_come_is_not_waited_for() {
+        check(&["{\"name\":", "\"shop\"}"], true, Ok("{\"name\":\"shop\"}")).await;
+        let begun = tokio::time::Instant::now();
+        check(&["{\"name\":"], false, Err(StatusCode::REQUEST_TIMEOUT)).await;
+        check(&[], false, Err(StatusCode::REQUEST_TIMEOUT)).await;
+        assert_eq!(begun.elapsed(), 2 * BODY_TIME);
+    }
 }

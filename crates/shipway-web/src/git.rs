@@ -17,7 +17,7 @@ use shipway_domain::admission::Trigger;
 use shipway_domain::triggers::RefName;
 use shipway_domain::{CommitId, NameOrId};
 use shipway_engine::ports::Caller;
-use shipway_engine::{Outcome, OutputReader, Platform, RefNews, RefOrigin, SetOff, ago};
+use shipway_engine::{Holder, Outcome, OutputReader, Platform, RefNews, RefOrigin, SetOff, ago};
 use shipway_git::{Access, Call, GitHttp, Push, PushHandler, PushOutput, RefResult, RefUpdate, Repo, unauthorized};
 use shipway_store::{App, RefTrigger};
 use std::sync::Arc;
@@ -43,10 +43,10 @@ async fn door(State(web): State<Web>, request: Request) -> Response<Body> {
     let (Some(git), Some(call)) = (web.git(), Call::parse(request.method(), request.uri())) else {
         return text(StatusCode::NOT_FOUND, "This address is for git clients that speak smart HTTP.\n");
     };
-    let Ok((caller, _)) = authenticate(&web, request.headers(), "git") else {
+    let Ok((caller, holder)) = authenticate(&web, request.headers(), "git") else {
         return unauthorized("Shipway").map(Body::new);
     };
-    answer(git, web.platform(), &call, caller, request)
+    answer(git, web.platform(), &call, (caller, holder), request)
         .await
         .unwrap_or_else(|message| call.refuse(&message).map(Body::new))
 }
@@ -56,7 +56,7 @@ async fn answer(
     git: &GitHttp,
     platform: &Platform,
     call: &Call,
-    caller: Caller,
+    (caller, holder): (Caller, Holder),
     request: Request,
 ) -> Result<Response<Body>, String> {
     let name = &call.repository;
@@ -86,7 +86,7 @@ async fn answer(
         })?,
     };
     let access = Access { app: app.id, actor: caller.actor.account, may_push };
-    let handler = Arc::new(Deployer { platform: platform.clone(), caller, app });
+    let handler = Arc::new(Deployer { platform: platform.clone(), caller, holder, app });
     Ok(git.handle(call, request, &repo, access, handler).await.map(Body::new))
 }
 
@@ -101,6 +101,7 @@ fn text(status: StatusCode, text: &'static str) -> Response<Body> {
 struct Deployer {
     platform: Platform,
     caller: Caller,
+    holder: Holder,
     app: App,
 }
 
@@ -351,12 +352,24 @@ impl Deployer {
             }
         };
         output.line(&format!("Ctrl-C leaves it running; this ends it: shipway ops {operation} --cancel"));
-        show(self.platform.read_output(build.id.0), output).await;
-        match self.platform.live(operation).await {
-            Ok(Outcome::Live { .. }) => Ok(()),
-            Ok(Outcome::Failed { message }) => Err(first_line(&message)),
-            Err(error) => Err(error.message),
-        }
+        let carried_out = async {
+            show(self.platform.read_output(build.id.0), output).await;
+            match self.platform.live(operation).await {
+                Ok(Outcome::Live { .. }) => Ok(()),
+                Ok(Outcome::Failed { message }) => Err(first_line(&message)),
+                Err(error) => Err(error.message),
+            }
+        };
+        let ended = match self.platform.stand_before(self.holder.clone(), "git", self.app.id) {
+            Ok(mut standing) => tokio::select! {
+                biased;
+                ended = standing.ended() => ended,
+                done = carried_out => return done,
+            },
+            Err(ended) => ended,
+        };
+        output.line(&format!(" !     {}", ended.words()));
+        Err(format!("no more of it is shown; what was begun goes on: shipway ops {operation}"))
     }
 }
 

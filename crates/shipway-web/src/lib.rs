@@ -36,7 +36,7 @@ pub use call::{Call, Open};
 pub use error::{ApiError, Result};
 pub use receivers::WebReceivers;
 pub use serve::{Listeners, bind_socket, serve_api};
-pub use signed::{LogSession, SignedUrls};
+pub use signed::{LogSession, OutputStream, SignedUrls};
 
 use axum::Router;
 use shipway_engine::Platform;

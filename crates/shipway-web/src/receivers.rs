@@ -42,15 +42,10 @@ impl Web {
         let (builds, releases, dynos) =
             platform.store().read(|c| Ok((c.builds(app.id)?, c.releases(app.id)?, c.dynos(app.id)?)))?;
         for build in builds.iter().rev().take(NEWEST) {
-            let mut shown = present::build(self, &origin, &mut people, app, build);
-            // It opens without a token.
-            shown["output_stream_url"] = Value::Null;
-            put(all, Include::Build, shown);
+            put(all, Include::Build, present::build(self, &origin, &mut people, app, build));
         }
         for release in releases.iter().take(NEWEST) {
-            let mut shown = present::release(self, &origin, &mut people, app, release);
-            shown["output_stream_url"] = Value::Null;
-            put(all, Include::Release, shown);
+            put(all, Include::Release, present::release(self, &origin, &mut people, app, release));
         }
         let sizes = &platform.settings().sizes;
         for dyno in &dynos {

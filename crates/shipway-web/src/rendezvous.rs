@@ -11,6 +11,8 @@
 //! the end of the input is its end: the client cannot say so by closing. It says so at any time, and falls over when the
 //! connection is closed before: a dyno that ends first waits for it a moment.
 //!
+//! It ends with the token or the right of whoever ordered it, and says so in a line of its own.
+//!
 //! Source: the Heroku CLI's `Dyno` class, whose reader this is written for.
 
 use crate::Web;
@@ -60,7 +62,21 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(web: &Web, mut client: S) -> i
     client.write_all(b"rendezvous\r\n").await?;
     client.flush().await?;
     match attached {
-        Ok(mut attached) => converse(client, &mut attached.stream, attached.pty, first).await,
+        Ok(mut attached) => {
+            let ended = tokio::select! {
+                biased;
+                ended = attached.standing.ended() => ended,
+                done = converse(&mut client, &mut attached.stream, attached.pty, first) => return done,
+            };
+            // Without its visitor the dyno ends, whether or not they read why.
+            drop(attached);
+            let words = format!("\r\n{}\r\n", ended.words_of_process());
+            let farewell = async {
+                client.write_all(words.as_bytes()).await?;
+                client.shutdown().await
+            };
+            tokio::time::timeout(FAREWELL_TIME, farewell).await?
+        }
         Err(refused) => {
             tokio::time::sleep(GREETING_TIME).await;
             client.write_all(format!("{}\r\n", refused.message).as_bytes()).await?;

@@ -7,7 +7,7 @@
 //!
 //! Kept in memory: a server that was restarted meanwhile carries the request out again, as if this were not here.
 
-use crate::call::{MAX_BODY, unread};
+use crate::call::whole;
 use crate::{ApiError, Web, auth};
 use axum::body::{Body, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
@@ -102,9 +102,9 @@ impl Repeats {
 pub(crate) async fn guard(State(web): State<Web>, request: Request, next: Next) -> Response {
     let Some(token) = repeatable(&web, &request) else { return next.run(request).await };
     let (parts, body) = request.into_parts();
-    let body = match to_bytes(body, MAX_BODY).await {
+    let body = match whole(body).await {
         Ok(body) => body,
-        Err(error) => return unread(&error).into_response(),
+        Err(refused) => return refused.into_response(),
     };
     let key = key(token, &parts, &body);
     let mut answer = match web.repeats().turn(key, Instant::now()) {
@@ -139,7 +139,7 @@ fn repeatable(web: &Web, request: &Request) -> Option<TokenId> {
         return None;
     }
     // Strangers are refused without their bodies being read, and nothing is kept for them.
-    auth::authenticate(web, request.headers(), "api").ok().map(|(_, token)| token)
+    auth::authenticate(web, request.headers(), "api").ok().map(|(_, holder)| holder.token)
 }
 
 fn key(token: TokenId, parts: &Parts, body: &[u8]) -> Key {

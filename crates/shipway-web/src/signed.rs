@@ -1,13 +1,16 @@
 //! URLs that are opened without a token: what may be read is in the path, signed with the platform's key.
 //!
-//! Nothing is stored, so they outlive a restart of the server. Paths: `/streams/output/<uuid>/<signature>`,
+//! Nothing is stored, so they outlive a restart of the server. What goes on, or can be opened for long, says to whom it is
+//! shown, and ends with their token. Paths: `/streams/output/<output>/<signature>`,
 //! `/streams/logs/<session>/<signature>`, `/sources/<uuid>/<signature>`, `/backups/<uuid>/<expiry>/<signature>`,
 //! `/archives/<app or pipeline>/<uuid>/<commit>/<expiry>/<signature>`.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use shipway_domain::{AccountId, AppId, CommitId, PipelineId, SourceId, TokenId, TransferId};
+use shipway_domain::{AppId, CommitId, PipelineId, SourceId, TransferId};
+use shipway_engine::Holder;
 use shipway_engine::ports::{Place, Spot};
 use shipway_store::Keys;
 use uuid::Uuid;
@@ -19,10 +22,8 @@ pub struct LogSession {
     pub id: Uuid,
     /// Whose logs.
     pub app: AppId,
-    /// To whom they are shown, and by which of their tokens: when that ends, the session does.
-    pub account: AccountId,
-    /// See `account`.
-    pub token: TokenId,
+    /// To whom they are shown: when their token ends, the session does.
+    pub holder: Holder,
     /// How many lines of the past, [`Self::MAX_LINES`] at most.
     pub lines: u32,
     /// Whether what comes is shown too.
@@ -40,6 +41,17 @@ impl LogSession {
     pub const MAX_LINES: u32 = 10_000;
 }
 
+/// The output of a build or a release phase, as its URL carries it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputStream {
+    /// The build's or release's id.
+    pub id: Uuid,
+    /// Whose it is.
+    pub app: AppId,
+    /// To whom it is shown.
+    pub holder: Holder,
+}
+
 /// Makes and checks the URLs.
 pub struct SignedUrls<'a> {
     keys: &'a Keys,
@@ -51,14 +63,14 @@ impl<'a> SignedUrls<'a> {
     }
 
     /// The path of the output of a build or a release phase.
-    pub fn output(&self, id: Uuid) -> String {
-        self.sign(&format!("/streams/output/{id}"))
+    pub fn output(&self, output: &OutputStream) -> String {
+        self.sign(&format!("/streams/output/{}", encoded(output)))
     }
 
     /// Reads the two last segments of [`Self::output`].
-    pub fn read_output(&self, id: &str, signature: &str) -> Option<Uuid> {
-        self.check(&format!("/streams/output/{id}"), signature)?;
-        id.parse().ok()
+    pub fn read_output(&self, output: &str, signature: &str) -> Option<OutputStream> {
+        self.check(&format!("/streams/output/{output}"), signature)?;
+        decoded(output)
     }
 
     /// The path to which a source is put, and from which it is got.
@@ -105,14 +117,13 @@ impl<'a> SignedUrls<'a> {
 
     /// The path of a log session.
     pub fn logs(&self, session: &LogSession) -> String {
-        let json = serde_json::to_vec(session).expect("ids, numbers and texts are JSON");
-        self.sign(&format!("/streams/logs/{}", BASE64_URL_SAFE_NO_PAD.encode(json)))
+        self.sign(&format!("/streams/logs/{}", encoded(session)))
     }
 
     /// Reads the two last segments of [`Self::logs`]. Whether it has expired is the reader's to see.
     pub fn read_logs(&self, session: &str, signature: &str) -> Option<LogSession> {
         self.check(&format!("/streams/logs/{session}"), signature)?;
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(session).ok()?).ok()
+        decoded(session)
     }
 
     fn sign(&self, path: &str) -> String {
@@ -124,9 +135,18 @@ impl<'a> SignedUrls<'a> {
     }
 }
 
+fn encoded(what: &impl Serialize) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(what).expect("ids, numbers and texts are JSON"))
+}
+
+fn decoded<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shipway_domain::TokenId;
 
     #[test]
     fn attack_14_only_our_own_urls_open_a_stream() {
@@ -136,8 +156,7 @@ mod tests {
         let session = LogSession {
             id: Uuid::nil(),
             app: AppId(Uuid::nil()),
-            account: AccountId(Uuid::nil()),
-            token: TokenId(Uuid::nil()),
+            holder: Holder::of(TokenId(Uuid::nil()), "secret"),
             lines: 100,
             tail: true,
             dyno: Some("web.1".into()),
@@ -150,11 +169,24 @@ mod tests {
         assert_eq!(urls.read_logs(body, signature), Some(session));
         assert_eq!(urls.read_logs(&body[1..], signature), None);
         // A signature of one kind of URL opens no other kind.
-        let output = urls.output(Uuid::nil());
-        let signature = output.rsplit('/').next().unwrap();
+        let shown = OutputStream {
+            id: Uuid::nil(),
+            app: AppId(Uuid::nil()),
+            holder: Holder::of(TokenId(Uuid::nil()), "secret"),
+        };
+        let output = urls.output(&shown);
+        let mut parts = output.rsplit('/');
+        let (signature, body) = (parts.next().unwrap(), parts.next().unwrap());
         let nil = Uuid::nil().to_string();
-        assert_eq!(urls.read_output(&nil, signature), Some(Uuid::nil()));
+        assert_eq!(urls.read_logs(body, signature), None);
         assert_eq!(urls.read_source(&nil, signature), None);
+        assert_eq!(urls.read_output(body, signature), Some(shown));
+        let next = OutputStream {
+            id: Uuid::nil(),
+            app: AppId(Uuid::nil()),
+            holder: Holder::of(TokenId(Uuid::nil()), "rotated"),
+        };
+        assert_eq!(urls.read_output(&encoded(&next), signature), None, "to whom it is shown is signed");
         let backup = urls.backup(shipway_domain::TransferId(Uuid::nil()), 100);
         let signature = backup.rsplit('/').next().unwrap();
         assert!(urls.read_backup(&nil, "100", signature, 99).is_some());
@@ -168,6 +200,6 @@ mod tests {
         assert_eq!(urls.read_archive(&archive.replace("/app/", "/pipeline/"), 99), None, "its place is signed");
         let signature = output.rsplit('/').next().unwrap();
         let other = Keys::load_or_create(tempfile::tempdir().unwrap().path()).unwrap();
-        assert_eq!(SignedUrls::new(&other).read_output(&nil, signature), None);
+        assert_eq!(SignedUrls::new(&other).read_output(body, signature), None);
     }
 }

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
+use shipway_engine::Ended;
 use std::fmt::{Display, Write};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -81,6 +82,11 @@ pub(crate) fn chunks(content_type: &'static str) -> (mpsc::Sender<Bytes>, Respon
     // nginx and its like gather answers unless they are told not to.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     (pieces, response)
+}
+
+/// The last line of a text that is not shown on, which says why.
+pub(crate) fn last_line(ended: Ended) -> Bytes {
+    format!("\n !     {}\n", ended.words()).into()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! Nothing about a stream is kept on the server: a log session goes on behind `Last-Event-ID` on any server that has
 //! the platform's keys. When this server retires it ends its streams, and those who follow come back to its successor.
 
-use crate::auth::holder;
 use crate::follow::Follower;
 use crate::routes::table;
 use crate::sse::{self, Events, Gone, HEARTBEAT, event};
@@ -14,9 +13,10 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use shipway_domain::lifecycle::{BuildStatus, ReleaseStatus};
-use shipway_domain::{BuildId, NameOrId, ReleaseId};
-use shipway_engine::Platform;
-use shipway_logs::{Entry, EventId, Filter};
+use shipway_domain::{BuildId, ReleaseId};
+use shipway_engine::ports::Caller;
+use shipway_engine::{Ended, Platform, Standing};
+use shipway_logs::{Entry, EventId, Filter, Source};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -76,16 +76,16 @@ async fn archive(State(web): State<Web>, uri: axum::http::Uri) -> Result<Respons
 async fn logs(State(web): State<Web>, path: Segments<(String, String)>, headers: HeaderMap) -> Result<Response> {
     let Path((session, signature)) = path.map_err(|_| ApiError::missing("log_session"))?;
     let session = web.signed().read_logs(&session, &signature).ok_or_else(|| ApiError::missing("log_session"))?;
-    let holder = holder(&web, session.account, session.token, "logs");
-    let holder = holder.ok().filter(|_| session.expires_at > web.platform().now().as_second()).ok_or_else(|| {
-        ApiError::new(
-            StatusCode::FORBIDDEN,
-            "expired",
-            "This log session has ended. Run `heroku logs` again for a new one.",
-        )
+    let over = || expired("This log session has ended. Run `heroku logs` again for a new one.");
+    if session.expires_at <= web.platform().now().as_second() {
+        return Err(over());
+    }
+    let standing = web.platform().stand_before(session.holder.clone(), "logs", session.app);
+    let standing = standing.map_err(|ended| match ended {
+        Ended::Token => over(),
+        // The logs of an app that is gone are too.
+        Ended::Right => ApiError::missing("app"),
     })?;
-    // The logs of an app that is gone are too.
-    web.platform().app(&holder, &NameOrId::Id(session.app.0))?;
     let directory = web.platform().log_dir(session.app);
     let filter = Filter { source: session.source.as_deref().and_then(|s| s.parse().ok()), dyno: session.dyno.clone() };
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<EventId>().ok());
@@ -106,7 +106,7 @@ async fn logs(State(web): State<Web>, path: Segments<(String, String)>, headers:
     };
     tokio::spawn(async move {
         // Whoever reads is gone or has all: either way there is nobody left to tell.
-        let _ = send_log(web, session, (past, follower), resumed, shape, events).await;
+        let _ = send_log(web, (session, standing), (past, follower), resumed, shape, events).await;
     });
     Ok(response)
 }
@@ -122,7 +122,7 @@ enum Shape {
 
 async fn send_log(
     web: Web,
-    session: LogSession,
+    (session, mut standing): (LogSession, Standing),
     (past, mut follower): (Vec<Entry>, Follower),
     resumed: bool,
     shape: Shape,
@@ -134,6 +134,9 @@ async fn send_log(
         events.send(COME_BACK.into()).await?;
     }
     for lines in past.chunks(500) {
+        if let Err(ended) = standing.stands() {
+            return events.send(farewell(ended, web.platform(), shape)).await;
+        }
         events.send(written(lines, shape)).await?;
     }
     if !session.tail && !resumed {
@@ -146,8 +149,8 @@ async fn send_log(
             Gone
         })?;
         let beats = last.elapsed() >= HEARTBEAT;
-        if (beats || !lines.is_empty()) && !still_shown(&web, &session) {
-            return Ok(());
+        if let Err(ended) = standing.stands() {
+            return events.send(farewell(ended, web.platform(), shape)).await;
         }
         if !lines.is_empty() {
             events.send(written(&lines, shape)).await?;
@@ -165,16 +168,29 @@ async fn send_log(
         }
         tokio::select! {
             () = tokio::time::sleep(follower.pause()) => {}
+            // The next look says why.
+            _ = standing.ended() => {}
             () = events.gone() => return Err(Gone),
             () = stop.cancelled() => return Ok(()),
         }
     }
 }
 
-/// Whether whoever made a session may still see the app's logs: neither the token has ended nor the access.
-fn still_shown(web: &Web, session: &LogSession) -> bool {
-    let holder = holder(web, session.account, session.token, "logs");
-    holder.is_ok_and(|holder| web.platform().app(&holder, &NameOrId::Id(session.app.0)).is_ok())
+/// A last line of a log that says why there is no other. It is none of the log, so nobody can go on behind it.
+fn farewell(ended: Ended, platform: &Platform, shape: Shape) -> String {
+    let now = u64::try_from(platform.now().as_microsecond()).unwrap_or(0);
+    let id = EventId { time_us: now, writer: "platform".into(), sequence: 0 };
+    let entry = Entry { id, source: Source::Heroku, dyno: "logplex".into(), message: ended.words().into() };
+    let mut text = String::new();
+    match shape {
+        Shape::Events => event(&mut text, None, None, &entry.line()),
+        Shape::Lines => text = entry.line() + "\n",
+    }
+    text
+}
+
+fn expired(message: &str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "expired", message)
 }
 
 fn written(lines: &[Entry], shape: Shape) -> String {
@@ -199,7 +215,16 @@ fn unreadable(error: std::io::Error) -> ApiError {
 /// readers come back.
 async fn output(State(web): State<Web>, path: Segments<(String, String)>) -> Result<Response> {
     let Path((id, signature)) = path.map_err(|_| ApiError::missing("output"))?;
-    let id = web.signed().read_output(&id, &signature).ok_or_else(|| ApiError::missing("output"))?;
+    let shown = web.signed().read_output(&id, &signature).ok_or_else(|| ApiError::missing("output"))?;
+    let (id, app) = (shown.id, shown.app);
+    let right = move |platform: &Platform, caller: &Caller| platform.may_read_output(caller, app);
+    let standing = web.platform().stand(shown.holder, "output", right);
+    let mut standing = standing.map_err(|ended| match ended {
+        Ended::Token => {
+            expired("The token that this output was shown to has ended. Ask for the build or the release again.")
+        }
+        Ended::Right => ApiError::missing("output"),
+    })?;
     let mut reader = web.platform().read_output(id);
     let (pieces, mut response) = sse::chunks("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -211,6 +236,11 @@ async fn output(State(web): State<Web>, path: Segments<(String, String)>) -> Res
         let mut begun = Some(begun);
         loop {
             let next = tokio::select! {
+                biased;
+                ended = standing.ended() => {
+                    let _ = pieces.send(sse::last_line(ended)).await;
+                    return;
+                }
                 next = reader.next() => next,
                 () = pieces.closed() => return,
                 () = stop.cancelled() => return,

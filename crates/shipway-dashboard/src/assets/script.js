@@ -226,7 +226,7 @@
   const log = document.querySelector("[data-log]"), text = document.querySelector("[data-text]");
   if (log) {
     const add = growing(log, 2000);
-    follow(log.dataset.log, { line: (event) => add(logLine(JSON.parse(event.data))) });
+    follow(log.dataset.log, { line: (event) => add(logLine(JSON.parse(event.data))), changed: refresh });
   }
   if (text) {
     const add = growing(text, 5000);

@@ -65,6 +65,8 @@ pub struct AppHead {
     pub state: AppState,
     /// Whether the viewer may change it; forms are left out when not, with [`Self::owner`] to ask.
     pub may_change: bool,
+    /// Whether the viewer may change which code it runs: who may no more than that still goes back.
+    pub may_deploy: bool,
     /// E-mail address of the app's owner.
     pub owner: String,
 }

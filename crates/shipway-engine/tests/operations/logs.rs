@@ -1,7 +1,7 @@
 //! What the platform writes of dynos to their app's log, in Heroku's words and order.
 
 use shipway_domain::quantity::Quantity;
-use shipway_engine::{RunOrder, ScaleUpdate, Settings, Which};
+use shipway_engine::{Holder, RunOrder, ScaleUpdate, Settings, Which};
 use shipway_runtime::{Exit, ExitCause, Runtime, Usage};
 use shipway_store::{App, Dyno};
 use shipway_testkit::{Ground, Server, settings, until};
@@ -48,7 +48,7 @@ async fn quick_server(ground: &Ground) -> Server {
     ground.server_as(quick, None).await
 }
 
-fn order(command: &str, attach: bool) -> RunOrder {
+fn order(command: &str, attach: Option<Holder>) -> RunOrder {
     let command = command.into();
     RunOrder { command, attach, env: BTreeMap::new(), size: None, process_type: None, terminal: None }
 }
@@ -151,7 +151,7 @@ async fn r12_a_dyno_that_does_not_mind_sigterm_is_killed_by_name() {
     told.next(&[&["State changed from up to down"], &killed[..]].concat()).await;
 
     let command = "ignore-term;echo deaf;sleep";
-    let (one_off, _) = server.platform.run(&server.caller, &app, order(command, false)).await.unwrap();
+    let (one_off, _) = server.platform.run(&server.caller, &app, order(command, None)).await.unwrap();
     deaf(one_off.id).await;
     server.platform.stop_dynos(&server.caller, &app, Which::Dyno(one_off.name())).await.unwrap();
     let expected = [&[BEGINS, UP], &killed[..], &["State changed from up to complete"]].concat();
@@ -164,7 +164,9 @@ async fn r13_a_one_off_that_nobody_attaches_to_ends() {
     let server = quick_server(&ground).await;
     let app = server.create("acorn").await;
     server.push(&app, "web: listen").await.unwrap();
-    let (one_off, secret) = server.platform.run(&server.caller, &app, order("sleep", true)).await.unwrap();
+    let token = server.platform.session_for(server.caller.actor.account, "laptop").await.unwrap();
+    let holder = Holder::of(server.platform.authenticate(&token).unwrap().1, &token);
+    let (one_off, secret) = server.platform.run(&server.caller, &app, order("sleep", Some(holder))).await.unwrap();
     let expected = [
         BEGINS,
         UP,
@@ -196,7 +198,7 @@ async fn r14_and_r15_name_what_takes_too_much_memory() {
         })
         .await;
     };
-    let (one_off, _) = server.platform.run(&server.caller, &app, order("sleep", false)).await.unwrap();
+    let (one_off, _) = server.platform.run(&server.caller, &app, order("sleep", None)).await.unwrap();
     for (id, name) in [(dyno(&server, &app, "web.1").id, "web.1".to_string()), (one_off.id, one_off.name())] {
         ground.runtime.set_usage(id, much);
         holds(&name, &quota).await;

@@ -13,6 +13,7 @@ mod sessions;
 mod settings;
 mod sharing;
 mod sign_offs;
+mod standing;
 mod time;
 mod triggers;
 mod upstream;

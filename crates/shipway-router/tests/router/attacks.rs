@@ -90,6 +90,29 @@ async fn attack_32_a_body_is_never_read_as_a_request() {
 }
 
 #[tokio::test]
+async fn attack_32_a_lying_length_is_its_own_connections_trouble() {
+    let (site, dyno) = mirrored().await;
+    let in_flight = || async { site.client.in_flight(&[dyno.id]).await.unwrap()[&dyno.id].requests };
+    let post = |length: usize, rest: &str| {
+        format!("POST /lie HTTP/1.1\r\nHost: app.test\r\nContent-Length: {length}\r\n\r\n{rest}")
+    };
+    // More is announced than comes, by a client that waits for its answer: the dyno has no whole request to answer.
+    let mut client = TcpStream::connect(site.address).await.unwrap();
+    client.write_all(post(10, "half").as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut answer = String::new();
+    let ended = tokio::time::timeout(PATIENCE, client.read_to_string(&mut answer)).await;
+    assert!(ended.is_ok_and(|read| read.is_ok()) && !answer.contains("200 OK"), "{answer}");
+    until("the dyno is free", || async { in_flight().await == 0 }).await;
+    // Less is announced than comes: the rest is a request of its own, and one that is none ends the connection.
+    check(&site, &post(4, "bodyand more\r\n\r\n"), "200", 2, "and more").await;
+    let other = "GET /behind HTTP/1.1\r\nHost: other.test\r\nConnection: close\r\n\r\n";
+    check(&site, &post(4, &format!("body{other}")), "200", 2, "/behind").await;
+    assert!(site.get("/next").await.contains("GET /next HTTP/1.1\r\n"));
+    site.end().await;
+}
+
+#[tokio::test]
 async fn attack_32_an_unread_body_does_not_become_the_next_request() {
     // The dyno answers without reading the body and keeps its connection: that connection must not be used again.
     let site = Site::start().await;

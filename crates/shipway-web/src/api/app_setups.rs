@@ -75,5 +75,5 @@ pub(super) fn config_vars(payload: crate::payload::Payload) -> Result<ConfigVars
 
 async fn show(call: &Call, setup: &AppSetup) -> Result<serde_json::Value> {
     let output = call.platform().postdeploy_output(setup).await?;
-    Ok(present::app_setup(&call.web, &call.origin, setup, output)?)
+    Ok(present::app_setup(&call.web, &call.origin, &call.holder, setup, output)?)
 }

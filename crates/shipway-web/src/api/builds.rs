@@ -18,7 +18,7 @@ const FIELDS: &Fields<Build> = &[
 pub async fn list(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let builds = call.platform().store().read(|c| c.builds(app.id))?;
-    let mut people = People::new(&call.web);
+    let mut people = People::of(&call);
     call.page(builds, FIELDS, |b| present::build(&call.web, &call.origin, &mut people, &app, b))
 }
 
@@ -84,5 +84,5 @@ fn find(call: &Call, app: &App) -> Result<Build> {
 }
 
 fn show(call: &Call, app: &App, build: &Build) -> serde_json::Value {
-    present::build(&call.web, &call.origin, &mut People::new(&call.web), app, build)
+    present::build(&call.web, &call.origin, &mut People::of(call), app, build)
 }

@@ -41,7 +41,7 @@ pub async fn run(call: Call) -> Result<Answer> {
     let terminal = (attach && !payload.flag("force_no_tty")?.unwrap_or(false)).then(|| window(&env));
     let order = RunOrder {
         command: payload.required("command")?,
-        attach,
+        attach: attach.then(|| call.holder.clone()),
         env,
         size: payload.text("size")?,
         process_type: payload.text("type")?,

@@ -24,8 +24,7 @@ pub async fn create(call: Call) -> Result<Answer> {
     let session = LogSession {
         id: uuid::Uuid::new_v4(),
         app: app.id,
-        account: call.caller.actor.account,
-        token: call.token,
+        holder: call.holder.clone(),
         lines: payload.number("lines")?.unwrap_or(DEFAULT_LINES).min(LogSession::MAX_LINES.into()) as u32,
         tail: payload.flag("tail")?.unwrap_or(false),
         dyno: payload.text("dyno")?.or(payload.text("type")?).filter(|s| !s.is_empty()),

@@ -106,7 +106,7 @@ pub async fn stack(call: Call) -> Result<Answer> {
 
 /// GET /pipelines/{pipeline}/latest-builds: of each app the newest.
 pub async fn latest_builds(call: Call) -> Result<Answer> {
-    let mut people = People::new(&call.web);
+    let mut people = People::of(&call);
     let mut shown = Vec::new();
     for (_, app) in call.platform().pipeline_apps(&call.caller, &named(&call)?)? {
         let builds = call.platform().store().read(|c| c.builds(app.id))?;
@@ -118,7 +118,7 @@ pub async fn latest_builds(call: Call) -> Result<Answer> {
 
 /// GET /pipelines/{pipeline}/latest-releases: of each app the newest, whatever came of it.
 pub async fn latest_releases(call: Call) -> Result<Answer> {
-    let mut people = People::new(&call.web);
+    let mut people = People::of(&call);
     let mut shown = Vec::new();
     for (_, app) in call.platform().pipeline_apps(&call.caller, &named(&call)?)? {
         let releases = call.platform().store().read(|c| c.releases(app.id))?;
@@ -130,7 +130,7 @@ pub async fn latest_releases(call: Call) -> Result<Answer> {
 
 /// GET /pipelines/{pipeline}/latest-deployments: of each app the release that brought the code that runs.
 pub async fn latest_deployments(call: Call) -> Result<Answer> {
-    let mut people = People::new(&call.web);
+    let mut people = People::of(&call);
     let mut shown = Vec::new();
     for (_, app) in call.platform().pipeline_apps(&call.caller, &named(&call)?)? {
         let newest = call.platform().latest_deployment(&app)?;

@@ -14,7 +14,7 @@ const FIELDS: &Fields<Release> = &[("version", |r| Key::Number(r.version)), ("id
 pub async fn list(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let releases = call.platform().store().read(|c| c.releases(app.id))?;
-    let mut people = People::new(&call.web);
+    let mut people = People::of(&call);
     call.page(releases, FIELDS, |r| present::release(&call.web, &call.origin, &mut people, &app, r))
 }
 
@@ -48,7 +48,8 @@ pub async fn create(call: Call) -> Result<Answer> {
     let mut shown = show(&call, &app, &release);
     // Its release phase may not have begun: whoever opens the stream waits for it.
     if code.is_some_and(|code| call.platform().has_release_phase(code).unwrap_or(false)) {
-        shown["output_stream_url"] = present::release_output(&call.web, &call.origin, &release).into();
+        shown["output_stream_url"] =
+            present::output(&call.web, &call.origin, &call.holder, app.id, release.id.0).into();
     }
     let answer = Answer::created(shown);
     Ok(match warning {
@@ -66,5 +67,5 @@ pub(crate) async fn schema_moved(platform: &Platform, app: &App, target: &Releas
 }
 
 fn show(call: &Call, app: &App, release: &Release) -> Value {
-    present::release(&call.web, &call.origin, &mut People::new(&call.web), app, release)
+    present::release(&call.web, &call.origin, &mut People::of(call), app, release)
 }

@@ -6,6 +6,7 @@ use axum::extract::{Path, Request, State};
 use futures::TryStreamExt;
 use serde_json::json;
 use shipway_engine::SourceBlob;
+use std::io::{Error, ErrorKind};
 use tokio_util::io::StreamReader;
 
 /// POST /sources
@@ -29,7 +30,7 @@ pub async fn upload(
     let missing = || ApiError::missing("source");
     let Path((id, signature)) = path.map_err(|_| missing())?;
     let id = web.signed().read_source(&id, &signature).ok_or_else(missing)?;
-    let stream = request.into_body().into_data_stream().map_err(std::io::Error::other);
+    let stream = request.into_body().into_data_stream().map_err(|e| Error::new(ErrorKind::UnexpectedEof, e));
     web.platform().put_source(id, StreamReader::new(stream)).await?;
     Ok(Answer::ok(json!({})))
 }

@@ -115,6 +115,7 @@ impl Facts {
             url: Some(viewer.platform().web_url(self.app.name.as_str())),
             state: self.state(viewer.platform()),
             may_change: viewer.may(Trigger::Settings, &self.app),
+            may_deploy: viewer.may_deploy(&self.app),
             owner: self.app.owner_email.to_ask(),
         }
     }

@@ -5,10 +5,10 @@ use super::logs::{build_of_path, filter, line};
 use super::visit::Viewer;
 use crate::follow::Follower;
 use crate::sse::{self, Events, Gone, HEARTBEAT, event};
-use axum::response::Response;
 use shipway_dashboard::{log_event, text_event};
-use shipway_domain::{AppId, PipelineId};
-use shipway_engine::Event;
+use shipway_domain::{AppId, NameOrId, PipelineId};
+use shipway_engine::ports::Caller;
+use shipway_engine::{Event, Platform, Standing};
 use shipway_logs::EventId;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::Receiver;
@@ -20,34 +20,37 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// GET apps.events
 pub(super) async fn apps(viewer: Viewer) -> Page {
-    Ok(changes(viewer, |_| true, |_| true))
+    changes(viewer, |_| true, |_, _| Ok(()))
 }
 
 /// GET operations.events
 pub(super) async fn operations(viewer: Viewer) -> Page {
-    Ok(changes(viewer, |event| matches!(event, Event::App(_)), |_| true))
+    changes(viewer, |event| matches!(event, Event::App(_)), |_, _| Ok(()))
 }
 
 /// GET app.events
 pub(super) async fn app(viewer: Viewer) -> Page {
     let app = viewer.app()?.id;
-    Ok(changes(viewer, move |event| event == Event::App(app), |viewer| viewer.app().is_ok()))
+    let sees = move |platform: &Platform, caller: &Caller| platform.app(caller, &NameOrId::Id(app.0)).map(drop);
+    changes(viewer, move |event| event == Event::App(app), sees)
 }
 
 /// GET pipeline.events
 pub(super) async fn pipeline(viewer: Viewer) -> Page {
     let id = viewer.pipeline()?.id;
-    Ok(of_pipelines(viewer, vec![id], |viewer| viewer.pipeline().is_ok()))
+    let sees = move |platform: &Platform, caller: &Caller| platform.pipeline(caller, &NameOrId::Id(id.0)).map(drop);
+    of_pipelines(viewer, vec![id], sees)
 }
 
 /// GET product.events
 pub(super) async fn product(viewer: Viewer) -> Page {
-    let pipelines = viewer.product()?.pipelines;
-    Ok(of_pipelines(viewer, pipelines, |viewer| viewer.product().is_ok()))
+    let product = viewer.product()?;
+    let id = NameOrId::Id(product.id.0);
+    of_pipelines(viewer, product.pipelines, move |platform, caller| platform.product(caller, &id).map(drop))
 }
 
 /// What these pipelines show: themselves, and the apps that stand in them by then.
-fn of_pipelines(viewer: Viewer, pipelines: Vec<PipelineId>, sees: fn(&Viewer) -> bool) -> Response {
+fn of_pipelines(viewer: Viewer, pipelines: Vec<PipelineId>, sees: impl Sees) -> Page {
     let web = viewer.web.clone();
     let wanted = move |event| match event {
         Event::Pipeline(pipeline) => pipelines.contains(&pipeline),
@@ -60,13 +63,14 @@ fn of_pipelines(viewer: Viewer, pipelines: Vec<PipelineId>, sees: fn(&Viewer) ->
     changes(viewer, wanted, sees)
 }
 
-/// Tells of what is `wanted` until the session ends, or the viewer's `sees` does. The last word is that something has
+/// Whether somebody still sees what a page shows.
+trait Sees: Fn(&Platform, &Caller) -> shipway_engine::Result<()> + Send + Sync + 'static {}
+impl<F: Fn(&Platform, &Caller) -> shipway_engine::Result<()> + Send + Sync + 'static> Sees for F {}
+
+/// Tells of what is `wanted` until the session ends, or the viewer `sees` it no longer. The last word is that something has
 /// changed, so that the page asks again and says what.
-fn changes(
-    viewer: Viewer,
-    wanted: impl Fn(Event) -> bool + Send + Sync + 'static,
-    sees: fn(&Viewer) -> bool,
-) -> Response {
+fn changes(viewer: Viewer, wanted: impl Fn(Event) -> bool + Send + Sync + 'static, sees: impl Sees) -> Page {
+    let mut standing = viewer.stand(sees)?;
     let (events, response) = sse::stream();
     let mut receiver = viewer.platform().events();
     // What happened between the making of the page and now is told first: nothing may follow that tells it.
@@ -77,12 +81,14 @@ fn changes(
             let told = match std::mem::take(&mut missed) {
                 true => Told::Changed,
                 false => tokio::select! {
+                    biased;
+                    _ = standing.ended() => Told::Changed,
                     told = next_change(&mut receiver, &wanted) => told,
                     () = events.gone() => return,
                     () = stop.cancelled() => return,
                 },
             };
-            let goes_on = viewer.is_signed_in() && sees(&viewer);
+            let goes_on = standing.stands().is_ok();
             let sent = match told {
                 Told::Changed => events.send(changed()).await,
                 Told::Nothing => events.beat().await,
@@ -100,7 +106,7 @@ fn changes(
             }
         }
     });
-    response
+    Ok(response)
 }
 
 /// What became of waiting for a change.
@@ -152,15 +158,21 @@ pub(super) async fn logs(viewer: Viewer) -> Page {
     let follower = follower.map_err(|error| {
         shipway_engine::Error::unavailable("The log cannot be read just now. Try again in a moment.", error)
     })?;
+    let standing = viewer.stand_before(app)?;
     let (events, response) = sse::stream();
     tokio::spawn(async move {
         // An end is a page that was closed, or a session that ended.
-        let _ = send_log(viewer, follower, app, events).await;
+        let _ = send_log((viewer, standing), follower, app, events).await;
     });
     Ok(response)
 }
 
-async fn send_log(viewer: Viewer, mut follower: Follower, app: AppId, events: Events) -> Result<(), Gone> {
+async fn send_log(
+    (viewer, mut standing): (Viewer, Standing),
+    mut follower: Follower,
+    app: AppId,
+    events: Events,
+) -> Result<(), Gone> {
     let stop = viewer.web.closing();
     let mut last = Instant::now();
     loop {
@@ -170,10 +182,10 @@ async fn send_log(viewer: Viewer, mut follower: Follower, app: AppId, events: Ev
             Gone
         })?;
         // The session may have ended meanwhile, access may have been taken away, or the app is gone.
-        let beats = last.elapsed() >= HEARTBEAT;
-        if (beats || !lines.is_empty()) && !viewer.still_sees_app() {
-            return Ok(());
+        if standing.stands().is_err() {
+            return events.send(changed()).await;
         }
+        let beats = last.elapsed() >= HEARTBEAT;
         if !lines.is_empty() {
             let mut text = String::new();
             for entry in &lines {
@@ -188,6 +200,7 @@ async fn send_log(viewer: Viewer, mut follower: Follower, app: AppId, events: Ev
         }
         tokio::select! {
             () = tokio::time::sleep(follower.pause()) => {}
+            _ = standing.ended() => {}
             () = events.gone() => return Err(Gone),
             () = stop.cancelled() => return Ok(()),
         }
@@ -198,14 +211,20 @@ async fn send_log(viewer: Viewer, mut follower: Follower, app: AppId, events: Ev
 pub(super) async fn build(viewer: Viewer) -> Page {
     let build = build_of_path(&viewer)?;
     let from: u64 = after(&viewer).and_then(|after| after.parse().ok()).unwrap_or(0);
+    let standing = viewer.stand_before(build.app)?;
     let (events, response) = sse::stream();
     tokio::spawn(async move {
-        let _ = send_output(viewer, build, from, events).await;
+        let _ = send_output((viewer, standing), build, from, events).await;
     });
     Ok(response)
 }
 
-async fn send_output(viewer: Viewer, build: shipway_store::Build, from: u64, events: Events) -> Result<(), Gone> {
+async fn send_output(
+    (viewer, mut standing): (Viewer, Standing),
+    build: shipway_store::Build,
+    from: u64,
+    events: Events,
+) -> Result<(), Gone> {
     let stop = viewer.web.closing();
     let mut reader = viewer.platform().read_output(build.id.0);
     let mut changes = viewer.platform().events();
@@ -215,16 +234,13 @@ async fn send_output(viewer: Viewer, build: shipway_store::Build, from: u64, eve
     loop {
         let next = tokio::select! {
             biased;
+            _ = standing.ended() => return events.send(changed()).await,
             next = reader.next() => next,
             told = next_change(&mut changes, &of_app) => {
-                let goes_on = viewer.still_sees_app();
                 match told {
                     Told::Changed => events.send(changed()).await?,
                     Told::Nothing => events.beat().await?,
                     Told::Over => return Ok(()),
-                }
-                if !goes_on {
-                    return Ok(());
                 }
                 continue;
             }
@@ -237,9 +253,6 @@ async fn send_output(viewer: Viewer, build: shipway_store::Build, from: u64, eve
             if ended { held.len() } else { held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
         let seen = usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX).min(whole);
         at += whole as u64;
-        if !viewer.still_sees_app() {
-            return Ok(());
-        }
         if seen < whole {
             let mut text = String::new();
             let piece = String::from_utf8_lossy(&held[seen..whole]);

@@ -150,6 +150,7 @@ pub(super) async fn build(viewer: Viewer) -> Page {
 /// GET build.output: all of it as text, while it grows.
 pub(super) async fn build_output(viewer: Viewer) -> Page {
     let build = build_of_path(&viewer)?;
+    let mut standing = viewer.stand_before(build.app)?;
     let mut reader = viewer.platform().read_output(build.id.0);
     let (pieces, mut response) = sse::chunks("text/plain; charset=utf-8");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -158,14 +159,16 @@ pub(super) async fn build_output(viewer: Viewer) -> Page {
     tokio::spawn(async move {
         loop {
             let next = tokio::select! {
+                biased;
+                ended = standing.ended() => {
+                    let _ = pieces.send(sse::last_line(ended)).await;
+                    return;
+                }
                 next = reader.next() => next,
                 () = pieces.closed() => return,
                 () = stop.cancelled() => return,
             };
             let Ok(Some(bytes)) = next else { return };
-            if !viewer.still_sees_app() {
-                return;
-            }
             if pieces.send(bytes.into()).await.is_err() {
                 return;
             }

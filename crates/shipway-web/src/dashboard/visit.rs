@@ -12,10 +12,10 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use shipway_dashboard::CSRF_FIELD;
 use shipway_dashboard::model::{Mark, Notice, Shell};
-use shipway_domain::admission::{Actor, Scope, Trigger};
-use shipway_domain::{NameOrId, TokenId};
-use shipway_engine::Platform;
+use shipway_domain::admission::{Actor, Permission, Scope, Trigger};
+use shipway_domain::{AppId, NameOrId, TokenId};
 use shipway_engine::ports::Caller;
+use shipway_engine::{Ended, Holder, Platform, Standing};
 use shipway_store::{App, Pipeline, Product};
 
 /// Cookies: the session; a visitor's mark, to which the sign-in form is bound; a sentence for the next page.
@@ -53,14 +53,21 @@ impl Viewer {
         Ok(Self { caller: Caller { actor, via: "dashboard" }, token, secret, notice, seen, visit })
     }
 
-    /// Whether the session is still there: a page that is open for hours must end with it.
-    pub(super) fn is_signed_in(&self) -> bool {
-        session(self.platform(), &self.secret).is_some()
+    /// The right of what goes on behind a page: it ends with the session, and when `sees` refuses whoever it is by then.
+    pub(super) fn stand(
+        &self,
+        sees: impl Fn(&Platform, &Caller) -> shipway_engine::Result<()> + Send + Sync + 'static,
+    ) -> Result<Standing> {
+        let holder = Holder::of(self.token, &self.secret);
+        self.platform().stand(holder, "dashboard", sees).map_err(|ended| match ended {
+            Ended::Token => ApiError::unauthorized(),
+            Ended::Right => ApiError::missing("page"),
+        })
     }
 
-    /// Whether what is still being sent of the app of the path may be: neither the session has ended nor the access.
-    pub(super) fn still_sees_app(&self) -> bool {
-        self.is_signed_in() && self.app().is_ok()
+    /// The same for what shows an app.
+    pub(super) fn stand_before(&self, app: AppId) -> Result<Standing> {
+        self.stand(move |platform, caller| platform.app(caller, &NameOrId::Id(app.0)).map(drop))
     }
 
     /// Errors: 403 for a form that no page of this session made.
@@ -97,6 +104,12 @@ impl Viewer {
     /// Whether admission would let the viewer do this, without asking it for the record.
     pub(super) fn may(&self, trigger: Trigger, app: &App) -> bool {
         matches!(self.platform().refusal(&self.caller, trigger, app), Ok(None))
+    }
+
+    /// Whether the viewer may bring code to an app at all: a page says by itself what keeps them from it just now.
+    pub(super) fn may_deploy(&self, app: &App) -> bool {
+        let granted = self.platform().store().read(|c| c.permission(app, self.caller.actor.account));
+        self.caller.actor.admin || granted.is_ok_and(|granted| granted >= Some(Permission::Deploy))
     }
 
     /// Takes the sentence off that this page has shown.

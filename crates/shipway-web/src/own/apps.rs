@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 pub async fn builds(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let builds = call.platform().store().read(|c| c.builds(app.id))?;
-    let mut people = People::new(&call.web);
+    let mut people = People::of(&call);
     let shown = builds.iter().rev().map(|build| present::build(&call.web, &call.origin, &mut people, &app, build));
     Ok(Answer::ok(shown.collect()))
 }

@@ -1,7 +1,7 @@
 //! What changes, as it changes.
 
 use crate::sse::{self, HEARTBEAT, event};
-use crate::{Call, Result};
+use crate::{ApiError, Call, Result};
 use axum::response::Response;
 use serde_json::json;
 use shipway_domain::NameOrId;
@@ -10,28 +10,38 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// GET /shipway/v1/events: an event stream. `event: app` with `{id, name}` when something of an app has changed,
 /// `event: pipeline` with `{id, name}` of a pipeline, `event: apps` when the list has, or when some changes were missed: then look at everything again.
-/// Ends with the token.
+/// Ends with the token: `event: ended` with `{message}`.
 pub async fn follow(call: Call) -> Result<Response> {
+    let standing = call.platform().stand(call.holder.clone(), "api", |_, _| Ok(()));
+    let mut standing = standing.map_err(|_| ApiError::unauthorized())?;
     let (events, response) = sse::stream();
     let mut changes = call.platform().events();
     tokio::spawn(async move {
         let stop = call.web.closing();
         loop {
             let change = tokio::select! {
+                biased;
+                // Said below.
+                _ = standing.ended() => None,
                 change = changes.recv() => Some(change),
                 () = tokio::time::sleep(HEARTBEAT) => None,
                 () = events.gone() => return,
                 () = stop.cancelled() => return,
             };
-            let Some(caller) = call.renewed() else { return };
             let mut text = String::new();
+            if let Err(ended) = standing.stands() {
+                event(&mut text, Some("ended"), None, &json!({ "message": ended.words() }).to_string());
+                let _ = events.send(text).await;
+                return;
+            }
+            let caller = standing.caller();
             match change {
                 Some(Ok(Event::App(id))) => {
-                    let Ok(app) = call.platform().app(&caller, &NameOrId::Id(id.0)) else { continue };
+                    let Ok(app) = call.platform().app(caller, &NameOrId::Id(id.0)) else { continue };
                     event(&mut text, Some("app"), None, &json!({ "id": app.id, "name": app.name }).to_string());
                 }
                 Some(Ok(Event::Pipeline(id))) => {
-                    let Ok(pipeline) = call.platform().pipeline(&caller, &NameOrId::Id(id.0)) else { continue };
+                    let Ok(pipeline) = call.platform().pipeline(caller, &NameOrId::Id(id.0)) else { continue };
                     let shown = json!({ "id": id, "name": pipeline.name });
                     event(&mut text, Some("pipeline"), None, &shown.to_string());
                 }

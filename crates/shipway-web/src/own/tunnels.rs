@@ -8,7 +8,7 @@
 //! It ends with either end, with the right to it, with the server, and when nothing was said for long. A piece is read
 //! when the one before it was taken: neither end can fill the server's memory.
 
-use crate::{Answer, Call, Result, Web};
+use crate::{Answer, ApiError, Call, Result, Web};
 use axum::body::Body;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -17,7 +17,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use shipway_domain::AddonId;
-use shipway_engine::Tunnel;
+use shipway_engine::ports::Caller;
+use shipway_engine::{Ended, Platform, Standing, Tunnel};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,8 +28,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 const PROTOCOL: &str = "postgresql";
 /// For the connection to change hands.
 const CHANGE_TIME: Duration = Duration::from_secs(10);
-/// How often is looked whether a tunnel may still be open.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often is looked whether a tunnel is used.
+const LOOK: Duration = Duration::from_secs(60);
 /// Without a byte either way: longer than a statement that somebody waits for.
 const IDLE: Duration = Duration::from_secs(4 * 3600);
 /// Read at once, in bytes.
@@ -41,8 +42,10 @@ pub async fn open(State(web): State<Web>, mut request: Request) -> Result<Respon
     let call = Call::from_request(request, &web).await?;
     let addon = call.platform().tunnelled(&call.caller, call.parameter("addon"))?;
     let Some(upgrade) = upgrade else { return Ok(how()) };
+    let right = move |platform: &Platform, caller: &Caller| platform.may_tunnel(caller, addon).map(drop);
+    let standing = call.platform().stand(call.holder.clone(), "api", right).map_err(|_| ApiError::unauthorized())?;
     let tunnel = call.platform().open_tunnel(&call.caller, addon).await?;
-    tokio::spawn(carry(call, addon, upgrade, tunnel));
+    tokio::spawn(carry(call, addon, standing, upgrade, tunnel));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -57,7 +60,7 @@ fn how() -> Response {
 }
 
 /// Carries bytes until the tunnel ends.
-async fn carry(call: Call, addon: AddonId, upgrade: OnUpgrade, mut tunnel: Tunnel) {
+async fn carry(call: Call, addon: AddonId, mut standing: Standing, upgrade: OnUpgrade, mut tunnel: Tunnel) {
     let Ok(Ok(client)) = tokio::time::timeout(CHANGE_TIME, upgrade).await else { return };
     let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
     let (mut from_database, mut to_database) = tunnel.stream.split();
@@ -71,7 +74,11 @@ async fn carry(call: Call, addon: AddonId, upgrade: OnUpgrade, mut tunnel: Tunne
     let why = tokio::select! {
         _ = asking => "the client left",
         _ = pass(&mut from_database, &mut to_client, &moved) => "it was closed",
-        why = lost(&call, addon, &moved) => why,
+        ended = standing.ended() => match ended {
+            Ended::Token => "the token has ended",
+            Ended::Right => "the right to it is gone",
+        },
+        () = unused(&moved) => "nobody used it",
         () = stop.cancelled() => "the server ends",
     };
     tracing::debug!(addon.id = %addon, user = call.caller.actor.email, why, "a tunnel has ended");
@@ -95,21 +102,14 @@ async fn pass(
     }
 }
 
-/// Waits until the tunnel may not be open any longer: the token has ended, access or the add-on is gone, or nobody uses it.
-async fn lost(call: &Call, addon: AddonId, moved: &AtomicU64) -> &'static str {
+/// Waits until nobody has used the tunnel for long.
+async fn unused(moved: &AtomicU64) {
     let mut last = (moved.load(Ordering::Relaxed), Instant::now());
-    loop {
+    while last.1.elapsed() < IDLE {
         tokio::time::sleep(LOOK).await;
         let now = moved.load(Ordering::Relaxed);
         if now != last.0 {
             last = (now, Instant::now());
-        }
-        let Some(caller) = call.renewed() else { return "the token has ended" };
-        if call.platform().may_tunnel(&caller, addon).is_err() {
-            return "the right to it is gone";
-        }
-        if last.1.elapsed() >= IDLE {
-            return "nobody used it";
         }
     }
 }

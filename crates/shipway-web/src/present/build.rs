@@ -6,7 +6,7 @@ use crate::address::Origin;
 use serde_json::{Map, Value, json};
 use shipway_store::{App, Build, Slug, Source};
 
-/// A build. `output_stream_url` opens without a token.
+/// A build. `output_stream_url` opens without a token, for as long as the reader's stands.
 pub fn build(web: &Web, origin: &Origin, people: &mut People<'_>, app: &App, build: &Build) -> Value {
     let buildpacks: Vec<_> = build.buildpacks.iter().map(|b| json!({ "name": b, "url": b })).collect();
     let commit = build.commit.as_ref().map(|c| c.as_str());
@@ -16,7 +16,7 @@ pub fn build(web: &Web, origin: &Origin, people: &mut People<'_>, app: &App, bui
         "created_at": time(build.created_at),
         "id": build.id,
         "labs": {},
-        "output_stream_url": origin.url(&web.signed().output(build.id.0)),
+        "output_stream_url": people.output(origin, build.app, build.id.0),
         "release": build.release.map(|id| json!({ "id": id })),
         "slug": build.slug.map(|id| json!({ "id": id })),
         "source_blob": {

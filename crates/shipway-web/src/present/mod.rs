@@ -24,15 +24,17 @@ pub use dyno::dyno;
 pub use formation::{formation, release_phase};
 pub use pipeline::{coupling, pipeline, pipeline_owner, pipeline_stack};
 pub use promotion::{planned, planned_step, product, promotion, promotion_target, whole_promotion};
-pub use release::{release, release_output};
+pub use release::release;
 pub use review_app::{app_setup, branch, repository, review_app, review_app_config, whole_review_app};
 pub use team::{app_transfer, team, team_features, team_member};
 pub use transfer::transfer;
 
-use crate::Web;
+use crate::address::Origin;
+use crate::{Call, OutputStream, Web};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use shipway_domain::AccountId;
+use shipway_domain::{AccountId, AppId};
+use shipway_engine::Holder;
 use shipway_store::App;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -63,16 +65,32 @@ fn app_reference(app: &App) -> Value {
     json!({ "id": app.id, "name": app.name })
 }
 
-/// Addresses of accounts, each looked up once.
+/// Where the output of a build or a release phase is read without showing the token again, by its holder.
+pub fn output(web: &Web, origin: &Origin, reader: &Holder, app: AppId, id: Uuid) -> String {
+    origin.url(&web.signed().output(&OutputStream { id, app, holder: reader.clone() }))
+}
+
+/// Whom something is shown to, and addresses of accounts, each looked up once.
 pub struct People<'a> {
     web: &'a Web,
+    reader: Option<Holder>,
     known: HashMap<AccountId, Value>,
 }
 
 impl<'a> People<'a> {
-    /// Nobody known yet.
+    /// Nobody known yet, and nobody who reads.
     pub fn new(web: &'a Web) -> Self {
-        Self { web, known: HashMap::new() }
+        Self { web, reader: None, known: HashMap::new() }
+    }
+
+    /// Nobody known yet; who calls reads.
+    pub fn of(call: &'a Call) -> Self {
+        Self { web: &call.web, reader: Some(call.holder.clone()), known: HashMap::new() }
+    }
+
+    /// [`output`] for the reader; null without one, as it opens without a token.
+    fn output(&self, origin: &Origin, app: AppId, id: Uuid) -> Value {
+        self.reader.as_ref().map_or(Value::Null, |reader| output(self.web, origin, reader, app, id).into())
     }
 
     /// `{id, email}`. An account that is gone keeps its id.

@@ -7,12 +7,8 @@ use serde_json::{Value, json};
 use shipway_store::{App, Release};
 use std::collections::HashSet;
 
-/// Where the output of a release's release phase is read, without a token.
-pub fn release_output(web: &Web, origin: &Origin, release: &Release) -> String {
-    origin.url(&web.signed().output(release.id.0))
-}
-
-/// A release. `output_stream_url` is there when a release phase ran, and opens without a token.
+/// A release. `output_stream_url` is there when a release phase ran, and opens without a token,
+/// for as long as the reader's stands.
 pub fn release(web: &Web, origin: &Origin, people: &mut People<'_>, app: &App, release: &Release) -> Value {
     let artifacts: Vec<_> = release.slug.iter().map(|id| json!({ "type": "slug", "id": id })).collect();
     // Once for each add-on, however often it is attached.
@@ -28,7 +24,7 @@ pub fn release(web: &Web, origin: &Origin, people: &mut People<'_>, app: &App, r
         "eligible_for_rollback": web.platform().eligible_for_rollback(release),
         "id": release.id,
         "oci_image": null,
-        "output_stream_url": release.has_output.then(|| release_output(web, origin, release)),
+        "output_stream_url": if release.has_output { people.output(origin, release.app, release.id.0) } else { Value::Null },
         "slug": release.slug.map(|id| json!({ "id": id })),
         "status": release.status.as_str(),
         "updated_at": time(release.updated_at),

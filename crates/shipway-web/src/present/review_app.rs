@@ -6,11 +6,17 @@ use crate::address::Origin;
 use serde_json::{Value, json};
 use shipway_domain::review::{AppSetupStatus, BranchName, ReviewAppStatus};
 use shipway_domain::{CommitId, NameOrId, app_json};
-use shipway_engine::Result;
+use shipway_engine::{Holder, Result};
 use shipway_store::{AppSetup, Pipeline, ReviewApp, ReviewAppConfig};
 
 /// The making of an app. `build` is there from the beginning: its stream tells of the whole.
-pub fn app_setup(web: &Web, origin: &Origin, setup: &AppSetup, output: Option<String>) -> Result<Value> {
+pub fn app_setup(
+    web: &Web,
+    origin: &Origin,
+    reader: &Holder,
+    setup: &AppSetup,
+    output: Option<String>,
+) -> Result<Value> {
     let build = web.platform().store().read(|c| c.build(setup.build))?;
     let web_url = web.platform().web_url(setup.app_name.as_str());
     let success_url = setup.success_url.as_ref().map(|url| app_json::resolved(url, &web_url));
@@ -22,7 +28,7 @@ pub fn app_setup(web: &Web, origin: &Origin, setup: &AppSetup, output: Option<St
             "id": setup.build,
             // The build's row goes with the app; what there is to read of it stays.
             "status": build.map_or("failed", |b| b.status.as_str()),
-            "output_stream_url": origin.url(&web.signed().output(setup.build.0)),
+            "output_stream_url": super::output(web, origin, reader, setup.app, setup.build.0),
         },
         "created_at": time(setup.created_at),
         "failure_message": setup.failure,

@@ -261,7 +261,7 @@ async fn apps(c: &mut Client<'_>) {
 async fn access(c: &mut Client<'_>) {
     let all = "/apps/{app}/collaborators";
     let one = "/apps/{app}/collaborators/{collaborator}";
-    assert_eq!(c.get(all, &["shop"]).await.as_array().unwrap().len(), 3);
+    assert_eq!(c.get(all, &["shop"]).await.as_array().unwrap().len(), 4);
     let mut added = c.call(201, "POST", all, &["shop"], json!({ "user": "new@example.org", "silent": false })).await;
     assert_eq!(added["user"]["email"], "new@example.org");
     let invitation = added.as_object_mut().and_then(|fields| fields.remove("invitation"));

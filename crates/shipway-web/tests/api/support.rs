@@ -29,6 +29,8 @@ pub enum Person {
     Stranger,
     /// Who may look at the app `shop`.
     Viewer,
+    /// Who may bring code to the apps, and no more.
+    Deployer,
     /// Who operates the apps.
     Collaborator,
     Owner,
@@ -40,10 +42,11 @@ pub enum Person {
 }
 
 impl Person {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Nobody,
         Self::Stranger,
         Self::Viewer,
+        Self::Deployer,
         Self::Collaborator,
         Self::Owner,
         Self::Admin,
@@ -99,6 +102,7 @@ impl World {
         for (person, name) in [
             (Person::Owner, "owner"),
             (Person::Collaborator, "collaborator"),
+            (Person::Deployer, "deployer"),
             (Person::Viewer, "viewer"),
             (Person::Stranger, "stranger"),
         ] {
@@ -144,7 +148,9 @@ impl World {
             Outcome::Live { .. } => {}
             Outcome::Failed { message } => panic!("the deploy failed: {message}"),
         }
-        self.platform.give_access(&owner, &app, "collaborator@example.org", Permission::Operate).await.unwrap();
+        for (who, permission) in [("collaborator", Permission::Operate), ("deployer", Permission::Deploy)] {
+            self.platform.give_access(&owner, &app, email(who).as_str(), permission).await.unwrap();
+        }
         self.platform.add_domain(&owner, &app, &format!("{name}.example.com")).await.unwrap();
         let pipeline = self.platform.create_pipeline(&owner, name).await.unwrap();
         self.platform.couple(&owner, &pipeline, &app, Stage::Staging).await.unwrap();

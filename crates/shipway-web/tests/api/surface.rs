@@ -13,6 +13,7 @@ use shipway_domain::forge::{ForgeCredentials, ForgeKind};
 use shipway_domain::triggers::RefKind;
 use shipway_engine::{NewCredentials, NewForge, NewToken};
 use shipway_web::routes::{Door, Route};
+use std::collections::BTreeMap;
 
 /// Parameters that are an app's, or of a pipeline that has one: what changes them gets an app of its own.
 const APPS: [&str; 9] = [
@@ -176,6 +177,11 @@ impl World {
         }
         if route.path.contains("{webhook}") {
             self.webhook(app).await;
+        }
+        if route.path.ends_with("/config/unset") {
+            let app = self.platform.app(&owner, &NameOrId::parse(app)).unwrap();
+            let colour = BTreeMap::from([("COLOUR".to_string(), Some("blue".to_string()))]);
+            self.platform.set_config_vars(&owner, &app, colour).await.unwrap();
         }
         if route.path.contains("{trigger}") {
             let app = self.platform.app(&owner, &NameOrId::parse(app)).unwrap();

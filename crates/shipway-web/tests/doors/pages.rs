@@ -4,6 +4,7 @@ use crate::stage::{Answer, OWNER, Stage};
 use serde_json::json;
 use shipway_dashboard::path;
 use shipway_domain::Stage as Place;
+use shipway_domain::admission::Permission;
 use shipway_testkit::until;
 use std::process::Command;
 
@@ -156,6 +157,38 @@ async fn config_is_hidden_until_somebody_asks_and_that_is_written_down() {
     let after = browser.get(config).await.body;
     assert!(after.contains("KEY is removed."), "the act is told once: {after}");
     assert!(!browser.get(config).await.body.contains("KEY is removed."), "and only once");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_offer_who_may_deploy_what_that_allows_and_no_more() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    assert!(deploy(&stage, "web: listen\n").await);
+    assert!(deploy(&stage, "web: listen; echo 2\n").await);
+    let owner = Browser::sign_in(&stage, &stage.token).await;
+    let config = "/dashboard/apps/shop/config";
+    owner.post(config, config, &[("name", "KEY"), ("value", "correct-horse")]).await;
+    let (_, token) = stage.person("dora@example.org").await;
+    stage.platform.give_access(&stage.caller, &app, "dora@example.org", Permission::Deploy).await.unwrap();
+    let dora = Browser::sign_in(&stage, &token).await;
+
+    let hidden = dora.get(config).await.body;
+    assert!(hidden.contains("<button>Reveal") && !hidden.contains("correct-horse"), "{hidden}");
+    let asks = "You may read the config of shop, not change it.";
+    assert!(hidden.contains(asks) && !hidden.contains("Remove") && !hidden.contains("Set "), "{hidden}");
+    for fields in [&[("name", "KEY")][..], &[]] {
+        let shown = dora.post(config, &format!("{config}/reveal"), fields).await.body;
+        assert!(shown.contains("correct-horse") && !shown.contains("Set and release"), "{shown}");
+    }
+    let refused = dora.post(config, &format!("{config}/unset"), &[("name", "KEY")]).await;
+    assert_eq!(refused.status, 403, "{}", refused.body);
+    for page in ["", "/releases", "/releases/v2"] {
+        let page = dora.get(&format!("/dashboard/apps/shop{page}")).await.body;
+        assert!(page.contains("Roll back"), "{page}");
+    }
+    let dynos = dora.get("/dashboard/apps/shop/dynos").await.body;
+    assert!(!dynos.contains("Restart") && dynos.contains("not change its formation"), "{dynos}");
     stage.end().await;
 }
 

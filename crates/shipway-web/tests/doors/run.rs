@@ -4,7 +4,8 @@ use crate::stage::Stage;
 use rustls::ClientConnection;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use shipway_engine::RunOrder;
+use shipway_domain::admission::Permission;
+use shipway_engine::{Holder, RunOrder};
 use shipway_testkit::until;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -101,9 +102,10 @@ async fn deployed(stage: &Stage) -> shipway_store::App {
 }
 
 async fn order(stage: &Stage, app: &shipway_store::App, command: &str, terminal: Option<(u16, u16)>) -> String {
+    let holder = Holder::of(stage.platform.authenticate(&stage.token).unwrap().1, &stage.token);
     let order = RunOrder {
         command: command.into(),
-        attach: true,
+        attach: Some(holder),
         env: BTreeMap::new(),
         size: None,
         process_type: None,
@@ -170,5 +172,60 @@ async fn attack_14_a_secret_meets_its_dyno_once() {
         dynos.iter().all(|dyno| dyno.one_off.is_none()).then_some(())
     })
     .await;
+    stage.end().await;
+}
+
+/// Orders a one-off by the API as somebody, and meets it.
+async fn attached(stage: &Stage, token: &str, terminal: bool) -> Client {
+    let order = serde_json::json!({ "command": "cat", "attach": true, "force_no_tty": !terminal });
+    let dyno = stage.call(token, "POST", "/apps/shop/dynos", &order).await;
+    assert_eq!(dyno.status, 201, "{}", dyno.body);
+    let url = dyno.json()["attach_url"].as_str().unwrap().to_string();
+    let mut client = Client::meet(stage, url.rsplit('/').next().unwrap()).await;
+    assert_eq!(client.record().await, "rendezvous\r\n");
+    client.say(b"typed\n").await;
+    assert_eq!(client.record().await, "typed\n");
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_14_a_terminal_ends_with_the_token_or_the_permission_to_run() {
+    let stage = Stage::open().await;
+    let app = deployed(&stage).await;
+    let (ada, token) = stage.person("ada@example.org").await;
+    let operate = async || {
+        stage.platform.give_access(&stage.caller, &app, "ada@example.org", Permission::Operate).await.unwrap();
+    };
+    operate().await;
+    let mut kept = attached(&stage, &stage.token, true).await;
+    let by_access = [attached(&stage, &token, true).await, attached(&stage, &token, false).await];
+
+    // Who may still push may not run commands any more.
+    stage.platform.give_access(&stage.caller, &app, "ada@example.org", Permission::Deploy).await.unwrap();
+    let gone = "\r\nYour access to this has ended, so this process is stopped.\r\n";
+    for client in by_access {
+        assert_eq!(client.rest().await.concat(), gone);
+    }
+    operate().await;
+    let by_token = attached(&stage, &token, true).await;
+    // Nobody has met this one yet.
+    let order = serde_json::json!({ "command": "cat", "attach": true });
+    let waiting = stage.call(&token, "POST", "/apps/shop/dynos", &order).await.json();
+    let id = stage.platform.authenticate(&token).unwrap().1;
+    stage.platform.revoke_token(&ada, id, id).await.unwrap();
+    let ended = "The token that this was opened with has ended, so this process is stopped.\r\n";
+    assert_eq!(by_token.rest().await.concat(), format!("\r\n{ended}"));
+    let secret = waiting["attach_url"].as_str().unwrap().rsplit('/').next().unwrap();
+    let late = Client::meet(&stage, secret).await.rest().await;
+    assert_eq!(late, ["rendezvous\r\n", ended]);
+
+    // What ran for them is gone; nobody else's ended.
+    until("one is left", async || {
+        let dynos = stage.platform.store().read(|c| c.dynos(app.id)).unwrap();
+        (dynos.iter().filter(|dyno| dyno.one_off.is_some()).count() == 1).then_some(())
+    })
+    .await;
+    kept.say(b"still here\n").await;
+    assert_eq!(kept.record().await, "still here\n");
     stage.end().await;
 }

@@ -1,18 +1,18 @@
 //! Logs and outputs by their signed URLs.
 
 use crate::stage::Stage;
+use shipway_engine::Holder;
 use shipway_logs::{Limits, Source, Writer};
 use shipway_store::App;
 use shipway_testkit::until;
-use shipway_web::LogSession;
+use shipway_web::{LogSession, OutputStream};
 use std::process::Command;
 
 fn session(stage: &Stage, app: &App) -> LogSession {
     LogSession {
         id: uuid::Uuid::nil(),
         app: app.id,
-        account: stage.caller.actor.account,
-        token: stage.platform.authenticate(&stage.token).unwrap().1,
+        holder: Holder::of(stage.platform.authenticate(&stage.token).unwrap().1, &stage.token),
         lines: 100,
         tail: false,
         dyno: Some("web".into()),
@@ -155,14 +155,15 @@ async fn attack_14_a_stream_opens_only_by_its_own_url_and_in_time() {
 async fn an_output_is_read_while_it_grows_and_is_not_found_before_it_has_begun() {
     let stage = Stage::open().await;
     let app = stage.create("shop").await;
-    let nothing = stage.get(&stage.web.signed().output(uuid::Uuid::nil()), &[]).await;
+    let output = |id| OutputStream { id, app: app.id, holder: session(&stage, &app).holder };
+    let nothing = stage.get(&stage.web.signed().output(&output(uuid::Uuid::nil())), &[]).await;
     assert_eq!((nothing.status, nothing.json()["id"].as_str()), (404, Some("not_found")));
     let checkout = stage.checkout();
     checkout.commit("web: listen; echo slow-build\n");
     let mut push = checkout.git(&["push", "-q", &checkout.remote("shop"), "main"]).spawn().unwrap();
     let build =
         until("the build runs", async || stage.platform.store().read(|c| c.builds(app.id)).unwrap().pop()).await;
-    let url = stage.web.signed().output(build.id.0);
+    let url = stage.web.signed().output(&output(build.id.0));
     let screen = stage.home.path().join("screen");
     let mut reading = Command::new("curl").args(["-sSN", &stage.url(&url), "-o"]).arg(&screen).spawn().unwrap();
     until("its first lines are there", async || {
