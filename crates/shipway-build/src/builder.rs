@@ -326,8 +326,12 @@ impl Builder {
         language.before(&plan, tree, session).await?;
         match plan.dependencies.clone() {
             Some(dependencies) => self.with_dependencies(language, &plan, &dependencies, tree, session, built).await?,
-            None => language.build(&plan, tree, session).await?,
+            None => {
+                language.build(&plan, tree, session).await?;
+                language.after(&plan, session).await?;
+            }
         }
+        built.apart.extend(plan.left_out.iter().map(PathBuf::from));
         self.leave_to_the_next(&plan, session);
         built.names.push(language.name().into());
         built.titles.push(language.title().into());

@@ -89,8 +89,7 @@ async fn what_is_wrong_with_an_app_is_said_with_the_next_step() {
     )
     .await;
     let ours = [("package.json", r#"{"dependencies":{"a":"1"}}"#), ("pnpm-lock.yaml", "")];
-    check(p, &[&ours[..], &[("pnpm-workspace.yaml", "packages:\n  - web\n")]].concat(), "A pnpm workspace of several")
-        .await;
+    check(p, &[&ours[..], &[("pnpm-workspace.yaml", "packages: [")]].concat(), "pnpm-workspace.yaml: ").await;
     let odd = r#"{"dependencies":{"a":"1"},"packageManager":"pnpm@$(id)"}"#;
     check(p, &[("package.json", odd), ours[1]], "packageManager is \"$(id)\", which is not a version of pnpm").await;
     check(
@@ -99,8 +98,9 @@ async fn what_is_wrong_with_an_app_is_said_with_the_next_step() {
         "runtime.txt: \"python-2.7.18\" is not a version of Python 3. Write a line like `python-3.12.4`",
     )
     .await;
-    let yarn_2 = [("package.json", r#"{"dependencies":{"a":"1"}}"#), ("yarn.lock", ""), (".yarnrc.yml", "")];
-    check(p, &yarn_2, "Only yarn 1 is supported").await;
+    let yarn =
+        [("package.json", "{}"), ("yarn.lock", ""), (".yarnrc.yml", "yarnPath: .yarn/releases/yarn-4.0.0.cjs\n")];
+    check(p, &yarn, "yarnPath is .yarn/releases/yarn-4.0.0.cjs, which is not in the repository").await;
     p.request.buildpacks = vec!["acme/pack".into()];
     check(p, &[("Procfile", "web: a")], "The buildpack \"acme/pack\" is not known here. Built in are heroku/python")
         .await;

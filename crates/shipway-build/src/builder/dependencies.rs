@@ -34,16 +34,19 @@ impl Builder {
         // From here on every directory above it is a real one, not a link of the app's.
         slug::make_parents(&app, Path::new(dependencies.path)).map_err(placing())?;
         // What was committed there is not what the lock file asks for.
-        if place.symlink_metadata().is_ok() {
+        if !dependencies.committed && place.symlink_metadata().is_ok() {
             session.report.warning(&format!(
                 "{} is in the repository; what {} asks for is used instead",
                 dependencies.path, dependencies.source
             ));
             remove_tree(&place).map_err(placing())?;
         }
-        let known = self.known(session, &dependencies.inputs);
+        let Some(inputs) = &dependencies.inputs else {
+            return self.installed_anew(language, plan, dependencies, tree, session, built).await;
+        };
+        let known = self.known(session, inputs);
         let began = Instant::now();
-        let kept = self.kept(session.request.app).join(&dependencies.inputs);
+        let kept = self.kept(session.request.app).join(inputs);
         let wanted = known.is_none() || dependencies.needed_to_build;
         let kept = wanted && restore(&kept, &app, dependencies.path)?;
         match &known {
@@ -70,7 +73,7 @@ impl Builder {
             let mark = slug::blocking(move || slug::mark(&work)).await?;
             if let Err(error) = language.build(plan, tree, session).await {
                 if slug::is_plain_directory(&app, Path::new(dependencies.path)) {
-                    built.keep.push((place, dependencies.inputs.clone()));
+                    built.keep.push((place, inputs.clone()));
                 }
                 return Err(error);
             }
@@ -78,38 +81,76 @@ impl Builder {
             if dependencies.stripped && known.is_none() {
                 slug::duplicate(&app, Path::new(dependencies.path), &session.work.join("kept")).await?;
                 language.strip(plan, session).await?;
-                built.keep.push((session.work.join("kept").join(dependencies.path), dependencies.inputs.clone()));
+                built.keep.push((session.work.join("kept").join(dependencies.path), inputs.clone()));
             } else {
-                built.keep.push((place.clone(), dependencies.inputs.clone()));
+                built.keep.push((place.clone(), inputs.clone()));
             }
         } else {
             language.build(plan, tree, session).await?;
         }
-        // The app's own code ran: what lies there now need not be what was put there.
-        if (known.is_none() || dependencies.needed_to_build)
-            && !slug::is_plain_directory(&app, Path::new(dependencies.path))
-        {
-            return Err(BuildError::User(format!(
-                "After the build {} is not a directory any more. Leave it to {}; it is made into a layer of its own.",
-                dependencies.path,
-                language.title()
-            )));
+        language.after(plan, session).await?;
+        if known.is_none() || dependencies.needed_to_build {
+            still_a_directory(language, dependencies, &app)?;
         }
         let layer = match known {
             Some(layer) => layer,
-            None => {
-                let packing = Packing {
-                    subtree: dependencies.path.into(),
-                    ..Packing::everything(app, LayerKind::Dependencies, Some(dependencies.inputs.clone()))
-                };
-                slug::pack(&self.layers, packing).await?.0
-            }
+            None => self.dependency_layer(dependencies, &app).await?,
         };
-        built.dependencies.insert(dependencies.inputs.clone(), layer.clone());
+        built.dependencies.insert(inputs.clone(), layer.clone());
         built.layers.push(layer);
         built.apart.push(dependencies.path.into());
         Ok(())
     }
+
+    /// A dependency tree that no earlier build is compared with. Its layer is one of its own all the same: where the same
+    /// was installed it has the same bytes, and is stored and unpacked once.
+    async fn installed_anew(
+        &self,
+        language: &'static dyn Language,
+        plan: &Plan,
+        dependencies: &Dependencies,
+        tree: &Tree,
+        session: &mut Session<'_>,
+        built: &mut Built,
+    ) -> Result<(), BuildError> {
+        let app = session.app();
+        let began = Instant::now();
+        language.install(plan, session).await?;
+        session.report.took("Installed", began.elapsed());
+        language.build(plan, tree, session).await?;
+        if dependencies.stripped {
+            language.strip(plan, session).await?;
+        }
+        language.after(plan, session).await?;
+        if app.join(dependencies.path).symlink_metadata().is_err() {
+            // Nothing of what was asked for belongs there.
+            return Ok(());
+        }
+        still_a_directory(language, dependencies, &app)?;
+        built.layers.push(self.dependency_layer(dependencies, &app).await?);
+        built.apart.push(dependencies.path.into());
+        Ok(())
+    }
+
+    async fn dependency_layer(&self, dependencies: &Dependencies, app: &Path) -> Result<LayerRef, BuildError> {
+        let packing = Packing {
+            subtree: dependencies.path.into(),
+            ..Packing::everything(app.into(), LayerKind::Dependencies, dependencies.inputs.clone())
+        };
+        Ok(slug::pack(&self.layers, packing).await?.0)
+    }
+}
+
+/// The app's own code ran: what lies there now need not be what was put there.
+fn still_a_directory(language: &dyn Language, dependencies: &Dependencies, app: &Path) -> Result<(), BuildError> {
+    if slug::is_plain_directory(app, Path::new(dependencies.path)) {
+        return Ok(());
+    }
+    Err(BuildError::User(format!(
+        "After the build {} is not a directory any more. Leave it to {}; it is made into a layer of its own.",
+        dependencies.path,
+        language.title()
+    )))
 }
 
 /// Moves a kept dependency tree into place. Says whether there was one.
