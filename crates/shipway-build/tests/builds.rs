@@ -204,6 +204,17 @@ async fn a_node_app_is_built_and_started_by_its_scripts() {
     }
 }
 
+#[tokio::test]
+async fn a_node_app_finds_its_cache_directories_again() {
+    let mut platform = platform();
+    let package = r#"{"cacheDirectories":[".next/cache","../x"],"scripts":{"start":"cat seen","build":"ls -A .next/cache >seen 2>&1; mkdir -p .next/cache; touch .next/cache/page","heroku-cleanup":"rm -r .next"}}"#;
+    for seen in ["ls: cannot access '.next/cache': No such file or directory\n", "page\n"] {
+        let (outcome, output) = platform.build_files(&[("package.json", package)]).await.ok();
+        assert!(output.contains("-----> Saving cacheDirectories\n       - .next/cache\n"), "{output}");
+        assert_eq!(platform.run(&outcome, "cat seen; ls -d .next 2>/dev/null", &[]), seen);
+    }
+}
+
 /// What a cell of the table in `docs/buildpack-env.md` says of a basic dyno on two cores.
 fn in_a_basic_dyno(cell: &str, php: bool) -> Option<String> {
     let quoted: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();

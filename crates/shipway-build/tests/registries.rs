@@ -188,10 +188,11 @@ async fn pnpm() {
     };
     let text = platform.build_changed(&fixture("pnpm"), stale).await.refusal();
     assert!(text.contains("Run `pnpm install`, commit pnpm-lock.yaml, and push again."), "{text}");
+    a_pnpm_workspace(&mut platform).await;
 }
 
 #[tokio::test]
-async fn a_later_yarn_with_node_modules() {
+async fn a_later_yarn() {
     let mut platform = platform();
     let (first, output) = platform.build(&fixture("yarn")).await.ok();
     for line in ["Using yarn 4.12.0", "Running the build script", "Pruning development dependencies"] {
@@ -218,16 +219,19 @@ async fn a_later_yarn_with_node_modules() {
     let text = platform.build_changed(&fixture("yarn"), stale).await.refusal();
     assert!(text.contains("Run `yarn install`, commit yarn.lock, and push again."), "{text}");
 
-    // What tests of the app need stays where that is asked for.
+    plug_n_play_from_the_registry_and_from_the_repository(&mut platform).await;
+
+    // What tests of the app need stays where that is asked for, in words that this Yarn knows.
     platform.set("YARN2_SKIP_PRUNING", "true");
+    platform.set("YARN_PRODUCTION", "true");
     let (kept, output) = platform.build(&fixture("yarn")).await.ok();
     assert!(output.contains("kept, because of the config var YARN2_SKIP_PRUNING"), "{output}");
+    assert!(output.contains(" !     YARN_PRODUCTION is a config var, with which"), "{output}");
     assert!(platform.app(&kept).path().join("node_modules/has-flag").is_dir());
 }
 
-#[tokio::test]
-async fn plug_n_play_from_the_registry_and_from_the_repository() {
-    let mut platform = platform();
+/// With the program that the platform has fetched.
+async fn plug_n_play_from_the_registry_and_from_the_repository(platform: &mut support::Platform) {
     let plain = |app: &std::path::Path| fs::write(app.join(".yarnrc.yml"), "").unwrap();
     let (first, _) = platform.build_changed(&fixture("yarn"), plain).await.ok();
     assert_eq!(kinds(&first), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
@@ -257,9 +261,8 @@ async fn plug_n_play_from_the_registry_and_from_the_repository() {
     assert_eq!(platform.run(&third, command, &[]), said);
 }
 
-#[tokio::test]
-async fn a_pnpm_workspace() {
-    let mut platform = platform();
+/// With the program that the platform has fetched.
+async fn a_pnpm_workspace(platform: &mut support::Platform) {
     let (first, output) = platform.build(&fixture("pnpm-workspace")).await.ok();
     for line in ["Running the heroku-prebuild script", "Running the build script", "Pruning development dependencies"] {
         assert!(output.contains(line), "{output}");
@@ -294,6 +297,25 @@ async fn an_npm_workspace_has_what_its_packages_have_of_their_own() {
     for round in ["first", "second"] {
         let (outcome, output) = platform.build_files(&files).await.ok();
         assert_eq!(platform.run(&outcome, "npm start --silent", &[]), "2.0.0 2.1.3\n", "{round}: {output}");
+        platform.remember(&outcome.pins);
+    }
+}
+
+#[tokio::test]
+async fn what_is_installed_may_be_cleaned_away_once_the_app_is_built() {
+    let mut platform = platform();
+    let files = [
+        (
+            "package.json",
+            r#"{"dependencies":{"tool":"file:./tool"},"scripts":{"build":"node -p 'require(`tool`)' >made","heroku-cleanup":"rm -r node_modules"}}"#,
+        ),
+        ("tool/package.json", r#"{"name":"tool","version":"1.0.0","main":"tool.js"}"#),
+        ("tool/tool.js", "module.exports = 'made'"),
+    ];
+    for _ in 0..2 {
+        let (outcome, _) = platform.build_files(&files).await.ok();
+        assert_eq!(kinds(&outcome), [LayerKind::App]);
+        assert_eq!(platform.run(&outcome, "cat made; ls", &[]), "made\nmade\npackage.json\ntool\n");
         platform.remember(&outcome.pins);
     }
 }

@@ -90,6 +90,11 @@ impl Builder {
         }
         language.after(plan, session).await?;
         if known.is_none() || dependencies.needed_to_build {
+            if place.symlink_metadata().is_err() {
+                // The app has cleaned it away: what it built is enough for it.
+                built.keep.retain(|(from, _)| *from != place);
+                return Ok(());
+            }
             still_a_directory(language, dependencies, &app)?;
         }
         let layer = match known {
@@ -123,7 +128,7 @@ impl Builder {
         }
         language.after(plan, session).await?;
         if app.join(dependencies.path).symlink_metadata().is_err() {
-            // Nothing of what was asked for belongs there.
+            // Nothing of what was asked for belongs there, or the app has cleaned it away.
             return Ok(());
         }
         still_a_directory(language, dependencies, &app)?;

@@ -7,6 +7,7 @@
 //! `node_modules` each and may be built by being installed, and one of Yarn's Plug'n'Play, which has archives in
 //! `.yarn/cache` and a map of them in their place.
 
+mod cached;
 mod inputs;
 mod manager;
 mod yarn;
@@ -62,7 +63,15 @@ impl Language for Node {
         if script(&package, "heroku-cleanup") {
             plan.own.insert("cleanup", "heroku-cleanup".into());
         }
+        let directories = cached::directories(&package);
+        if !directories.is_empty() {
+            plan.own.insert("cached", directories);
+        }
         let Some(manager) = manager else { return Ok(plan) };
+        if let Some(warning) = yarn::warning(&session.request.env).filter(|_| matches!(manager, Manager::LaterYarn(_)))
+        {
+            session.report.warning(warning);
+        }
         plan.own.insert("manager", manager.name().into());
         plan.env.extend(manager.dyno_env().iter().map(|(name, value)| (name.to_string(), value.to_string())));
         plan.left_out.extend(manager.left_out());
@@ -94,6 +103,7 @@ impl Language for Node {
     }
 
     async fn before(&self, plan: &Plan, _: &Tree, session: &mut Session<'_>) -> Result<(), BuildError> {
+        cached_directories(plan, "Restoring cacheDirectories", cached::RESTORE, session).await?;
         run_script(plan, "prebuild", session).await
     }
 
@@ -114,7 +124,8 @@ impl Language for Node {
     }
 
     async fn build(&self, plan: &Plan, _: &Tree, session: &mut Session<'_>) -> Result<(), BuildError> {
-        run_script(plan, "build", session).await
+        run_script(plan, "build", session).await?;
+        cached_directories(plan, "Saving cacheDirectories", cached::SAVE, session).await
     }
 
     async fn strip(&self, plan: &Plan, session: &mut Session<'_>) -> Result<(), BuildError> {
@@ -275,6 +286,18 @@ fn step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str,
     env.remove("NPM_CONFIG_PRODUCTION");
     env.remove("YARN_PRODUCTION");
     Step { command, env, mounts, directory: "/app", show: Show::Indented }
+}
+
+async fn cached_directories(
+    plan: &Plan,
+    title: &str,
+    command: &'static str,
+    session: &mut Session<'_>,
+) -> Result<(), BuildError> {
+    let Some(directories) = plan.own.get("cached") else { return Ok(()) };
+    session.report.header(title);
+    let step = step(plan, session, command, &[("DIRECTORIES", directories)]);
+    run_own(session, step, title).await
 }
 
 async fn run_script(plan: &Plan, which: &str, session: &mut Session<'_>) -> Result<(), BuildError> {

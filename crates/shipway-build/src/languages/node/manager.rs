@@ -310,7 +310,10 @@ pub(super) fn workspace(tree: &Tree, package: &Value, manager: Manager) -> Resul
         Manager::Pnpm => settings::<Packages>("pnpm-workspace.yaml", &pnpm_workspace(tree)?)?
             .packages
             .is_some_and(|packages| !packages.is_empty()),
-        _ => !package["workspaces"].is_null(),
+        _ => match &package["workspaces"] {
+            Value::Array(packages) => !packages.is_empty(),
+            other => other.is_object(),
+        },
     })
 }
 

@@ -126,10 +126,19 @@ pub(super) fn reads_the_app(tree: &Tree) -> Result<bool, BuildError> {
     Ok(PATHS.iter().any(|path| lock.contains(path)))
 }
 
-/// Whether a line of a later Yarn's output says what went wrong, and is not about its steps, peers or disabled scripts.
+/// Whether a line of a later Yarn's output says what went wrong, and is not about its steps, peers or disabled scripts, or
+/// a checksum.
 pub(super) fn tells(line: &str) -> bool {
+    const TALK: &[&str] = &["0000", "0002", "0004", "0007", "0013", "0019", "0060", "0085", "0086"];
     let code = line.strip_prefix("➤ YN").and_then(|rest| rest.get(..4));
-    code.is_some_and(|code| !["0000", "0002", "0004", "0007", "0013", "0019", "0060", "0085", "0086"].contains(&code))
+    code.is_some_and(|code| !TALK.contains(&code)) && !line.contains(" checksum: ")
+}
+
+/// The warning about a config var that only Yarn 1 knows.
+pub(super) fn warning(env: &BTreeMap<String, String>) -> Option<&'static str> {
+    env.contains_key("YARN_PRODUCTION").then_some(
+        "YARN_PRODUCTION is a config var, with which Yarn 2 and later starts nothing in a dyno.\nRemove it with `heroku config:unset YARN_PRODUCTION`; development dependencies stay with YARN2_SKIP_PRUNING=true.",
+    )
 }
 
 #[cfg(test)]
