@@ -208,8 +208,12 @@ async fn a_node_app_is_built_and_started_by_its_scripts() {
 async fn a_node_app_finds_its_cache_directories_again() {
     let mut platform = platform();
     let package = r#"{"cacheDirectories":[".next/cache","../x"],"scripts":{"start":"cat seen","build":"ls -A .next/cache >seen 2>&1; mkdir -p .next/cache; touch .next/cache/page","heroku-cleanup":"rm -r .next"}}"#;
-    for seen in ["ls: cannot access '.next/cache': No such file or directory\n", "page\n"] {
+    for (restored, seen) in [
+        ("- .next/cache (not kept before)", "ls: cannot access '.next/cache': No such file or directory\n"),
+        ("- .next/cache", "page\n"),
+    ] {
         let (outcome, output) = platform.build_files(&[("package.json", package)]).await.ok();
+        assert!(output.contains(&format!("-----> Restoring cacheDirectories\n       {restored}\n")), "{output}");
         assert!(output.contains("-----> Saving cacheDirectories\n       - .next/cache\n"), "{output}");
         assert_eq!(platform.run(&outcome, "cat seen; ls -d .next 2>/dev/null", &[]), seen);
     }

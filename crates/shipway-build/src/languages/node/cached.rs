@@ -5,7 +5,8 @@ use serde_json::Value;
 
 /// Puts those of `$DIRECTORIES` that the last build left where they were, unless something is there.
 pub(super) const RESTORE: &str = r#"printf '%s\n' "$DIRECTORIES" | while IFS= read -r name; do
-  [ -e "/cache/directories/$name" ] && [ ! -e "$name" ] || continue
+  [ -e "/cache/directories/$name" ] || { echo "- $name (not kept before)"; continue; }
+  [ ! -e "$name" ] || { echo "- $name (in the repository)"; continue; }
   echo "- $name"
   mkdir -p "$(dirname "$name")" && cp -a "/cache/directories/$name" "$name" || exit
 done"#;
