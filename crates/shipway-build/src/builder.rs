@@ -1,7 +1,9 @@
 //! The build, from the first header to the manifest.
 
+mod dependencies;
+
 use crate::classic::{self, Classic};
-use crate::languages::{self, Dependencies, Language, Plan};
+use crate::languages::{self, Language, Plan};
 use crate::model::{
     BuildError, BuildOutcome, BuildRequest, BuilderConfig, LayerKind, LayerRef, Limit, Pins, SlugManifest,
 };
@@ -11,6 +13,7 @@ use crate::slug::{self, Packing};
 use crate::sources::{self, Source};
 use crate::toolchains::{Toolchains, toolchain_mount};
 use crate::tree::{SlugIgnore, Tree};
+use dependencies::keep;
 use shipway_blobs::{Blobs, Layers};
 use shipway_domain::{AppId, ProcessType, procfile};
 use shipway_runtime::{Runtime, remove_tree};
@@ -323,8 +326,12 @@ impl Builder {
         language.before(&plan, tree, session).await?;
         match plan.dependencies.clone() {
             Some(dependencies) => self.with_dependencies(language, &plan, &dependencies, tree, session, built).await?,
-            None => language.build(&plan, tree, session).await?,
+            None => {
+                language.build(&plan, tree, session).await?;
+                language.after(&plan, session).await?;
+            }
         }
+        built.apart.extend(plan.left_out.iter().map(PathBuf::from));
         self.leave_to_the_next(&plan, session);
         built.names.push(language.name().into());
         built.titles.push(language.title().into());
@@ -363,105 +370,6 @@ impl Builder {
         };
         built.dependencies.insert(name.into(), layer.clone());
         built.layers.push(layer);
-        Ok(())
-    }
-
-    /// The layer that the last build made from these inputs, if it is still there.
-    fn known(&self, session: &Session<'_>, inputs: &str) -> Option<LayerRef> {
-        let previous = session.request.previous.as_ref().filter(|_| !session.request.clear_cache)?;
-        let layer = previous.dependencies.get(inputs)?;
-        (self.blobs.exists(&layer.digest) && self.layers.unpack(&layer.digest).is_ok()).then(|| layer.clone())
-    }
-
-    async fn with_dependencies(
-        &self,
-        language: &'static dyn Language,
-        plan: &Plan,
-        dependencies: &Dependencies,
-        tree: &Tree,
-        session: &mut Session<'_>,
-        built: &mut Built,
-    ) -> Result<(), BuildError> {
-        let app = session.app();
-        let place = app.join(dependencies.path);
-        let placing = || BuildError::platform(format!("making room for {}", dependencies.path));
-        // From here on every directory above it is a real one, not a link of the app's.
-        slug::make_parents(&app, Path::new(dependencies.path)).map_err(placing())?;
-        // What was committed there is not what the lock file asks for.
-        if place.symlink_metadata().is_ok() {
-            session.report.warning(&format!(
-                "{} is in the repository; what {} asks for is used instead",
-                dependencies.path, dependencies.source
-            ));
-            remove_tree(&place).map_err(placing())?;
-        }
-        let known = self.known(session, &dependencies.inputs);
-        let began = Instant::now();
-        let kept = self.kept(session.request.app).join(&dependencies.inputs);
-        let wanted = known.is_none() || dependencies.needed_to_build;
-        let kept = wanted && restore(&kept, &app, dependencies.path)?;
-        match &known {
-            Some(layer) => {
-                session.report.detail(&format!("{} is unchanged: its layer is used again", dependencies.source));
-                if wanted && !kept {
-                    if dependencies.stripped {
-                        language.install(plan, session).await?;
-                    } else {
-                        slug::unpack_into(&self.blobs, layer, &app).await?;
-                    }
-                }
-            }
-            None if kept => {
-                session.report.detail(&format!("{} is unchanged: installed before", dependencies.source));
-            }
-            None => {
-                language.install(plan, session).await?;
-                session.report.took("Installed", began.elapsed());
-            }
-        }
-        if dependencies.needed_to_build {
-            let work = session.work.clone();
-            let mark = slug::blocking(move || slug::mark(&work)).await?;
-            if let Err(error) = language.build(plan, tree, session).await {
-                if slug::is_plain_directory(&app, Path::new(dependencies.path)) {
-                    built.keep.push((place, dependencies.inputs.clone()));
-                }
-                return Err(error);
-            }
-            built.touched.extend(slug::touched(&app, Path::new(dependencies.path), mark)?);
-            if dependencies.stripped && known.is_none() {
-                slug::duplicate(&app, Path::new(dependencies.path), &session.work.join("kept")).await?;
-                language.strip(plan, session).await?;
-                built.keep.push((session.work.join("kept").join(dependencies.path), dependencies.inputs.clone()));
-            } else {
-                built.keep.push((place.clone(), dependencies.inputs.clone()));
-            }
-        } else {
-            language.build(plan, tree, session).await?;
-        }
-        // The app's own code ran: what lies there now need not be what was put there.
-        if (known.is_none() || dependencies.needed_to_build)
-            && !slug::is_plain_directory(&app, Path::new(dependencies.path))
-        {
-            return Err(BuildError::User(format!(
-                "After the build {} is not a directory any more. Leave it to {}; it is made into a layer of its own.",
-                dependencies.path,
-                language.title()
-            )));
-        }
-        let layer = match known {
-            Some(layer) => layer,
-            None => {
-                let packing = Packing {
-                    subtree: dependencies.path.into(),
-                    ..Packing::everything(app, LayerKind::Dependencies, Some(dependencies.inputs.clone()))
-                };
-                slug::pack(&self.layers, packing).await?.0
-            }
-        };
-        built.dependencies.insert(dependencies.inputs.clone(), layer.clone());
-        built.layers.push(layer);
-        built.apart.push(dependencies.path.into());
         Ok(())
     }
 
@@ -548,28 +456,6 @@ fn read_procfile(tree: &Tree) -> Result<Option<BTreeMap<ProcessType, String>>, B
     procfile::parse(&text)
         .map(Some)
         .map_err(|e| BuildError::User(format!("{e}. Fix that line, commit, and push again.")))
-}
-
-/// Moves a kept dependency tree into place. Says whether there was one.
-fn restore(kept: &Path, app: &Path, path: &str) -> Result<bool, BuildError> {
-    let restoring = || BuildError::platform(format!("taking {path} out of the build cache"));
-    if !fs::symlink_metadata(kept).is_ok_and(|meta| meta.is_dir()) {
-        return Ok(false);
-    }
-    fs::rename(kept, app.join(path)).map_err(restoring())?;
-    Ok(true)
-}
-
-/// Moves dependency trees, each with its name, into the cache.
-fn keep(trees: Vec<(PathBuf, String)>, directory: &Path) -> Result<(), BuildError> {
-    let keeping = || BuildError::platform("keeping dependencies in the build cache");
-    for (from, name) in trees {
-        let to = directory.join(name);
-        fs::create_dir_all(directory).map_err(keeping())?;
-        remove_tree(&to).map_err(keeping())?;
-        fs::rename(from, to).map_err(keeping())?;
-    }
-    Ok(())
 }
 
 fn listed(items: impl Iterator<Item = impl std::fmt::Display>) -> String {

@@ -242,6 +242,7 @@ impl BuilderConfig {
             "npm_config_registry",
             "NPM_CONFIG_CAFILE",
             "YARN_REGISTRY",
+            "YARN_NPM_REGISTRY_SERVER",
         ];
         environment.into_iter().filter(|(name, _)| NAMES.contains(&name.as_str())).collect()
     }

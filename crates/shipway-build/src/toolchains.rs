@@ -158,24 +158,26 @@ echo "version $version""#;
         Ok(name)
     }
 
-    /// A program of the npm registry, such as `yarn`, in a version that satisfies `range`: the newest that was fetched
-    /// before, else the registry's newest. Returns the toolchain's name.
+    /// A program of the npm registry, such as `yarn`, in a version of its package that satisfies `range`: the newest that
+    /// was fetched before, else the registry's newest. Returns the toolchain's name.
     pub(crate) async fn npm_program(
         &self,
         program: &str,
+        package: &str,
         range: &str,
         session: &mut Session<'_>,
     ) -> Result<String, String> {
         const FETCH: &str = r#"set -e
-npm install --silent --no-audit --no-fund --ignore-scripts --prefix "made/.heroku/$PROGRAM" "$PROGRAM@$RANGE"
-node -p '"version " + JSON.parse(require("fs").readFileSync("made/.heroku/" + process.env.PROGRAM + "/node_modules/" + process.env.PROGRAM + "/package.json")).version'"#;
+npm install --silent --no-audit --no-fund --ignore-scripts --prefix "made/.heroku/$PROGRAM" "$PACKAGE@$RANGE"
+node -p '"version " + JSON.parse(require("fs").readFileSync("made/.heroku/" + process.env.PROGRAM + "/node_modules/" + process.env.PACKAGE + "/package.json")).version'"#;
         let fits = |version: &Version| Range::parse(range).is_some_and(|range| range.contains(version));
         let _one = self.fetching.lock().await;
         let here = self.fetched(&format!("{program}-")).into_iter().map(|(version, _)| version);
         let version = match here.filter(|version| fits(version)).max() {
             Some(version) => version,
             None => {
-                let (work, output) = self.fetch(FETCH, &[("PROGRAM", program), ("RANGE", range)], session).await?;
+                let (work, output) =
+                    self.fetch(FETCH, &[("PROGRAM", program), ("PACKAGE", package), ("RANGE", range)], session).await?;
                 let said = output.lines().find_map(|line| Version::parse(line.strip_prefix("version ")?));
                 let version =
                     said.filter(fits).ok_or_else(|| format!("the registry has none that satisfies {range}"))?;

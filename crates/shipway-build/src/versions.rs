@@ -91,6 +91,15 @@ impl Range {
         Self::parse(&alternatives.join("||"))
     }
 
+    /// The versions that are in `range` and in `other`, which is one alternative, as a range. None: there are none, or
+    /// either is no range.
+    pub(crate) fn both(range: &str, other: &str) -> Option<String> {
+        let alternatives: Vec<String> = range.split("||").map(|one| format!("{} {other}", one.trim())).collect();
+        let text = alternatives.join(" || ");
+        let any = |(low, high): &(Version, Option<Version>)| high.as_ref().is_none_or(|high| low < high);
+        Self::parse(&text).filter(|both| both.0.iter().any(any)).map(|_| text.trim().into())
+    }
+
     pub(crate) fn contains(&self, version: &Version) -> bool {
         self.0.iter().any(|(low, high)| version >= low && high.as_ref().is_none_or(|high| version < high))
     }
@@ -209,6 +218,11 @@ mod tests {
         composer("*", &["8.2.1"], &[]);
         composer(">=8.0.0-dev !=8.1.0", &["8.0.0", "8.2.1"], &["7.4.0"]);
         assert_eq!(Range::composer("self.version"), None);
+        let both = |range: &str, other: &str| Range::both(range, other);
+        assert_eq!(both("1.x || 4", "^4.2").as_deref(), Some("1.x ^4.2 || 4 ^4.2"));
+        assert_eq!(both("*", ">=9").as_deref(), Some("* >=9"));
+        assert_eq!(both("^3.1.0 || 2", "4.x"), None);
+        assert_eq!(both("latest", "4.x"), None);
         for bad in ["lts/*", "latest", "1.2.3.4", ">=a", "1..2", "$(id)", "99999999999", "--help"] {
             assert_eq!(Range::parse(bad), None, "{bad}");
         }

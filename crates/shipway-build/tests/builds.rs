@@ -89,8 +89,7 @@ async fn what_is_wrong_with_an_app_is_said_with_the_next_step() {
     )
     .await;
     let ours = [("package.json", r#"{"dependencies":{"a":"1"}}"#), ("pnpm-lock.yaml", "")];
-    check(p, &[&ours[..], &[("pnpm-workspace.yaml", "packages:\n  - web\n")]].concat(), "A pnpm workspace of several")
-        .await;
+    check(p, &[&ours[..], &[("pnpm-workspace.yaml", "packages: [")]].concat(), "pnpm-workspace.yaml: ").await;
     let odd = r#"{"dependencies":{"a":"1"},"packageManager":"pnpm@$(id)"}"#;
     check(p, &[("package.json", odd), ours[1]], "packageManager is \"$(id)\", which is not a version of pnpm").await;
     check(
@@ -99,8 +98,9 @@ async fn what_is_wrong_with_an_app_is_said_with_the_next_step() {
         "runtime.txt: \"python-2.7.18\" is not a version of Python 3. Write a line like `python-3.12.4`",
     )
     .await;
-    let yarn_2 = [("package.json", r#"{"dependencies":{"a":"1"}}"#), ("yarn.lock", ""), (".yarnrc.yml", "")];
-    check(p, &yarn_2, "Only yarn 1 is supported").await;
+    let yarn =
+        [("package.json", "{}"), ("yarn.lock", ""), (".yarnrc.yml", "yarnPath: .yarn/releases/yarn-4.0.0.cjs\n")];
+    check(p, &yarn, "yarnPath is .yarn/releases/yarn-4.0.0.cjs, which is not in the repository").await;
     p.request.buildpacks = vec!["acme/pack".into()];
     check(p, &[("Procfile", "web: a")], "The buildpack \"acme/pack\" is not known here. Built in are heroku/python")
         .await;
@@ -201,6 +201,21 @@ async fn a_node_app_is_built_and_started_by_its_scripts() {
     ] {
         let (outcome, _) = platform.build_files(&[files[0], files[1], ("Procfile", procfile)]).await.ok();
         assert_eq!(process_types(&outcome), types);
+    }
+}
+
+#[tokio::test]
+async fn a_node_app_finds_its_cache_directories_again() {
+    let mut platform = platform();
+    let package = r#"{"cacheDirectories":[".next/cache","../x"],"scripts":{"start":"cat seen","build":"ls -A .next/cache >seen 2>&1; mkdir -p .next/cache; touch .next/cache/page","heroku-cleanup":"rm -r .next"}}"#;
+    for (restored, seen) in [
+        ("- .next/cache (not kept before)", "ls: cannot access '.next/cache': No such file or directory\n"),
+        ("- .next/cache", "page\n"),
+    ] {
+        let (outcome, output) = platform.build_files(&[("package.json", package)]).await.ok();
+        assert!(output.contains(&format!("-----> Restoring cacheDirectories\n       {restored}\n")), "{output}");
+        assert!(output.contains("-----> Saving cacheDirectories\n       - .next/cache\n"), "{output}");
+        assert_eq!(platform.run(&outcome, "cat seen; ls -d .next 2>/dev/null", &[]), seen);
     }
 }
 

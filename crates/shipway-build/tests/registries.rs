@@ -188,6 +188,136 @@ async fn pnpm() {
     };
     let text = platform.build_changed(&fixture("pnpm"), stale).await.refusal();
     assert!(text.contains("Run `pnpm install`, commit pnpm-lock.yaml, and push again."), "{text}");
+    a_pnpm_workspace(&mut platform).await;
+}
+
+#[tokio::test]
+async fn a_later_yarn() {
+    let mut platform = platform();
+    let (first, output) = platform.build(&fixture("yarn")).await.ok();
+    for line in ["Using yarn 4.12.0", "Running the build script", "Pruning development dependencies"] {
+        assert!(output.contains(line), "{output}");
+    }
+    assert_eq!(kinds(&first), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
+    assert_eq!(first.slug.process_types.values().collect::<Vec<_>>(), ["yarn start"]);
+    let command = "cat built.txt; ls node_modules .yarn; yarn start";
+    let said = platform.run(&first, command, &[]);
+    let expected = "built, and has-flag says false\n.yarn:\ninstall-state.gz\n\nnode_modules:\nms\n172800000\n";
+    assert_eq!(said, expected);
+
+    platform.remember(&first.pins);
+    let run = platform.build(&fixture("yarn")).await;
+    assert_eq!(run.steps, 1, "the build script alone");
+    let (second, _) = run.ok();
+    assert_eq!(second.slug.layers[..2], first.slug.layers[..2]);
+    assert!(platform.run(&second, command, &[]).ends_with("172800000\n"));
+
+    let stale = |app: &std::path::Path| {
+        let package = fs::read_to_string(app.join("package.json")).unwrap();
+        fs::write(app.join("package.json"), package.replace("2.1.3", "2.1.2")).unwrap();
+    };
+    let text = platform.build_changed(&fixture("yarn"), stale).await.refusal();
+    assert!(text.contains("Run `yarn install`, commit yarn.lock, and push again."), "{text}");
+
+    plug_n_play_from_the_registry_and_from_the_repository(&mut platform).await;
+
+    // What tests of the app need stays where that is asked for, in words that this Yarn knows.
+    platform.set("YARN2_SKIP_PRUNING", "true");
+    platform.set("YARN_PRODUCTION", "true");
+    let (kept, output) = platform.build(&fixture("yarn")).await.ok();
+    assert!(output.contains("kept, because of the config var YARN2_SKIP_PRUNING"), "{output}");
+    assert!(output.contains(" !     YARN_PRODUCTION is a config var, with which"), "{output}");
+    assert!(platform.app(&kept).path().join("node_modules/has-flag").is_dir());
+}
+
+/// With the program that the platform has fetched.
+async fn plug_n_play_from_the_registry_and_from_the_repository(platform: &mut support::Platform) {
+    let plain = |app: &std::path::Path| fs::write(app.join(".yarnrc.yml"), "").unwrap();
+    let (first, _) = platform.build_changed(&fixture("yarn"), plain).await.ok();
+    assert_eq!(kinds(&first), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
+    let command = "cat built.txt; ls -d node_modules; ls .yarn/cache; yarn start";
+    let said = platform.run(&first, command, &[]);
+    let archive = "ms-npm-2.1.3-81ff3cfac1-d924b57e73.zip";
+    let expected = format!(
+        "built, and has-flag says false\n{archive}\n172800000\nls: cannot access 'node_modules': No such file or directory\n"
+    );
+    assert_eq!(said, expected);
+
+    // The same archives again, which came from the app's cache, and from the repository.
+    platform.remember(&first.pins);
+    let (second, _) = platform.build_changed(&fixture("yarn"), plain).await.ok();
+    assert_eq!(second.slug.layers[..2], first.slug.layers[..2]);
+    let app = platform.app(&first);
+    platform.builder.purge_cache(platform.request.app).unwrap();
+    let zero = |tree: &std::path::Path| {
+        plain(tree);
+        let cache = tree.join(".yarn/cache");
+        fs::create_dir_all(&cache).unwrap();
+        fs::copy(app.path().join(".yarn/cache").join(archive), cache.join(archive)).unwrap();
+    };
+    let (third, output) = platform.build_changed(&fixture("yarn"), zero).await.ok();
+    assert!(output.contains("Pruning") && !output.contains("is in the repository"), "{output}");
+    assert_eq!(third.slug.layers[1].digest, first.slug.layers[1].digest);
+    assert_eq!(platform.run(&third, command, &[]), said);
+}
+
+/// With the program that the platform has fetched.
+async fn a_pnpm_workspace(platform: &mut support::Platform) {
+    let (first, output) = platform.build(&fixture("pnpm-workspace")).await.ok();
+    for line in ["Running the heroku-prebuild script", "Running the build script", "Pruning development dependencies"] {
+        assert!(output.contains(line), "{output}");
+    }
+    // What the packages need lies in one directory, and is linked to from theirs. The hook for cleaning comes last.
+    let said =
+        platform.run(&first, "cat order.txt; ls -A node_modules/.pnpm; node packages/web; pnpm --silent start", &[]);
+    assert_eq!(said, "before\nmade\nms\nlock.yaml\nms@2.1.3\nnode_modules\n172800000 false\n172800000 false\n");
+
+    platform.remember(&first.pins);
+    let (second, _) = platform.build(&fixture("pnpm-workspace")).await.ok();
+    assert_eq!(kinds(&second), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
+    assert_eq!(second.slug.layers[1].digest, first.slug.layers[1].digest, "the same packages are the same layer");
+}
+
+#[tokio::test]
+async fn an_npm_workspace_has_what_its_packages_have_of_their_own() {
+    let mut platform = platform();
+    let files = [
+        (
+            "package.json",
+            r#"{"workspaces":["packages/*"],"dependencies":{"ms":"2.1.3"},"scripts":{"start":"node packages/web"}}"#,
+        ),
+        (
+            "packages/library/package.json",
+            r#"{"name":"library","version":"1.0.0","main":"main.js","dependencies":{"ms":"2.0.0"}}"#,
+        ),
+        ("packages/library/main.js", "module.exports = require('ms/package.json').version"),
+        ("packages/web/package.json", r#"{"name":"web","version":"1.0.0","dependencies":{"library":"1.0.0"}}"#),
+        ("packages/web/index.js", "console.log(require('library'), require('ms/package.json').version)"),
+    ];
+    for round in ["first", "second"] {
+        let (outcome, output) = platform.build_files(&files).await.ok();
+        assert_eq!(platform.run(&outcome, "npm start --silent", &[]), "2.0.0 2.1.3\n", "{round}: {output}");
+        platform.remember(&outcome.pins);
+    }
+}
+
+#[tokio::test]
+async fn what_is_installed_may_be_cleaned_away_once_the_app_is_built() {
+    let mut platform = platform();
+    let files = [
+        (
+            "package.json",
+            r#"{"dependencies":{"tool":"file:./tool"},"scripts":{"build":"node -p 'require(`tool`)' >made","heroku-cleanup":"rm -r node_modules"}}"#,
+        ),
+        ("tool/package.json", r#"{"name":"tool","version":"1.0.0","main":"tool.js"}"#),
+        ("tool/tool.js", "module.exports = 'made'"),
+    ];
+    for _ in 0..2 {
+        let (outcome, _) = platform.build_files(&files).await.ok();
+        assert_eq!(kinds(&outcome), [LayerKind::App]);
+        assert_eq!(platform.run(&outcome, "cat made; ls", &[]), "made\nmade\npackage.json\ntool\n");
+        platform.remember(&outcome.pins);
+    }
 }
 
 #[tokio::test]

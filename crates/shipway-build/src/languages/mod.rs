@@ -51,6 +51,11 @@ pub(crate) trait Language: Send + Sync {
     async fn strip(&self, _plan: &Plan, _session: &mut Session<'_>) -> Result<(), BuildError> {
         Ok(())
     }
+
+    /// The app's own hook after everything else.
+    async fn after(&self, _plan: &Plan, _session: &mut Session<'_>) -> Result<(), BuildError> {
+        Ok(())
+    }
 }
 
 /// What a language will do with a tree.
@@ -66,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) dependencies: Option<Dependencies>,
     /// Directories before the stack's own in `PATH`, in the build and in dynos.
     pub(crate) path: Vec<String>,
+    /// Directories below `/app` that are for the build alone, so they are not in the slug.
+    pub(crate) left_out: Vec<&'static str>,
     /// Defaults of the environment in dynos.
     pub(crate) env: BTreeMap<String, String>,
     /// Process types when the Procfile does not name them.
@@ -79,8 +86,11 @@ pub(crate) struct Plan {
 pub(crate) struct Dependencies {
     /// Where it lies below `/app`.
     pub(crate) path: &'static str,
-    /// Hex digest of everything that it is made from.
-    pub(crate) inputs: String,
+    /// Hex digest of everything that it is made from. None: it is installed in every build, because that is the whole
+    /// tree, or because not all of what is installed lies in it.
+    pub(crate) inputs: Option<String>,
+    /// Whether what is committed there counts; otherwise it makes way.
+    pub(crate) committed: bool,
     /// Whether build steps need it, so that it is put back in place when it is not installed anew.
     pub(crate) needed_to_build: bool,
     /// Whether [`Language::strip`] takes something away, so that the layer is not enough to build with.

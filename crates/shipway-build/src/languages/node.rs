@@ -1,18 +1,25 @@
-//! Node.js with npm, yarn 1 or pnpm.
+//! Node.js with npm, Yarn or pnpm.
 //!
 //! The dependency layer is `node_modules` without development dependencies. When a build script needs those, the whole
 //! directory is kept in the app's cache beside the layer, so an unchanged lock file costs no installation either way.
+//!
+//! Two kinds of app are installed in every build, from the manager's own cache: a workspace, whose packages have a
+//! `node_modules` each and may be built by being installed, and one of Yarn's Plug'n'Play, which has archives in
+//! `.yarn/cache` and a map of them in their place.
 
+mod cached;
+mod inputs;
 mod manager;
+mod yarn;
 
-use super::{Dependencies, Language, Plan, run_own, tail};
+use super::{Dependencies, Language, Plan, run_own};
 use crate::model::BuildError;
 use crate::session::{Session, Show, Step};
 use crate::toolchains::{Place, Toolchains, present, toolchain_mount};
-use crate::tree::{Inputs, Tree, literal_directory};
+use crate::tree::Tree;
 use crate::versions::{Range, Version};
 use async_trait::async_trait;
-use manager::Manager;
+use manager::{Manager, Program};
 use serde_json::Value;
 
 pub(crate) struct Node;
@@ -38,24 +45,14 @@ impl Language for Node {
         plan.versions.insert("node".into(), version.to_string());
         plan.env.insert("NODE_ENV".into(), "production".into());
         plan.path.push("/app/.heroku/node/bin".into());
-        let manager = Manager::choose(tree, &package)?;
-        let program = manager.map(|m| m.program(tree, &package)).transpose()?.flatten();
-        if let Some((program, range)) = program
-            && !(program == "npm" && tools.has_npm(&range).await)
-        {
-            let name = tools.npm_program(program, &range, session).await.map_err(|why| {
-                BuildError::User(format!(
-                    "{program} {range} could not be fetched: {why}\nTry again, or commit a package-lock.json (`npm install`) instead."
-                ))
-            })?;
-            plan.notes.push(format!("Using {}", name.replacen('-', " ", 1)));
-            // A Procfile may start the app by it.
-            plan.path.push(format!("/app/{}", programs(&name)));
-            plan.toolchains.push(name);
+        let manager = Manager::choose(tree, &package, &session.request.env)?;
+        if let Some(manager) = manager {
+            bring(manager, tree, &package, session, tools, &mut plan).await?;
         }
         plan.path.push("/app/node_modules/.bin".into());
         if script(&package, "start") || tree.has("server.js") {
-            plan.process_types.insert("web", "npm start".into());
+            let command = manager.map_or("npm start", |manager| manager.start(script(&package, "start")));
+            plan.process_types.insert("web", command.into());
         }
         if script(&package, "heroku-prebuild") {
             plan.own.insert("prebuild", "heroku-prebuild".into());
@@ -66,20 +63,39 @@ impl Language for Node {
         if script(&package, "heroku-cleanup") {
             plan.own.insert("cleanup", "heroku-cleanup".into());
         }
+        let directories = cached::directories(&package);
+        if !directories.is_empty() {
+            plan.own.insert("cached", directories);
+        }
         let Some(manager) = manager else { return Ok(plan) };
-        plan.own.insert("manager", manager.file().into());
+        if let Some(warning) = yarn::warning(&session.request.env).filter(|_| matches!(manager, Manager::LaterYarn(_)))
+        {
+            session.report.warning(warning);
+        }
+        plan.own.insert("manager", manager.name().into());
+        plan.env.extend(manager.dyno_env().iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        plan.left_out.extend(manager.left_out());
         let building = plan.own.contains_key("build");
-        let keep_all = ["NPM_CONFIG_PRODUCTION", "YARN_PRODUCTION"]
-            .iter()
-            .any(|name| session.request.env.get(*name).is_some_and(|v| v == "false"));
-        let stripped = building && !keep_all && filled(&package, "devDependencies");
-        if building || keep_all {
+        let workspace = manager::workspace(tree, &package, manager)?;
+        let keep_all = manager.keeps_everything(&session.request.env);
+        let everything = building || keep_all.is_some() || matches!(manager, Manager::LaterYarn(_));
+        let stripped = everything && keep_all.is_none() && (workspace || filled(&package, "devDependencies"));
+        if everything {
             plan.own.insert("everything", String::new());
         }
+        if let Some(name) = keep_all {
+            plan.notes.push(format!("Development dependencies are kept, because of the config var {name}"));
+        }
+        let anew = workspace || manager.directory() != "node_modules";
+        let options = [("everything", everything), ("stripped", stripped)];
         plan.dependencies = Some(Dependencies {
-            path: "node_modules",
-            inputs: inputs(tree, &package, session, &version, manager, building || keep_all)?,
-            needed_to_build: building,
+            path: manager.directory(),
+            inputs: match anew {
+                true => None,
+                false => Some(inputs::inputs(tree, &package, session, &version, manager, &options)?),
+            },
+            committed: manager.directory() != "node_modules",
+            needed_to_build: building || stripped,
             stripped,
             source: manager.file(),
         });
@@ -87,6 +103,7 @@ impl Language for Node {
     }
 
     async fn before(&self, plan: &Plan, _: &Tree, session: &mut Session<'_>) -> Result<(), BuildError> {
+        cached_directories(plan, "Restoring cacheDirectories", cached::RESTORE, session).await?;
         run_script(plan, "prebuild", session).await
     }
 
@@ -108,20 +125,24 @@ impl Language for Node {
 
     async fn build(&self, plan: &Plan, _: &Tree, session: &mut Session<'_>) -> Result<(), BuildError> {
         run_script(plan, "build", session).await?;
-        run_script(plan, "cleanup", session).await
+        cached_directories(plan, "Saving cacheDirectories", cached::SAVE, session).await
     }
 
     async fn strip(&self, plan: &Plan, session: &mut Session<'_>) -> Result<(), BuildError> {
         session.report.header("Pruning development dependencies");
-        let finished = session.run(step(plan, session, manager_of(plan).prune(), &[])).await?;
+        let finished = session.run(step(plan, session, manager_of(plan).prune(), &[("PRUNE", manager::PRUNE)])).await?;
         if finished.status == 0 {
             return Ok(());
         }
         Err(BuildError::User(format!(
             "Pruning failed (exit status {}):\n{}",
             finished.status,
-            tail(&finished.output, 3)
+            manager_of(plan).cause(&finished.output)
         )))
+    }
+
+    async fn after(&self, plan: &Plan, session: &mut Session<'_>) -> Result<(), BuildError> {
+        run_script(plan, "cleanup", session).await
     }
 }
 
@@ -199,9 +220,34 @@ async fn choose(
     Ok(version)
 }
 
+/// Has the program that a manager is run by in reach, unless it is the stack's own npm.
+async fn bring(
+    manager: Manager,
+    tree: &Tree,
+    package: &Value,
+    session: &mut Session<'_>,
+    tools: &Toolchains,
+    plan: &mut Plan,
+) -> Result<(), BuildError> {
+    let Some(Program { name, package, range, said }) = manager.program(tree, package)? else { return Ok(()) };
+    if name == "npm" && tools.has_npm(&range).await {
+        return Ok(());
+    }
+    let toolchain = tools.npm_program(name, package, &range, session).await.map_err(|why| {
+        BuildError::User(format!(
+            "{name} {range} could not be fetched: {why}\nTry again, or name a version that there is as packageManager or engines.{name} in package.json."
+        ))
+    })?;
+    plan.notes.push(said.unwrap_or_else(|| format!("Using {}", toolchain.replacen('-', " ", 1))));
+    // A Procfile may start the app by it.
+    plan.path.push(format!("/app/{}", programs(&toolchain)));
+    plan.toolchains.push(toolchain);
+    Ok(())
+}
+
 /// The manager that the plan was made for.
 fn manager_of(plan: &Plan) -> Manager {
-    plan.own.get("manager").map_or(Manager::Npm(None), |file| Manager::of(file))
+    plan.own.get("manager").map_or(Manager::Npm(None), |name| Manager::of(name))
 }
 
 /// Where a toolchain that Node.js apps are built with has its programs, below the directory it is put into.
@@ -210,95 +256,6 @@ fn programs(toolchain: &str) -> String {
         Some("node") | None => ".heroku/node/bin".into(),
         Some(program) => format!(".heroku/{program}/node_modules/.bin"),
     }
-}
-
-fn inputs(
-    tree: &Tree,
-    package: &Value,
-    session: &Session<'_>,
-    version: &Version,
-    manager: Manager,
-    everything: bool,
-) -> Result<String, BuildError> {
-    const FIELDS: &[&str] = &[
-        "name",
-        "dependencies",
-        "devDependencies",
-        "optionalDependencies",
-        "peerDependencies",
-        "bundleDependencies",
-        "bundledDependencies",
-        "overrides",
-        "resolutions",
-        "engines",
-        "workspaces",
-        "bin",
-        "packageManager",
-    ];
-    let mut inputs = Inputs::new("nodejs 1")
-        .with("version", version.to_string())
-        .with("stack", &session.config.stack_fingerprint)
-        .with("platform", std::env::consts::ARCH)
-        .with("manager", manager.file())
-        .with("everything", everything.to_string());
-    for field in FIELDS {
-        inputs = inputs.with(field, package[*field].to_string());
-    }
-    for file in ["package-lock.json", "npm-shrinkwrap.json", "yarn.lock", ".npmrc", ".yarnrc"] {
-        inputs = inputs.with_file(tree, file)?;
-    }
-    if manager == Manager::Pnpm {
-        inputs = inputs.with("pnpm", package["pnpm"].to_string());
-        for file in ["pnpm-lock.yaml", "pnpm-workspace.yaml"] {
-            inputs = inputs.with_file(tree, file)?;
-        }
-    }
-    let settings = session.config.client_settings.iter().chain(&session.request.env);
-    let relevant = |k: &str| {
-        let k = k.to_ascii_uppercase();
-        k.starts_with("NPM_") || k.starts_with("YARN_") || k.starts_with("PNPM_")
-    };
-    for (name, value) in settings.filter(|(k, _)| relevant(k)) {
-        inputs = inputs.with(name, value);
-    }
-    let patched = manager == Manager::Pnpm && manager::patches(tree, package)?;
-    if patched || hooks(package) || !package["workspaces"].is_null() {
-        // What they read is not known, so everything counts.
-        return Ok(inputs.with_tree(tree)?.hex());
-    }
-    for spec in local_packages(package) {
-        inputs = match local_directory(tree, spec)? {
-            Some(directory) => inputs.with_directory(tree, &directory)?,
-            None => inputs.with_tree(tree)?,
-        };
-    }
-    Ok(inputs.hex())
-}
-
-/// Whether npm runs something of the package when it is installed.
-fn hooks(package: &Value) -> bool {
-    const HOOKS: &[&str] =
-        &["preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare"];
-    HOOKS.iter().any(|hook| script(package, hook))
-}
-
-/// What a package asks for by a path.
-fn local_packages(package: &Value) -> impl Iterator<Item = &str> {
-    const PATHS: &[&str] = &["file:", "link:", ".", "/", "~/", "workspace:"];
-    ["dependencies", "devDependencies", "optionalDependencies"]
-        .into_iter()
-        .filter_map(|field| package[field].as_object())
-        .flat_map(|all| all.values().filter_map(Value::as_str))
-        .filter(|spec| PATHS.iter().any(|prefix| spec.starts_with(prefix)))
-}
-
-/// The directory of a package of the app's own; none when what is installed depends on more than that.
-fn local_directory(tree: &Tree, spec: &str) -> Result<Option<String>, BuildError> {
-    let path = ["file:", "link:"].iter().find_map(|prefix| spec.strip_prefix(prefix)).unwrap_or(spec);
-    let Some(directory) = literal_directory(path) else { return Ok(None) };
-    let text = tree.text(&format!("{directory}/package.json"))?.unwrap_or_default();
-    let plain = |package: &Value| !hooks(package) && local_packages(package).next().is_none();
-    Ok(serde_json::from_str(&text).ok().filter(plain).map(|_| directory))
 }
 
 fn step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str, &str)]) -> Step {
@@ -323,6 +280,7 @@ fn step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str,
     ] {
         env.insert(name.into(), value.into());
     }
+    manager_of(plan).set_up(&mut env);
     env.entry("NODE_ENV".into()).or_insert_with(|| "production".into());
     // The options of the commands decide; these would contradict them.
     env.remove("NPM_CONFIG_PRODUCTION");
@@ -330,9 +288,26 @@ fn step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str,
     Step { command, env, mounts, directory: "/app", show: Show::Indented }
 }
 
+async fn cached_directories(
+    plan: &Plan,
+    title: &str,
+    command: &'static str,
+    session: &mut Session<'_>,
+) -> Result<(), BuildError> {
+    let Some(directories) = plan.own.get("cached") else { return Ok(()) };
+    session.report.header(title);
+    let step = step(plan, session, command, &[("DIRECTORIES", directories)]);
+    run_own(session, step, title).await
+}
+
 async fn run_script(plan: &Plan, which: &str, session: &mut Session<'_>) -> Result<(), BuildError> {
     let Some(name) = plan.own.get(which) else { return Ok(()) };
+    let command = match manager_of(plan) {
+        // It runs nothing before it has installed.
+        Manager::LaterYarn(_) if which == "prebuild" => Manager::Npm(None).run(),
+        manager => manager.run(),
+    };
     session.report.header(&format!("Running the {name} script"));
-    let step = step(plan, session, r#"exec npm run --if-present "$SCRIPT""#, &[("SCRIPT", name)]);
+    let step = step(plan, session, command, &[("SCRIPT", name)]);
     run_own(session, step, &format!("The {name} script of package.json")).await
 }

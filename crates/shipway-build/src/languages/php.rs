@@ -63,7 +63,8 @@ impl Language for Php {
         }
         plan.dependencies = Some(Dependencies {
             path: "vendor",
-            inputs: composer.inputs(tree, session, &version)?,
+            inputs: Some(composer.inputs(tree, session, &version)?),
+            committed: false,
             needed_to_build: !plan.own.is_empty(),
             stripped: false,
             source: if composer.is_locked() { "composer.lock" } else { "composer.json" },

@@ -104,7 +104,8 @@ impl Language for Python {
         plan.path.push(BIN.into());
         plan.dependencies = Some(Dependencies {
             path: PLACE,
-            inputs: inputs.hex(),
+            inputs: Some(inputs.hex()),
+            committed: false,
             needed_to_build: plan.own.contains_key("manage") || tree.has("bin/post_compile"),
             stripped: false,
             source,

@@ -1,0 +1,1 @@
+require("fs").writeFileSync("built.txt", `built, and has-flag says ${require("has-flag")("x")}\n`);
