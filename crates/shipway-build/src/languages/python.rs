@@ -4,6 +4,9 @@
 //! stack's Python; or a whole Python there when the version is not the stack's. Its bytecode is compiled with unchecked
 //! hashes: a layer has no times that could be compared.
 
+mod django;
+mod manager;
+
 use super::{Dependencies, Language, Plan, run_own, tail};
 use crate::model::BuildError;
 use crate::session::{Session, Show, Step};
@@ -11,7 +14,8 @@ use crate::toolchains::{Place, Toolchains, present, toolchain_mount};
 use crate::tree::{Inputs, Tree};
 use crate::versions::Version;
 use async_trait::async_trait;
-use std::collections::BTreeSet;
+use django::{collect_static, find_manage};
+use manager::manager;
 
 pub(crate) struct Python;
 
@@ -312,175 +316,6 @@ fn read_version(text: &str, file: &str) -> Result<String, BuildError> {
     )))
 }
 
-/// Which file lists the dependencies, their inputs, and whether Django is among them. None: there are none.
-fn manager(
-    tree: &Tree,
-    session: &Session<'_>,
-    mut inputs: Inputs,
-    whole: bool,
-) -> Result<Option<(&'static str, Inputs, bool)>, BuildError> {
-    let settings = session.config.client_settings.iter().chain(&session.request.env);
-    for (name, value) in settings.filter(|(k, _)| k.starts_with("PIP_") || k.starts_with("UV_")) {
-        inputs = inputs.with(name, value);
-    }
-    let mentions_django = |text: &str| text.to_ascii_lowercase().contains("django");
-    if let Some(lock) = tree.text("uv.lock")? {
-        if !tree.has("pyproject.toml") {
-            return Err(BuildError::User("There is a uv.lock but no pyproject.toml beside it. Commit both.".into()));
-        }
-        inputs = inputs.with("uv.lock", &lock).with_file(tree, "pyproject.toml")?.with_file(tree, "uv.toml")?;
-        let local = |l: &str| {
-            ["directory = ", "path = ", "editable = \"", "virtual = \""].iter().any(|k| l.contains(k))
-                && !l.contains("= \".\"")
-        };
-        if lock.lines().any(|l| l.contains("source = {") && local(l)) {
-            inputs = inputs.with_tree(tree)?;
-        }
-        return Ok(Some(("uv.lock", inputs, mentions_django(&lock))));
-    }
-    if tree.has("requirements.txt") {
-        let mut seen = BTreeSet::new();
-        let mut text = String::new();
-        let local = requirements(tree, "requirements.txt", &mut seen, &mut text)?;
-        inputs = inputs.with("requirements", &text);
-        if text.contains("${") {
-            for (name, value) in &session.request.env {
-                inputs = inputs.with(name, value);
-            }
-        }
-        if local {
-            inputs = inputs.with_tree(tree)?;
-        }
-        return Ok(Some(("requirements.txt", inputs, mentions_django(&text))));
-    }
-    for (file, command) in [
-        ("Pipfile", "pipenv requirements > requirements.txt"),
-        ("poetry.lock", "poetry export -o requirements.txt"),
-        ("pyproject.toml", "uv lock"),
-        ("setup.py", "echo . > requirements.txt"),
-    ] {
-        if tree.has(file) {
-            let asks = file != "pyproject.toml" || tree.text(file)?.is_some_and(|t| t.contains("dependencies"));
-            if asks {
-                return Err(BuildError::User(format!(
-                    "Dependencies are installed from requirements.txt or uv.lock; this app has only {file}. Run `{command}`, commit its result, and push again."
-                )));
-            }
-        }
-    }
-    // A Python that is not the stack's travels with the app even when nothing is installed into it.
-    Ok(whole.then_some((".python-version", inputs, false)))
-}
-
-/// Collects a requirements file and those that it names. Returns whether something of the tree itself is installed.
-fn requirements(tree: &Tree, path: &str, seen: &mut BTreeSet<String>, text: &mut String) -> Result<bool, BuildError> {
-    if seen.len() > 100 || !seen.insert(path.to_string()) {
-        return Ok(false);
-    }
-    let Some(content) = tree.text(path)? else {
-        return Err(BuildError::User(format!(
-            "requirements.txt names {path}, which is not in the tree. Commit it, or remove the line."
-        )));
-    };
-    let mut local = false;
-    for line in content.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        let included = ["-r", "--requirement", "-c", "--constraint"].iter().find_map(|option| {
-            let rest = line.strip_prefix(option)?;
-            rest.starts_with([' ', '\t', '=']).then(|| rest.trim_start_matches(['=', ' ', '\t']))
-        });
-        match included {
-            Some(name) if name.contains("://") => {}
-            Some(name) => {
-                let name = name.split([' ', '\t']).next().unwrap_or_default();
-                let below = path.rsplit_once('/').map_or(name.to_string(), |(folder, _)| format!("{folder}/{name}"));
-                local |= requirements(tree, &below, seen, text)?;
-            }
-            None => {
-                local |= line.starts_with(['.', '/'])
-                    || line.starts_with("-e")
-                    || line.starts_with("--editable")
-                    || line.starts_with("--find-links")
-                    || line.starts_with("-f ")
-                    || line.contains("file:")
-                    || (line.contains(".whl") && !line.contains("://"));
-            }
-        }
-    }
-    text.push_str(&format!("{path}\n{}\n{content}\n", content.len()));
-    Ok(local)
-}
-
-fn find_manage(tree: &Tree) -> Option<String> {
-    if tree.has("manage.py") {
-        return Some("manage.py".into());
-    }
-    let folders = tree.names(".").into_iter().filter(|n| !n.starts_with('.') && tree.has_directory(n));
-    folders.map(|folder| format!("{folder}/manage.py")).find(|path| tree.has(path))
-}
-
-async fn collect_static(plan: &Plan, manage: &str, session: &mut Session<'_>) -> Result<(), BuildError> {
-    /// With the app's own bytecode in the same sandbox: compared by hash, so an edit in a one-off dyno counts.
-    const COLLECT: &str = r#"python "$MANAGE" collectstatic --noinput || exit
-python -m compileall -q --invalidation-mode checked-hash -x '/app/(\.heroku|\.git|node_modules)/' /app > /dev/null
-exit 0"#;
-    session.report.header("Collecting Django's static files");
-    let step = app_step(plan, session, COLLECT, &[("MANAGE", &format!("./{manage}"))]);
-    let finished = session.run(step).await?;
-    if finished.status == 0 {
-        return Ok(());
-    }
-    if finished.output.contains("Unknown command: 'collectstatic'") {
-        session.report.detail("django.contrib.staticfiles is not among INSTALLED_APPS: there is nothing to collect");
-        return Ok(());
-    }
-    Err(BuildError::User(explain_collectstatic(&finished.output, &session.request.app_name)))
-}
-
-/// Says why `collectstatic` failed and which command helps.
-fn explain_collectstatic(output: &str, app: &str) -> String {
-    let last = tail(output, 1);
-    let set = |name: &str| {
-        let value = if name.contains("SECRET") { "\"$(openssl rand -base64 48)\"" } else { "<value>" };
-        format!(
-            "collectstatic failed: the settings need {name}, which is not set.\n{last}\nSet it and push again: heroku config:set {name}={value} -a {app}"
-        )
-    };
-    let missing = output.lines().rev().find_map(|line| {
-        let line = line.trim();
-        if let Some(name) = line.strip_prefix("KeyError: ") {
-            return Some(name.trim_matches(['\'', '"']).to_string());
-        }
-        if line.contains("SECRET_KEY setting must not be empty") {
-            return Some("SECRET_KEY".into());
-        }
-        let name = line.strip_prefix("decouple.UndefinedValueError: ")?.split_whitespace().next()?;
-        Some(name.to_string())
-    });
-    if let Some(name) = missing.filter(|n| shipway_domain::ConfigKey::parse(n).is_ok()) {
-        return set(&name);
-    }
-    if let Some(line) = output.lines().rev().find(|l| l.contains("ImproperlyConfigured: ")) {
-        let environment = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).find(|word| {
-            word.len() > 3
-                && word.contains('_')
-                && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b.is_ascii_digit())
-        });
-        if line.contains("environment variable")
-            && let Some(name) = environment
-        {
-            return set(name);
-        }
-        if line.contains("STATIC_ROOT") {
-            return format!(
-                "collectstatic failed: STATIC_ROOT is not set in the settings.\nAdd `STATIC_ROOT = BASE_DIR / \"staticfiles\"`, or go without: heroku config:set DISABLE_COLLECTSTATIC=1 -a {app}"
-            );
-        }
-    }
-    format!(
-        "collectstatic failed: {last}\nFix what it names and push again, or go without: heroku config:set DISABLE_COLLECTSTATIC=1 -a {app}"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -495,32 +330,5 @@ mod tests {
         for bad in ["", "2.7", "3", "3.x", "pypy3.10", "--help", "3.12; id", "$(id)"] {
             check(bad, None);
         }
-    }
-
-    #[test]
-    fn why_collectstatic_failed() {
-        let check = |output: &str, expected: &str| {
-            let text = explain_collectstatic(output, "shop");
-            assert!(text.contains(expected), "{text}");
-        };
-        check(
-            "Traceback\nKeyError: 'SECRET_KEY'\n",
-            "heroku config:set SECRET_KEY=\"$(openssl rand -base64 48)\" -a shop",
-        );
-        check(
-            "django.core.exceptions.ImproperlyConfigured: The SECRET_KEY setting must not be empty.",
-            "needs SECRET_KEY".replace("needs", "need").as_str(),
-        );
-        check("decouple.UndefinedValueError: API_TOKEN not found. Declare it", "config:set API_TOKEN=<value> -a shop");
-        check(
-            "django.core.exceptions.ImproperlyConfigured: Set the MAIL_URL environment variable",
-            "config:set MAIL_URL=",
-        );
-        check(
-            "ImproperlyConfigured: You're using the staticfiles app without having set the STATIC_ROOT setting",
-            "STATIC_ROOT = BASE_DIR",
-        );
-        check("KeyError: 'a; rm -rf /'", "DISABLE_COLLECTSTATIC=1");
-        check("", "DISABLE_COLLECTSTATIC=1");
     }
 }
