@@ -158,6 +158,42 @@ echo "version $version""#;
         Ok(name)
     }
 
+    /// Fetches a program of the package index that is itself Python, such as `poetry`. The stack's own Python runs it, and
+    /// it lies apart from what any app installs. Returns the toolchain's name.
+    pub(crate) async fn python_program(
+        &self,
+        program: &'static str,
+        version: &'static str,
+        session: &mut Session<'_>,
+    ) -> Result<String, String> {
+        const FETCH: &str = r#"set -e
+"$PYTHON" -m pip install --quiet --no-input --disable-pip-version-check --only-binary :all: --no-compile --target lib "$PROGRAM==$VERSION"
+rm -rf lib/bin
+"$PYTHON" -m compileall -q -j 2 --invalidation-mode unchecked-hash lib || true
+mkdir -p "made/.heroku/$PROGRAM/bin"
+mv lib "made/.heroku/$PROGRAM/lib""#;
+        let own = self.default_python().await.ok_or("this platform has no python3")?;
+        let python = self.host_bin.join(format!("python{}", own.minor())).display().to_string();
+        // Parts of it are compiled for that Python alone.
+        let name = format!("{program}-{version}-python{}", own.minor());
+        let _one = self.fetching.lock().await;
+        if !self.path(&name).is_dir() {
+            let env = [("PROGRAM", program), ("VERSION", version), ("PYTHON", &python)];
+            let (work, _) = self.fetch(FETCH, &env, session).await?;
+            let starter = format!(
+                r#"#!{python} -I
+import os, runpy, sys
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "lib"))
+runpy.run_module("{program}", run_name="__main__", alter_sys=True)
+"#
+            );
+            write_program(&work.join("made/.heroku").join(program).join("bin").join(program), starter.as_bytes())
+                .and_then(|()| self.keep(&work.join("made"), &name))
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(name)
+    }
+
     /// A program of the npm registry, such as `yarn`, in a version that satisfies `range`: the newest that was fetched
     /// before, else the registry's newest. Returns the toolchain's name.
     pub(crate) async fn npm_program(

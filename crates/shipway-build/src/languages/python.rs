@@ -1,4 +1,4 @@
-//! Python with pip or uv; Django's static files.
+//! Python with pip, uv, Poetry or Pipenv; Django's static files.
 //!
 //! The dependency layer is a virtual environment at `/app/.heroku/python`, the path at which it also lies in dynos, over the
 //! stack's Python; or a whole Python there when the version is not the stack's. Its bytecode is compiled with unchecked
@@ -9,13 +9,13 @@ mod manager;
 
 use super::{Dependencies, Language, Plan, run_own, tail};
 use crate::model::BuildError;
-use crate::session::{Session, Show, Step};
+use crate::session::{Finished, Session, Show, Step};
 use crate::toolchains::{Place, Toolchains, present, toolchain_mount};
 use crate::tree::{Inputs, Tree};
-use crate::versions::Version;
+use crate::versions::{Range, Version};
 use async_trait::async_trait;
 use django::{collect_static, find_manage};
-use manager::manager;
+use manager::Manager;
 
 pub(crate) struct Python;
 
@@ -39,6 +39,7 @@ impl Language for Python {
             "uv.lock",
             "pyproject.toml",
             "Pipfile",
+            "Pipfile.lock",
             "poetry.lock",
             "manage.py",
             "setup.py",
@@ -51,7 +52,8 @@ impl Language for Python {
 
     async fn plan(&self, tree: &Tree, session: &mut Session<'_>, tools: &Toolchains) -> Result<Plan, BuildError> {
         let mut plan = Plan::default();
-        let (version, place) = choose(tree, session, tools, &mut plan).await?;
+        let manager = Manager::choose(tree)?;
+        let (version, place) = choose(tree, manager, session, tools, &mut plan).await?;
         plan.versions.insert("python".into(), version.to_string());
         for (name, value) in [
             ("PYTHONUNBUFFERED", "true"),
@@ -76,28 +78,25 @@ impl Language for Python {
         if let Some(name) = whole {
             plan.own.insert("toolchain", name);
         }
-        let Some((source, inputs, django)) = manager(tree, session, inputs, plan.own.contains_key("toolchain"))? else {
-            return Ok(plan);
+        let source = match manager {
+            Some(manager) => manager.file(),
+            // A Python that is not the stack's travels with the app even when nothing is installed into it.
+            None if plan.own.contains_key("toolchain") => ".python-version",
+            None => return Ok(plan),
         };
-        if source == "uv.lock" {
-            let uv = tools.uv(session).await.map_err(|why| {
-                BuildError::User(format!(
-                    "uv could not be fetched for uv.lock: {why}\nTry again, or commit a requirements.txt instead (`uv export --no-dev -o requirements.txt`)."
-                ))
-            })?;
-            if starts_by_uv(tree)? {
-                plan.path.push("/app/.heroku/uv/bin".into());
-                // What was built is what runs: `uv run` installs nothing in a dyno.
-                for (name, value) in [
-                    ("UV_NO_SYNC", "1"),
-                    ("UV_PROJECT_ENVIRONMENT", "/app/.heroku/python"),
-                    ("UV_PYTHON_DOWNLOADS", "never"),
-                ] {
-                    plan.env.insert(name.into(), value.into());
-                }
-                plan.toolchains.push(uv.clone());
+        let (inputs, django) = match manager {
+            Some(manager) => manager.inputs(tree, session, inputs)?,
+            None => (inputs, false),
+        };
+        if let Some(manager) = manager
+            && let Some(name) = manager.fetch(tools, session).await?
+        {
+            if manager.runs_in_dynos(tree)? {
+                plan.path.push(format!("/app/.heroku/{}/bin", manager.program()));
+                plan.env.extend(manager.environment().iter().map(|(k, v)| (k.to_string(), v.to_string())));
+                plan.toolchains.push(name.clone());
             }
-            plan.own.insert("uv", uv);
+            plan.own.insert("manager", name);
         }
         if django
             && !disabled(session)
@@ -133,35 +132,38 @@ impl Language for Python {
     }
 
     async fn install(&self, plan: &Plan, session: &mut Session<'_>) -> Result<(), BuildError> {
-        let Some(dependencies) = &plan.dependencies else { return Ok(()) };
+        let manager = manager_of(plan);
         let base = if plan.own.contains_key("toolchain") {
             "mkdir -p /app/.heroku/python && cp -a /toolchain/.heroku/python/. /app/.heroku/python/ && rm -f /app/.heroku/python/lib/python3*/EXTERNALLY-MANAGED"
-        } else if dependencies.source == "uv.lock" {
-            r#""$PYTHON" -m venv --without-pip /app/.heroku/python"#
-        } else {
+        } else if matches!(manager, Some(Manager::Pip)) {
             r#""$PYTHON" -m venv /app/.heroku/python"#
+        } else {
+            r#""$PYTHON" -m venv --without-pip /app/.heroku/python"#
         };
-        self.step(plan, session, base, "making the Python environment (is python3-venv installed on the platform?)")
-            .await?;
-        match dependencies.source {
-            "uv.lock" => {
-                session.report.header("Installing dependencies with uv");
-                self.step(
-                    plan,
-                    session,
-                    "/uv/.heroku/uv/bin/uv sync --locked --no-default-groups --no-progress",
-                    "`uv sync`",
-                )
-                .await?;
-            }
-            "requirements.txt" => {
-                session.report.header("Installing requirements with pip");
-                const PIP: &str = "python -m pip install --no-input --disable-pip-version-check --no-compile --progress-bar off --cache-dir /cache/pip -r requirements.txt";
-                self.step(plan, session, PIP, "`pip install -r requirements.txt`").await?;
-            }
-            _ => {}
+        let made = run(plan, session, base).await?;
+        if made.status != 0 {
+            return Err(BuildError::User(format!(
+                "Making the Python environment failed (is python3-venv installed on the platform?):\n{}",
+                tail(&made.output, 3)
+            )));
         }
-        self.step(plan, session, COMPILE, "compiling the dependencies").await
+        if let Some(manager) = manager {
+            session.report.header(&match manager {
+                Manager::Pip => "Installing requirements with pip".into(),
+                _ => format!("Installing dependencies with {}", manager.title()),
+            });
+            let (command, what) = manager.install();
+            let Finished { status, output } = run(plan, session, command).await?;
+            if status != 0 {
+                return Err(BuildError::User(format!(
+                    "{what} failed (exit status {status}):\n{}\n{}",
+                    manager.cause(&output),
+                    manager.help(&output)
+                )));
+            }
+        }
+        // A file that does not compile is compiled by nobody who does not import it.
+        run(plan, session, COMPILE).await.map(|_| ())
     }
 
     async fn build(&self, plan: &Plan, tree: &Tree, session: &mut Session<'_>) -> Result<(), BuildError> {
@@ -179,50 +181,39 @@ impl Language for Python {
     }
 }
 
-impl Python {
-    async fn step(
-        &self,
-        plan: &Plan,
-        session: &mut Session<'_>,
-        command: &'static str,
-        what: &str,
-    ) -> Result<(), BuildError> {
-        let python = plan.own.get("python").map_or("python3", String::as_str);
-        let mut step = app_step(plan, session, command, &[("PYTHON", python)]);
-        if let Some(name) = plan.own.get("toolchain") {
-            step.mounts.push(toolchain_mount(name, "/toolchain"));
-        }
-        if let Some(name) = plan.own.get("uv") {
-            step.mounts.push(toolchain_mount(name, "/uv"));
-            let project_python =
-                if plan.own.contains_key("toolchain") { "/app/.heroku/python/bin/python3" } else { python };
-            for (name, value) in [
-                ("UV_PROJECT_ENVIRONMENT", "/app/.heroku/python"),
-                ("UV_CACHE_DIR", "/cache/uv"),
-                ("UV_PYTHON", project_python),
-                ("UV_PYTHON_DOWNLOADS", "never"),
-                ("UV_LINK_MODE", "copy"),
-            ] {
-                step.env.insert(name.into(), value.into());
-            }
-        }
-        let finished = session.run(step).await?;
-        if finished.status == 0 {
-            return Ok(());
-        }
-        Err(BuildError::User(format!(
-            "{what} failed (exit status {}):\n{}\nFix what it names, commit, and push again.",
-            finished.status,
-            tail(&finished.output, 3)
-        )))
-    }
+/// What installs the app's packages, if it has some.
+fn manager_of(plan: &Plan) -> Option<Manager> {
+    plan.dependencies.as_ref().and_then(|dependencies| Manager::of(dependencies.source))
+}
+
+/// A command of ours that works on the environment.
+async fn run(plan: &Plan, session: &mut Session<'_>, command: &'static str) -> Result<Finished, BuildError> {
+    let python = plan.own.get("python").map_or("python3", String::as_str);
+    let mut step = app_step(plan, session, command, &[("PYTHON", python)]);
+    let project = if plan.own.contains_key("toolchain") { "/app/.heroku/python/bin/python3" } else { python };
+    step.env.insert("UV_PYTHON".into(), project.into());
+    session.run(step).await
 }
 
 fn app_step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str, &str)]) -> Step {
-    let path = format!("{BIN}:{}", session.path());
+    let mut path = vec![BIN.to_string()];
     let mut env = session.app_env(own);
+    let mut mounts = Session::app_mounts();
+    if let Some(name) = plan.own.get("toolchain") {
+        mounts.push(toolchain_mount(name, "/toolchain"));
+    }
+    if let Some(manager) = manager_of(plan) {
+        for (name, value) in manager.environment().iter().chain(manager.build_environment()) {
+            env.insert(name.to_string(), value.to_string());
+        }
+        if let Some(name) = plan.own.get("manager") {
+            mounts.push(toolchain_mount(name, "/manager"));
+            path.push(format!("/manager/.heroku/{}/bin", manager.program()));
+        }
+    }
+    path.push(session.path());
     for (name, value) in [
-        ("PATH", path.as_str()),
+        ("PATH", path.join(":").as_str()),
         ("PYTHONUNBUFFERED", "1"),
         // Compiled once, at the end, in a form that survives the layer.
         ("PYTHONDONTWRITEBYTECODE", "1"),
@@ -230,65 +221,68 @@ fn app_step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&
     ] {
         env.insert(name.into(), value.into());
     }
-    let mut mounts = Session::app_mounts();
-    if let Some(name) = plan.own.get("toolchain") {
-        mounts.push(toolchain_mount(name, "/toolchain"));
-    }
-    mounts.dedup_by(|a, b| a.target == b.target);
     Step { command, env, mounts, directory: "/app", show: Show::Indented }
-}
-
-/// Whether the app wants uv in its dynos too.
-fn starts_by_uv(tree: &Tree) -> Result<bool, BuildError> {
-    for file in ["Procfile", "app.json"] {
-        if tree.text(file)?.is_some_and(|text| text.contains("uv run")) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn disabled(session: &Session<'_>) -> bool {
     session.request.env.get("DISABLE_COLLECTSTATIC").is_some_and(|v| !v.is_empty() && v != "0")
 }
 
-/// The version that the app asks for, or had before, or the stack's; and where it lies.
+/// The version that the app asks for, or had before, or the stack's, or one that the project allows; and where it lies.
 async fn choose(
     tree: &Tree,
+    manager: Option<Manager>,
     session: &mut Session<'_>,
     tools: &Toolchains,
     plan: &mut Plan,
 ) -> Result<(Version, Place), BuildError> {
-    let before =
-        session.request.previous.as_ref().and_then(|p| p.versions.get("python")).and_then(|v| Version::parse(v));
+    const REQUIRES: &str = "requires-python in pyproject.toml";
+    let own = manager.map(|m| m.python(tree)).transpose()?.flatten();
+    let range = manager.map(|m| m.pythons(tree)).transpose()?.flatten();
+    let allowed = |version: &Version| range.as_ref().is_none_or(|range| range.contains(version));
+    let found = tools.pythons().await;
+    let before = session.request.previous.as_ref().and_then(|p| p.versions.get("python"));
     let (wanted, because) = if let Some(text) = tree.text(".python-version")? {
         (read_version(&text, ".python-version")?, ".python-version")
     } else if let Some(text) = tree.text("runtime.txt")? {
         (read_version(&text, "runtime.txt")?, "runtime.txt")
-    } else if let Some(version) = before {
+    } else if let Some((text, file)) = own {
+        (read_version(&text, file)?, file)
+    } else if let Some(version) = before.and_then(|v| Version::parse(v)).filter(|v| allowed(v)) {
         (version.minor(), "the app's first build")
     } else {
-        let Some(version) = tools.default_python().await else {
+        let default = tools.default_python().await;
+        if default.is_none() && found.is_empty() {
             return Err(BuildError::User(
                 "This platform has no Python. Its operator installs one with `apt-get install python3 python3-venv`."
                     .into(),
             ));
-        };
+        }
         plan.notes.push("No version is named: it stays the one of this build. Name one in .python-version".into());
-        (version.minor(), "the platform's default")
+        match (default.filter(|v| allowed(v)), found.iter().find(|(v, _)| allowed(v)), &range) {
+            (Some(version), _, _) => (version.minor(), "the platform's default"),
+            (None, Some((version, _)), Some(_)) => (version.to_string(), REQUIRES),
+            (None, Some((version, _)), None) => (version.to_string(), "the platform's newest"),
+            (None, None, range) => (range.as_ref().map(Range::lowest).unwrap_or_default().minor(), REQUIRES),
+        }
     };
-    let found = tools.pythons().await;
     let fits = |v: &Version| v.to_string() == wanted || v.minor() == wanted;
     let chosen = match found.iter().find(|(v, _)| fits(v)) {
         Some(chosen) => chosen.clone(),
         None => {
             session.report.detail(&format!("Fetching Python {wanted} for all apps of this platform"));
             tools.fetch_python(&wanted, session).await.map_err(|why| {
-                let way_out = match found.first() {
-                    Some((v, _)) => {
-                        format!("Use one that is present: `echo {} > .python-version`, commit, and push again.", v.minor())
-                    }
+                let way_out = match found.first().map(|(v, _)| v.minor()) {
                     None => "The operator installs one: `apt-get install python3 python3-venv`.".into(),
+                    Some(v) if because == REQUIRES => {
+                        format!("Use one that is present: let requires-python include {v}, lock again, commit, and push again.")
+                    }
+                    Some(v) if because == "Pipfile.lock" => format!(
+                        "Use one that is present: write `python_version = \"{v}\"` below [requires] in Pipfile, run `pipenv lock`, commit, and push again."
+                    ),
+                    Some(v) => {
+                        format!("Use one that is present: `echo {v} > .python-version`, commit, and push again.")
+                    }
                 };
                 BuildError::User(format!(
                     "This app wants Python {wanted} (from {because}). Present on this platform: {}.\nFetching it failed: {why}\n{way_out} Or the operator sets UV_PYTHON_INSTALL_MIRROR to a mirror of Python builds.",
@@ -309,10 +303,14 @@ fn read_version(text: &str, file: &str) -> Result<String, BuildError> {
     if (2..=3).contains(&parts.len()) && parts.iter().all(digits) && parts[0] == "3" {
         return Ok(version.to_string());
     }
+    let example = match file {
+        "runtime.txt" => "a line like `python-3.12.4`",
+        "Pipfile.lock" => "one like `python_version = \"3.12\"` below [requires] in Pipfile, run `pipenv lock`",
+        _ => "a line like `3.12`",
+    };
     Err(BuildError::User(format!(
-        "{file}: {:?} is not a version of Python 3. Write a line like `{}`, commit, and push again.",
-        line.chars().take(40).collect::<String>(),
-        if file == "runtime.txt" { "python-3.12.4" } else { "3.12" }
+        "{file}: {:?} is not a version of Python 3. Write {example}, commit, and push again.",
+        line.chars().take(40).collect::<String>()
     )))
 }
 
