@@ -152,6 +152,7 @@ echo "version $version""#;
         let name = format!("uv-{VERSION}");
         let _one = self.fetching.lock().await;
         if !self.path(&name).is_dir() {
+            session.report.detail(&format!("Fetching uv {VERSION} for all apps of this platform"));
             let (work, _) = self.fetch(FETCH, &[("VERSION", VERSION)], session).await?;
             self.keep(&work.join("made"), &name).map_err(|e| e.to_string())?;
         }
@@ -178,6 +179,7 @@ mv lib "made/.heroku/$PROGRAM/lib""#;
         let name = format!("{program}-{version}-python{}", own.minor());
         let _one = self.fetching.lock().await;
         if !self.path(&name).is_dir() {
+            session.report.detail(&format!("Fetching {program} {version} for all apps of this platform"));
             let env = [("PROGRAM", program), ("VERSION", version), ("PYTHON", &python)];
             let (work, _) = self.fetch(FETCH, &env, session).await?;
             let starter = format!(

@@ -239,6 +239,7 @@ const NO_DEVELOPMENT: &str = "development dependencies: None\n";
 async fn poetry() {
     let mut platform = platform();
     let (first, output) = platform.build(&fixture("poetry")).await.ok();
+    assert!(output.contains("       Fetching poetry "), "{output}");
     for line in ["-----> Installing dependencies with Poetry", "Installing iniconfig (2.0.0)", "current project: shop"]
     {
         assert!(output.contains(line), "{output}");
