@@ -146,7 +146,7 @@ echo "version $version""#;
 
     /// Fetches uv from the package index. Returns the toolchain's name.
     pub(crate) async fn uv(&self, session: &mut Session<'_>) -> Result<String, String> {
-        const FETCH: &str = r#"python3 -m pip --isolated install --quiet --no-input --only-binary :all: --target made/.heroku/uv "uv==$VERSION""#;
+        const FETCH: &str = r#"python3 -m pip install --quiet --no-input --disable-pip-version-check --only-binary :all: --target made/.heroku/uv "uv==$VERSION""#;
         /// Known to work with our `uv sync`; a newer one is a change of ours, not a surprise of a build.
         const VERSION: &str = "0.13.8";
         let name = format!("uv-{VERSION}");

@@ -5,7 +5,7 @@ mod support;
 use shipway_build::LayerKind;
 use std::fs;
 use std::time::Instant;
-use support::{fixture, platform};
+use support::{fixture, platform, platform_with};
 
 fn kinds(outcome: &shipway_build::BuildOutcome) -> Vec<LayerKind> {
     outcome.slug.layers.iter().map(|l| l.kind).collect()
@@ -229,6 +229,15 @@ async fn uv() {
     let run = platform.build_files(&files).await;
     assert_eq!(run.steps, 0);
     assert_eq!(run.ok().0.slug.layers, first.slug.layers);
+}
+
+#[tokio::test]
+async fn uv_is_fetched_from_the_index_that_the_operator_names() {
+    // Nothing answers there.
+    let mut platform = platform_with(&[("PIP_INDEX_URL", "http://127.0.0.1:9/simple"), ("PIP_RETRIES", "0")]);
+    let files = [("pyproject.toml", "[project]\nname = \"shop\"\nversion = \"1\"\n"), ("uv.lock", "version = 1\n")];
+    let text = platform.build_files(&files).await.refusal();
+    assert!(text.contains("uv could not be fetched for uv.lock"), "{text}");
 }
 
 /// What the fixtures of Poetry and Pipenv print where they run with what was installed for them, and that alone.

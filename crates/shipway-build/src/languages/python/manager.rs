@@ -202,7 +202,7 @@ impl Manager {
         const VERSION: &str = "Name a version of Python that it allows in .python-version, commit, and push again.";
         let (stale, command, versions): (&[&str], _, _) = match self {
             Self::Pip => (&[], "", "\0"),
-            Self::Uv => (&["needs to be updated"], "uv lock", "requires-python"),
+            Self::Uv => (&["needs to be updated"], "uv lock", "the project's Python requirement"),
             Self::Poetry => (
                 &["was last generated", "not compatible with the current version of Poetry"],
                 "poetry lock",
