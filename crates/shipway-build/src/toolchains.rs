@@ -146,14 +146,52 @@ echo "version $version""#;
 
     /// Fetches uv from the package index. Returns the toolchain's name.
     pub(crate) async fn uv(&self, session: &mut Session<'_>) -> Result<String, String> {
-        const FETCH: &str = r#"python3 -m pip --isolated install --quiet --no-input --only-binary :all: --target made/.heroku/uv "uv==$VERSION""#;
+        const FETCH: &str = r#"python3 -m pip install --quiet --no-input --disable-pip-version-check --only-binary :all: --target made/.heroku/uv "uv==$VERSION""#;
         /// Known to work with our `uv sync`; a newer one is a change of ours, not a surprise of a build.
         const VERSION: &str = "0.13.8";
         let name = format!("uv-{VERSION}");
         let _one = self.fetching.lock().await;
         if !self.path(&name).is_dir() {
+            session.report.detail(&format!("Fetching uv {VERSION} for all apps of this platform"));
             let (work, _) = self.fetch(FETCH, &[("VERSION", VERSION)], session).await?;
             self.keep(&work.join("made"), &name).map_err(|e| e.to_string())?;
+        }
+        Ok(name)
+    }
+
+    /// Fetches a program of the package index that is itself Python, such as `poetry`. The stack's own Python runs it, and
+    /// it lies apart from what any app installs. Returns the toolchain's name.
+    pub(crate) async fn python_program(
+        &self,
+        program: &'static str,
+        version: &'static str,
+        session: &mut Session<'_>,
+    ) -> Result<String, String> {
+        const FETCH: &str = r#"set -e
+"$PYTHON" -m pip install --quiet --no-input --disable-pip-version-check --only-binary :all: --no-compile --target lib "$PROGRAM==$VERSION"
+rm -rf lib/bin
+"$PYTHON" -m compileall -q -j 2 --invalidation-mode unchecked-hash lib || true
+mkdir -p "made/.heroku/$PROGRAM/bin"
+mv lib "made/.heroku/$PROGRAM/lib""#;
+        let own = self.default_python().await.ok_or("this platform has no python3")?;
+        let python = self.host_bin.join(format!("python{}", own.minor())).display().to_string();
+        // Parts of it are compiled for that Python alone.
+        let name = format!("{program}-{version}-python{}", own.minor());
+        let _one = self.fetching.lock().await;
+        if !self.path(&name).is_dir() {
+            session.report.detail(&format!("Fetching {program} {version} for all apps of this platform"));
+            let env = [("PROGRAM", program), ("VERSION", version), ("PYTHON", &python)];
+            let (work, _) = self.fetch(FETCH, &env, session).await?;
+            let starter = format!(
+                r#"#!{python} -I
+import os, runpy, sys
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "lib"))
+runpy.run_module("{program}", run_name="__main__", alter_sys=True)
+"#
+            );
+            write_program(&work.join("made/.heroku").join(program).join("bin").join(program), starter.as_bytes())
+                .and_then(|()| self.keep(&work.join("made"), &name))
+                .map_err(|e| e.to_string())?;
         }
         Ok(name)
     }

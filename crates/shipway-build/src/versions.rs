@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Three numbers; nothing that is released by a language needs more.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(pub(crate) [u64; 3]);
 
 impl Version {
@@ -100,6 +100,18 @@ impl Range {
         Self::parse(&text).filter(|both| both.0.iter().any(any)).map(|_| text.trim().into())
     }
 
+    /// Reads `>=3.11,<4.0`, `~=3.11`, `==3.12.*` as `requires-python` has them, and `^3.11` as Poetry does. `==3.12` is let
+    /// stand for all of 3.12, and what `!=` excludes is let through. Source: packaging.python.org, "Version specifiers".
+    pub(crate) fn python(s: &str) -> Option<Self> {
+        let alternatives: Vec<String> = s.replace("||", "|").split('|').map(python_alternative).collect();
+        Self::parse(&alternatives.join("||"))
+    }
+
+    /// The first version that it may contain.
+    pub(crate) fn lowest(&self) -> Version {
+        self.0.iter().map(|(low, _)| low.clone()).min().unwrap_or_default()
+    }
+
     pub(crate) fn contains(&self, version: &Version) -> bool {
         self.0.iter().any(|(low, high)| version >= low && high.as_ref().is_none_or(|high| version < high))
     }
@@ -127,6 +139,41 @@ fn composer_alternative(s: &str) -> String {
     }
 }
 
+/// One alternative of `requires-python` in the words of npm.
+fn python_alternative(s: &str) -> String {
+    let part = |part: &str| {
+        let operator: String = part.chars().take_while(|c| "<>=^~!".contains(*c)).collect();
+        let version = &part[operator.len()..];
+        let numbers = version.split('.').count();
+        match operator.as_str() {
+            "!=" => String::new(),
+            "~=" if numbers == 2 => format!("^{version}"),
+            "~=" => format!("~{version}"),
+            "" | "==" | "===" => format!("={version}"),
+            ">" | "<" | ">=" | "<=" if !version.ends_with('*') => {
+                format!("{operator}{version}{}", ".0".repeat(3_usize.saturating_sub(numbers)))
+            }
+            _ => part.to_string(),
+        }
+    };
+    closed_up(&s.replace(',', " "), &["~=", "==", "!=", ">=", "<=", ">", "<", "^", "~", "="])
+        .split_whitespace()
+        .map(part)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// `>= 18` is written with and without the space.
+fn closed_up(s: &str, operators: &[&str]) -> String {
+    let mut joined = s.trim().to_string();
+    for operator in operators {
+        while joined.contains(&format!("{operator} ")) {
+            joined = joined.replace(&format!("{operator} "), operator);
+        }
+    }
+    joined
+}
+
 fn alternative(s: &str) -> Option<(Version, Option<Version>)> {
     let mut low = Version([0; 3]);
     let mut high: Option<Version> = None;
@@ -142,14 +189,7 @@ fn alternative(s: &str) -> Option<(Version, Option<Version>)> {
         narrow(Some(Partial::parse(from)?.lowest()), Partial::parse(to)?.above());
         return Some((low, high));
     }
-    // `>= 18` is written with and without the space.
-    let mut joined = s.trim().to_string();
-    for operator in [">=", "<=", ">", "<", "^", "~", "="] {
-        while joined.contains(&format!("{operator} ")) {
-            joined = joined.replace(&format!("{operator} "), operator);
-        }
-    }
-    for part in joined.split_whitespace() {
+    for part in closed_up(s, &[">=", "<=", ">", "<", "^", "~", "="]).split_whitespace() {
         let operator: String = part.chars().take_while(|c| "<>=^~".contains(*c)).collect();
         let partial = Partial::parse(&part[operator.len()..])?;
         match operator.as_str() {
@@ -223,6 +263,30 @@ mod tests {
         assert_eq!(both("*", ">=9").as_deref(), Some("* >=9"));
         assert_eq!(both("^3.1.0 || 2", "4.x"), None);
         assert_eq!(both("latest", "4.x"), None);
+        let python = |range: &str, inside: &[&str], outside: &[&str]| {
+            let parsed = Range::python(range).unwrap_or_else(|| panic!("{range} should be a range"));
+            for (versions, expected) in [(inside, true), (outside, false)] {
+                for v in versions {
+                    assert_eq!(parsed.contains(&Version::parse(v).unwrap()), expected, "{v} in {range}");
+                }
+            }
+        };
+        python(">=3.11,<4.0", &["3.11.0", "3.14.2"], &["3.10.9", "4.0.0"]);
+        python(">= 3.11, < 3.13", &["3.12.9"], &["3.13.0"]);
+        python("~=3.11", &["3.11.0", "3.14.0"], &["3.10.0", "4.0.0"]);
+        python("~=3.11.2", &["3.11.2"], &["3.11.1", "3.12.0"]);
+        python("==3.12.*", &["3.12.0", "3.12.9"], &["3.11.0", "3.13.0"]);
+        python("==3.12", &["3.12.9"], &["3.13.0"]);
+        python("<=3.12", &["3.12.0"], &["3.12.1"]);
+        python(">3.10", &["3.10.1", "3.11.0"], &["3.10.0"]);
+        python("^3.11", &["3.14.0"], &["3.10.0", "4.0.0"]);
+        python("~3.11", &["3.11.9"], &["3.12.0"]);
+        python(">=3.9,!=3.9.7", &["3.9.7", "3.11.0"], &["3.8.0"]);
+        python("^3.11 || ^2.7", &["3.12.0", "2.7.18"], &["3.9.0"]);
+        assert_eq!(Range::python(">=3.11,<4.0").unwrap().lowest(), Version([3, 11, 0]));
+        for bad in [">=3.13.0rc1", "$(id)", ">=3.11;id"] {
+            assert_eq!(Range::python(bad), None, "{bad}");
+        }
         for bad in ["lts/*", "latest", "1.2.3.4", ">=a", "1..2", "$(id)", "99999999999", "--help"] {
             assert_eq!(Range::parse(bad), None, "{bad}");
         }

@@ -79,7 +79,21 @@ async fn what_is_wrong_with_an_app_is_said_with_the_next_step() {
         .await;
     check(p, &[("a.py", ""), (".python-version", "two")], ".python-version: \"two\" is not a version of Python 3")
         .await;
-    check(p, &[("Pipfile", "")], "pipenv requirements > requirements.txt").await;
+    check(p, &[("Pipfile", "")], "has only Pipfile. Run `pipenv lock`, commit its result").await;
+    check(p, &[("Pipfile.lock", "{}")], "There is a Pipfile.lock but no Pipfile beside it").await;
+    check(p, &[("Pipfile", ""), ("Pipfile.lock", "[")], "Pipfile.lock is not JSON").await;
+    let three = r#"{"_meta":{"requires":{"python_version":"3"}}}"#;
+    check(p, &[("Pipfile", ""), ("Pipfile.lock", three)], "below [requires] in Pipfile, run `pipenv lock`").await;
+    let poetry = "[tool.poetry.dependencies]\npython = \"^3.11\"\n";
+    check(p, &[("pyproject.toml", poetry)], "has only pyproject.toml. Run `poetry lock`").await;
+    check(p, &[("pyproject.toml", "[project]\ndependencies = []\n")], "Run `uv lock`, commit its result").await;
+    check(p, &[("pyproject.toml", "[project"), ("uv.lock", "")], "pyproject.toml is not TOML").await;
+    check(
+        p,
+        &[("requirements.txt", ""), ("pyproject.toml", poetry), ("poetry.lock", "")],
+        "the files of several package managers: requirements.txt (pip), poetry.lock (Poetry). Keep those of the one",
+    )
+    .await;
     check(p, &[("requirements.txt", "-r more.txt")], "requirements.txt names more.txt, which is not in the tree").await;
     check(p, &[("static.json", r#"{"root":"../.."}"#)], "static.json: root \"../..\" leads out of the app").await;
     check(

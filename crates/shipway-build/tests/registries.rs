@@ -5,7 +5,7 @@ mod support;
 use shipway_build::LayerKind;
 use std::fs;
 use std::time::Instant;
-use support::{fixture, platform};
+use support::{fixture, platform, platform_with};
 
 fn kinds(outcome: &shipway_build::BuildOutcome) -> Vec<LayerKind> {
     outcome.slug.layers.iter().map(|l| l.kind).collect()
@@ -359,4 +359,80 @@ async fn uv() {
     let run = platform.build_files(&files).await;
     assert_eq!(run.steps, 0);
     assert_eq!(run.ok().0.slug.layers, first.slug.layers);
+}
+
+#[tokio::test]
+async fn uv_is_fetched_from_the_index_that_the_operator_names() {
+    // Nothing answers there.
+    let mut platform = platform_with(&[("PIP_INDEX_URL", "http://127.0.0.1:9/simple"), ("PIP_RETRIES", "0")]);
+    let files = [("pyproject.toml", "[project]\nname = \"shop\"\nversion = \"1\"\n"), ("uv.lock", "version = 1\n")];
+    let text = platform.build_files(&files).await.refusal();
+    assert!(text.contains("uv could not be fetched for uv.lock"), "{text}");
+}
+
+/// What the fixtures of Poetry and Pipenv print where they run with what was installed for them, and that alone.
+const SHOP: &str = "runs with /app/.heroku/python/lib/";
+const NO_DEVELOPMENT: &str = "development dependencies: None\n";
+
+#[tokio::test]
+async fn poetry() {
+    let mut platform = platform();
+    let (first, output) = platform.build(&fixture("poetry")).await.ok();
+    assert!(output.contains("       Fetching poetry "), "{output}");
+    for line in ["-----> Installing dependencies with Poetry", "Installing iniconfig (2.0.0)", "current project: shop"]
+    {
+        assert!(output.contains(line), "{output}");
+    }
+    assert_eq!(kinds(&first), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
+    // By the script of the package, and as the Procfile does.
+    for command in ["shop", "poetry run shop"] {
+        let said = platform.run(&first, command, &[]);
+        assert!(said.starts_with(SHOP) && said.ends_with(NO_DEVELOPMENT), "{said}");
+    }
+    assert_eq!(platform.run(&first, "ls -A", &[]), ".heroku\nProcfile\npoetry.lock\npyproject.toml\nsrc\n");
+
+    platform.remember(&first.pins);
+    let run = platform.build(&fixture("poetry")).await;
+    assert_eq!(run.steps, 0);
+    assert_eq!(run.ok().0.slug.layers, first.slug.layers);
+
+    let stale = |app: &std::path::Path| {
+        let project = fs::read_to_string(app.join("pyproject.toml")).unwrap();
+        fs::write(app.join("pyproject.toml"), project.replace("2.0.0", "2.1.0")).unwrap();
+    };
+    let text = platform.build_changed(&fixture("poetry"), stale).await.refusal();
+    assert!(text.contains("changed significantly since poetry.lock was last generated"), "{text}");
+    assert!(text.ends_with("Run `poetry lock`, commit poetry.lock, and push again."), "{text}");
+}
+
+#[tokio::test]
+async fn pipenv() {
+    let mut platform = platform();
+    let (first, output) = platform.build(&fixture("pipenv")).await.ok();
+    assert!(output.contains("-----> Installing dependencies with Pipenv"), "{output}");
+    assert_eq!(kinds(&first), [LayerKind::Toolchain, LayerKind::Dependencies, LayerKind::App]);
+    for command in ["python shop.py", "pipenv run shop"] {
+        let said = platform.run(&first, command, &[]);
+        assert!(said.starts_with(SHOP) && said.ends_with(NO_DEVELOPMENT), "{said}");
+    }
+    assert_eq!(platform.run(&first, "ls -A", &[]), ".heroku\nPipfile\nPipfile.lock\nProcfile\nshop.py\n");
+
+    platform.remember(&first.pins);
+    let run = platform.build(&fixture("pipenv")).await;
+    assert_eq!(run.steps, 0);
+    assert_eq!(run.ok().0.slug.layers, first.slug.layers);
+
+    let change = |file: &'static str, from: &'static str, to: &'static str| {
+        move |app: &std::path::Path| {
+            let text = fs::read_to_string(app.join(file)).unwrap();
+            fs::write(app.join(file), text.replace(from, to)).unwrap();
+        }
+    };
+    let stale = change("Pipfile", "2.0.0", "2.1.0");
+    let text = platform.build_changed(&fixture("pipenv"), stale).await.refusal();
+    assert!(text.contains("is out of date") && !text.contains("Exception"), "{text}");
+    assert!(text.ends_with("Run `pipenv lock`, commit Pipfile.lock, and push again."), "{text}");
+    let missing = change("Pipfile.lock", "==2.0.0", "==2.0.404");
+    let text = platform.build_changed(&fixture("pipenv"), missing).await.refusal();
+    assert!(text.contains("ERROR: No matching distribution found for iniconfig==2.0.404"), "{text}");
 }

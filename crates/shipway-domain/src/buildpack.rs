@@ -2,7 +2,7 @@
 
 /// What is built in: name and what it does.
 pub const BUILT_IN: [(&str, &str); 5] = [
-    ("heroku/python", "Python with pip or uv; Django's static files are collected."),
+    ("heroku/python", "Python with pip, uv, Poetry or Pipenv; Django's static files are collected."),
     ("heroku/nodejs", "Node.js with npm, yarn or pnpm; build scripts run, development dependencies are pruned."),
     ("heroku/php", "PHP with Composer, behind Apache or nginx."),
     ("heroku/static", "Static sites: static.json or index.html."),

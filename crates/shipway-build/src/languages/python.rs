@@ -1,17 +1,21 @@
-//! Python with pip or uv; Django's static files.
+//! Python with pip, uv, Poetry or Pipenv; Django's static files.
 //!
 //! The dependency layer is a virtual environment at `/app/.heroku/python`, the path at which it also lies in dynos, over the
 //! stack's Python; or a whole Python there when the version is not the stack's. Its bytecode is compiled with unchecked
 //! hashes: a layer has no times that could be compared.
 
+mod django;
+mod manager;
+
 use super::{Dependencies, Language, Plan, run_own, tail};
 use crate::model::BuildError;
-use crate::session::{Session, Show, Step};
+use crate::session::{Finished, Session, Show, Step};
 use crate::toolchains::{Place, Toolchains, present, toolchain_mount};
 use crate::tree::{Inputs, Tree};
-use crate::versions::Version;
+use crate::versions::{Range, Version};
 use async_trait::async_trait;
-use std::collections::BTreeSet;
+use django::{collect_static, find_manage};
+use manager::Manager;
 
 pub(crate) struct Python;
 
@@ -35,6 +39,7 @@ impl Language for Python {
             "uv.lock",
             "pyproject.toml",
             "Pipfile",
+            "Pipfile.lock",
             "poetry.lock",
             "manage.py",
             "setup.py",
@@ -47,7 +52,8 @@ impl Language for Python {
 
     async fn plan(&self, tree: &Tree, session: &mut Session<'_>, tools: &Toolchains) -> Result<Plan, BuildError> {
         let mut plan = Plan::default();
-        let (version, place) = choose(tree, session, tools, &mut plan).await?;
+        let manager = Manager::choose(tree)?;
+        let (version, place) = choose(tree, manager, session, tools, &mut plan).await?;
         plan.versions.insert("python".into(), version.to_string());
         for (name, value) in [
             ("PYTHONUNBUFFERED", "true"),
@@ -72,28 +78,25 @@ impl Language for Python {
         if let Some(name) = whole {
             plan.own.insert("toolchain", name);
         }
-        let Some((source, inputs, django)) = manager(tree, session, inputs, plan.own.contains_key("toolchain"))? else {
-            return Ok(plan);
+        let source = match manager {
+            Some(manager) => manager.file(),
+            // A Python that is not the stack's travels with the app even when nothing is installed into it.
+            None if plan.own.contains_key("toolchain") => ".python-version",
+            None => return Ok(plan),
         };
-        if source == "uv.lock" {
-            let uv = tools.uv(session).await.map_err(|why| {
-                BuildError::User(format!(
-                    "uv could not be fetched for uv.lock: {why}\nTry again, or commit a requirements.txt instead (`uv export --no-dev -o requirements.txt`)."
-                ))
-            })?;
-            if starts_by_uv(tree)? {
-                plan.path.push("/app/.heroku/uv/bin".into());
-                // What was built is what runs: `uv run` installs nothing in a dyno.
-                for (name, value) in [
-                    ("UV_NO_SYNC", "1"),
-                    ("UV_PROJECT_ENVIRONMENT", "/app/.heroku/python"),
-                    ("UV_PYTHON_DOWNLOADS", "never"),
-                ] {
-                    plan.env.insert(name.into(), value.into());
-                }
-                plan.toolchains.push(uv.clone());
+        let (inputs, django) = match manager {
+            Some(manager) => manager.inputs(tree, session, inputs)?,
+            None => (inputs, false),
+        };
+        if let Some(manager) = manager
+            && let Some(name) = manager.fetch(tools, session).await?
+        {
+            if manager.runs_in_dynos(tree)? {
+                plan.path.push(format!("/app/.heroku/{}/bin", manager.program()));
+                plan.env.extend(manager.environment().iter().map(|(k, v)| (k.to_string(), v.to_string())));
+                plan.toolchains.push(name.clone());
             }
-            plan.own.insert("uv", uv);
+            plan.own.insert("manager", name);
         }
         if django
             && !disabled(session)
@@ -130,35 +133,38 @@ impl Language for Python {
     }
 
     async fn install(&self, plan: &Plan, session: &mut Session<'_>) -> Result<(), BuildError> {
-        let Some(dependencies) = &plan.dependencies else { return Ok(()) };
+        let manager = manager_of(plan);
         let base = if plan.own.contains_key("toolchain") {
             "mkdir -p /app/.heroku/python && cp -a /toolchain/.heroku/python/. /app/.heroku/python/ && rm -f /app/.heroku/python/lib/python3*/EXTERNALLY-MANAGED"
-        } else if dependencies.source == "uv.lock" {
-            r#""$PYTHON" -m venv --without-pip /app/.heroku/python"#
-        } else {
+        } else if matches!(manager, Some(Manager::Pip)) {
             r#""$PYTHON" -m venv /app/.heroku/python"#
+        } else {
+            r#""$PYTHON" -m venv --without-pip /app/.heroku/python"#
         };
-        self.step(plan, session, base, "making the Python environment (is python3-venv installed on the platform?)")
-            .await?;
-        match dependencies.source {
-            "uv.lock" => {
-                session.report.header("Installing dependencies with uv");
-                self.step(
-                    plan,
-                    session,
-                    "/uv/.heroku/uv/bin/uv sync --locked --no-default-groups --no-progress",
-                    "`uv sync`",
-                )
-                .await?;
-            }
-            "requirements.txt" => {
-                session.report.header("Installing requirements with pip");
-                const PIP: &str = "python -m pip install --no-input --disable-pip-version-check --no-compile --progress-bar off --cache-dir /cache/pip -r requirements.txt";
-                self.step(plan, session, PIP, "`pip install -r requirements.txt`").await?;
-            }
-            _ => {}
+        let made = run(plan, session, base).await?;
+        if made.status != 0 {
+            return Err(BuildError::User(format!(
+                "Making the Python environment failed (is python3-venv installed on the platform?):\n{}",
+                tail(&made.output, 3)
+            )));
         }
-        self.step(plan, session, COMPILE, "compiling the dependencies").await
+        if let Some(manager) = manager {
+            session.report.header(&match manager {
+                Manager::Pip => "Installing requirements with pip".into(),
+                _ => format!("Installing dependencies with {}", manager.title()),
+            });
+            let (command, what) = manager.install();
+            let Finished { status, output } = run(plan, session, command).await?;
+            if status != 0 {
+                return Err(BuildError::User(format!(
+                    "{what} failed (exit status {status}):\n{}\n{}",
+                    manager.cause(&output),
+                    manager.help(&output)
+                )));
+            }
+        }
+        // A file that does not compile is compiled by nobody who does not import it.
+        run(plan, session, COMPILE).await.map(|_| ())
     }
 
     async fn build(&self, plan: &Plan, tree: &Tree, session: &mut Session<'_>) -> Result<(), BuildError> {
@@ -176,50 +182,39 @@ impl Language for Python {
     }
 }
 
-impl Python {
-    async fn step(
-        &self,
-        plan: &Plan,
-        session: &mut Session<'_>,
-        command: &'static str,
-        what: &str,
-    ) -> Result<(), BuildError> {
-        let python = plan.own.get("python").map_or("python3", String::as_str);
-        let mut step = app_step(plan, session, command, &[("PYTHON", python)]);
-        if let Some(name) = plan.own.get("toolchain") {
-            step.mounts.push(toolchain_mount(name, "/toolchain"));
-        }
-        if let Some(name) = plan.own.get("uv") {
-            step.mounts.push(toolchain_mount(name, "/uv"));
-            let project_python =
-                if plan.own.contains_key("toolchain") { "/app/.heroku/python/bin/python3" } else { python };
-            for (name, value) in [
-                ("UV_PROJECT_ENVIRONMENT", "/app/.heroku/python"),
-                ("UV_CACHE_DIR", "/cache/uv"),
-                ("UV_PYTHON", project_python),
-                ("UV_PYTHON_DOWNLOADS", "never"),
-                ("UV_LINK_MODE", "copy"),
-            ] {
-                step.env.insert(name.into(), value.into());
-            }
-        }
-        let finished = session.run(step).await?;
-        if finished.status == 0 {
-            return Ok(());
-        }
-        Err(BuildError::User(format!(
-            "{what} failed (exit status {}):\n{}\nFix what it names, commit, and push again.",
-            finished.status,
-            tail(&finished.output, 3)
-        )))
-    }
+/// What installs the app's packages, if it has some.
+fn manager_of(plan: &Plan) -> Option<Manager> {
+    plan.dependencies.as_ref().and_then(|dependencies| Manager::of(dependencies.source))
+}
+
+/// A command of ours that works on the environment.
+async fn run(plan: &Plan, session: &mut Session<'_>, command: &'static str) -> Result<Finished, BuildError> {
+    let python = plan.own.get("python").map_or("python3", String::as_str);
+    let mut step = app_step(plan, session, command, &[("PYTHON", python)]);
+    let project = if plan.own.contains_key("toolchain") { "/app/.heroku/python/bin/python3" } else { python };
+    step.env.insert("UV_PYTHON".into(), project.into());
+    session.run(step).await
 }
 
 fn app_step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&str, &str)]) -> Step {
-    let path = format!("{BIN}:{}", session.path());
+    let mut path = vec![BIN.to_string()];
     let mut env = session.app_env(own);
+    let mut mounts = Session::app_mounts();
+    if let Some(name) = plan.own.get("toolchain") {
+        mounts.push(toolchain_mount(name, "/toolchain"));
+    }
+    if let Some(manager) = manager_of(plan) {
+        for (name, value) in manager.environment().iter().chain(manager.build_environment()) {
+            env.insert(name.to_string(), value.to_string());
+        }
+        if let Some(name) = plan.own.get("manager") {
+            mounts.push(toolchain_mount(name, "/manager"));
+            path.push(format!("/manager/.heroku/{}/bin", manager.program()));
+        }
+    }
+    path.push(session.path());
     for (name, value) in [
-        ("PATH", path.as_str()),
+        ("PATH", path.join(":").as_str()),
         ("PYTHONUNBUFFERED", "1"),
         // Compiled once, at the end, in a form that survives the layer.
         ("PYTHONDONTWRITEBYTECODE", "1"),
@@ -227,65 +222,68 @@ fn app_step(plan: &Plan, session: &Session<'_>, command: &'static str, own: &[(&
     ] {
         env.insert(name.into(), value.into());
     }
-    let mut mounts = Session::app_mounts();
-    if let Some(name) = plan.own.get("toolchain") {
-        mounts.push(toolchain_mount(name, "/toolchain"));
-    }
-    mounts.dedup_by(|a, b| a.target == b.target);
     Step { command, env, mounts, directory: "/app", show: Show::Indented }
-}
-
-/// Whether the app wants uv in its dynos too.
-fn starts_by_uv(tree: &Tree) -> Result<bool, BuildError> {
-    for file in ["Procfile", "app.json"] {
-        if tree.text(file)?.is_some_and(|text| text.contains("uv run")) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn disabled(session: &Session<'_>) -> bool {
     session.request.env.get("DISABLE_COLLECTSTATIC").is_some_and(|v| !v.is_empty() && v != "0")
 }
 
-/// The version that the app asks for, or had before, or the stack's; and where it lies.
+/// The version that the app asks for, or had before, or the stack's, or one that the project allows; and where it lies.
 async fn choose(
     tree: &Tree,
+    manager: Option<Manager>,
     session: &mut Session<'_>,
     tools: &Toolchains,
     plan: &mut Plan,
 ) -> Result<(Version, Place), BuildError> {
-    let before =
-        session.request.previous.as_ref().and_then(|p| p.versions.get("python")).and_then(|v| Version::parse(v));
+    const REQUIRES: &str = "requires-python in pyproject.toml";
+    let own = manager.map(|m| m.python(tree)).transpose()?.flatten();
+    let range = manager.map(|m| m.pythons(tree)).transpose()?.flatten();
+    let allowed = |version: &Version| range.as_ref().is_none_or(|range| range.contains(version));
+    let found = tools.pythons().await;
+    let before = session.request.previous.as_ref().and_then(|p| p.versions.get("python"));
     let (wanted, because) = if let Some(text) = tree.text(".python-version")? {
         (read_version(&text, ".python-version")?, ".python-version")
     } else if let Some(text) = tree.text("runtime.txt")? {
         (read_version(&text, "runtime.txt")?, "runtime.txt")
-    } else if let Some(version) = before {
+    } else if let Some((text, file)) = own {
+        (read_version(&text, file)?, file)
+    } else if let Some(version) = before.and_then(|v| Version::parse(v)).filter(|v| allowed(v)) {
         (version.minor(), "the app's first build")
     } else {
-        let Some(version) = tools.default_python().await else {
+        let default = tools.default_python().await;
+        if default.is_none() && found.is_empty() {
             return Err(BuildError::User(
                 "This platform has no Python. Its operator installs one with `apt-get install python3 python3-venv`."
                     .into(),
             ));
-        };
+        }
         plan.notes.push("No version is named: it stays the one of this build. Name one in .python-version".into());
-        (version.minor(), "the platform's default")
+        match (default.filter(|v| allowed(v)), found.iter().find(|(v, _)| allowed(v)), &range) {
+            (Some(version), _, _) => (version.minor(), "the platform's default"),
+            (None, Some((version, _)), Some(_)) => (version.to_string(), REQUIRES),
+            (None, Some((version, _)), None) => (version.to_string(), "the platform's newest"),
+            (None, None, range) => (range.as_ref().map(Range::lowest).unwrap_or_default().minor(), REQUIRES),
+        }
     };
-    let found = tools.pythons().await;
     let fits = |v: &Version| v.to_string() == wanted || v.minor() == wanted;
     let chosen = match found.iter().find(|(v, _)| fits(v)) {
         Some(chosen) => chosen.clone(),
         None => {
             session.report.detail(&format!("Fetching Python {wanted} for all apps of this platform"));
             tools.fetch_python(&wanted, session).await.map_err(|why| {
-                let way_out = match found.first() {
-                    Some((v, _)) => {
-                        format!("Use one that is present: `echo {} > .python-version`, commit, and push again.", v.minor())
-                    }
+                let way_out = match found.first().map(|(v, _)| v.minor()) {
                     None => "The operator installs one: `apt-get install python3 python3-venv`.".into(),
+                    Some(v) if because == REQUIRES => {
+                        format!("Use one that is present: let requires-python include {v}, lock again, commit, and push again.")
+                    }
+                    Some(v) if because == "Pipfile.lock" => format!(
+                        "Use one that is present: write `python_version = \"{v}\"` below [requires] in Pipfile, run `pipenv lock`, commit, and push again."
+                    ),
+                    Some(v) => {
+                        format!("Use one that is present: `echo {v} > .python-version`, commit, and push again.")
+                    }
                 };
                 BuildError::User(format!(
                     "This app wants Python {wanted} (from {because}). Present on this platform: {}.\nFetching it failed: {why}\n{way_out} Or the operator sets UV_PYTHON_INSTALL_MIRROR to a mirror of Python builds.",
@@ -306,180 +304,15 @@ fn read_version(text: &str, file: &str) -> Result<String, BuildError> {
     if (2..=3).contains(&parts.len()) && parts.iter().all(digits) && parts[0] == "3" {
         return Ok(version.to_string());
     }
+    let example = match file {
+        "runtime.txt" => "a line like `python-3.12.4`",
+        "Pipfile.lock" => "one like `python_version = \"3.12\"` below [requires] in Pipfile, run `pipenv lock`",
+        _ => "a line like `3.12`",
+    };
     Err(BuildError::User(format!(
-        "{file}: {:?} is not a version of Python 3. Write a line like `{}`, commit, and push again.",
-        line.chars().take(40).collect::<String>(),
-        if file == "runtime.txt" { "python-3.12.4" } else { "3.12" }
+        "{file}: {:?} is not a version of Python 3. Write {example}, commit, and push again.",
+        line.chars().take(40).collect::<String>()
     )))
-}
-
-/// Which file lists the dependencies, their inputs, and whether Django is among them. None: there are none.
-fn manager(
-    tree: &Tree,
-    session: &Session<'_>,
-    mut inputs: Inputs,
-    whole: bool,
-) -> Result<Option<(&'static str, Inputs, bool)>, BuildError> {
-    let settings = session.config.client_settings.iter().chain(&session.request.env);
-    for (name, value) in settings.filter(|(k, _)| k.starts_with("PIP_") || k.starts_with("UV_")) {
-        inputs = inputs.with(name, value);
-    }
-    let mentions_django = |text: &str| text.to_ascii_lowercase().contains("django");
-    if let Some(lock) = tree.text("uv.lock")? {
-        if !tree.has("pyproject.toml") {
-            return Err(BuildError::User("There is a uv.lock but no pyproject.toml beside it. Commit both.".into()));
-        }
-        inputs = inputs.with("uv.lock", &lock).with_file(tree, "pyproject.toml")?.with_file(tree, "uv.toml")?;
-        let local = |l: &str| {
-            ["directory = ", "path = ", "editable = \"", "virtual = \""].iter().any(|k| l.contains(k))
-                && !l.contains("= \".\"")
-        };
-        if lock.lines().any(|l| l.contains("source = {") && local(l)) {
-            inputs = inputs.with_tree(tree)?;
-        }
-        return Ok(Some(("uv.lock", inputs, mentions_django(&lock))));
-    }
-    if tree.has("requirements.txt") {
-        let mut seen = BTreeSet::new();
-        let mut text = String::new();
-        let local = requirements(tree, "requirements.txt", &mut seen, &mut text)?;
-        inputs = inputs.with("requirements", &text);
-        if text.contains("${") {
-            for (name, value) in &session.request.env {
-                inputs = inputs.with(name, value);
-            }
-        }
-        if local {
-            inputs = inputs.with_tree(tree)?;
-        }
-        return Ok(Some(("requirements.txt", inputs, mentions_django(&text))));
-    }
-    for (file, command) in [
-        ("Pipfile", "pipenv requirements > requirements.txt"),
-        ("poetry.lock", "poetry export -o requirements.txt"),
-        ("pyproject.toml", "uv lock"),
-        ("setup.py", "echo . > requirements.txt"),
-    ] {
-        if tree.has(file) {
-            let asks = file != "pyproject.toml" || tree.text(file)?.is_some_and(|t| t.contains("dependencies"));
-            if asks {
-                return Err(BuildError::User(format!(
-                    "Dependencies are installed from requirements.txt or uv.lock; this app has only {file}. Run `{command}`, commit its result, and push again."
-                )));
-            }
-        }
-    }
-    // A Python that is not the stack's travels with the app even when nothing is installed into it.
-    Ok(whole.then_some((".python-version", inputs, false)))
-}
-
-/// Collects a requirements file and those that it names. Returns whether something of the tree itself is installed.
-fn requirements(tree: &Tree, path: &str, seen: &mut BTreeSet<String>, text: &mut String) -> Result<bool, BuildError> {
-    if seen.len() > 100 || !seen.insert(path.to_string()) {
-        return Ok(false);
-    }
-    let Some(content) = tree.text(path)? else {
-        return Err(BuildError::User(format!(
-            "requirements.txt names {path}, which is not in the tree. Commit it, or remove the line."
-        )));
-    };
-    let mut local = false;
-    for line in content.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        let included = ["-r", "--requirement", "-c", "--constraint"].iter().find_map(|option| {
-            let rest = line.strip_prefix(option)?;
-            rest.starts_with([' ', '\t', '=']).then(|| rest.trim_start_matches(['=', ' ', '\t']))
-        });
-        match included {
-            Some(name) if name.contains("://") => {}
-            Some(name) => {
-                let name = name.split([' ', '\t']).next().unwrap_or_default();
-                let below = path.rsplit_once('/').map_or(name.to_string(), |(folder, _)| format!("{folder}/{name}"));
-                local |= requirements(tree, &below, seen, text)?;
-            }
-            None => {
-                local |= line.starts_with(['.', '/'])
-                    || line.starts_with("-e")
-                    || line.starts_with("--editable")
-                    || line.starts_with("--find-links")
-                    || line.starts_with("-f ")
-                    || line.contains("file:")
-                    || (line.contains(".whl") && !line.contains("://"));
-            }
-        }
-    }
-    text.push_str(&format!("{path}\n{}\n{content}\n", content.len()));
-    Ok(local)
-}
-
-fn find_manage(tree: &Tree) -> Option<String> {
-    if tree.has("manage.py") {
-        return Some("manage.py".into());
-    }
-    let folders = tree.names(".").into_iter().filter(|n| !n.starts_with('.') && tree.has_directory(n));
-    folders.map(|folder| format!("{folder}/manage.py")).find(|path| tree.has(path))
-}
-
-async fn collect_static(plan: &Plan, manage: &str, session: &mut Session<'_>) -> Result<(), BuildError> {
-    /// With the app's own bytecode in the same sandbox: compared by hash, so an edit in a one-off dyno counts.
-    const COLLECT: &str = r#"python "$MANAGE" collectstatic --noinput || exit
-python -m compileall -q --invalidation-mode checked-hash -x '/app/(\.heroku|\.git|node_modules)/' /app > /dev/null
-exit 0"#;
-    session.report.header("Collecting Django's static files");
-    let step = app_step(plan, session, COLLECT, &[("MANAGE", &format!("./{manage}"))]);
-    let finished = session.run(step).await?;
-    if finished.status == 0 {
-        return Ok(());
-    }
-    if finished.output.contains("Unknown command: 'collectstatic'") {
-        session.report.detail("django.contrib.staticfiles is not among INSTALLED_APPS: there is nothing to collect");
-        return Ok(());
-    }
-    Err(BuildError::User(explain_collectstatic(&finished.output, &session.request.app_name)))
-}
-
-/// Says why `collectstatic` failed and which command helps.
-fn explain_collectstatic(output: &str, app: &str) -> String {
-    let last = tail(output, 1);
-    let set = |name: &str| {
-        let value = if name.contains("SECRET") { "\"$(openssl rand -base64 48)\"" } else { "<value>" };
-        format!(
-            "collectstatic failed: the settings need {name}, which is not set.\n{last}\nSet it and push again: heroku config:set {name}={value} -a {app}"
-        )
-    };
-    let missing = output.lines().rev().find_map(|line| {
-        let line = line.trim();
-        if let Some(name) = line.strip_prefix("KeyError: ") {
-            return Some(name.trim_matches(['\'', '"']).to_string());
-        }
-        if line.contains("SECRET_KEY setting must not be empty") {
-            return Some("SECRET_KEY".into());
-        }
-        let name = line.strip_prefix("decouple.UndefinedValueError: ")?.split_whitespace().next()?;
-        Some(name.to_string())
-    });
-    if let Some(name) = missing.filter(|n| shipway_domain::ConfigKey::parse(n).is_ok()) {
-        return set(&name);
-    }
-    if let Some(line) = output.lines().rev().find(|l| l.contains("ImproperlyConfigured: ")) {
-        let environment = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).find(|word| {
-            word.len() > 3
-                && word.contains('_')
-                && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b.is_ascii_digit())
-        });
-        if line.contains("environment variable")
-            && let Some(name) = environment
-        {
-            return set(name);
-        }
-        if line.contains("STATIC_ROOT") {
-            return format!(
-                "collectstatic failed: STATIC_ROOT is not set in the settings.\nAdd `STATIC_ROOT = BASE_DIR / \"staticfiles\"`, or go without: heroku config:set DISABLE_COLLECTSTATIC=1 -a {app}"
-            );
-        }
-    }
-    format!(
-        "collectstatic failed: {last}\nFix what it names and push again, or go without: heroku config:set DISABLE_COLLECTSTATIC=1 -a {app}"
-    )
 }
 
 #[cfg(test)]
@@ -496,32 +329,5 @@ mod tests {
         for bad in ["", "2.7", "3", "3.x", "pypy3.10", "--help", "3.12; id", "$(id)"] {
             check(bad, None);
         }
-    }
-
-    #[test]
-    fn why_collectstatic_failed() {
-        let check = |output: &str, expected: &str| {
-            let text = explain_collectstatic(output, "shop");
-            assert!(text.contains(expected), "{text}");
-        };
-        check(
-            "Traceback\nKeyError: 'SECRET_KEY'\n",
-            "heroku config:set SECRET_KEY=\"$(openssl rand -base64 48)\" -a shop",
-        );
-        check(
-            "django.core.exceptions.ImproperlyConfigured: The SECRET_KEY setting must not be empty.",
-            "needs SECRET_KEY".replace("needs", "need").as_str(),
-        );
-        check("decouple.UndefinedValueError: API_TOKEN not found. Declare it", "config:set API_TOKEN=<value> -a shop");
-        check(
-            "django.core.exceptions.ImproperlyConfigured: Set the MAIL_URL environment variable",
-            "config:set MAIL_URL=",
-        );
-        check(
-            "ImproperlyConfigured: You're using the staticfiles app without having set the STATIC_ROOT setting",
-            "STATIC_ROOT = BASE_DIR",
-        );
-        check("KeyError: 'a; rm -rf /'", "DISABLE_COLLECTSTATIC=1");
-        check("", "DISABLE_COLLECTSTATIC=1");
     }
 }

@@ -206,6 +206,11 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 pub fn platform() -> Platform {
+    platform_with(&[])
+}
+
+/// With these of the operator's client settings besides those of the environment.
+pub fn platform_with(settings: &[(&str, &str)]) -> Platform {
     let home = tempfile::tempdir().unwrap();
     let blobs = Blobs::open(home.path()).unwrap();
     let runtime = Arc::new(Bubblewrap {
@@ -216,11 +221,13 @@ pub fn platform() -> Platform {
     });
     let server = home.path().join("server");
     fs::write(&server, "the executable that serves static sites").unwrap();
+    let mut client_settings = BuilderConfig::client_settings(std::env::vars());
+    client_settings.extend(settings.iter().map(|(name, value)| (name.to_string(), value.to_string())));
     let config = BuilderConfig {
         stack: "heroku-24".into(),
         stack_fingerprint: "test".into(),
         buildpack_roots: vec![fixture("classic"), home.path().join("packs")],
-        client_settings: BuilderConfig::client_settings(std::env::vars()),
+        client_settings,
         static_server: server,
         host_bin: "/usr/bin".into(),
         inputs_key: [7; 32],
