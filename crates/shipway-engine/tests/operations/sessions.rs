@@ -269,6 +269,28 @@ async fn a_rollback_with_a_version_goes_before_a_push_that_waits_for_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_cannot_be_cancelled_and_says_how_it_ended() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    let cancel = async |procfile: &str| {
+        let commit = server.ground.repositories.commit(procfile);
+        let (_, operation) = server.platform.deploy(&server.caller, &app, commit).await.unwrap();
+        let _ = server.outcome(operation).await;
+        let status = || server.platform.store().read(|c| c.operation(operation)).unwrap().status;
+        until("it is over", async || status().is_final().then_some(())).await;
+        server.platform.cancel(&server.caller, operation).await.unwrap_err().message
+    };
+    assert_eq!(
+        cancel("web: exit 3").await,
+        "It is over: it failed, and what it had done is undone. What ran before runs on."
+    );
+    assert_eq!(
+        cancel("web: listen").await,
+        "It has switched already and only goes forward. To go back: heroku releases:rollback."
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn maintenance_rename_and_the_end() {
     let server = Ground::new().server(None).await;
     let app = server.create("acorn").await;
