@@ -84,7 +84,8 @@ impl Platform {
     /// Finds a product that the caller may see. What may not be seen does not exist.
     pub fn product(&self, caller: &Caller, which: &NameOrId) -> Result<Product> {
         let found = self.store().read(|c| c.product(which))?;
-        found.filter(|p| self.sees_product(caller, p)).ok_or_else(|| Error::missing("product"))
+        let missing = || Error::missing_named("product", which, "`shipway products` lists those that you can see.");
+        found.filter(|p| self.sees_product(caller, p)).ok_or_else(missing)
     }
 
     fn sees_product(&self, caller: &Caller, product: &Product) -> bool {
@@ -381,12 +382,7 @@ impl Platform {
             // A stage is never an app's name here: `dev` is the stage.
             if Stage::from_people(name).is_none() {
                 let app = self.app(caller, &NameOrId::parse(name))?;
-                let coupling = self.coupling_of(&app).map_err(|_| {
-                    Error::invalid(format!(
-                        "{} is in no pipeline: heroku pipelines:add PIPELINE -a {} -s STAGE",
-                        app.name, app.name
-                    ))
-                })?;
+                let coupling = self.coupling_of(&app).map_err(|e| Error::invalid(e.message))?;
                 return Ok((None, vec![self.pipeline(caller, &NameOrId::Id(coupling.pipeline.0))?]));
             }
         }

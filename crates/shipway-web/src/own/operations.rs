@@ -8,7 +8,8 @@ use shipway_engine::{Platform, StepView};
 use shipway_store::Operation;
 
 fn id(call: &Call) -> Result<OperationId> {
-    call.parameter("operation").parse().map_err(|_| ApiError::missing("operation"))
+    let wanted = call.parameter("operation");
+    wanted.parse().map_err(|_| ApiError::missing_one("operation", wanted, "`shipway ops` lists them with their ids."))
 }
 
 fn show(call: &Call, people: &mut People<'_>, operation: &Operation, steps: &[StepView]) -> Result<Value> {

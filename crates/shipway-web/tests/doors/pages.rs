@@ -71,6 +71,9 @@ async fn signing_in_and_out() {
     assert_eq!(browser.get("/").await.header("location"), Some("/dashboard"));
     let mistyped = browser.get("/dashboard/aps").await;
     assert!(mistyped.status == 404 && mistyped.body.contains("find that page."), "{}", mistyped.body);
+    assert_eq!(mistyped.body.matches(">All apps<").count(), 1, "{}", mistyped.body);
+    let mistyped = browser.get("/dashboard/apps/acron").await.body;
+    assert!(mistyped.contains("find that app: acron.</h1>") && !mistyped.contains("heroku apps"), "{mistyped}");
     assert!(home.header("content-security-policy").unwrap().contains("default-src 'none'"));
     let out = browser.post("/dashboard", "/dashboard/sign-out", &[]).await;
     assert_eq!((out.status, out.header("location")), (303, Some("/dashboard/sign-in")));
@@ -129,7 +132,7 @@ async fn every_page_of_an_app_is_there() {
     let output = browser.get(&path("build.output", &["shop", &build])).await;
     assert!(output.body.contains("Procfile app detected"), "{}", output.body);
     let missing = browser.get("/dashboard/apps/shpo").await;
-    assert!(missing.status == 404 && missing.body.contains("find that app."), "{}", missing.body);
+    assert!(missing.status == 404 && missing.body.contains("find that app: shpo."), "{}", missing.body);
     stage.end().await;
 }
 
