@@ -348,7 +348,7 @@ impl Platform {
         }
         if moves.is_empty() {
             return Err(Error::invalid(format!(
-                "Nothing of what --only names is promoted: {}.",
+                "Nothing of what --only names is there to promote: {}.",
                 order.only.join(", ")
             )));
         }
@@ -369,6 +369,13 @@ impl Platform {
     /// The pipelines that an order is about.
     fn scope(&self, caller: &Caller, order: &TogetherOrder) -> Result<(Option<Product>, Vec<Pipeline>)> {
         let of = |product: Product| {
+            if product.pipelines.is_empty() {
+                return Err(Error::invalid(format!(
+                    "The product {0} has no pipeline left, so there is nothing to promote: shipway products add {0} PIPELINE, \
+                     or shipway products destroy {0}",
+                    product.name
+                )));
+            }
             let pipelines = product.pipelines.iter().map(|p| self.pipeline(caller, &NameOrId::Id(p.0)));
             Ok((Some(product.clone()), pipelines.collect::<Result<Vec<_>>>()?))
         };
@@ -387,6 +394,8 @@ impl Platform {
             }
         }
         let (mut products, mut pipelines) = (self.products(caller)?, self.pipelines(caller)?);
+        // One whose pipelines have ended is not what anybody means.
+        products.retain(|product| !product.pipelines.is_empty());
         match (products.len(), pipelines.len()) {
             (1, _) => of(products.remove(0)),
             (0, 1) => Ok((None, vec![pipelines.remove(0)])),

@@ -102,7 +102,11 @@ pub(super) async fn product(viewer: Viewer) -> Page {
     let hidden = product.pipelines.len() - rows.len();
     // All of it moves, or none: also what the viewer may not see.
     let together = if hidden == 0 { together::offers(&viewer, &product)? } else { Vec::new() };
-    let mut says = vec![format!("{} pipelines, promoted together.", product.pipelines.len())];
+    let mut says = match product.pipelines.len() {
+        0 => vec!["No pipeline is left in it, so there is nothing to promote.".to_string()],
+        1 => vec!["1 pipeline.".to_string()],
+        several => vec![format!("{several} pipelines, promoted together.")],
+    };
     if hidden > 0 {
         says.push(format!("{hidden} of them you may not see. Ask {}.", product.owner_email.to_ask()));
     }
@@ -116,7 +120,10 @@ pub(super) async fn product(viewer: Viewer) -> Page {
         rows,
         activity: activity(&viewer, &all)?,
         steps: steps.into_iter().map(|(_, step)| step).collect(),
-        command: Some(format!("shipway promote staging production --product {} --dry-run", product.name)),
+        command: Some(match product.pipelines.is_empty() {
+            true => format!("shipway products add {} PIPELINE", product.name),
+            false => format!("shipway promote staging production --product {} --dry-run", product.name),
+        }),
     };
     page(&viewer, shipway_dashboard::board(&model))
 }
