@@ -137,6 +137,34 @@ async fn every_page_of_an_app_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_without_code_says_how_it_gets_some_and_what_became_of_the_first_try() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let page = browser.get("/dashboard/apps/shop").await.body;
+    assert!(
+        page.contains("Nothing is deployed yet. Push something.") && page.contains("git push heroku main"),
+        "{page}"
+    );
+    assert!(!page.contains("ps:scale") && !page.contains("Current release"), "{page}");
+
+    assert!(!deploy(&stage, "web: exit 3").await);
+    // What a real dyno had written stands at the end of the transcript.
+    let build = stage.platform.store().read(|c| c.builds(app.id)).unwrap().pop().unwrap();
+    let transcript = stage.home.path().join("outputs").join(build.id.to_string());
+    let said = std::fs::read_to_string(&transcript).unwrap();
+    let (before, reason) = said.trim_end().rsplit_once('\n').unwrap();
+    let words = format!("{before}\n !     Its last lines:\n !         no such module\n{reason}\n");
+    std::fs::write(&transcript, words).unwrap();
+    let page = browser.get("/dashboard/apps/shop").await.body;
+    assert!(page.contains("nothing serves yet") && page.contains("<pre>no such module\n</pre>"), "{page}");
+    let operations = stage.platform.store().read(|c| c.operations(Some(app.id), 1)).unwrap();
+    let page = browser.get(&path("operation", &[&operations[0].id.to_string()])).await.body;
+    assert!(page.contains("<pre>no such module\n</pre>"), "{page}");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn config_is_hidden_until_somebody_asks_and_that_is_written_down() {
     let stage = Stage::open().await;
     stage.create("shop").await;
