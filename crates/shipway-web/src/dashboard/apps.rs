@@ -62,7 +62,7 @@ pub(super) async fn overview(viewer: Viewer) -> Page {
         release: facts.release.as_ref().filter(|release| release.slug.is_some()).map(|release| rows.row(release)),
         previous_version: facts.previous(platform)?,
         dynos: dyno_rows(platform, &facts.dynos),
-        activity: activity.iter().map(|entry| words::event(entry, false)).collect(),
+        activity: activity.iter().map(|entry| words::event(entry, None)).collect(),
         git_url: format!("{}/{}.git", viewer.web.base().https, facts.name()),
         about: about(&viewer, &facts)?,
     };

@@ -13,6 +13,7 @@ use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::{AppId, NameOrId};
 use shipway_engine::{Part, Plan, Platform};
 use shipway_store::{LedgerEntry, Operation};
+use std::collections::HashMap;
 
 /// Rows of a page of operations, and of the ledger.
 const OPERATIONS: usize = 25;
@@ -24,13 +25,20 @@ fn row(viewer: &Viewer, operation: &Operation) -> OperationRow {
     let platform = viewer.platform();
     let steps = platform.steps(operation.id).unwrap_or_default();
     let waits = own::waits_for(platform, operation).map(|before| format!("behind {before}"));
-    let apps = operation.apps.iter().filter_map(|id| platform.store().read(|c| c.app_by_id(*id)).ok());
+    let (mut apps, mut gone) = (Vec::new(), Vec::new());
+    for id in &operation.apps {
+        match platform.store().read(|c| c.app_by_id(*id)) {
+            Ok(app) => apps.push(app.name.to_string()),
+            Err(_) => gone.extend(platform.store().read(|c| c.last_name_of(*id)).ok().flatten()),
+        }
+    }
     let over = operation.status.is_final();
     let took = operation.updated_at.duration_since(operation.created_at).as_millis();
     OperationRow {
         id: operation.id.to_string(),
         title: words::title(operation),
-        apps: apps.map(|app| app.name.to_string()).collect(),
+        apps,
+        gone,
         status: operation.status.into(),
         at_step: waits.or_else(|| words::at_work(&steps)),
         by: email(platform, operation.account),
@@ -197,10 +205,12 @@ pub(super) async fn activity(viewer: Viewer) -> Page {
     };
     let app = facts.as_ref().map(|facts| facts.app.id);
     let mut entries = platform.store().read(|c| c.ledger(app, SEARCHED))?;
-    if app.is_none() && !viewer.caller.actor.admin {
-        let apps: Vec<AppId> = platform.apps(&viewer.caller, false)?.into_iter().map(|app| app.id).collect();
+    let admin = viewer.caller.actor.admin;
+    let names: HashMap<AppId, String> =
+        platform.apps(&viewer.caller, admin)?.into_iter().map(|app| (app.id, app.name.to_string())).collect();
+    if app.is_none() && !admin {
         let mine = |entry: &LedgerEntry| match entry.app {
-            Some(app) => apps.contains(&app),
+            Some(app) => names.contains_key(&app),
             None => entry.actor == viewer.caller.actor.email,
         };
         entries.retain(mine);
@@ -218,7 +228,7 @@ pub(super) async fn activity(viewer: Viewer) -> Page {
     };
     let model = ActivityPage {
         shell: viewer.shell(),
-        events: entries.iter().map(|entry| words::event(entry, facts.is_none())).collect(),
+        events: entries.iter().map(|entry| words::event(entry, Some(&names).filter(|_| facts.is_none()))).collect(),
         older_url: entries.last().filter(|_| more).map(|last| format!("{here}?before={}", last.id)),
         app: facts.map(|facts| facts.head(&viewer)),
     };

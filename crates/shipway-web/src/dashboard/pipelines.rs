@@ -143,9 +143,9 @@ pub(super) fn filter(viewer: &Viewer) -> String {
 
 fn activity(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<Event>> {
     let entries = viewer.platform().store().read(|c| c.ledger(None, SEARCHED))?;
-    let ids: Vec<AppId> = apps.iter().map(|(_, app)| app.id).collect();
-    let mine = entries.iter().filter(|entry| entry.app.is_some_and(|app| ids.contains(&app)));
-    Ok(mine.take(ACTIVITY).map(|entry| words::event(entry, true)).collect())
+    let names: HashMap<AppId, String> = apps.iter().map(|(_, app)| (app.id, app.name.to_string())).collect();
+    let mine = entries.iter().filter(|entry| entry.app.is_some_and(|app| names.contains_key(&app)));
+    Ok(mine.take(ACTIVITY).map(|entry| words::event(entry, Some(&names))).collect())
 }
 
 /// A pipeline's columns. Stages without apps stand there only where a build would pass through them.

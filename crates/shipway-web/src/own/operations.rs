@@ -16,8 +16,12 @@ fn show(call: &Call, people: &mut People<'_>, operation: &Operation, steps: &[St
     let platform = call.platform();
     let mut apps = Vec::new();
     for id in &operation.apps {
-        let app = platform.store().read(|c| c.app(&NameOrId::Id(id.0)))?;
-        apps.push(json!({ "id": id, "name": app.map(|app| app.name) }));
+        let name = platform.store().read(|c| match c.app(&NameOrId::Id(id.0))? {
+            Some(app) => Ok(Some(app.name.to_string())),
+            // How it ended is asked for when it is gone.
+            None => c.last_name_of(*id),
+        })?;
+        apps.push(json!({ "id": id, "name": name }));
     }
     Ok(json!({
         "id": operation.id,

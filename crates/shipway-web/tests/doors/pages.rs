@@ -165,6 +165,26 @@ async fn an_app_without_code_says_how_it_gets_some_and_what_became_of_the_first_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_to_an_app_that_is_gone_still_names_it_and_leads_nowhere() {
+    let stage = Stage::open().await;
+    stage.create("shop").await;
+    let renamed = stage.call(&stage.token, "PATCH", "/apps/shop", &json!({ "name": "store" })).await;
+    assert_eq!(renamed.status, 200, "{}", renamed.body);
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let page = browser.get("/dashboard/activity").await.body;
+    assert!(page.contains("renamed <a href=\"/dashboard/apps/store\">shop</a> to store"), "{page}");
+    let gone = stage.call(&stage.token, "DELETE", "/apps/store", &json!({})).await;
+    assert_eq!(gone.status, 200, "{}", gone.body);
+    let page = browser.get("/dashboard/activity").await.body;
+    assert!(page.contains("destroyed store") && !page.contains("/dashboard/apps/store"), "{page}");
+    let page = browser.get("/dashboard/operations").await.body;
+    assert!(page.contains("store <span class=\"quiet\">(gone)</span>"), "{page}");
+    let listed = stage.call(&stage.token, "GET", "/shipway/v1/operations", &json!({})).await.json();
+    assert_eq!((&listed[0]["kind"], &listed[0]["app"]["name"]), (&json!("destroy"), &json!("store")));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn config_is_hidden_until_somebody_asks_and_that_is_written_down() {
     let stage = Stage::open().await;
     stage.create("shop").await;
