@@ -129,7 +129,13 @@ impl Platform {
                 || caller.actor.scope.reads_widely() && (caller.actor.admin || c.share_an_app(me, account.id)?);
             Ok(met.then_some(account))
         })?;
-        found.ok_or_else(|| Error::missing("user"))
+        found.ok_or_else(|| {
+            Error::missing_named(
+                "user",
+                which,
+                "Whoever is new here is added by an administrator: shipway users add ADDRESS",
+            )
+        })
     }
 
     /// Checks a password and makes a token. Errors: `Unauthorized`, without saying which of the two was wrong;
@@ -227,13 +233,16 @@ impl Platform {
         entry: LedgerEntry,
     ) -> Result<(Account, String)> {
         let (made, shown) = (account.clone(), secret.clone());
-        self.store()
-            .write(move |c| {
-                c.insert_account(&account)?;
-                c.insert_token(&token, &secret)?;
-                c.record(&entry)
-            })
-            .await?;
+        let written = self.store().write(move |c| {
+            c.insert_account(&account)?;
+            c.insert_token(&token, &secret)?;
+            c.record(&entry)
+        });
+        let taken = format!("{0} has an account here. A new token for them: shipway users token {0}", made.email);
+        written.await.map_err(|e| match e {
+            shipway_store::StoreError::Taken(_) => Error::invalid(taken),
+            other => other.into(),
+        })?;
         Ok((made, shown))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::addons::failed;
 use crate::change::pending_release;
-use crate::locks::Lock;
+use crate::locks::{Lock, Turn};
 use crate::operation::{Context, Effect, nothing};
 use crate::plan::{AddonPlan, DetachPlan, Part, ReleasePlan};
 use crate::{Platform, Result};
@@ -116,7 +116,7 @@ impl Platform {
         let (addons, transfers): (Vec<Addon>, _) =
             self.store().read(|c| Ok((c.addons(app.id)?, c.transfers(app.id)?)))?;
         let data: Vec<Lock> = addons.iter().map(|addon| Lock::Data(addon.id)).collect();
-        let places = self.inner.locks.enqueue(data.clone(), operation);
+        let places = self.inner.locks.enqueue(data.clone(), operation, Turn::AsItCame);
         for lock in data {
             let is_copied = || {
                 let holder = self.inner.locks.holder(lock).filter(|holder| *holder != operation);

@@ -431,7 +431,7 @@ impl Platform {
     /// The add-ons that somebody may mean: by id, name, attachment, config var, service, plan; `app::name` looks into that
     /// app. Errors: none.
     pub fn resolve_addons(&self, caller: &Caller, which: &str, within: Within<'_>) -> Result<Vec<Addon>> {
-        let missing = || Error::missing("add_on");
+        let missing = || Error::missing_one("add_on", which, "`heroku addons --all` lists those that you can see.");
         if let Some((app, rest)) = which.split_once("::") {
             let app = self.app(caller, &NameOrId::parse(app))?;
             return self.resolve_addons(caller, rest, Within::App(&app));

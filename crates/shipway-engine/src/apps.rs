@@ -296,7 +296,11 @@ impl Platform {
                 "You own {0}, so you cannot leave it. Hand it over first (heroku apps:transfer SOMEBODY -a {0}), or destroy it.",
                 app.name
             )),
-            false => Error::missing("collaborator"),
+            false => Error::missing_one(
+                "collaborator",
+                which,
+                &format!("`heroku access -a {}` lists who has access.", app.name),
+            ),
         })?;
         // Everybody may leave.
         if collaborator.account != caller.actor.account {

@@ -136,7 +136,9 @@ impl Platform {
         let all = self.store().read(|c| c.domains(app.id))?;
         let found =
             all.into_iter().find(|d| d.hostname.as_str() == which.to_ascii_lowercase() || d.id.to_string() == which);
-        let domain = found.ok_or_else(|| Error::missing("domain"))?;
+        let domain = found.ok_or_else(|| {
+            Error::missing_one("domain", which, &format!("`heroku domains -a {}` lists them.", app.name))
+        })?;
         let entry = self.entry(
             caller,
             Some(app),

@@ -1,8 +1,8 @@
 //! Errors for three readers: a kind and an id for programs, a message for users, a cause for the operator.
 
 use crate::ports::PortError;
-use shipway_domain::NameError;
 use shipway_domain::admission::Refused;
+use shipway_domain::{NameError, NameOrId};
 use shipway_store::StoreError;
 
 /// What sort of trouble it is; doors translate it to a status.
@@ -54,9 +54,24 @@ impl Error {
         Self {
             kind: Kind::NotFound,
             id: "not_found",
-            message: format!("Couldn't find that {}.", resource.replace('_', " ")),
+            message: format!("Couldn't find that {}.", noun(resource)),
             resource: Some(resource),
             cause: None,
+        }
+    }
+
+    /// The same, where it is known how it was called: `which` is the caller's own word, `next` the sentence that says where
+    /// the right one stands. No word of it depends on whether the thing is there for others.
+    pub fn missing_one(resource: &'static str, which: &str, next: &str) -> Self {
+        let message = format!("Couldn't find that {}: {}. {next}", noun(resource), said(which));
+        Self { message, ..Self::missing(resource) }
+    }
+
+    /// The same for a name or an id; an id says nothing to people, and is not repeated.
+    pub(crate) fn missing_named(resource: &'static str, which: &NameOrId, next: &str) -> Self {
+        match which {
+            NameOrId::Name(name) => Self::missing_one(resource, name, next),
+            NameOrId::Id(_) => Self::missing(resource),
         }
     }
 
@@ -105,6 +120,23 @@ impl Error {
             resource: None,
             cause: Some(cause),
         }
+    }
+}
+
+/// The API's noun as people write it.
+fn noun(resource: &str) -> String {
+    resource.replace("add_on", "add-on").replace('_', " ")
+}
+
+/// A word of the caller's as it can be said back to any terminal: short, and quoted where it is no plain name.
+fn said(which: &str) -> String {
+    const LONGEST: usize = 64;
+    let short: String = which.chars().take(LONGEST).collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@:+/".contains(c);
+    if !short.is_empty() && short.len() == which.len() && short.chars().all(plain) {
+        short
+    } else {
+        format!("{short:?}")
     }
 }
 
@@ -169,6 +201,25 @@ impl From<shipway_runtime::RuntimeError> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_there_is_named_as_it_was_asked_for() {
+        let check = |resource: &'static str, which: &str, message: &str| {
+            let error = Error::missing_one(resource, which, "Look.");
+            assert_eq!((error.kind, error.resource), (Kind::NotFound, Some(resource)));
+            assert_eq!(error.message, message);
+        };
+        check("app", "acron", "Couldn't find that app: acron. Look.");
+        check("add_on", "postgresql-calm-1", "Couldn't find that add-on: postgresql-calm-1. Look.");
+        check("user", "ida@example.org", "Couldn't find that user: ida@example.org. Look.");
+        check("app", "", "Couldn't find that app: \"\". Look.");
+        check("app", "\u{1b}[31mred\n", "Couldn't find that app: \"\\u{1b}[31mred\\n\". Look.");
+        check("app", "a b", "Couldn't find that app: \"a b\". Look.");
+        let long = "x".repeat(300);
+        check("app", &long, &format!("Couldn't find that app: {:?}. Look.", "x".repeat(64)));
+        let id = Error::missing_named("app", &NameOrId::Id(uuid::Uuid::nil()), "Look.");
+        assert_eq!(id.message, "Couldn't find that app.");
+    }
 
     #[test]
     fn a_disk_in_the_way_is_said() {

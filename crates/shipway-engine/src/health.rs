@@ -3,6 +3,7 @@
 use crate::change::cancelled;
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
+use crate::output::{LAST_WORD, LAST_WORDS};
 use crate::plan::Part;
 use crate::{Event, Platform, Result};
 use shipway_domain::DynoId;
@@ -48,9 +49,9 @@ impl Platform {
         ctx.line(&format!(" !     {code}: {text}"));
         let last = self.last_lines(dyno, 20);
         if !last.is_empty() {
-            ctx.line(" !     Its last lines:");
+            ctx.line(LAST_WORDS);
             for line in &last {
-                ctx.line(&format!(" !         {line}"));
+                ctx.line(&format!("{LAST_WORD}{line}"));
             }
         }
         // Without a transcript the reason itself has to say it.

@@ -416,7 +416,7 @@ impl Platform {
             {
                 Ok(app)
             }
-            _ => Err(Error::missing("app")),
+            _ => Err(Error::missing_named("app", which, "`heroku apps` lists those that you can see.")),
         }
     }
 

@@ -11,7 +11,7 @@ pub use seen::{Outcome, StepView};
 
 use crate::change::cancelled;
 use crate::error::Error;
-use crate::locks::{Lock, Place};
+use crate::locks::{Lock, Place, Turn};
 use crate::output::Output;
 use crate::plan::{Part, Plan, StepAt};
 use crate::ports::Lines;
@@ -134,7 +134,7 @@ impl Platform {
         let builds = plan.parts.iter().filter(|p| p.build.is_some() || p.destroy);
         let builds = builds.map(|p| Lock::Deploy(p.app)).collect::<Vec<_>>();
         let release = if builds.is_empty() || made { self.release_places(id, &plan) } else { Vec::new() };
-        let mut places = Places { deploy: self.inner.locks.enqueue(builds, id), release };
+        let mut places = Places { deploy: self.inner.locks.enqueue(builds, id, Turn::AsItCame), release };
         let output = plan.transcript().and_then(|t| match self.output(t) {
             Ok(output) => Some(output),
             Err(e) => {
@@ -166,7 +166,16 @@ impl Platform {
             none if none.is_empty() => vec![Lock::Release(part.app)],
             databases => databases.into_iter().map(Lock::Data).collect(),
         });
-        self.inner.locks.enqueue(locks.collect(), id)
+        self.inner.locks.enqueue(locks.collect(), id, self.turn(plan))
+    }
+
+    /// How an operation stands in the queue of its app's releases.
+    fn turn(&self, plan: &Plan) -> Turn {
+        let Some(release) = plan.parts.iter().find_map(|part| part.release.as_ref()) else { return Turn::AsItCame };
+        match self.store().read(|c| c.release(release.release)) {
+            Ok(Some(_)) => Turn::Numbered,
+            _ => Turn::Unnumbered,
+        }
     }
 
     fn tell_apps(&self, plan: &Plan) {

@@ -1,8 +1,9 @@
 //! Output of builds and release phases: kept in a file each, followed while it grows.
 
 use crate::ports::Lines;
+use shipway_domain::BuildId;
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::io::AsyncReadExt;
@@ -10,6 +11,12 @@ use tokio::sync::watch;
 
 /// More output than this of one build or release phase is dropped, with a line that says so. Bytes.
 pub(crate) const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How a transcript says what a dyno wrote that did not become healthy: a head, and what each of its lines begins with.
+pub(crate) const LAST_WORDS: &str = " !     Its last lines:";
+pub(crate) const LAST_WORD: &str = " !         ";
+/// The end of a transcript that is searched for them. Bytes.
+const MAX_LAST_WORDS: u64 = 8 * 1024;
 
 /// The open outputs. One that is not open has ended.
 pub(crate) struct Outputs {
@@ -56,6 +63,23 @@ impl crate::Platform {
             }
         };
         Ok(Arc::new(Output { id, outputs: Arc::new(close), state: Mutex::new((file, there)), length }))
+    }
+
+    /// The last lines of a dyno that did not become healthy, as the transcript of its build ends with them. Empty where it
+    /// ends otherwise.
+    pub fn last_words(&self, build: BuildId) -> Vec<String> {
+        let read = || {
+            let mut file = std::fs::File::open(self.inner.outputs.path(build.0))?;
+            let length = file.metadata()?.len();
+            file.seek(io::SeekFrom::Start(length.saturating_sub(MAX_LAST_WORDS)))?;
+            let mut end = Vec::new();
+            file.take(MAX_LAST_WORDS).read_to_end(&mut end)?;
+            io::Result::Ok(String::from_utf8_lossy(&end).into_owned())
+        };
+        // What cannot be read is not shown here; the page of the output says why.
+        let end = read().unwrap_or_default();
+        let Some((_, words)) = end.rsplit_once(LAST_WORDS) else { return Vec::new() };
+        words.lines().skip(1).map_while(|line| line.strip_prefix(LAST_WORD)).map(str::to_string).collect()
     }
 
     /// Follows an output from its beginning: what is there, then what comes, until it has ended.

@@ -52,7 +52,7 @@ impl Platform {
         let found = self.store().read(|c| c.pipeline(which))?;
         match found {
             Some(pipeline) if self.access(caller, &pipeline)?.is_some() => Ok(pipeline),
-            _ => Err(Error::missing("pipeline")),
+            _ => Err(Error::missing_named("pipeline", which, "`heroku pipelines` lists those that you can see.")),
         }
     }
 
@@ -249,7 +249,13 @@ impl Platform {
 
     /// An app's place in a pipeline. Errors: it has none.
     pub fn coupling_of(&self, app: &App) -> Result<Coupling> {
-        self.store().read(|c| c.coupling_of(app.id))?.ok_or_else(|| Error::missing("pipeline_coupling"))
+        self.store().read(|c| c.coupling_of(app.id))?.ok_or_else(|| Error {
+            message: format!(
+                "{0} is in no pipeline. Put it into one: heroku pipelines:add PIPELINE -a {0} -s STAGE",
+                app.name
+            ),
+            ..Error::missing("pipeline_coupling")
+        })
     }
 
     /// A coupling of an app that the caller may see, with the app.

@@ -84,7 +84,8 @@ impl Platform {
     /// Finds a product that the caller may see. What may not be seen does not exist.
     pub fn product(&self, caller: &Caller, which: &NameOrId) -> Result<Product> {
         let found = self.store().read(|c| c.product(which))?;
-        found.filter(|p| self.sees_product(caller, p)).ok_or_else(|| Error::missing("product"))
+        let missing = || Error::missing_named("product", which, "`shipway products` lists those that you can see.");
+        found.filter(|p| self.sees_product(caller, p)).ok_or_else(missing)
     }
 
     fn sees_product(&self, caller: &Caller, product: &Product) -> bool {
@@ -337,7 +338,7 @@ impl Platform {
         }
         if moves.is_empty() {
             return Err(Error::invalid(format!(
-                "Nothing of what --only names is promoted: {}.",
+                "Nothing of what --only names is there to promote: {}.",
                 order.only.join(", ")
             )));
         }
@@ -358,6 +359,13 @@ impl Platform {
     /// The pipelines that an order is about.
     fn scope(&self, caller: &Caller, order: &TogetherOrder) -> Result<(Option<Product>, Vec<Pipeline>)> {
         let of = |product: Product| {
+            if product.pipelines.is_empty() {
+                return Err(Error::invalid(format!(
+                    "The product {0} has no pipeline left, so there is nothing to promote: shipway products add {0} PIPELINE, \
+                     or shipway products destroy {0}",
+                    product.name
+                )));
+            }
             let pipelines = product.pipelines.iter().map(|p| self.pipeline(caller, &p.into()));
             Ok((Some(product.clone()), pipelines.collect::<Result<Vec<_>>>()?))
         };
@@ -371,16 +379,13 @@ impl Platform {
             // A stage is never an app's name here: `dev` is the stage.
             if Stage::from_people(name).is_none() {
                 let app = self.app(caller, &NameOrId::parse(name))?;
-                let coupling = self.coupling_of(&app).map_err(|_| {
-                    Error::invalid(format!(
-                        "{} is in no pipeline: heroku pipelines:add PIPELINE -a {} -s STAGE",
-                        app.name, app.name
-                    ))
-                })?;
+                let coupling = self.coupling_of(&app).map_err(|e| Error::invalid(e.message))?;
                 return Ok((None, vec![self.pipeline(caller, &coupling.pipeline.into())?]));
             }
         }
         let (mut products, mut pipelines) = (self.products(caller)?, self.pipelines(caller)?);
+        // One whose pipelines have ended is not what anybody means.
+        products.retain(|product| !product.pipelines.is_empty());
         match (products.len(), pipelines.len()) {
             (1, _) => of(products.remove(0)),
             (0, 1) => Ok((None, vec![pipelines.remove(0)])),

@@ -30,7 +30,9 @@ impl Platform {
                 },
             }
         })?;
-        found.filter(|r| r.app == app.id).ok_or_else(|| Error::missing("release"))
+        found.filter(|r| r.app == app.id).ok_or_else(|| {
+            Error::missing_one("release", which, &format!("`heroku releases -a {}` lists what there is.", app.name))
+        })
     }
 
     /// The release that brought the code that runs: changes of config since then carry the same code.

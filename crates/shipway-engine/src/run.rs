@@ -209,7 +209,7 @@ impl Platform {
 
     /// Whether the caller may run commands in an app, now. Errors: the reason.
     fn may_run(&self, caller: &Caller, app: AppId) -> Result<()> {
-        let app = self.app(caller, &NameOrId::Id(app.0))?;
+        let app = self.app(caller, &app.into())?;
         self.refusal(caller, Trigger::OneOff, &app)?.map_or(Ok(()), |refused| Err(refused.into()))
     }
 

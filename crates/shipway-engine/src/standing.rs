@@ -95,19 +95,19 @@ impl Platform {
 
     /// The same for what shows an app.
     pub fn stand_before(&self, holder: Holder, via: &'static str, app: AppId) -> Result<Standing, Ended> {
-        self.stand(holder, via, move |platform, caller| platform.app(caller, &NameOrId::Id(app.0)).map(drop))
+        self.stand(holder, via, move |platform, caller| platform.app(caller, &app.into()).map(drop))
     }
 
     /// Whether the caller may read what a build or a release phase of an app says. Of an app that is gone because its setup
     /// failed, whoever may see that may read why.
     pub fn may_read_output(&self, caller: &Caller, app: AppId) -> Result<()> {
         let (there, setup) = self.store().read(|c| {
-            let there = c.app(&NameOrId::Id(app.0))?.is_some();
+            let there = c.app(&app.into())?.is_some();
             Ok((there, c.app_setup_of(app)?))
         })?;
         match setup.filter(|_| !there) {
             Some(setup) => self.app_setup(caller, setup.id).map(drop),
-            None => self.app(caller, &NameOrId::Id(app.0)).map(drop),
+            None => self.app(caller, &app.into()).map(drop),
         }
     }
 

@@ -28,8 +28,9 @@ impl Platform {
     /// A team that the caller is in, and as what. To others it does not exist.
     pub fn team(&self, caller: &Caller, which: &NameOrId) -> Result<(Team, Role)> {
         let found = self.store().read(|c| c.team(which))?.filter(|_| caller.actor.scope.reads_widely());
-        let team = found.ok_or_else(|| Error::missing("team"))?;
-        let role = self.role(caller, team.id)?.ok_or_else(|| Error::missing("team"))?;
+        let missing = || Error::missing_named("team", which, "`heroku teams` lists those that you are in.");
+        let team = found.ok_or_else(missing)?;
+        let role = self.role(caller, team.id)?.ok_or_else(missing)?;
         Ok((team, role))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{Conn, Result, json, micros, optional, parsed, time, to_json};
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use shipway_domain::{AppId, LedgerId};
 
 /// One entry. Never holds a secret.
@@ -43,6 +43,14 @@ impl Conn<'_> {
             ],
         )?;
         Ok(())
+    }
+
+    /// The name that an app had when something was last done to it, whether or not it is there still. None: nothing was.
+    pub fn last_name_of(&self, app: AppId) -> Result<Option<String>> {
+        let mut q = self.sql.prepare_cached(
+            "SELECT app_name FROM ledger WHERE app_id = ? AND app_name IS NOT NULL ORDER BY sequence DESC LIMIT 1",
+        )?;
+        Ok(q.query_row([app.to_string()], |row| row.get(0)).optional()?)
     }
 
     /// The newest entries, of one app or of all.

@@ -42,6 +42,11 @@ impl ApiError {
         shipway_engine::Error::missing(resource).into()
     }
 
+    /// The same, where it is known how it was called, with the sentence that says where the right one stands.
+    pub fn missing_one(resource: &'static str, which: &str, next: &str) -> Self {
+        shipway_engine::Error::missing_one(resource, which, next).into()
+    }
+
     /// 401.
     pub fn unauthorized() -> Self {
         shipway_engine::Error::unauthorized().into()

@@ -1,6 +1,6 @@
 //! `shipway builds`.
 
-use super::{App, items, table, tone};
+use super::{OneApp, items, table, tone};
 use crate::Context;
 use crate::error::Result;
 use crate::terminal::{Cell, Tone, age, text};
@@ -10,7 +10,7 @@ use http::Method;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    app: App,
+    app: OneApp,
     /// Forget what earlier builds left for the next one: dependencies and whatever else is kept between builds
     #[arg(long, conflicts_with = "json")]
     purge_cache: bool,

@@ -159,6 +159,25 @@ impl Command {
     }
 }
 
+/// Which app a command is about, which has no other words: named by itself, as in `shipway status shop`, or as everywhere.
+#[derive(Debug, clap::Args)]
+struct OneApp {
+    /// The app's name, as with --app
+    #[arg(value_name = "APP", conflicts_with_all = ["app", "remote"])]
+    named: Option<String>,
+    #[command(flatten)]
+    app: App,
+}
+
+impl OneApp {
+    fn resolve(&self, context: &Context, account: &crate::server::Account) -> Result<String> {
+        match &self.named {
+            Some(name) => segment("app", name),
+            None => self.app.resolve(context, account),
+        }
+    }
+}
+
 /// Which app a command is about.
 #[derive(Debug, clap::Args)]
 struct App {

@@ -7,11 +7,16 @@ use crate::terminal::{name_of, printable, text};
 use http::Method;
 use serde_json::{Value, json};
 
+const NONE: &str = "No products. Make one: shipway products create NAME --pipelines NAME,NAME";
+
 /// The flags of `products`.
 pub type Args = ListArgs<Action>;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Action {
+    /// The same as without a word
+    #[command(hide = true)]
+    List,
     /// Make a product of pipelines that are promoted together
     Create {
         /// Its name
@@ -79,7 +84,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let account = context.account().await?;
     let client = account.client();
     let answer = match &args.action {
-        None => client.get("/shipway/v1/products").await?,
+        None | Some(Action::List) => client.get("/shipway/v1/products").await?,
         Some(Action::Create { name, pipelines }) => {
             client.post("/shipway/v1/products", &json!({ "name": name, "pipelines": pipelines })).await?
         }
@@ -108,17 +113,15 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let name = || printable(&text(&answer, &["name"]));
     match &args.action {
-        None => {
+        None | Some(Action::List) => {
             let row =
                 |p: &&Value| vec![text(p, &["name"]).into(), named(p, "pipelines").into(), named(p, "steps").into()];
             let rows = items(&answer).iter().map(row).collect();
-            table(context.terminal, &["PRODUCT", "PIPELINES", "STEPS"], rows, "No products.")
+            table(context.terminal, &["PRODUCT", "PIPELINES", "STEPS"], rows, NONE)
         }
-        Some(Action::Create { .. } | Action::Add { .. } | Action::Remove { .. }) => {
-            context.terminal.say(&format!("{} holds {}.\n", name(), printable(&named(&answer, "pipelines"))))
-        }
+        Some(Action::Create { .. } | Action::Add { .. } | Action::Remove { .. }) => holds(&answer, context),
         Some(Action::Info { .. }) => {
-            context.terminal.say(&format!("{} holds {}.\n", name(), printable(&named(&answer, "pipelines"))))?;
+            holds(&answer, context)?;
             steps(&answer, context)
         }
         Some(Action::Step { .. } | Action::RemoveStep { .. }) => steps(&answer, context),
@@ -130,6 +133,15 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
 
 fn path(product: &str, rest: &str) -> Result<String> {
     Ok(format!("/shipway/v1/products/{}{rest}", segment("product", product)?))
+}
+
+/// Says which pipelines a product has.
+fn holds(product: &Value, context: &Context) -> Result<()> {
+    let name = printable(&text(product, &["name"]));
+    context.terminal.say(&match named(product, "pipelines") {
+        none if none.is_empty() => format!("{name} has no pipeline left: shipway products add {name} PIPELINE\n"),
+        pipelines => format!("{name} holds {}.\n", printable(&pipelines)),
+    })
 }
 
 /// The names of a product's pipelines or steps, in order.

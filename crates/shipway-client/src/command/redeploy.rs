@@ -1,6 +1,6 @@
 //! `shipway redeploy`.
 
-use super::App;
+use super::OneApp;
 use crate::Context;
 use crate::error::Result;
 use crate::terminal::{printable, text};
@@ -10,7 +10,7 @@ use serde_json::json;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    app: App,
+    app: OneApp,
     /// Print the server's answer as JSON
     #[arg(long)]
     json: bool,

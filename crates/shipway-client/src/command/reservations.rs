@@ -1,6 +1,6 @@
 //! `shipway who`, `reserve`, `unreserve`, `previous` and `notices`: sharing an app.
 
-use super::App;
+use super::OneApp;
 use super::comparison::items;
 use crate::error::Result;
 use crate::terminal::{age, printable, text};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    app: App,
+    app: OneApp,
     /// Print the server's answer as JSON
     #[arg(long)]
     json: bool,
@@ -22,7 +22,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 pub struct ReserveArgs {
     #[command(flatten)]
-    app: App,
+    app: OneApp,
     /// How long, such as 30m, 2h or 3d
     #[arg(long = "for", value_name = "TIME", default_value = "2h", value_parser = seconds)]
     length: u64,
@@ -38,7 +38,7 @@ pub struct ReserveArgs {
 #[derive(Debug, clap::Args)]
 pub struct PreviousArgs {
     #[command(flatten)]
-    app: App,
+    app: OneApp,
     /// Say what would come back, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -71,7 +71,7 @@ pub async fn who(args: &Args, context: &Context) -> Result<()> {
     }
     let runs = match &answer["deployed"] {
         Value::Null => format!("{app} has no code yet."),
-        code => format!("{app} runs {}, deployed by {}.", text(code, &["words"]), text(code, &["by"])),
+        code => format!("{app} runs the code of {}, deployed by {}.", text(code, &["words"]), text(code, &["by"])),
     };
     let has = match &answer["reservation"] {
         Value::Null => format!("Nobody has reserved it: shipway reserve -a {app} --for 2h"),

@@ -102,7 +102,8 @@ async fn list(args: &List, client: &Client, context: &Context) -> Result<()> {
         ]
     };
     let rows = items(&answer).into_iter().map(row).collect();
-    table(context.terminal, &["APP", "FOR", "STATE", "AGE", ""], rows, "No review apps.")
+    let none = format!("No review apps. Make one: heroku reviewapps:create -p {} -b BRANCH", args.pipeline);
+    table(context.terminal, &["APP", "FOR", "STATE", "AGE", ""], rows, &none)
 }
 
 async fn destroy(args: &One, client: &Client, context: &Context) -> Result<()> {

@@ -47,8 +47,11 @@ fn change(changes: &[String]) -> Result<Value> {
     let (mut body, mut overlap) = (Map::new(), Map::new());
     for given in changes {
         let Some((name, value)) = given.split_once('=') else {
-            let hint = "shipway settings health_check_path=/health -a APP";
-            return Err(Error::new(format!("\"{}\" is not NAME=VALUE", printable(given))).hint(hint));
+            let given = printable(given);
+            let error = Error::new(format!("\"{given}\" is not NAME=VALUE"));
+            return Err(error
+                .hint(format!("where it is the app: shipway settings -a {given}"))
+                .hint("to change one: shipway settings health_check_path=/health -a APP"));
         };
         if let Some(process_type) = name.strip_prefix(OVERLAP) {
             let value = if value.is_empty() { Value::Null } else { flag(name, value)? };

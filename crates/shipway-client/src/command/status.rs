@@ -12,6 +12,9 @@ use serde_json::Value;
 pub struct Args {
     /// An app; without one, the server
     app: Option<String>,
+    /// The same
+    #[arg(short = 'a', long = "app", value_name = "NAME", conflicts_with = "app")]
+    called: Option<String>,
     /// Print the server's answer as JSON
     #[arg(long)]
     json: bool,
@@ -19,7 +22,7 @@ pub struct Args {
 
 pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let account = context.account().await?;
-    if let Some(app) = &args.app {
+    if let Some(app) = args.app.as_ref().or(args.called.as_ref()) {
         let path = format!("/shipway/v1/apps/{}/status", segment("app", app)?);
         let answer = account.client().get(&path).await?;
         return if args.json { context.terminal.json(&answer) } else { of_app(&answer, context) };

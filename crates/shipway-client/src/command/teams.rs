@@ -7,11 +7,16 @@ use crate::terminal::{printable, text};
 use http::Method;
 use serde_json::json;
 
+const NONE: &str = "No teams. Make one: shipway teams create NAME";
+
 /// The flags of `teams`.
 pub type Args = ListArgs<Action>;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Action {
+    /// The same as without a word
+    #[command(hide = true)]
+    List,
     /// Make a team with you as its admin
     Create {
         /// Its name
@@ -36,7 +41,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let client = account.client();
     let at = |team: &str| Ok::<_, crate::error::Error>(format!("/teams/{}", segment("team", team)?));
     let answer = match &args.action {
-        None => client.get("/teams").await?,
+        None | Some(Action::List) => client.get("/teams").await?,
         Some(Action::Create { name }) => client.post("/teams", &json!({ "name": name })).await?,
         Some(Action::Rename { team, name }) => {
             client.send(Method::PATCH, &at(team)?, Some(&json!({ "name": name }))).await?.success()?
@@ -48,9 +53,9 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let name = printable(&text(&answer, &["name"]));
     match &args.action {
-        None => {
+        None | Some(Action::List) => {
             let rows = items(&answer).into_iter().map(|t| vec![text(t, &["name"]).into(), text(t, &["role"]).into()]);
-            table(context.terminal, &["TEAM", "ROLE"], rows.collect(), "No teams.")
+            table(context.terminal, &["TEAM", "ROLE"], rows.collect(), NONE)
         }
         Some(Action::Create { .. }) => context.terminal.say(&format!(
             "{name} is there, and you are its admin. Add people: heroku members:add EMAIL -r member -t {name}\n"

@@ -113,6 +113,13 @@ fn refusals_are_said_in_the_servers_words() {
     check(&["ops", "../../account"], 1, &["is not the name of an operation"]);
     check(&["builds"], 1, &["no app was named", "hint: name it with --app NAME"]);
     check(&["builds", "--app", "shop"], 2, &["Couldn't find that thing."]);
+    check(&["builds", "shop"], 2, &["Couldn't find that thing."]);
+    check(&["builds", "shop", "--app", "shop"], 2, &["cannot be used with"]);
+    check(&["redeploy", "../x"], 1, &["is not the name of an app"]);
+    check(&["status", "-a", "shop"], 2, &["Couldn't find that thing."]);
+    check(&["rollback", "-a", "shop", "v2"], 2, &["Couldn't find that thing."]);
+    check(&["rollback", "shop", "v2", "-a", "shop"], 1, &["the app is named twice"]);
+    check(&["settings", "shop"], 1, &["\"shop\" is not NAME=VALUE", "shipway settings -a shop"]);
     check(&["pg", "tunnel", "--app", "shop"], 2, &["Couldn't find that thing."]);
     check(&["pg", "tunnel", "../x", "--app", "shop"], 1, &["is not the name of a database"]);
     check(&["--home", "/nowhere", "status"], 1, &["/nowhere/run/api.sock does not answer", "hint: start it"]);

@@ -18,6 +18,19 @@ pub struct ActivityPage {
     pub older_url: Option<String>,
 }
 
+/// An app in the sentence of an [`Event`], which goes on with it: "put" and " ", "acorn", " into staging".
+#[derive(Debug, Clone, Serialize)]
+pub struct Mention {
+    /// What joins it to the words before it: " on ", or a blank.
+    pub joint: String,
+    /// Its name at that time.
+    pub name: String,
+    /// Its name now; none when it is gone.
+    pub now: Option<String>,
+    /// The rest of the sentence.
+    pub rest: String,
+}
+
 /// One entry of the ledger.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
@@ -28,7 +41,7 @@ pub struct Event {
     /// What, in the past tense, as the end of a sentence: "deployed 3f9c2a1 as v64", "was refused a rollback to v12".
     pub what: String,
     /// The app that it was done to, where a page shows more than one.
-    pub app: Option<String>,
+    pub app: Option<Mention>,
     /// By which road: "git push", "CLI", "API", "dashboard", "schedule".
     pub road: String,
     /// The reason that was given or, for a refusal, the rule.

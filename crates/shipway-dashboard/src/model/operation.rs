@@ -27,6 +27,8 @@ pub struct OperationRow {
     pub title: String,
     /// The apps that it works on.
     pub apps: Vec<String>,
+    /// The last names of those of its apps that are there no more.
+    pub gone: Vec<String>,
     /// Its state.
     pub status: Pill,
     /// The step that it is at or ended at; what it waits for while it waits: "behind Deploy 01d9a2b".

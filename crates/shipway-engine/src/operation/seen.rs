@@ -141,6 +141,11 @@ impl Platform {
         let journal = self.journal(id);
         let done = |at: &StepAt| journal.get(&at.name()).is_some_and(|r| r.event == StepEvent::Succeeded);
         let steps = plan.steps();
+        if matches!(operation.status, OperationStatus::Failed) {
+            return Err(Error::conflict(
+                "It is over: it failed, and what it had done is undone. What ran before runs on.",
+            ));
+        }
         if operation.status.is_final() || steps.iter().any(|at| at.step == Step::Switch && done(at)) {
             return Err(Error::conflict(
                 "It has switched already and only goes forward. To go back: heroku releases:rollback.",

@@ -2,7 +2,7 @@
 
 use crate::promotions::{product, to_production, together};
 use shipway_domain::NameOrId;
-use shipway_engine::{StepChange, external_steps};
+use shipway_engine::{StepChange, TogetherOrder, external_steps};
 use shipway_store::Product;
 use shipway_testkit::{Ground, Server};
 
@@ -85,4 +85,30 @@ async fn pipelines_and_steps_are_added_moved_and_removed_one_by_one() {
     platform.remove_product_pipeline(caller, &looked, &odb).await.unwrap();
     let last = refused(platform.remove_product_pipeline(caller, &observatory(&server), &itc).await.unwrap_err());
     assert!(last.starts_with("itc is the only pipeline of observatory."), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_product_whose_pipelines_have_ended_says_so_and_is_in_nobodys_way() {
+    let server = Ground::new().server(None).await;
+    let (platform, caller) = (&server.platform, &server.caller);
+    product(&server, ["web: listen-after 1ms", "web: listen-after 2ms"]).await;
+    let end = async |name: &str| {
+        let pipeline = platform.pipeline(caller, &NameOrId::parse(name)).unwrap();
+        platform.destroy_pipeline(caller, &pipeline).await.unwrap();
+    };
+    end("odb").await;
+    end("sso").await;
+    let named = TogetherOrder { product: Some("observatory".into()), ..to_production() };
+    let refused = |order: &TogetherOrder| platform.moves(caller, order).unwrap_err().message;
+    assert_eq!(
+        refused(&named),
+        "The product observatory has no pipeline left, so there is nothing to promote: shipway products add observatory \
+         PIPELINE, or shipway products destroy observatory"
+    );
+    assert_eq!(refused(&to_production()), "There is no pipeline yet: heroku pipelines:create");
+    let mistyped = TogetherOrder { product: Some("observatroy".into()), ..to_production() };
+    assert_eq!(
+        refused(&mistyped),
+        "Couldn't find that product: observatroy. `shipway products` lists those that you can see."
+    );
 }

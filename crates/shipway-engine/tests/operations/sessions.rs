@@ -1,5 +1,6 @@
 //! A platform's day: each test is a session, command and screen.
 
+use shipway_domain::lifecycle::DynoState;
 use shipway_domain::quantity::Quantity;
 use shipway_domain::route::RouteMode;
 use shipway_engine::{ScaleUpdate, UpdateApp, Which};
@@ -223,6 +224,70 @@ async fn two_pushes_at_once_go_one_after_the_other() {
     assert_eq!(both, ["v2", "v3"]);
     server.settled(&app).await;
     assert_eq!(server.served(&app).await, "v3");
+}
+
+/// Lets the app's release phase, which waits for ever, end well.
+async fn end_release_phase(server: &Server, app: &App) {
+    let phase = async || {
+        let dynos = server.platform.store().read(|c| c.dynos(app.id)).unwrap();
+        dynos.into_iter().find(|d| d.process_type.as_str() == "release" && d.state == DynoState::Up)
+    };
+    let dyno = until("a release phase runs", phase).await.id;
+    server.ground.runtime.end(dyno, Exit { status: 0, cause: ExitCause::Exited });
+    let gone = async || server.platform.store().read(|c| c.dyno(dyno)).unwrap().is_none().then_some(());
+    until("the release phase is over", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_with_a_version_goes_before_a_push_that_waits_for_one() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    let first = server.ground.repositories.commit("web: listen\nrelease: sleep");
+    let (_, first) = server.platform.deploy(&server.caller, &app, first).await.unwrap();
+    end_release_phase(&server, &app).await;
+    assert_eq!(server.outcome(first).await.as_deref(), Ok("v2"));
+
+    let app = server.app("acorn");
+    let vars = BTreeMap::from([("COLOUR".to_string(), Some("red".to_string()))]);
+    server.platform.set_config_vars(&server.caller, &app, vars).await.unwrap();
+    let next = server.ground.repositories.commit("web: listen-after 5ms");
+    let (_, push) = server.platform.deploy(&server.caller, &app, next).await.unwrap();
+    until("the push waits for v3", async || server.platform.waiting_behind(push)).await;
+    let second = server.platform.release(&app, "v2").unwrap();
+    assert_eq!(server.platform.rollback(&server.caller, &app, &second).await.unwrap().version, 4);
+
+    end_release_phase(&server, &app).await;
+    end_release_phase(&server, &app).await;
+    assert_eq!(server.outcome(push).await.as_deref(), Ok("v5"));
+    server.settled(&app).await;
+    assert_eq!(server.served(&app).await, "v5");
+    assert_eq!(
+        server.release_list(&app),
+        "v5 succeeded Deploy\nv4 succeeded Rollback to v2\nv3 succeeded Set COLOUR config var\n\
+         v2 succeeded Deploy\nv1 succeeded Initial release"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_cannot_be_cancelled_and_says_how_it_ended() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    let cancel = async |procfile: &str| {
+        let commit = server.ground.repositories.commit(procfile);
+        let (_, operation) = server.platform.deploy(&server.caller, &app, commit).await.unwrap();
+        let _ = server.outcome(operation).await;
+        let status = || server.platform.store().read(|c| c.operation(operation)).unwrap().status;
+        until("it is over", async || status().is_final().then_some(())).await;
+        server.platform.cancel(&server.caller, operation).await.unwrap_err().message
+    };
+    assert_eq!(
+        cancel("web: exit 3").await,
+        "It is over: it failed, and what it had done is undone. What ran before runs on."
+    );
+    assert_eq!(
+        cancel("web: listen").await,
+        "It has switched already and only goes forward. To go back: heroku releases:rollback."
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

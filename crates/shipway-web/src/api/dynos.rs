@@ -25,7 +25,7 @@ pub async fn info(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let wanted = call.parameter("dyno");
     let found = seen(&call, &app)?.into_iter().find(|d| d.name() == wanted || d.id.to_string() == wanted);
-    let dyno = found.ok_or_else(|| ApiError::missing("dyno"))?;
+    let dyno = found.ok_or_else(|| no_such_dyno(&call, &app))?;
     Ok(Answer::ok(show(&call, &app, &mut HashMap::new(), &dyno, None)))
 }
 
@@ -129,8 +129,13 @@ fn named(call: &Call, app: &App) -> Result<Which> {
     }
     match dynos.iter().find(|d| d.process_type.as_str() == wanted) {
         Some(dyno) => Ok(Which::Type(dyno.process_type.clone())),
-        None => Err(ApiError::missing("dyno")),
+        None => Err(no_such_dyno(call, app)),
     }
+}
+
+fn no_such_dyno(call: &Call, app: &App) -> ApiError {
+    let next = format!("`heroku ps -a {}` lists those that there are.", app.name);
+    ApiError::missing_one("dyno", call.parameter("dyno"), &next)
 }
 
 fn of_type(call: &Call, app: &App) -> Result<Which> {

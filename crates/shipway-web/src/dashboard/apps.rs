@@ -58,10 +58,11 @@ pub(super) async fn overview(viewer: Viewer) -> Page {
         previous_code: super::deploys::previous_code(&viewer, &facts)?,
         running: facts.running(platform)?,
         failure: facts.failed(&viewer)?,
-        release: facts.release.as_ref().map(|release| rows.row(release)),
+        // The initial release runs nothing.
+        release: facts.release.as_ref().filter(|release| release.slug.is_some()).map(|release| rows.row(release)),
         previous_version: facts.previous(platform)?,
         dynos: dyno_rows(platform, &facts.dynos),
-        activity: activity.iter().map(|entry| words::event(entry, false)).collect(),
+        activity: activity.iter().map(|entry| words::event(entry, None)).collect(),
         git_url: format!("{}/{}.git", viewer.web.base().https, facts.name()),
         about: about(&viewer, &facts)?,
     };

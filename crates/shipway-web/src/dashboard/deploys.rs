@@ -219,7 +219,7 @@ pub(super) fn notices(viewer: &Viewer, app: Option<&App>) -> Result<Vec<AppNotic
     let platform = viewer.platform();
     let unread = platform.notices(&viewer.caller, app)?.into_iter().filter(|notice| notice.read_at.is_none());
     let row = |notice: Notice| {
-        let app = platform.app(&viewer.caller, &NameOrId::Id(notice.app.0)).ok()?;
+        let app = platform.app(&viewer.caller, &notice.app.into()).ok()?;
         Some(AppNotice { app: app.name.to_string(), text: notice.text, at: notice.created_at })
     };
     Ok(unread.filter_map(row).collect())

@@ -71,7 +71,10 @@ pub(super) fn warnings(it: &Comparison) -> Vec<String> {
 }
 
 fn code(it: &Comparison, commits: &Commits) -> Changes {
-    let mut parts = vec![counted(commits.ahead_count, "commit")];
+    let mut parts = match (commits.ahead_count, commits.behind_count) {
+        (0, gone) if gone > 0 => vec![format!("{} taken away", counted(gone, "commit"))],
+        (ahead, _) => vec![counted(ahead, "commit")],
+    };
     if !commits.authors.is_empty() {
         parts.push(match commits.authors.len() {
             1 => "1 person".into(),

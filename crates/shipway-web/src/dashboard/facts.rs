@@ -89,10 +89,15 @@ impl Facts {
         let step = words::at_work(&steps).unwrap_or_else(|| "Before its first step".into());
         let error = operation.error.as_deref().unwrap_or_default();
         let may_retry = repeatable(operation).is_some() && viewer.may(Trigger::Push, &self.app);
+        let mut failure = failure(self, &words::title(operation), &step, error);
+        if failure.lines.is_empty() {
+            let build = build_of_operation(viewer.platform(), operation);
+            failure.lines = build.map(|build| viewer.platform().last_words(build.id)).unwrap_or_default();
+        }
         Failure {
             next: words::next(operation, &steps),
             retry_url: may_retry.then(|| path("retry", &[&operation.id.to_string()])),
-            ..failure(self, &words::title(operation), &step, error)
+            ..failure
         }
     }
 

@@ -31,14 +31,14 @@ pub(super) async fn operations(viewer: Viewer) -> Page {
 /// GET app.events
 pub(super) async fn app(viewer: Viewer) -> Page {
     let app = viewer.app()?.id;
-    let sees = move |platform: &Platform, caller: &Caller| platform.app(caller, &NameOrId::Id(app.0)).map(drop);
+    let sees = move |platform: &Platform, caller: &Caller| platform.app(caller, &app.into()).map(drop);
     changes(viewer, move |event| event == Event::App(app), sees)
 }
 
 /// GET pipeline.events
 pub(super) async fn pipeline(viewer: Viewer) -> Page {
     let id = viewer.pipeline()?.id;
-    let sees = move |platform: &Platform, caller: &Caller| platform.pipeline(caller, &NameOrId::Id(id.0)).map(drop);
+    let sees = move |platform: &Platform, caller: &Caller| platform.pipeline(caller, &id.into()).map(drop);
     of_pipelines(viewer, vec![id], sees)
 }
 

@@ -273,20 +273,26 @@ fn problem_about(shell: Option<Shell>, error: &ApiError, unseen_app: Option<Stri
         status if status.is_server_error() => "Try again; if it stays, tell whoever runs this Shipway.",
         _ => "Go back, change it, and try again.",
     };
-    let home =
-        if shell.is_some() { ("All apps".into(), path("apps", &[])) } else { ("Sign in".into(), path("sign_in", &[])) };
     let model = ProblemPage {
         shell,
         status: error.status().as_u16(),
-        what: error.message().to_string(),
+        what: match error.status() {
+            // What follows is for terminals: the page has a link.
+            StatusCode::NOT_FOUND => first_sentence(error.message()).to_string(),
+            _ => error.message().to_string(),
+        },
         next: vec![next.into()],
         commands: Vec::new(),
-        links: vec![home],
+        links: Vec::new(),
         ask: Vec::new(),
         unseen_app,
         request_id: None,
     };
     html(error.status(), shipway_dashboard::problem(&model))
+}
+
+fn first_sentence(text: &str) -> &str {
+    text.find(". ").map_or(text, |end| &text[..=end])
 }
 
 async fn asset(path: Result<Path<String>, PathRejection>) -> Response {

@@ -13,6 +13,7 @@ use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::{AppId, NameOrId};
 use shipway_engine::{Part, Plan, Platform};
 use shipway_store::{LedgerEntry, Operation};
+use std::collections::HashMap;
 
 /// Rows of a page of operations, and of the ledger.
 const OPERATIONS: usize = 25;
@@ -24,13 +25,20 @@ fn row(viewer: &Viewer, operation: &Operation) -> OperationRow {
     let platform = viewer.platform();
     let steps = platform.steps(operation.id).unwrap_or_default();
     let waits = own::waits_for(platform, operation).map(|before| format!("behind {before}"));
-    let apps = operation.apps.iter().filter_map(|id| platform.store().read(|c| c.app_by_id(*id)).ok());
+    let (mut apps, mut gone) = (Vec::new(), Vec::new());
+    for id in &operation.apps {
+        match platform.store().read(|c| c.app_by_id(*id)) {
+            Ok(app) => apps.push(app.name.to_string()),
+            Err(_) => gone.extend(platform.store().read(|c| c.last_name_of(*id)).ok().flatten()),
+        }
+    }
     let over = operation.status.is_final();
     let took = operation.updated_at.duration_since(operation.created_at).as_millis();
     OperationRow {
         id: operation.id.to_string(),
         title: words::title(operation),
-        apps: apps.map(|app| app.name.to_string()).collect(),
+        apps,
+        gone,
         status: operation.status.into(),
         at_step: waits.or_else(|| words::at_work(&steps)),
         by: email(platform, operation.account),
@@ -78,7 +86,7 @@ fn can_be_undone(viewer: &Viewer, operation: &Operation) -> bool {
 }
 
 fn facts(viewer: &Viewer, operation: &Operation) -> Result<Option<Facts>> {
-    let mut apps = operation.apps.iter().map(|id| viewer.platform().app(&viewer.caller, &NameOrId::Id(id.0)));
+    let mut apps = operation.apps.iter().map(|id| viewer.platform().app(&viewer.caller, &id.into()));
     apps.find_map(Result::ok).map(|app| Facts::of(viewer.platform(), app)).transpose()
 }
 
@@ -92,7 +100,7 @@ fn may_cancel(viewer: &Viewer, operation: &Operation, facts: Option<&Facts>) -> 
 fn made_by(viewer: &Viewer, operation: &Operation) -> Result<Vec<Facts>> {
     let Ok(plan) = serde_json::from_value::<Plan>(operation.plan.clone()) else { return Ok(Vec::new()) };
     let current = |part: Part| {
-        let app = viewer.platform().app(&viewer.caller, &NameOrId::Id(part.app.0)).ok()?;
+        let app = viewer.platform().app(&viewer.caller, &part.app.into()).ok()?;
         (app.current_release == Some(part.release?.release)).then(|| Facts::of(viewer.platform(), app))
     };
     plan.parts.into_iter().filter_map(current).collect()
@@ -180,7 +188,7 @@ pub(super) async fn cancel(viewer: Viewer) -> Page {
 pub(super) async fn retry(viewer: Viewer) -> Page {
     let operation = of_path(&viewer)?;
     let app =
-        operation.apps.first().map(|id| viewer.platform().app(&viewer.caller, &NameOrId::Id(id.0))).transpose()?;
+        operation.apps.first().map(|id| viewer.platform().app(&viewer.caller, &id.into())).transpose()?;
     let (Some(app), Some(commit)) = (app, repeatable(&operation)) else {
         return Err(ApiError::invalid("Only the deploy of a commit that failed can be tried again. Push it instead."));
     };
@@ -197,10 +205,12 @@ pub(super) async fn activity(viewer: Viewer) -> Page {
     };
     let app = facts.as_ref().map(|facts| facts.app.id);
     let mut entries = platform.store().read(|c| c.ledger(app, SEARCHED))?;
-    if app.is_none() && !viewer.caller.actor.admin {
-        let apps: Vec<AppId> = platform.apps(&viewer.caller, false)?.into_iter().map(|app| app.id).collect();
+    let admin = viewer.caller.actor.admin;
+    let names: HashMap<AppId, String> =
+        platform.apps(&viewer.caller, admin)?.into_iter().map(|app| (app.id, app.name.to_string())).collect();
+    if app.is_none() && !admin {
         let mine = |entry: &LedgerEntry| match entry.app {
-            Some(app) => apps.contains(&app),
+            Some(app) => names.contains_key(&app),
             None => entry.actor == viewer.caller.actor.email,
         };
         entries.retain(mine);
@@ -218,7 +228,7 @@ pub(super) async fn activity(viewer: Viewer) -> Page {
     };
     let model = ActivityPage {
         shell: viewer.shell(),
-        events: entries.iter().map(|entry| words::event(entry, facts.is_none())).collect(),
+        events: entries.iter().map(|entry| words::event(entry, Some(&names).filter(|_| facts.is_none()))).collect(),
         older_url: entries.last().filter(|_| more).map(|last| format!("{here}?before={}", last.id)),
         app: facts.map(|facts| facts.head(&viewer)),
     };

@@ -91,7 +91,7 @@ pub(super) async fn product(viewer: Viewer) -> Page {
     let (mut rows, mut all) = (Vec::new(), Vec::new());
     let mut steps = Vec::new();
     for id in &product.pipelines {
-        let Ok(pipeline) = viewer.platform().pipeline(&viewer.caller, &NameOrId::Id(id.0)) else { continue };
+        let Ok(pipeline) = viewer.platform().pipeline(&viewer.caller, &id.into()) else { continue };
         let apps = viewer.platform().pipeline_apps(&viewer.caller, &pipeline)?;
         rows.push(row(&viewer, &pipeline, &apps).await?);
         all.extend(apps);
@@ -102,7 +102,11 @@ pub(super) async fn product(viewer: Viewer) -> Page {
     let hidden = product.pipelines.len() - rows.len();
     // All of it moves, or none: also what the viewer may not see.
     let together = if hidden == 0 { together::offers(&viewer, &product)? } else { Vec::new() };
-    let mut says = vec![format!("{} pipelines, promoted together.", product.pipelines.len())];
+    let mut says = match product.pipelines.len() {
+        0 => vec!["No pipeline is left in it, so there is nothing to promote.".to_string()],
+        1 => vec!["1 pipeline.".to_string()],
+        several => vec![format!("{several} pipelines, promoted together.")],
+    };
     if hidden > 0 {
         says.push(format!("{hidden} of them you may not see. Ask {}.", product.owner_email.to_ask()));
     }
@@ -116,7 +120,10 @@ pub(super) async fn product(viewer: Viewer) -> Page {
         rows,
         activity: activity(&viewer, &all)?,
         steps: steps.into_iter().map(|(_, step)| step).collect(),
-        command: Some(format!("shipway promote staging production --product {} --dry-run", product.name)),
+        command: Some(match product.pipelines.is_empty() {
+            true => format!("shipway products add {} PIPELINE", product.name),
+            false => format!("shipway promote staging production --product {} --dry-run", product.name),
+        }),
     };
     page(&viewer, shipway_dashboard::board(&model))
 }
@@ -136,9 +143,9 @@ pub(super) fn filter(viewer: &Viewer) -> String {
 
 fn activity(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<Event>> {
     let entries = viewer.platform().store().read(|c| c.ledger(None, SEARCHED))?;
-    let ids: Vec<AppId> = apps.iter().map(|(_, app)| app.id).collect();
-    let mine = entries.iter().filter(|entry| entry.app.is_some_and(|app| ids.contains(&app)));
-    Ok(mine.take(ACTIVITY).map(|entry| words::event(entry, true)).collect())
+    let names: HashMap<AppId, String> = apps.iter().map(|(_, app)| (app.id, app.name.to_string())).collect();
+    let mine = entries.iter().filter(|entry| entry.app.is_some_and(|app| names.contains_key(&app)));
+    Ok(mine.take(ACTIVITY).map(|entry| words::event(entry, Some(&names))).collect())
 }
 
 /// A pipeline's columns. Stages without apps stand there only where a build would pass through them.

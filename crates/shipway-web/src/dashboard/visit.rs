@@ -67,7 +67,7 @@ impl Viewer {
 
     /// The same for what shows an app.
     pub(super) fn stand_before(&self, app: AppId) -> Result<Standing> {
-        self.stand(move |platform, caller| platform.app(caller, &NameOrId::Id(app.0)).map(drop))
+        self.stand(move |platform, caller| platform.app(caller, &app.into()).map(drop))
     }
 
     /// Errors: 403 for a form that no page of this session made.

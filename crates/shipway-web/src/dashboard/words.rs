@@ -1,11 +1,13 @@
 //! Operations, steps and entries of the ledger in the words of the pages.
 
 use serde_json::Value;
-use shipway_dashboard::model::{Event, Mark, StepRow, StepState};
+use shipway_dashboard::model::{Event, Mark, Mention, StepRow, StepState};
 use shipway_dashboard::path;
+use shipway_domain::AppId;
 use shipway_domain::admission::Trigger;
 use shipway_engine::{Plan, StepView};
 use shipway_store::{LedgerEntry, Operation};
+use std::collections::HashMap;
 
 /// What an operation is: "Deploy 3f9c2a1", "Set FOO config vars", "Restart web.1".
 pub(super) fn title(operation: &Operation) -> String {
@@ -129,6 +131,9 @@ pub(super) fn rows(steps: &[StepView], over: bool) -> Vec<StepRow> {
     steps.iter().map(row).collect()
 }
 
+/// Where the app's name stands in a sentence that does not end with it.
+const APP: &str = "{app}";
+
 /// What was done, as the rest of a sentence that begins with who did it.
 fn what(entry: &LedgerEntry) -> String {
     let text = |key: &str| entry.detail.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -141,11 +146,11 @@ fn what(entry: &LedgerEntry) -> String {
     let commit: String = text("commit").chars().take(7).collect();
     match entry.action.as_str() {
         "deploy" => format!("deployed {commit} as v{}", number("release")),
-        "release" => format!("released v{}: {}", number("release"), text("description")),
+        "release" | "promotion" | "setup" => format!("released v{}: {}", number("release"), text("description")),
         "deploy-failed" => "failed to deploy".into(),
         "release-failed" => "failed to release".into(),
         "restart-failed" => "failed to restart".into(),
-        "destroy-failed" => "failed to destroy it".into(),
+        "destroy-failed" => "failed to destroy {app}".into(),
         "config" => match (list("set"), list("unset")) {
             (set, unset) if unset.is_empty() => format!("set {set}"),
             (set, unset) if set.is_empty() => format!("removed {unset}"),
@@ -153,29 +158,36 @@ fn what(entry: &LedgerEntry) -> String {
         },
         "config-revealed" if text("name").is_empty() => "looked at the values of all config vars".into(),
         "config-revealed" => format!("looked at the value of {}", text("name")),
-        "scale" => format!("scaled to {}", text("to")),
+        "scale" => format!("scaled to {}", list("to")),
         "restart" => "restarted dynos".into(),
         "stop" => "stopped dynos".into(),
         "run" => format!("ran `{}` in {}", text("command"), text("dyno")),
         "refused" => format!("was refused: {}", text("trigger")),
-        "app-created" => "made the app".into(),
-        "app-changed" => "changed its settings".into(),
-        "app-destroyed" => "destroyed the app".into(),
+        "app-created" => "made {app}".into(),
+        "app-changed" => match (text("name"), entry.detail.get("maintenance").and_then(Value::as_bool)) {
+            ("", Some(on)) => format!("turned the maintenance mode of {APP} {}", if on { "on" } else { "off" }),
+            ("", None) => "changed the settings of {app}".into(),
+            (name, _) => format!("renamed {APP} to {name}"),
+        },
+        "app-destroyed" => "destroyed {app}".into(),
         "collaborator-added" => format!("gave access to {}", text("email")),
         "collaborator-removed" => format!("took access from {}", text("email")),
         "domain-added" => format!("added the domain {}", text("hostname")),
         "domain-removed" => format!("removed the domain {}", text("hostname")),
         "name-taken" => format!("took the name {} for the platform", text("hostname")),
         "buildpacks-set" => format!("set the buildpacks: {}", list("buildpacks")),
-        "pipeline-app-added" => format!("put it into {} of the pipeline {}", text("stage"), text("pipeline")),
+        "pipeline-app-added" => format!("put {APP} into {} of the pipeline {}", text("stage"), text("pipeline")),
         "pipeline-app-moved" if text("from") == text("to") => {
             let name = Some(text("display_name")).filter(|name| !name.is_empty());
-            format!("calls it {} in the pipeline {}", name.unwrap_or("by its name"), text("pipeline"))
+            format!("calls {APP} {} in the pipeline {}", name.unwrap_or("by its name"), text("pipeline"))
         }
-        "pipeline-app-moved" => format!("moved it to {} of the pipeline {}", text("to"), text("pipeline")),
-        "pipeline-app-removed" => format!("took it out of the pipeline {}", text("pipeline")),
+        "pipeline-app-moved" => format!("moved {APP} to {} of the pipeline {}", text("to"), text("pipeline")),
+        "pipeline-app-removed" => format!("took {APP} out of the pipeline {}", text("pipeline")),
         "pipeline-created" => format!("made the pipeline {}", text("pipeline")),
-        "pipeline-changed" => format!("changed the pipeline {}", text("pipeline")),
+        "pipeline-changed" => match text("name") {
+            "" => format!("changed the settings of the pipeline {}", text("pipeline")),
+            name => format!("renamed the pipeline {} to {name}", text("pipeline")),
+        },
         "pipeline-transferred" => format!("gave the pipeline {} to {}", text("pipeline"), text("to")),
         "pipeline-destroyed" => format!("ended the pipeline {}", text("pipeline")),
         "stage-config" => {
@@ -199,13 +211,13 @@ fn what(entry: &LedgerEntry) -> String {
         "team-destroyed" => format!("ended the team {}", text("team")),
         "team-member-set" => format!("made {} {} of the team {}", text("email"), text("role"), text("team")),
         "team-member-removed" => format!("took {} out of the team {}", text("email"), text("team")),
-        "app-offered" => format!("offered the app to {}", text("to")),
-        "app-offer-withdrawn" => format!("took the offer of the app to {} back", text("to")),
-        "app-declined" => "did not take the app".into(),
-        "app-transferred" => format!("gave the app from {} to {}", text("from"), text("to")),
-        "app-locked" => "locked the app".into(),
-        "app-unlocked" => "unlocked the app".into(),
-        "access-asked" => "asked for access".into(),
+        "app-offered" => format!("offered {APP} to {}", text("to")),
+        "app-offer-withdrawn" => format!("took the offer of {APP} to {} back", text("to")),
+        "app-declined" => "did not take {app}".into(),
+        "app-transferred" => format!("gave {APP} from {} to {}", text("from"), text("to")),
+        "app-locked" => "locked {app}".into(),
+        "app-unlocked" => "unlocked {app}".into(),
+        "access-asked" => "asked for access to {app}".into(),
         "access-declined" => format!("declined access to {}", text("email")),
         "addon-created" => format!("made the add-on {}", text("addon")),
         "addon-destroyed" => format!("destroyed the add-on {}", text("addon")),
@@ -228,8 +240,8 @@ fn what(entry: &LedgerEntry) -> String {
         "trigger-removed" => format!("removed the trigger for {}", text("pattern")),
         "deployment-recorded" => format!("recorded a deployment to {}", text("environment")),
         "deployment-status" => format!("set a deployment's status to {}", text("state")),
-        "app-reserved" => "reserved the app".into(),
-        "app-unreserved" => "ended the reservation of the app".into(),
+        "app-reserved" => "reserved {app}".into(),
+        "app-unreserved" => "ended the reservation of {app}".into(),
         "sign-offs-required" => match list("parties") {
             none if none.is_empty() => format!("has {} of {} want no sign-offs", text("stage"), text("pipeline")),
             parties => format!("has {} of {} want the sign-offs of {parties}", text("stage"), text("pipeline")),
@@ -261,10 +273,19 @@ fn what(entry: &LedgerEntry) -> String {
     }
 }
 
-/// An entry of the ledger as a sentence; `with_app` where a page shows more than one app.
-pub(super) fn event(entry: &LedgerEntry, with_app: bool) -> Event {
+/// An entry of the ledger as a sentence. A page that shows more than one app gives the names that they have now: what was
+/// done is said of the name of then, which leads to the app as long as there is one.
+pub(super) fn event(entry: &LedgerEntry, now: Option<&HashMap<AppId, String>>) -> Event {
     let text = |key: &str| entry.detail.get(key).and_then(Value::as_str).unwrap_or_default();
-    let what = what(entry);
+    let (what, app) = match (what(entry), now.zip(entry.app_name.clone())) {
+        (what, None) => (what.replace(APP, "the app"), None),
+        (what, Some((now, name))) => {
+            let (before, rest) = what.split_once(APP).unwrap_or((&what, ""));
+            let joint = if what.contains(APP) { " " } else { " on " };
+            let now = entry.app.and_then(|app| now.get(&app).cloned());
+            (before.trim_end().to_string(), Some(Mention { joint: joint.into(), name, now, rest: rest.into() }))
+        }
+    };
     let failed = entry.action.ends_with("-failed") || entry.action == "refused";
     let why = [text("error"), text("because")].into_iter().find_map(|why| why.lines().next()).map(str::to_string);
     let operation = text("operation");
@@ -272,7 +293,7 @@ pub(super) fn event(entry: &LedgerEntry, with_app: bool) -> Event {
         at: entry.at,
         who: if entry.actor == "platform" { "Shipway".into() } else { entry.actor.clone() },
         what,
-        app: entry.app_name.clone().filter(|_| with_app),
+        app,
         road: road(&entry.via),
         why,
         mark: if failed { Mark::Bad } else { Mark::Quiet },
@@ -284,6 +305,7 @@ pub(super) fn event(entry: &LedgerEntry, with_app: bool) -> Event {
 mod tests {
     use super::*;
     use regex::Regex;
+    use serde_json::json;
 
     /// What is between quotes after one of the ways in which the engine writes an entry.
     const WRITTEN: [&str; 4] = [
@@ -307,6 +329,50 @@ mod tests {
     }
 
     #[test]
+    fn entries_are_sentences_about_an_app() {
+        let app = AppId(uuid::Uuid::from_u128(7));
+        let now = HashMap::from([(app, "oak".to_string())]);
+        let check = |action: &str, detail: Value, on_a_page_of_all: &str, on_its_own: &str| {
+            let of = LedgerEntry { app: Some(app), app_name: Some("acorn".into()), detail, ..entry(action) };
+            let said = event(&of, Some(&now));
+            let mention = said.app.unwrap();
+            assert_eq!(format!("{}{}{}{}", said.what, mention.joint, mention.name, mention.rest), on_a_page_of_all);
+            assert_eq!(mention.now.as_deref(), Some("oak"), "it leads to the name of now");
+            assert_eq!(event(&of, None).what, on_its_own);
+        };
+        let scaled = json!({ "to": ["web@2:Basic", "worker@1:Basic"] });
+        check(
+            "scale",
+            scaled,
+            "scaled to web@2:Basic, worker@1:Basic on acorn",
+            "scaled to web@2:Basic, worker@1:Basic",
+        );
+        check("app-created", Value::Null, "made acorn", "made the app");
+        let renamed = json!({ "name": "oak", "maintenance": null });
+        check("app-changed", renamed, "renamed acorn to oak", "renamed the app to oak");
+        let on = json!({ "name": null, "maintenance": true });
+        check(
+            "app-changed",
+            on,
+            "turned the maintenance mode of acorn on",
+            "turned the maintenance mode of the app on",
+        );
+        let put = json!({ "stage": "staging", "pipeline": "shop" });
+        check(
+            "pipeline-app-added",
+            put,
+            "put acorn into staging of the pipeline shop",
+            "put the app into staging of the pipeline shop",
+        );
+        let promoted = json!({ "release": 3, "description": "Promote acorn-staging v2 3f9c2a1" });
+        let said = "released v3: Promote acorn-staging v2 3f9c2a1";
+        check("promotion", promoted, &format!("{said} on acorn"), said);
+        check("app-reserved", Value::Null, "reserved acorn", "reserved the app");
+        let gone = LedgerEntry { app: Some(app), app_name: Some("acorn".into()), ..entry("app-destroyed") };
+        assert_eq!(event(&gone, Some(&HashMap::new())).app.unwrap().now, None);
+    }
+
+    #[test]
     fn every_entry_that_the_engine_writes_has_words_of_its_own() {
         let engine = concat!(env!("CARGO_MANIFEST_DIR"), "/../shipway-engine/src");
         let files = std::fs::read_dir(engine).unwrap().map(|file| file.unwrap().path());
@@ -318,6 +384,8 @@ mod tests {
         let mut actions: Vec<String> = found.collect();
         let kinds = ["deploy", "release", "restart", "destroy", "addon", "transfer"];
         actions.extend(kinds.map(|kind| format!("{kind}-failed")));
+        // What a switch is called after: the kinds of the operations that make releases.
+        actions.extend(["deploy", "release", "promotion", "setup"].map(String::from));
         actions.sort();
         actions.dedup();
         assert!(actions.len() > 60, "the patterns find too little: {actions:?}");

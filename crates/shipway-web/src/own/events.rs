@@ -37,11 +37,11 @@ pub async fn follow(call: Call) -> Result<Response> {
             let caller = standing.caller();
             match change {
                 Some(Ok(Event::App(id))) => {
-                    let Ok(app) = call.platform().app(caller, &NameOrId::Id(id.0)) else { continue };
+                    let Ok(app) = call.platform().app(caller, &id.into()) else { continue };
                     event(&mut text, Some("app"), None, &json!({ "id": app.id, "name": app.name }).to_string());
                 }
                 Some(Ok(Event::Pipeline(id))) => {
-                    let Ok(pipeline) = call.platform().pipeline(caller, &NameOrId::Id(id.0)) else { continue };
+                    let Ok(pipeline) = call.platform().pipeline(caller, &id.into()) else { continue };
                     let shown = json!({ "id": id, "name": pipeline.name });
                     event(&mut text, Some("pipeline"), None, &shown.to_string());
                 }

@@ -8,15 +8,20 @@ use shipway_engine::{Platform, StepView};
 use shipway_store::Operation;
 
 fn id(call: &Call) -> Result<OperationId> {
-    call.parameter("operation").parse().map_err(|_| ApiError::missing("operation"))
+    let wanted = call.parameter("operation");
+    wanted.parse().map_err(|_| ApiError::missing_one("operation", wanted, "`shipway ops` lists them with their ids."))
 }
 
 fn show(call: &Call, people: &mut People<'_>, operation: &Operation, steps: &[StepView]) -> Result<Value> {
     let platform = call.platform();
     let mut apps = Vec::new();
     for id in &operation.apps {
-        let app = platform.store().read(|c| c.app(&NameOrId::Id(id.0)))?;
-        apps.push(json!({ "id": id, "name": app.map(|app| app.name) }));
+        let name = platform.store().read(|c| match c.app(&id.into())? {
+            Some(app) => Ok(Some(app.name.to_string())),
+            // How it ended is asked for when it is gone.
+            None => c.last_name_of(*id),
+        })?;
+        apps.push(json!({ "id": id, "name": name }));
     }
     Ok(json!({
         "id": operation.id,

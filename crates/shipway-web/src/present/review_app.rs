@@ -80,7 +80,7 @@ pub fn whole_review_app(web: &Web, review: &ReviewApp) -> Value {
 pub fn review_app_config(web: &Web, config: &ReviewAppConfig) -> Result<Value> {
     let s = &config.settings;
     let (password, parent) = web.platform().store().read(|c| {
-        let parent = s.parent.map(|id| c.app(&NameOrId::Id(id.0))).transpose()?.flatten();
+        let parent = s.parent.map(|id| c.app(&id.into())).transpose()?.flatten();
         Ok((c.review_password(config.pipeline)?.is_some(), parent))
     })?;
     Ok(json!({

@@ -72,6 +72,9 @@ async fn signing_in_and_out() {
     assert_eq!(browser.get("/").await.header("location"), Some("/dashboard"));
     let mistyped = browser.get("/dashboard/aps").await;
     assert!(mistyped.status == 404 && mistyped.body.contains("find that page."), "{}", mistyped.body);
+    assert_eq!(mistyped.body.matches(">All apps<").count(), 1, "{}", mistyped.body);
+    let mistyped = browser.get("/dashboard/apps/acron").await.body;
+    assert!(mistyped.contains("find that app: acron.</h1>") && !mistyped.contains("heroku apps"), "{mistyped}");
     assert!(home.header("content-security-policy").unwrap().contains("default-src 'none'"));
     let out = browser.post("/dashboard", "/dashboard/sign-out", &[]).await;
     assert_eq!((out.status, out.header("location")), (303, Some("/dashboard/sign-in")));
@@ -130,7 +133,55 @@ async fn every_page_of_an_app_is_there() {
     let output = browser.get(&path("build.output", &["shop", &build])).await;
     assert!(output.body.contains("Procfile app detected"), "{}", output.body);
     let missing = browser.get("/dashboard/apps/shpo").await;
-    assert!(missing.status == 404 && missing.body.contains("find that app."), "{}", missing.body);
+    assert!(missing.status == 404 && missing.body.contains("find that app: shpo."), "{}", missing.body);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_without_code_says_how_it_gets_some_and_what_became_of_the_first_try() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let page = browser.get("/dashboard/apps/shop").await.body;
+    assert!(
+        page.contains("Nothing is deployed yet. Push something.") && page.contains("git push heroku main"),
+        "{page}"
+    );
+    assert!(!page.contains("ps:scale") && !page.contains("Current release"), "{page}");
+
+    assert!(!deploy(&stage, "web: exit 3").await);
+    // What a real dyno had written stands at the end of the transcript.
+    let build = stage.platform.store().read(|c| c.builds(app.id)).unwrap().pop().unwrap();
+    let transcript = stage.home.path().join("outputs").join(build.id.to_string());
+    let said = std::fs::read_to_string(&transcript).unwrap();
+    let (before, reason) = said.trim_end().rsplit_once('\n').unwrap();
+    let words = format!("{before}\n !     Its last lines:\n !         no such module\n{reason}\n");
+    std::fs::write(&transcript, words).unwrap();
+    let page = browser.get("/dashboard/apps/shop").await.body;
+    assert!(page.contains("nothing serves yet") && page.contains("<pre>no such module\n</pre>"), "{page}");
+    let operations = stage.platform.store().read(|c| c.operations(Some(app.id), 1)).unwrap();
+    let page = browser.get(&path("operation", &[&operations[0].id.to_string()])).await.body;
+    assert!(page.contains("<pre>no such module\n</pre>"), "{page}");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_to_an_app_that_is_gone_still_names_it_and_leads_nowhere() {
+    let stage = Stage::open().await;
+    stage.create("shop").await;
+    let renamed = stage.call(&stage.token, "PATCH", "/apps/shop", &json!({ "name": "store" })).await;
+    assert_eq!(renamed.status, 200, "{}", renamed.body);
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let page = browser.get("/dashboard/activity").await.body;
+    assert!(page.contains("renamed <a href=\"/dashboard/apps/store\">shop</a> to store"), "{page}");
+    let gone = stage.call(&stage.token, "DELETE", "/apps/store", &json!({})).await;
+    assert_eq!(gone.status, 200, "{}", gone.body);
+    let page = browser.get("/dashboard/activity").await.body;
+    assert!(page.contains("destroyed store") && !page.contains("/dashboard/apps/store"), "{page}");
+    let page = browser.get("/dashboard/operations").await.body;
+    assert!(page.contains("store <span class=\"quiet\">(gone)</span>"), "{page}");
+    let listed = stage.call(&stage.token, "GET", "/shipway/v1/operations", &json!({})).await.json();
+    assert_eq!((&listed[0]["kind"], &listed[0]["app"]["name"]), (&json!("destroy"), &json!("store")));
     stage.end().await;
 }
 

@@ -136,7 +136,9 @@ async fn attack_13_a_tunnel_is_for_who_may_read_the_databases_password() {
         assert_eq!((status, refusal.as_str()), expected);
     };
     refused("nonsense", (401, "Invalid credentials provided.")).await;
-    refused(&strangers, (404, "Couldn't find that add on.")).await;
+    let nowhere =
+        format!("Couldn't find that add-on: {}. `heroku addons --all` lists those that you can see.", addon.name);
+    refused(&strangers, (404, &nowhere)).await;
     let view = "You (ada@example.org) may look at shop, and not read its config vars: they hold secrets. Ask \
                 owner@example.org, who owns it, for the permission to deploy.";
     refused(&adas, (403, view)).await;
