@@ -129,13 +129,8 @@ impl Platform {
                 || caller.actor.scope.reads_widely() && (caller.actor.admin || c.share_an_app(me, account.id)?);
             Ok(met.then_some(account))
         })?;
-        found.ok_or_else(|| {
-            Error::missing_named(
-                "user",
-                which,
-                "Whoever is new here is added by an administrator: shipway users add ADDRESS",
-            )
-        })
+        let next = "Whoever is new here is added by an administrator: shipway users add ADDRESS";
+        found.ok_or_else(|| Error::missing_named("user", which, next))
     }
 
     /// Checks a password and makes a token. Errors: `Unauthorized`, without saying which of the two was wrong;
