@@ -6,7 +6,7 @@ use crate::standing::{Holder, Standing};
 use crate::{Event, Platform, Result};
 use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::DynoState;
-use shipway_domain::{AppId, DynoId, NameOrId, ProcessType};
+use shipway_domain::{AppId, DynoId, ProcessType};
 use shipway_runtime::{Io, Stream};
 use shipway_store::{App, Dyno, hex};
 use std::collections::{BTreeMap, HashMap};

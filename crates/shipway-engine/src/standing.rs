@@ -9,7 +9,7 @@ use crate::ports::Caller;
 use crate::{Platform, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_domain::{AppId, NameOrId, TokenId};
+use shipway_domain::{AppId, TokenId};
 use shipway_store::token_mark;
 use std::time::Duration;
 use tokio::sync::watch;

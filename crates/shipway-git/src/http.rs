@@ -137,13 +137,21 @@ pub struct Access {
 }
 
 /// The answer to a git client that has not said who it is: 401 with the challenge that makes it ask its credential
-/// helpers. `realm` is shown to people by some clients.
-pub fn unauthorized(realm: &str) -> Response<GitBody> {
-    let text = "This repository needs a login: run `heroku login`, or push with a token as the password.\n";
+/// helpers.
+pub fn unauthorized() -> Response<GitBody> {
+    challenge("This repository needs a login: run `heroku login`, or push with a token as the password.\n")
+}
+
+/// The same to one that has said so, by what lets nobody in. It has its helpers forget that.
+pub fn token_refused() -> Response<GitBody> {
+    challenge(
+        "That token is unknown here, was revoked or has expired. Get another one: eval \"$(shipway env)\", or heroku login\n",
+    )
+}
+
+fn challenge(text: &str) -> Response<GitBody> {
     let mut response = plain(StatusCode::UNAUTHORIZED, text);
-    let realm: String = realm.chars().filter(|c| c.is_ascii_graphic() && !"\"\\".contains(*c)).collect();
-    let challenge = HeaderValue::try_from(format!("Basic realm=\"{realm}\"")).expect("printable ASCII");
-    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Shipway\""));
     response
 }
 

@@ -38,7 +38,7 @@ pub use export::Export;
 pub use git::{Git, GitConfig, GitError};
 pub use history::CommitInfo;
 pub use hook::{HOOK_COMMAND, proc_receive_main};
-pub use http::{Access, Call, GitBody, GitHttp, Service, unauthorized};
+pub use http::{Access, Call, GitBody, GitHttp, Service, token_refused, unauthorized};
 pub use push::{Push, PushHandler, PushOutput, RefResult, RefUpdate};
 pub use remote::Fetched;
 pub use repo::Repo;

@@ -6,7 +6,7 @@
 //! the parties of the app's stage have signed it. Other tags are kept; other branches are kept or refused as the app's settings say.
 
 use crate::Web;
-use crate::auth::authenticate;
+use crate::auth::{authenticate, credentials};
 use crate::routes::table;
 use async_trait::async_trait;
 use axum::Router;
@@ -18,7 +18,9 @@ use shipway_domain::triggers::RefName;
 use shipway_domain::{CommitId, NameOrId};
 use shipway_engine::ports::Caller;
 use shipway_engine::{Holder, Outcome, OutputReader, Platform, RefNews, RefOrigin, SetOff, ago};
-use shipway_git::{Access, Call, GitHttp, Push, PushHandler, PushOutput, RefResult, RefUpdate, Repo, unauthorized};
+use shipway_git::{
+    Access, Call, GitHttp, Push, PushHandler, PushOutput, RefResult, RefUpdate, Repo, token_refused, unauthorized,
+};
 use shipway_store::{App, RefTrigger};
 use std::sync::Arc;
 
@@ -44,7 +46,8 @@ async fn door(State(web): State<Web>, request: Request) -> Response<Body> {
         return text(StatusCode::NOT_FOUND, "This address is for git clients that speak smart HTTP.\n");
     };
     let Ok((caller, holder)) = authenticate(&web, request.headers(), "git") else {
-        return unauthorized("Shipway").map(Body::new);
+        let refused = credentials(request.headers()).map_or_else(unauthorized, |_| token_refused());
+        return refused.map(Body::new);
     };
     answer(git, web.platform(), &call, (caller, holder), request)
         .await

@@ -12,9 +12,9 @@ use shipway_dashboard::model::{
     AppNotice, CodeRow, ConfirmPage, DeploysPage, Mark, Pill, RefusedTrigger, ReservedRow, TriggerRow, TriggeredRow,
 };
 use shipway_dashboard::path;
+use shipway_domain::TriggerId;
 use shipway_domain::admission::Trigger;
 use shipway_domain::triggers::RefKind;
-use shipway_domain::{NameOrId, TriggerId};
 use shipway_engine::{Deployed, Kind, TriggeredView};
 use shipway_store::{App, Notice};
 

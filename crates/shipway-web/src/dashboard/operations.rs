@@ -187,8 +187,7 @@ pub(super) async fn cancel(viewer: Viewer) -> Page {
 /// POST retry: the same commit again, as a deploy of the viewer's.
 pub(super) async fn retry(viewer: Viewer) -> Page {
     let operation = of_path(&viewer)?;
-    let app =
-        operation.apps.first().map(|id| viewer.platform().app(&viewer.caller, &id.into())).transpose()?;
+    let app = operation.apps.first().map(|id| viewer.platform().app(&viewer.caller, &id.into())).transpose()?;
     let (Some(app), Some(commit)) = (app, repeatable(&operation)) else {
         return Err(ApiError::invalid("Only the deploy of a commit that failed can be tried again. Push it instead."));
     };

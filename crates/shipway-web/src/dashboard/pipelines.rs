@@ -12,7 +12,7 @@ use shipway_dashboard::path;
 use shipway_domain::address::RemoteAddress;
 use shipway_domain::admission::Trigger;
 use shipway_domain::sign_off::{Party, and};
-use shipway_domain::{AppId, CommitId, NameOrId, Stage};
+use shipway_domain::{AppId, CommitId, Stage};
 use shipway_engine::{Outlook, PromotionOrder};
 use shipway_store::{App, Coupling, ExternalStep, Pipeline, Upstream};
 use std::collections::HashMap;

@@ -4,7 +4,6 @@ use crate::sse::{self, HEARTBEAT, event};
 use crate::{ApiError, Call, Result};
 use axum::response::Response;
 use serde_json::json;
-use shipway_domain::NameOrId;
 use shipway_engine::Event;
 use tokio::sync::broadcast::error::RecvError;
 

@@ -5,7 +5,7 @@ use crate::Web;
 use crate::address::Origin;
 use serde_json::{Value, json};
 use shipway_domain::review::{AppSetupStatus, BranchName, ReviewAppStatus};
-use shipway_domain::{CommitId, NameOrId, app_json};
+use shipway_domain::{CommitId, app_json};
 use shipway_engine::{Holder, Result};
 use shipway_store::{AppSetup, Pipeline, ReviewApp, ReviewAppConfig};
 

@@ -165,6 +165,7 @@ async fn attack_13_strangers_and_onlookers_do_not_push() {
     checkout.token = "nonsense".into();
     let (pushed, screen) = checkout.run(&["push", &remote, "main"]).await;
     assert!(!pushed && screen.contains("Authentication failed"), "{screen}");
+    assert!(screen.contains("remote: That token is unknown here, was revoked or has expired."), "{screen}");
     let (_, token) = stage.person("stranger@example.org").await;
     checkout.token = token;
     for verb in [["push", &remote, "main"], ["fetch", &remote, "main"]] {

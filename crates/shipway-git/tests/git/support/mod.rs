@@ -128,13 +128,13 @@ async fn answer(
     request: http::Request<Incoming>,
 ) -> http::Response<GitBody> {
     let Some(call) = Call::parse(request.method(), request.uri()) else {
-        let mut response = unauthorized("none");
+        let mut response = unauthorized();
         *response.status_mut() = http::StatusCode::NOT_FOUND;
         return response;
     };
     let shown = request.headers().get("authorization").and_then(|value| value.to_str().ok());
     if shown.is_none_or(|value| !["heroku:token", "u:t"].map(basic).contains(&value.to_string())) {
-        return unauthorized("Shipway");
+        return unauthorized();
     }
     let may_push = call.repository != "readonly";
     let (app, actor) = (AppId("11111111-1111-4111-8111-111111111111".parse().unwrap()), AccountId(Default::default()));
