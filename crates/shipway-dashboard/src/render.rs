@@ -65,10 +65,6 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     env.add_filter("host", |url: &str| {
         url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/').to_owned()
     });
-    env.add_filter("sentence", |words: &str| {
-        let mut rest = words.chars();
-        rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
-    });
     env.add_filter("cut", cut);
     env.add_filter("exact", |value: &str| Value::from_safe_string(text::escape(value).into_owned()));
     for (name, source) in TEMPLATES {

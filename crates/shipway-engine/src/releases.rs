@@ -31,7 +31,9 @@ impl Platform {
             }
         })?;
         found.filter(|r| r.app == app.id).ok_or_else(|| {
-            Error::missing_one("release", which, &format!("`heroku releases -a {}` lists what there is.", app.name))
+            // The CLI sends `99` for `v99`.
+            let version = which.parse::<u32>().map_or_else(|_| which.to_string(), |version| format!("v{version}"));
+            Error::missing_one("release", &version, &format!("`heroku releases -a {}` lists what there is.", app.name))
         })
     }
 

@@ -82,6 +82,10 @@ async fn config_changes_and_rollbacks_are_releases() {
         "v5 succeeded Rollback to v3\nv4 succeeded Set COLOUR config var\nv3 succeeded Deploy\n\
          v2 succeeded Set COLOUR config var\nv1 succeeded Initial release"
     );
+    for which in ["99", "v99"] {
+        let missing = server.platform.release(&app, which).unwrap_err().message;
+        assert_eq!(missing, "Couldn't find that release: v99. `heroku releases -a acorn` lists what there is.");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
