@@ -3,7 +3,8 @@
 //! The tree is the pusher's: its links may point anywhere, its files may be pipes, and while a build step runs it changes
 //! under us. Every look goes through `openat2` below the root; what leads out is an error of the app, not a file.
 
-use crate::model::BuildError;
+use crate::model::{BuildError, BuilderConfig};
+use crate::versions::Version;
 use ring::digest::{Context, SHA256};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use std::fs::File;
@@ -121,6 +122,14 @@ pub(crate) struct Inputs(Context);
 impl Inputs {
     pub(crate) fn new(what: &str) -> Self {
         Self(Context::new(&SHA256)).with("what", what)
+    }
+
+    /// What decides about anything that a language installs: its version, and what the machine brings.
+    pub(crate) fn of_language(what: &str, version: &Version, config: &BuilderConfig) -> Self {
+        Self::new(what)
+            .with("version", version.to_string())
+            .with("stack", &config.stack_fingerprint)
+            .with("platform", std::env::consts::ARCH)
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {

@@ -11,9 +11,9 @@ use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, R
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use bytes::Bytes;
 use serde_json::Value;
+use shipway_domain::NameOrId;
 use shipway_domain::address::percent_decoded;
 use shipway_domain::admission::Scope;
-use shipway_domain::{NameOrId, TokenId};
 use shipway_engine::ports::Caller;
 use shipway_engine::{Holder, Platform};
 use shipway_net::ConnInfo;
@@ -71,9 +71,7 @@ pub struct Open {
 pub struct Call {
     /// Who asks.
     pub caller: Caller,
-    /// The token that was shown.
-    pub token: TokenId,
-    /// The same, for what goes on after the answer.
+    /// The token that was shown, as what goes on after the answer asks for it again.
     pub holder: Holder,
     request: Open,
 }
@@ -222,7 +220,7 @@ impl FromRequest<Web> for Call {
             let _ = remaining.set(left);
         }
         deploys_only(&caller, &request)?;
-        Ok(Self { caller, token: holder.token, holder, request: Open::read(request, web).await? })
+        Ok(Self { caller, holder, request: Open::read(request, web).await? })
     }
 }
 

@@ -70,11 +70,8 @@ impl Language for Python {
             Place::Toolchain(name) => ("/toolchain/.heroku/python/bin/python3".into(), Some(name.clone())),
         };
         plan.own.insert("python", command);
-        let inputs = Inputs::new("python 1")
-            .with("version", version.to_string())
-            .with("place", whole.as_deref().unwrap_or("stack"))
-            .with("stack", &session.config.stack_fingerprint)
-            .with("platform", std::env::consts::ARCH);
+        let inputs = Inputs::of_language("python 2", &version, session.config)
+            .with("place", whole.as_deref().unwrap_or("stack"));
         if let Some(name) = whole {
             plan.own.insert("toolchain", name);
         }

@@ -156,7 +156,7 @@ pub async fn end_token(call: Call) -> Result<Answer> {
 }
 
 async fn end(call: &Call, token: Token) -> Result<Token> {
-    Ok(call.platform().revoke_token(&call.caller, call.token, token.id).await?)
+    Ok(call.platform().revoke_token(&call.caller, call.holder.token, token.id).await?)
 }
 
 fn answer(call: &Call, token: &Token, secret: Option<&str>) -> Result<Answer> {
@@ -166,7 +166,7 @@ fn answer(call: &Call, token: &Token, secret: Option<&str>) -> Result<Answer> {
 
 fn wanted(call: &Call) -> Option<TokenId> {
     match call.parameter("authorization") {
-        "~" => Some(call.token),
+        "~" => Some(call.holder.token),
         id => id.parse().ok(),
     }
 }
@@ -174,7 +174,7 @@ fn wanted(call: &Call) -> Option<TokenId> {
 /// One of the caller's own. Clients tell the two kinds apart by the noun of a 404.
 fn find(call: &Call, kind: TokenKind) -> Result<Token> {
     let wanted = wanted(call);
-    if wanted != Some(call.token) {
+    if wanted != Some(call.holder.token) {
         call.may_read_account()?;
     }
     let noun = if kind == TokenKind::Session { "session" } else { "authorization" };

@@ -33,11 +33,7 @@ pub(super) fn inputs(
         "packageManager",
         "dependenciesMeta",
     ];
-    let mut inputs = Inputs::new("nodejs 2")
-        .with("version", version.to_string())
-        .with("stack", &session.config.stack_fingerprint)
-        .with("platform", std::env::consts::ARCH)
-        .with("manager", manager.name());
+    let mut inputs = Inputs::of_language("nodejs 2", version, session.config).with("manager", manager.name());
     for (name, value) in options {
         inputs = inputs.with(name, value.to_string());
     }

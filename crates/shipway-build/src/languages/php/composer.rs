@@ -142,11 +142,7 @@ impl Composer {
             "minimum-stability",
             "prefer-stable",
         ];
-        let mut inputs = Inputs::new("php 1")
-            .with("version", version.to_string())
-            .with("stack", &session.config.stack_fingerprint)
-            .with("platform", std::env::consts::ARCH)
-            .with("composer.lock", &self.lock_text);
+        let mut inputs = Inputs::of_language("php 1", version, session.config).with("composer.lock", &self.lock_text);
         for field in FIELDS {
             inputs = inputs.with(field, self.json[*field].to_string());
         }
