@@ -15,6 +15,7 @@ pub mod ca;
 pub mod handover;
 pub mod lifecycle;
 pub mod outward;
+mod pieces;
 pub mod resolver;
 pub mod rewind;
 pub mod serve;

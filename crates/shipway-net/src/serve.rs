@@ -2,6 +2,7 @@
 
 use crate::body::{ActiveBody, RequestBody};
 use crate::lifecycle::{ConnectionGuard, Lifecycle, Phase};
+use crate::pieces::InPieces;
 use crate::rewind::Rewind;
 use crate::turn::Turns;
 use crate::watch::{self, ActiveGuard, Activity, Counted, Patience};
@@ -220,7 +221,7 @@ impl Server {
             }
             front = read;
         }
-        self.http(Rewind::new(front, stream), version, info, lifecycle, handler).await;
+        self.http(InPieces(Rewind::new(front, stream)), version, info, lifecycle, handler).await;
     }
 
     async fn http<T, H, F, B>(&self, stream: T, version: Version, info: ConnInfo, lifecycle: Lifecycle, handler: H)
