@@ -6,6 +6,7 @@
 
 use crate::cgroup::{Controllers, Part};
 use crate::config::Network;
+use crate::metronome::Metronome;
 use crate::wire::Failure;
 use shipway_domain::DynoId;
 use std::collections::BTreeSet;
@@ -49,21 +50,24 @@ impl Builds {
                 tracing::warn!(%failure, "builds may stand still beside busy apps, or be noticed by their visitors");
             });
         };
+        let mut running = self.lock();
         loop {
-            let mut running = self.lock();
             while running.is_empty() {
                 running = self.changed.wait(running).unwrap_or_else(PoisonError::into_inner);
             }
-            let before = Reading::take(controllers, network);
-            running = self.pass(running, WATCHED);
-            let stand_still = match (before, Reading::take(controllers, network)) {
-                (Some(before), Some(after)) => after.stands_still(before),
-                _ => false,
-            };
-            if stand_still && !running.is_empty() {
-                have(Part::Share);
-                drop(self.pass(running, SHARE));
-                have(Part::GivesWay);
+            let _beating = Metronome::start();
+            while !running.is_empty() {
+                let before = Reading::take(controllers, network);
+                running = self.pass(running, WATCHED);
+                let stand_still = match (before, Reading::take(controllers, network)) {
+                    (Some(before), Some(after)) => after.stands_still(before),
+                    _ => false,
+                };
+                if stand_still && !running.is_empty() {
+                    have(Part::Share);
+                    running = self.pass(running, SHARE);
+                    have(Part::GivesWay);
+                }
             }
         }
     }

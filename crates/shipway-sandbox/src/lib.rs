@@ -26,6 +26,7 @@ mod config;
 mod disk;
 pub mod doctor;
 mod loopback;
+mod metronome;
 mod network;
 mod process;
 mod purge;
