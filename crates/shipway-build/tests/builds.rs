@@ -178,8 +178,9 @@ async fn the_version_of_python_is_that_of_its_file() {
         assert!(output.contains(&format!("Using Python {version} ({because})")), "{output}");
     };
     check(&mut platform, &[("runtime.txt", &format!("python-{version}\n"))], "runtime.txt").await;
-    let both = [("runtime.txt", "python-2.7.18"), (".python-version", &*format!("# ours\n{minor}\n"))];
-    check(&mut platform, &both, ".python-version").await;
+    check(&mut platform, &[(".python-version", &format!("# ours\n{minor}\n"))], ".python-version").await;
+    let both = [("runtime.txt", &*format!("python-{version}\n")), (".python-version", "3.2")];
+    check(&mut platform, &both, "runtime.txt").await;
 }
 
 #[tokio::test]

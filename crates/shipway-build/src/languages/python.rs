@@ -240,10 +240,15 @@ async fn choose(
     let allowed = |version: &Version| range.as_ref().is_none_or(|range| range.contains(version));
     let found = tools.pythons().await;
     let before = session.request.previous.as_ref().and_then(|p| p.versions.get("python"));
-    let (wanted, because) = if let Some(text) = tree.text(".python-version")? {
-        (read_version(&text, ".python-version")?, ".python-version")
-    } else if let Some(text) = tree.text("runtime.txt")? {
+    let (wanted, because) = if let Some(text) = tree.text("runtime.txt")? {
+        if tree.text(".python-version")?.is_some() {
+            plan.notes.push(
+                "runtime.txt comes before .python-version, as at Heroku: `git rm runtime.txt` lets that be".into(),
+            );
+        }
         (read_version(&text, "runtime.txt")?, "runtime.txt")
+    } else if let Some(text) = tree.text(".python-version")? {
+        (read_version(&text, ".python-version")?, ".python-version")
     } else if let Some((text, file)) = own {
         (read_version(&text, file)?, file)
     } else if let Some(version) = before.and_then(|v| Version::parse(v)).filter(|v| allowed(v)) {
@@ -277,6 +282,9 @@ async fn choose(
                     }
                     Some(v) if because == "Pipfile.lock" => format!(
                         "Use one that is present: write `python_version = \"{v}\"` below [requires] in Pipfile, run `pipenv lock`, commit, and push again."
+                    ),
+                    Some(v) if because == "runtime.txt" => format!(
+                        "Use one that is present: `git rm runtime.txt`, `echo {v} > .python-version`, commit, and push again."
                     ),
                     Some(v) => {
                         format!("Use one that is present: `echo {v} > .python-version`, commit, and push again.")
