@@ -30,14 +30,21 @@ pub struct Deployed {
     pub by: String,
     /// The tag that it was deployed by.
     pub tag: Option<String>,
+    /// The branch that was heard to end at its commit, by a forge or a push.
+    pub branch: Option<String>,
 }
 
 impl Deployed {
+    /// The name that people know it by: its tag, else its branch.
+    pub fn name(&self) -> Option<&str> {
+        self.tag.as_deref().or(self.branch.as_deref())
+    }
+
     /// It in words: `v12: v0.3.0, 3f9c0de`.
     pub fn words(&self) -> String {
         let commit = self.slug.commit.as_ref().map_or("code without a commit", |commit| commit.short());
-        let tag = self.tag.as_ref().map(|tag| format!("{tag}, ")).unwrap_or_default();
-        format!("v{}: {tag}{commit}", self.release.version)
+        let name = self.name().map(|name| format!("{name}, ")).unwrap_or_default();
+        format!("v{}: {name}{commit}", self.release.version)
     }
 }
 
@@ -164,11 +171,15 @@ fn deployed(c: &Conn<'_>, app: AppId, before: Option<&Deployed>) -> shipway_stor
 /// Code with the release that brought it, and who did.
 fn brought_by(c: &Conn<'_>, release: Release, slug: Slug) -> shipway_store::Result<Deployed> {
     let tag = tag_of(c, release.app, &slug)?;
+    let branch = match (c.coupling_of(release.app)?, &slug.commit) {
+        (Some(coupling), Some(commit)) => c.branch_of(coupling.pipeline, commit)?,
+        _ => None,
+    };
     let (account, by) = match c.triggered_deploy_of(release.app, release.id)? {
         Some(deploy) => (deploy.mover, deploy.by),
         None => (Some(release.account), c.account_by_id(release.account)?.email.to_string()),
     };
-    Ok(Deployed { release, slug, account, by, tag })
+    Ok(Deployed { release, slug, account, by, tag, branch })
 }
 
 /// The tag by which an app's trigger has deployed this code.

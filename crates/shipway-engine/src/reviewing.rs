@@ -505,6 +505,10 @@ fn note(c: &Conn<'_>, pipeline: PipelineId, news: PullRequestNews) -> shipway_st
     // Checks may have been heard of before the pull request was.
     let checks = c.commit_checks(pipeline, &news.commit)?;
     let reopened = known.as_ref().is_some_and(|k| !k.open) && news.open;
+    // A fork's branch is named as its repository's alone might be.
+    if news.fork.is_none() {
+        c.put_branch_tip(pipeline, news.branch.as_str(), &news.commit, news.changed_at)?;
+    }
     let (allowed, parked) = known.map_or((None, None), |k| (k.allowed, k.parked));
     c.put_pull_request(&PullRequest {
         pipeline,

@@ -198,6 +198,9 @@ impl Platform {
     ///
     /// Returns the apps that it sets off.
     pub async fn ref_moved(&self, news: RefNews) -> Result<Vec<SetOff>> {
+        // At an app's remote, main is whatever was pushed there.
+        let named = news.reference.kind() == RefKind::Branch
+            && !matches!((&news.origin, news.reference.name()), (RefOrigin::App { .. }, "main" | "master"));
         let (pipeline, source, actor, before, pusher) = match news.origin {
             RefOrigin::Forge { pipeline, repository, before, pusher } => {
                 (Some(pipeline), CommitSource::Forge(repository), None, before, pusher)
@@ -226,6 +229,7 @@ impl Platform {
         let set_off = self.store().read(|c| set_off(c, &apps, &news.reference))?;
         let (mut rows, mut told) = (Vec::new(), Vec::new());
         let now = self.now();
+        let tip = pipeline.filter(|_| named).map(|of| (of, news.reference.name().to_string(), news.commit.clone()));
         for (app, trigger) in set_off {
             let mut row = TriggeredDeploy {
                 id: self.id(TriggeredDeployId),
@@ -258,6 +262,9 @@ impl Platform {
         }
         self.store()
             .write(move |c| {
+                if let Some((pipeline, branch, commit)) = tip {
+                    c.put_branch_tip(pipeline, &branch, &commit, now)?;
+                }
                 for (row, to_sign) in rows {
                     match told_before(c, &row)? {
                         None => {

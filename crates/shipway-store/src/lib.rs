@@ -9,6 +9,7 @@ mod accounts;
 mod addons;
 mod app_setups;
 mod apps;
+mod branch_tips;
 mod builds;
 mod conn;
 mod deployments;
@@ -151,6 +152,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/triggered_mover.sql"),
     include_str!("schema/slug_made_with.sql"),
     include_str!("schema/notices_replaced.sql"),
+    include_str!("schema/branch_tips.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

@@ -52,8 +52,8 @@ pub struct CodeRow {
     pub commit: Option<String>,
     /// The commit's subject.
     pub subject: Option<String>,
-    /// The tag that it was deployed by.
-    pub tag: Option<String>,
+    /// The tag that it was deployed by, or the branch that it is of.
+    pub name: Option<String>,
     /// Who deployed it.
     pub by: String,
     /// When.

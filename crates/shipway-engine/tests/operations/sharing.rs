@@ -1,9 +1,11 @@
 //! An app that several people deploy to: who has it, what is overwritten, the way back.
 
 use jiff::SignedDuration;
-use shipway_domain::Email;
 use shipway_domain::admission::{Actor, Scope};
-use shipway_engine::ports::Caller;
+use shipway_domain::triggers::{RefKind, RefName};
+use shipway_domain::{BranchName, CommitId, Email, Stage};
+use shipway_engine::ports::{Caller, PullRequestNews};
+use shipway_engine::{RefNews, RefOrigin};
 use shipway_store::App;
 use shipway_testkit::{Ground, Server};
 
@@ -62,6 +64,62 @@ async fn who_is_overwritten_is_told_and_one_command_brings_it_back() {
     server.settled(&app).await;
     let (_, before, operation) = platform.bring_back(&ana, &server.app("dev")).await.unwrap();
     assert_eq!((before.release.version, server.outcome(operation).await), (3, Ok("v6".into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_has_the_name_of_the_branch_that_it_was_heard_to_be_on() {
+    let server = Ground::new().server(None).await;
+    let platform = &server.platform;
+    let pipeline = platform.create_pipeline(&server.caller, "penny").await.unwrap();
+    let qa = server.create("penny-qa").await;
+    platform.couple(&server.caller, &pipeline, &qa, Stage::Staging).await.unwrap();
+    let code = |n: u32| format!("web: listen-after {n}ms");
+    let commits: Vec<CommitId> = (0..4).map(|n| server.ground.repositories.commit(&code(n))).collect();
+    let heard = async |origin: RefOrigin, branch: &str, commit: &CommitId| {
+        let reference = RefName::new(RefKind::Branch, branch).unwrap();
+        platform.ref_moved(RefNews { origin, reference, commit: commit.clone(), by: "ana".into() }).await.unwrap();
+    };
+    let forge =
+        || RefOrigin::Forge { pipeline: pipeline.id, repository: "acme/penny".into(), before: None, pusher: None };
+    let here = || RefOrigin::App { app: qa.id, actor: server.caller.actor.clone() };
+    let runs = async |n: u32| {
+        push(&server, &server.caller, &qa, &code(n)).await.unwrap();
+        platform.deployed(&server.app("penny-qa")).unwrap().unwrap().words()
+    };
+
+    // A forge tells of the branch, which has gone on when qa gets it, and is merged afterwards.
+    heard(forge(), "grades", &commits[0]).await;
+    heard(forge(), "grades", &commits[1]).await;
+    heard(forge(), "main", &commits[0]).await;
+    assert_eq!(runs(0).await, format!("v2: grades, {}", commits[0].short()));
+    // At an app's own remote main is whatever was pushed there.
+    heard(here(), "main", &commits[2]).await;
+    assert_eq!(runs(2).await, format!("v3: {}", commits[2].short()));
+    heard(here(), "experiment", &commits[2]).await;
+    assert_eq!(platform.deployed(&qa).unwrap().unwrap().name(), Some("experiment"), "heard of since");
+    // A pull request names it as well, but a fork's, whose branch may have any name.
+    let request = |number, branch: &str, commit: usize, fork: Option<&str>| PullRequestNews {
+        number,
+        title: "Give grades".into(),
+        branch: BranchName::parse(branch).unwrap(),
+        commit: commits[commit].clone(),
+        fork: fork.map(str::to_string),
+        open: true,
+        changed_at: platform.now(),
+    };
+    platform.pull_request_changed(pipeline.id, request(1, "main", 3, Some("eve/penny"))).await.unwrap();
+    assert_eq!(runs(3).await, format!("v4: {}", commits[3].short()));
+    platform.pull_request_changed(pipeline.id, request(2, "reports", 3, None)).await.unwrap();
+    assert_eq!(platform.deployed(&qa).unwrap().unwrap().name(), Some("reports"));
+    // A busy repository is not remembered for ever.
+    let (of, newest) = (pipeline.id, commits[1].clone());
+    let later = platform.now() + SignedDuration::from_secs(1);
+    let busy = platform.store().write(move |c| {
+        (0..5_000)
+            .try_for_each(|n| c.put_branch_tip(of, &format!("b{n}"), &newest, later + SignedDuration::from_secs(n)))
+    });
+    busy.await.unwrap();
+    assert_eq!(platform.deployed(&qa).unwrap().unwrap().name(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,7 +69,7 @@ fn code(code: &Deployed) -> CodeRow {
         version: code.release.version,
         commit: code.slug.commit.as_ref().map(ToString::to_string),
         subject: code.slug.commit_description.clone(),
-        tag: code.tag.clone(),
+        name: code.name().map(str::to_string),
         by: code.by.clone(),
         at: code.release.created_at,
     }

@@ -47,7 +47,8 @@ pub async fn unreserve(call: Call) -> Result<Answer> {
 
 fn deployed(code: &Deployed) -> Value {
     json!({
-        "version": code.release.version, "commit": code.slug.commit, "tag": code.tag, "by": code.by,
+        "version": code.release.version, "commit": code.slug.commit, "tag": code.tag,
+        "branch": code.branch, "by": code.by,
         "words": code.words(), "created_at": time(code.release.created_at),
     })
 }
