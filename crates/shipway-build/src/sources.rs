@@ -67,10 +67,16 @@ pub(crate) fn read(name: &str, config: &BuilderConfig) -> Result<Source, BuildEr
             "is not known here. Built in are heroku/python, heroku/nodejs, heroku/php, heroku/static and heroku/procfile; others go by their https git URL. Change it with `heroku buildpacks:set`.",
         );
     }
-    let Ok(resolved) = fs::canonicalize(path) else { return refuse("does not exist on the platform's machine.") };
+    let Ok(resolved) = fs::canonicalize(path) else {
+        return refuse(
+            "does not exist on the platform's machine. Name an https git URL, or one that is there: heroku buildpacks:set.",
+        );
+    };
     let allowed = config.buildpack_roots.iter().filter_map(|root| fs::canonicalize(root).ok());
     if !allowed.into_iter().any(|root| resolved.starts_with(root)) {
-        return refuse("lies outside the directories that the operator allows for buildpacks.");
+        return refuse(
+            "lies outside the directories that the operator allows for buildpacks (shipway up --buildpack-directory). Name an https git URL, or have it allowed.",
+        );
     }
     Ok(Source::Local { path: resolved, reference })
 }

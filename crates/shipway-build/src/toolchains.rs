@@ -115,7 +115,7 @@ impl Toolchains {
     pub(crate) async fn fetch_node(&self, range: &str, session: &mut Session<'_>) -> Result<(Version, Place), String> {
         const FETCH: &str = r#"set -e
 npm view "node-linux-$ARCH@$RANGE" version --json > versions.json
-version=$(node -e 'const v = JSON.parse(require("fs").readFileSync("versions.json")); console.log(Array.isArray(v) ? v[v.length - 1] : v)')
+version=$(node -e 'const v = JSON.parse(require("fs").readFileSync("versions.json")); const at = (v) => v.split(".").map(Number); console.log([].concat(v).sort((a, b) => { const [x, y] = [at(a), at(b)]; return x[0] - y[0] || x[1] - y[1] || x[2] - y[2] }).pop())')
 npm pack --silent "node-linux-$ARCH@$version" > /dev/null
 mv node-linux-*.tgz node.tgz
 echo "version $version""#;

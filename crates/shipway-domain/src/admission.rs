@@ -306,7 +306,7 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
         });
     }
     if let Some(behind) = &subject.behind
-        && matches!(trigger, Trigger::Push | Trigger::Build)
+        && trigger.brings_new_code()
     {
         let Behind { branch, commits, stage, pipeline, owner_email } = behind;
         let noun = if *commits == 1 { "commit" } else { "commits" };
@@ -314,7 +314,7 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
             rule: "behind-upstream".into(),
             because: format!(
                 "This code lacks {commits} {noun} of {branch}, and {stage} of {pipeline} takes none that does: merge or \
-                 rebase, then push again."
+                 rebase, and deploy that."
             ),
             holder: Some(format!("{stage} of {pipeline}")),
             lifts_at: None,
@@ -509,10 +509,9 @@ mod tests {
         let subject = Subject { behind: Some(behind), ..subject(Some(Permission::Manage)) };
         for trigger in Trigger::ALL {
             let refused = admit(&actor(Scope::Global, false), trigger, &subject, Timestamp::UNIX_EPOCH).err();
-            let brings_code = matches!(trigger, Trigger::Push | Trigger::Build);
-            assert_eq!(refused.is_some(), brings_code, "{trigger:?}");
+            assert_eq!(refused.is_some(), trigger.brings_new_code(), "{trigger:?}");
             let expected = "This code lacks 2 commits of main, and production of shop takes none that does: merge or \
-                            rebase, then push again. Ask ida@example.org, who owns the pipeline.";
+                            rebase, and deploy that. Ask ida@example.org, who owns the pipeline.";
             assert!(refused.is_none_or(|refused| refused.to_string() == expected));
         }
     }

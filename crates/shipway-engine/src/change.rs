@@ -198,8 +198,10 @@ impl Platform {
             let app = self.store().read(|c| c.app_by_id(part.app))?;
             let slug = self.slug_of(part)?;
             let mut subject = self.subject(&caller, &app)?;
-            if let Some(build) = &part.build {
-                let spot = Spot { place: Place::App(app.id), commit: build.commit.clone() };
+            let carried =
+                part.carry.as_ref().filter(|_| ctx.plan.trigger == Trigger::Promotion).map(|carry| &carry.commit);
+            if let Some(commit) = part.build.as_ref().map(|build| &build.commit).or(carried) {
+                let spot = Spot { place: Place::App(app.id), commit: commit.clone() };
                 subject.behind = self.behind(&app, &spot).await?;
             }
             if ctx.plan.trigger.brings_new_code() && part.release.is_some() {

@@ -99,7 +99,7 @@ impl Platform {
         }
         let plan = match self.dyno_plan(dyno, Io::Log, &BTreeMap::new()) {
             Ok(plan) => plan,
-            Err(e) => return self.crashed(dyno, Failure::new("H10", e.to_string())).await,
+            Err(e) => return self.not_started(dyno, e.to_string()).await,
         };
         let seen = match self.start_dyno(dyno, &plan).await {
             Ok(seen) => seen,
@@ -108,7 +108,7 @@ impl Platform {
                 // What was meant for the operator alone says nothing here; its cause does.
                 let why = if e.kind == Kind::Platform { e.cause.unwrap_or(e.message) + "." } else { e.message };
                 let text = format!("The platform could not start {name}: {why}");
-                return self.crashed(dyno, Failure::new("H10", text)).await;
+                return self.not_started(dyno, text).await;
             }
         };
         if !plan.port {
@@ -195,6 +195,12 @@ impl Platform {
         }
     }
 
+    /// Nothing of it ran that could say why, so the platform does.
+    async fn not_started(&self, dyno: &Dyno, why: String) -> Result<()> {
+        self.log_dyno(dyno.app, &dyno.name(), &why);
+        self.crashed(dyno, Failure::new("H10", why)).await
+    }
+
     async fn up(&self, dyno: &Dyno, address: Option<SocketAddr>) -> Result<()> {
         let (id, now) = (dyno.id, self.now());
         let is_up = self
@@ -259,8 +265,11 @@ impl Platform {
                     row.crashes = if steady { 1 } else { row.crashes + 1 };
                     row.state = DynoState::Crashed;
                     row.updated_at = now;
-                    if std::mem::take(&mut row.routed) {
-                        row.unrouted_epoch = Some(c.next_epoch(None, now)?);
+                    let routed = std::mem::take(&mut row.routed);
+                    // What visitors of an app that nothing serves are told depends on how often its dynos crashed.
+                    if routed || row.process_type.is_web() {
+                        let epoch = c.next_epoch(None, now)?;
+                        row.unrouted_epoch = routed.then_some(epoch).or(row.unrouted_epoch);
                     }
                     c.put_dyno(&row)?;
                 }

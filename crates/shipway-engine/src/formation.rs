@@ -114,6 +114,10 @@ impl Platform {
                             if let Some(old) = replaces {
                                 changes.extend(c.dyno(old)?.map(|crashed| (crashed, true)));
                                 c.delete_dyno(old)?;
+                                if process_type.is_web() {
+                                    // Visitors may wait for it, and are not told of the crash any more.
+                                    c.next_epoch(None, now)?;
+                                }
                             }
                             let slot = (process_type, index);
                             let row = starting(&platform, id, slot, current, &formation, &commands, now);

@@ -16,8 +16,8 @@ use crate::output::Output;
 use crate::plan::{Part, Plan, StepAt};
 use crate::ports::Lines;
 use crate::{Event, Fault, Moment, Platform, Result};
-use shipway_domain::OperationId;
 use shipway_domain::lifecycle::OperationStatus;
+use shipway_domain::{OperationId, ReleaseId};
 use shipway_store::{Conn, JournalRow, Operation, StepEvent, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -277,14 +277,34 @@ impl Platform {
 
     /// Waits for the lock that a step needs, and says behind whom.
     async fn wait_turn(&self, ctx: &Context, at: StepAt, places: &mut Places) {
+        let ran = self.what_runs(ctx);
         self.wait_first(ctx, &places.deploy).await;
-        if at.step.builds() {
-            return;
+        if !at.step.builds() {
+            if places.release.is_empty() {
+                places.release = self.release_places(ctx.operation, &ctx.plan);
+            }
+            self.wait_first(ctx, &places.release).await;
         }
-        if places.release.is_empty() {
-            places.release = self.release_places(ctx.operation, &ctx.plan);
+        if self.what_runs(ctx) != ran {
+            self.say_what_is_replaced(ctx).await;
         }
-        self.wait_first(ctx, &places.release).await;
+    }
+
+    /// The releases that run on the apps of a plan.
+    fn what_runs(&self, ctx: &Context) -> Vec<Option<ReleaseId>> {
+        let of = |app| self.store().read(|c| c.app_by_id(app)).ok()?.current_release;
+        ctx.plan.parts.iter().map(|part| of(part.app)).collect()
+    }
+
+    /// Says what came to run while a push waited, where the push brings less than that: nobody was told before.
+    async fn say_what_is_replaced(&self, ctx: &Context) {
+        for part in &ctx.plan.parts {
+            let (Some(build), Ok(app)) = (&part.build, self.store().read(|c| c.app_by_id(part.app))) else { continue };
+            // What cannot be compared is not worth a deploy.
+            if let Ok(Some(there)) = self.replaces(&ctx.plan.caller(), &app, &build.commit).await {
+                there.replaced(&app, self.now()).iter().for_each(|line| ctx.line(line));
+            }
+        }
     }
 
     async fn wait_first(&self, ctx: &Context, places: &[Place]) {

@@ -48,6 +48,17 @@ impl Deployed {
     }
 }
 
+impl Deployed {
+    /// For whoever replaces it, at the time `now`: two lines.
+    pub fn replaced(&self, app: &App, now: Timestamp) -> [String; 2] {
+        let ago = ago(self.release.created_at, now);
+        [
+            format!(" !     You replace what {} deployed {ago} ago: {}", self.by, self.words()),
+            format!(" !     To bring it back afterwards: shipway previous -a {}", app.name),
+        ]
+    }
+}
+
 impl Platform {
     /// What a commit would overwrite of somebody else's on an app.
     pub async fn replaces(&self, caller: &Caller, app: &App, commit: &CommitId) -> Result<Option<Deployed>> {
@@ -95,6 +106,11 @@ impl Platform {
     /// The notice for whoever deployed what a release has just overwritten.
     pub(crate) async fn notice_of(&self, app: &App, release: &Release, slug: Option<&Slug>) -> Option<Notice> {
         let slug = slug?.clone();
+        // A change of config, or the same once more, brings nothing: it was told when the code came.
+        let brought = self.store().read(|c| deployed(c, app.id, None)).ok()??;
+        if brought.release.id != release.id {
+            return None;
+        }
         let after = self.store().read(|c| brought_by(c, release.clone(), slug)).ok()?;
         let before = self.store().read(|c| deployed(c, app.id, Some(&after))).ok()??;
         let account = before.account.filter(|account| after.account != Some(*account))?;

@@ -313,6 +313,7 @@ impl Platform {
         self.admit(caller, Trigger::Settings, app).await?;
         if change.stage.is_some_and(|stage| stage != coupling.stage) {
             self.may_leave_stage(caller, app)?;
+            self.goes_with_nothing(app)?;
         }
         let mut changed = coupling.clone();
         changed.stage = change.stage.unwrap_or(changed.stage);
@@ -337,12 +338,24 @@ impl Platform {
             self.admit(caller, Trigger::Settings, app).await?;
             self.may_leave_stage(caller, app)?;
         }
+        self.goes_with_nothing(app)?;
         let detail = serde_json::json!({ "pipeline": coupling.pipeline_name, "stage": coupling.stage });
         let entry = self.entry(caller, Some(app), "pipeline-app-removed", detail);
         let id = coupling.id;
         self.write_with(entry, move |c| c.delete_coupling(id)).await?;
         self.tell(Event::Pipeline(coupling.pipeline));
         Ok(())
+    }
+
+    /// Errors: the app is a review app, which would end with its branch wherever it stood.
+    fn goes_with_nothing(&self, app: &App) -> Result<()> {
+        let review = self.store().read(|c| c.review_app_of(app.id))?;
+        review.map_or(Ok(()), |review| {
+            Err(Error::invalid(format!(
+                "{0} is the review app of {1}: it stays in review, and goes with its database when {1} does. To keep the code,                  push it to an app of its own: heroku create, heroku pipelines:add. To remove it: shipway reviewapps destroy {0}",
+                app.name, review.branch
+            )))
+        })
     }
 
     /// The config vars that apps of a stage begin with. Errors: a token that may not read secrets; somebody who

@@ -350,7 +350,7 @@ impl Platform {
         if one.unchanged.is_some() {
             return Ok(None);
         }
-        if let Some(refused) = self.promotion_refusal(caller, &one.target, &one.source)? {
+        if let Some(refused) = self.would_refuse(caller, &one.target, &one.source).await? {
             return Ok(Some(Error::from(refused).message));
         }
         self.lacks_insisted(&one.target, &one.source).await

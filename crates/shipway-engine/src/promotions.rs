@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::plan::{CarryPlan, Code, Part, Plan};
-use crate::ports::{Caller, Place};
+use crate::ports::{Caller, Place, Spot};
 use crate::{Event, Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::admission::{Refused, Subject, Trigger, admit};
@@ -238,9 +238,18 @@ impl Platform {
 
     /// Asks admission for a promotion to an app, and whether the app has what the code insists on.
     pub(crate) async fn may_receive(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<()> {
-        let subject = self.promotion_subject(caller, app, source)?;
+        let subject = self.whole_promotion_subject(caller, app, source).await?;
         self.admit_subject(caller, Trigger::Promotion, app, subject).await?;
         self.check_promoted(app, source).await
+    }
+
+    /// With what the code lacks of the upstream, which takes a look into repositories.
+    async fn whole_promotion_subject(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<Subject> {
+        let mut subject = self.promotion_subject(caller, app, source)?;
+        if let Some(commit) = source.slug.commit.clone() {
+            subject.behind = self.behind(app, &Spot { place: Place::App(source.app.id), commit }).await?;
+        }
+        Ok(subject)
     }
 
     fn promotion_subject(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<Subject> {
@@ -250,6 +259,17 @@ impl Platform {
     }
 
     /// What admission would say to a promotion to an app, without a record of the question.
+    pub(crate) async fn would_refuse(
+        &self,
+        caller: &Caller,
+        app: &App,
+        source: &Promotable,
+    ) -> Result<Option<Refused>> {
+        let subject = self.whole_promotion_subject(caller, app, source).await?;
+        Ok(admit(&caller.actor, Trigger::Promotion, &subject, self.now()).err())
+    }
+
+    /// The same for pages that are looked at all the time: without a look into repositories.
     pub fn promotion_refusal(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<Option<Refused>> {
         let subject = self.promotion_subject(caller, app, source)?;
         Ok(admit(&caller.actor, Trigger::Promotion, &subject, self.now()).err())

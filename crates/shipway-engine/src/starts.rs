@@ -128,7 +128,7 @@ impl Platform {
         self.inner.parts.builder.ensure(&slug.manifest).await.map_err(|e| {
             let what = slug.commit.as_ref().map_or("the code".into(), |c| format!("commit {}", c.short()));
             let message = format!(
-                "What was built of {what} is damaged on the platform's disk; what runs was not touched. To build it again: \
+                "What was built of {what} is damaged on the platform's disk. To build it again: \
                  git commit --allow-empty -m \"Build again\" && git push heroku HEAD:main"
             );
             Error::unavailable(message, e)

@@ -258,7 +258,8 @@ impl GitHttp {
             first = body.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
             let shallow = shallow_commits(first.as_deref().unwrap_or_default());
             if !shallow.is_empty() && !repo.has_all(&shallow).await {
-                tokio::spawn(drain(body));
+                // Before the answer: over HTTP/2 some git clients do not see one end that is over before their upload is.
+                drain(body).await;
                 return call.refuse(SHALLOW);
             }
         }

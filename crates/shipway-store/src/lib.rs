@@ -95,6 +95,18 @@ pub enum StoreError {
         /// Its length.
         bytes: usize,
     },
+    /// There is a database and no key.
+    #[error(
+        "{} is missing, and what is secret in {} opens with no other: restore it from the backup that the database is of \
+         (docs/operating.md)",
+        key.display(), database.display()
+    )]
+    LostKey {
+        /// The key's file.
+        key: PathBuf,
+        /// The database's.
+        database: PathBuf,
+    },
     /// Sealed data does not open: another key, or changed bytes.
     #[error("sealed data of {context} does not open with this platform's key (keys/master.key)")]
     Unsealable {
@@ -127,6 +139,9 @@ impl From<rusqlite::Error> for StoreError {
 
 /// The result of everything here.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// The database's file in a data directory.
+const DATABASE: &str = "shipway.db";
 
 /// Schema versions in order; each is run once, inside one transaction with its number.
 const MIGRATIONS: &[&str] = &[
@@ -176,8 +191,8 @@ struct Inner {
 impl Store {
     /// Opens `home/shipway.db` and `home/keys`, makes or migrates them, and starts the writer thread.
     pub fn open(home: &Path) -> Result<Self> {
-        let keys = Keys::load_or_create(&home.join("keys"))?;
-        let path = home.join("shipway.db");
+        let keys = Keys::of_home(home)?;
+        let path = home.join(DATABASE);
         // From its first byte nobody else's to read; the write-ahead log gets the same mode.
         let made = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
         made.map_err(|source| StoreError::Io { path: path.clone(), source })?;
@@ -459,7 +474,8 @@ pub(crate) mod tests {
     fn webhooks_and_what_they_were_told_are_kept_over_an_upgrade() {
         let home = tempfile::tempdir().unwrap();
         let upgrade = MIGRATIONS.iter().position(|sql| sql.contains("CREATE TABLE new_webhooks")).unwrap();
-        let before = Connection::open(home.path().join("shipway.db")).unwrap();
+        Keys::of_home(home.path()).unwrap();
+        let before = Connection::open(home.path().join(DATABASE)).unwrap();
         before.pragma_update(None, "foreign_keys", true).unwrap();
         MIGRATIONS[..upgrade].iter().for_each(|sql| before.execute_batch(sql).unwrap());
         before.pragma_update(None, "user_version", upgrade as i64).unwrap();

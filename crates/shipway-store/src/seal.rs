@@ -3,7 +3,7 @@
 //! AES-256-GCM by ring, a random 96-bit nonce before each box, and a context (what it is and whose) as associated data,
 //! so that a box cannot be moved to another row.
 
-use crate::StoreError;
+use crate::{DATABASE, StoreError};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{digest, hkdf, hmac};
@@ -38,6 +38,17 @@ fn derive(master: &[u8], label: &[u8]) -> [u8; 32] {
 }
 
 impl Keys {
+    /// The keys of a data directory, made with it. Errors: its key is gone, and what the database holds cannot be opened
+    /// by another.
+    pub fn of_home(home: &Path) -> Result<Self, StoreError> {
+        let dir = home.join("keys");
+        let (key, database) = (dir.join("master.key"), home.join(DATABASE));
+        if matches!(key.try_exists(), Ok(false)) && database.exists() {
+            return Err(StoreError::LostKey { key, database });
+        }
+        Self::load_or_create(&dir)
+    }
+
     /// Reads `dir/master.key`, or makes it: 32 random bytes, mode 0600 from the first byte.
     pub fn load_or_create(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join("master.key");
@@ -172,6 +183,18 @@ mod tests {
         assert!(!keys.url_is_ours("/streams/1", &signature[..62]) && !keys.url_is_ours("/streams/1", "é"));
         let again = Keys::load_or_create(dir.path()).unwrap();
         assert_eq!(again.open("config:a", &sealed).unwrap(), b"secret");
+    }
+
+    #[test]
+    fn a_key_that_is_lost_is_not_made_anew_beside_what_it_sealed() {
+        let home = tempfile::tempdir().unwrap();
+        let sealed = Keys::of_home(home.path()).unwrap().seal("config:a", b"secret");
+        std::fs::write(home.path().join(DATABASE), "").unwrap();
+        assert_eq!(Keys::of_home(home.path()).unwrap().open("config:a", &sealed).unwrap(), b"secret");
+        std::fs::rename(home.path().join("keys"), home.path().join("elsewhere")).unwrap();
+        let refused = Keys::of_home(home.path()).err().unwrap().to_string();
+        assert!(refused.contains("keys/master.key is missing") && refused.contains("restore it"), "{refused}");
+        assert!(!home.path().join("keys").exists());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use shipway_domain::admission::Trigger;
 use shipway_domain::triggers::RefName;
 use shipway_domain::{CommitId, NameOrId};
 use shipway_engine::ports::Caller;
-use shipway_engine::{Holder, Outcome, OutputReader, Platform, RefNews, RefOrigin, SetOff, ago};
+use shipway_engine::{Holder, Outcome, OutputReader, Platform, RefNews, RefOrigin, SetOff};
 use shipway_git::{
     Access, Call, GitHttp, Push, PushHandler, PushOutput, RefResult, RefUpdate, Repo, token_refused, unauthorized,
 };
@@ -123,6 +123,14 @@ impl PushHandler for Deployer {
             // One deploy, however many refs were pushed that ask for it.
             let updates: Vec<&RefUpdate> = running.iter().map(|(_, update)| *update).collect();
             let deployed = match self.wanted(&push.repo, &updates).await {
+                Ok(commit) if self.is_there(&push.repo, &updates, &commit).await => {
+                    let app = &self.app.name;
+                    output.line(&format!(
+                        "       {app} runs {} already. To release it again: shipway redeploy -a {app}",
+                        commit.short()
+                    ));
+                    Ok(())
+                }
                 Ok(commit) => self.deploy(commit, &updates, &output).await,
                 Err(reason) => Err(reason),
             };
@@ -178,8 +186,10 @@ impl Deployer {
             && !self.platform.reviews_branch_of(&self.app, branch).unwrap_or(false)
             && !moved(update).is_some_and(|r| self.platform.sets_off_something(&self.app, &r).unwrap_or(false))
         {
+            // Which local ref it came from is not told.
+            let commit = update.new.as_ref().map_or("HEAD", |object| object.short());
             return RefResult::rejected(format!(
-                "pushed to {branch}, which does not deploy; push it to main: git push heroku {branch}:main"
+                "pushed to {branch}, which does not deploy; push it to main: git push heroku {commit}:main"
             ));
         }
         match repo.store(std::slice::from_ref(update)).await {
@@ -294,9 +304,7 @@ impl Deployer {
             }
             self.platform.notices_read(&self.caller, Some(&self.app)).await?;
             if let Some(there) = self.platform.replaces(&self.caller, &self.app, commit).await? {
-                let ago = ago(there.release.created_at, self.platform.now());
-                output.line(&format!(" !     You replace what {} deployed {ago} ago: {}", there.by, there.words()));
-                output.line(&format!(" !     To bring it back afterwards: shipway previous -a {}", self.app.name));
+                there.replaced(&self.app, self.platform.now()).iter().for_each(|line| output.line(line));
             }
             Ok(())
         };
@@ -304,6 +312,13 @@ impl Deployer {
         if let Err(error) = told {
             tracing::warn!(app.name = %self.app.name, %error, cause = ?error.cause, "what a push replaces could not be told");
         }
+    }
+
+    /// Whether a branch that runs is at this commit already: an annotated tag of it is pushed as something new.
+    async fn is_there(&self, repo: &Repo, updates: &[&RefUpdate], commit: &CommitId) -> bool {
+        let [update] = updates else { return false };
+        let at = repo.resolve(&update.refname).await.ok().flatten();
+        update.is_running_branch() && at.is_some_and(|at| at.as_str() == commit.as_str())
     }
 
     /// The one commit that is to run. Errors: why there is none.

@@ -5,7 +5,7 @@ use shipway_domain::pipeline::Stage;
 use shipway_domain::review::{AppSetupStatus, BranchName, Checks, ReviewAppStatus};
 use shipway_domain::{CommitId, NameOrId, PipelineId};
 use shipway_engine::ports::PullRequestNews;
-use shipway_engine::{Faults, Moment, NewReviewApp, ReviewSource, UpdateApp};
+use shipway_engine::{Faults, Moment, NewReviewApp, ReviewSource, UpdateApp, UpdateCoupling};
 use shipway_runtime::fake::Fault;
 use shipway_store::{App, Pipeline, ReviewApp, ReviewAppSettings};
 use shipway_testkit::{Ground, Server, Trial, until};
@@ -120,6 +120,15 @@ async fn a_pull_request_from_opening_to_closing() {
     let setup = server.platform.store().read(|c| c.app_setup(reviewed(&server, &app).setup.unwrap())).unwrap().unwrap();
     assert_eq!((setup.status, setup.postdeploy_status), (AppSetupStatus::Succeeded, Some(0)));
     assert!(server.transcript(&app).contains("seeded"), "{}", server.transcript(&app));
+
+    // It would go with its pull request wherever it stood.
+    let there = server.platform.coupling_of(&app).unwrap();
+    let staging = UpdateCoupling { stage: Some(Stage::Staging), display_name: None };
+    let moved = server.platform.update_coupling(&server.caller, &there, &app, staging).await.map(drop);
+    for refused in [moved, server.platform.uncouple(&server.caller, &there, &app).await] {
+        let refused = refused.unwrap_err().message;
+        assert!(refused.starts_with("acorn-pr-7 is the review app of change-7: it stays in review"), "{refused}");
+    }
 
     // A push deploys; the postdeploy script is not run again.
     let next = commit(&server, "web: listen-after 1ms\nworker: sleep", APP_JSON);

@@ -1,5 +1,6 @@
 //! A platform's day: each test is a session, command and screen.
 
+use jiff::SignedDuration;
 use shipway_domain::lifecycle::DynoState;
 use shipway_domain::quantity::Quantity;
 use shipway_domain::route::RouteMode;
@@ -178,6 +179,32 @@ async fn a_crashed_dyno_is_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn visitors_of_an_app_that_crashes_as_it_starts_are_told_so_at_once() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    server.push(&app, "web: listen").await.unwrap();
+    server.ground.router.modes();
+    // The next one does not come up, and was never in the routes.
+    server.ground.runtime.arm(Fault::FailStart("no memory".into()));
+    end_dyno(&server, &app, ExitCause::Exited).await;
+    let mut seen = Vec::new();
+    let mut until_met = async |mode: RouteMode| {
+        until("visitors meet with it", async || {
+            seen.extend(server.ground.router.modes());
+            (seen.last() == Some(&mode)).then_some(())
+        })
+        .await;
+    };
+    until_met(RouteMode::Crashed).await;
+    server.ground.world.jump(SignedDuration::from_secs(11));
+    server.platform.scale(&server.caller, &app, scale("web", 1)).await.unwrap();
+    until_met(RouteMode::Serve).await;
+    assert_eq!(seen, [RouteMode::Starting, RouteMode::Crashed, RouteMode::Starting, RouteMode::Serve]);
+    let said = server.said_of(&app, "web.1");
+    assert!(said.iter().any(|line| line.starts_with("The platform could not start web.1: ")), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crashed_dyno_that_cannot_be_removed_at_first_is_started_again_all_the_same() {
     let server = Ground::new().server(None).await;
     let app = server.create("acorn").await;
@@ -234,7 +261,9 @@ async fn two_pushes_at_once_go_one_after_the_other() {
 async fn end_release_phase(server: &Server, app: &App) {
     let phase = async || {
         let dynos = server.platform.store().read(|c| c.dynos(app.id)).unwrap();
-        dynos.into_iter().find(|d| d.process_type.as_str() == "release" && d.state == DynoState::Up)
+        let phase = dynos.into_iter().find(|d| d.process_type.as_str() == "release" && d.state == DynoState::Up)?;
+        // Its row says so before it is there.
+        server.ground.runtime.observe(phase.id).await.ok().map(|_| phase)
     };
     let dyno = until("a release phase runs", phase).await.id;
     server.ground.runtime.end(dyno, Exit { status: 0, cause: ExitCause::Exited });

@@ -7,7 +7,7 @@ use shipway_domain::{BranchName, CommitId, Email, Stage};
 use shipway_engine::ports::{Caller, PullRequestNews};
 use shipway_engine::{RefNews, RefOrigin};
 use shipway_store::App;
-use shipway_testkit::{Ground, Server};
+use shipway_testkit::{Ground, Server, until};
 
 /// A collaborator of an app.
 async fn person(server: &Server, app: &App, email: &str) -> Caller {
@@ -59,11 +59,33 @@ async fn who_is_overwritten_is_told_and_one_command_brings_it_back() {
     assert_eq!(release.description, format!("Bring back v2 {}", anas.short()));
     // Ana's has all that ben's had: nobody's work is lost, nobody is told.
     assert!(told(&ben).is_empty());
-    // A change of config brings no code: twice is the way forward again.
+    // A change of config brings no code: twice is the way forward again, and nobody is told again.
+    let before = platform.notices(&ben, None).unwrap().len() + platform.notices(&ana, None).unwrap().len();
     server.platform.set_config_vars(&ben, &server.app("dev"), [("A".into(), Some("1".into()))].into()).await.unwrap();
     server.settled(&app).await;
+    server.quiet().await;
+    assert_eq!(platform.notices(&ben, None).unwrap().len() + platform.notices(&ana, None).unwrap().len(), before);
     let (_, before, operation) = platform.bring_back(&ana, &server.app("dev")).await.unwrap();
     assert_eq!((before.release.version, server.outcome(operation).await), (3, Ok("v6".into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_waited_is_told_what_came_meanwhile() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("dev").await;
+    let (ana, ben) = (person(&server, &app, "ana@example.org").await, person(&server, &app, "ben@example.org").await);
+    let commit = |text: &str| server.ground.repositories.commit(text);
+    let (bens, anas) = (commit("web: listen-after 2ms"), commit("web: listen; echo slow-build"));
+    let (_, first) = server.platform.deploy(&ana, &server.app("dev"), anas.clone()).await.unwrap();
+    let (_, second) = server.platform.deploy(&ben, &server.app("dev"), bens).await.unwrap();
+    until("ben's waits", async || server.platform.waiting_behind(second)).await;
+    server.ground.builder.go.notify_one();
+    assert_eq!(server.outcome(first).await.as_deref(), Ok("v2"));
+    assert_eq!(server.outcome(second).await.as_deref(), Ok("v3"));
+    let screen = server.transcript(&app);
+    let told = format!("You replace what ana@example.org deployed 0 min ago: v2: {}", anas.short());
+    assert!(screen.contains("Waiting behind a deploy by ana@example.org") && screen.contains(&told), "{screen}");
+    assert!(screen.contains("To bring it back afterwards: shipway previous -a dev"), "{screen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use shipway_domain::Stage;
 use shipway_domain::review::Checks;
+use shipway_engine::PromotionOrder;
 use shipway_store::PipelineSettings;
 use shipway_testkit::{Ground, Server};
 
@@ -41,6 +42,34 @@ async fn what_the_upstream_gets_during_a_build_is_asked_for_before_the_switch() 
     server.quiet().await;
     server.whole("after the refusal").await;
     assert_eq!(server.push(&app, "web: listen-after 2ms").await.as_deref(), Ok("v4"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_does_not_bring_what_lacks_commits_either() {
+    let server = ruled().await;
+    let (platform, target) = (&server.platform, server.app("acorn"));
+    let pipeline = platform.pipelines(&server.caller).unwrap().remove(0);
+    let source = server.create("acorn-dev").await;
+    platform.couple(&server.caller, &pipeline, &source, Stage::Development).await.unwrap();
+    server.push(&source, "web: listen-after 1ms").await.unwrap();
+    upstream_moves(&server).await;
+    let order = || PromotionOrder {
+        pipeline: pipeline.clone(),
+        source: server.app("acorn-dev"),
+        release: None,
+        targets: vec![server.app("acorn")],
+        reason: None,
+    };
+    server.ground.repositories.commit("web: listen-after 2ms");
+    upstream_moves(&server).await;
+    let refused = platform.promote(&server.caller, order()).await.map(drop).unwrap_err().to_string();
+    let because =
+        "This code lacks 1 commit of main, and staging of oak takes none that does: merge or rebase, and deploy that.";
+    assert!(refused.starts_with(because), "{refused}");
+    assert_eq!(server.served(&target).await, "v2");
+    server.push(&source, "web: listen-after 2ms").await.unwrap();
+    platform.promote(&server.caller, order()).await.unwrap();
+    server.serves(&target, "v3").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

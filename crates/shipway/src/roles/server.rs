@@ -107,7 +107,7 @@ async fn open(
     stack_fingerprint: String,
 ) -> Result<Platform, Problem> {
     let opening = format!("opening {}", home.display());
-    let keys = Keys::load_or_create(&home.join("keys")).doing(&opening)?;
+    let keys = Keys::of_home(home).doing(&opening)?;
     let blobs = Blobs::open(home).doing(&opening)?;
     let layers = Layers::open(home, blobs.clone()).doing(&opening)?;
     let embedded = Embedded::connect(home).await.doing("finding what runs dynos")?;
