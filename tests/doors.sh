@@ -65,6 +65,14 @@ bin/up --plan --home "$scratch/data"
 expect "the plan made nothing" gone /usr/local/bin/shipway
 expect "the plan made no data" gone "$scratch/data"
 expect "the plan added nobody" [ -z "$(getent passwd shipway || true)" ]
+touch "$scratch/file"
+for wrong in '--listen foo' '--router-listen 127.0.0.1' '--listen 127.0.0.1:70000' '--domain -a.b' '--tier foo' '--cert /nowhere' \
+  "--cert $scratch/file" '--toolchain /nowhere' "--toolchain $scratch/file" '--builds many' '--api-host a..b'; do
+  # shellcheck disable=SC2086
+  expect "what cannot work is refused before anything is changed: $wrong" refused bin/up --plan $wrong
+  # shellcheck disable=SC2086
+  expect "with what to do instead: $wrong" [ "$(bin/up --plan $wrong 2>&1 | cut -d: -f1 | tr '\n' ' ')" = 'error hint ' ]
+done
 
 echo '$ bin/up'
 up --private-host git.example.internal --private-host ci.example.internal --dyno-size large=1024,cpu=200 | tee "$scratch/first"
@@ -117,6 +125,17 @@ expect "the app answers without its server" grep -q 'hello is live' <(page)
 up >/dev/null
 expect "the app runs on as it was" [ "$before" = "$(dynos)" ]
 expect "and answers" grep -q 'hello is live' <(page)
+
+echo '$ bin/up   # with what does not work'
+for address in 192.0.2.7:5000 192.0.2.8:5000; do
+  expect "an address of another machine is none to listen at" refused up --listen "$address"
+done
+up --listen 192.0.2.9:5000 >"$scratch/failed" 2>&1 || true
+expect "what is wrong is said" grep -q 192.0.2.9 "$scratch/failed"
+expect "and not what was wrong before" [ "$(grep -c '192.0.2.[78]' "$scratch/failed")" = 0 ]
+up >/dev/null
+expect "what did not work is not remembered" curl -fsSL --max-time 10 -o /dev/null http://127.0.0.1:5000/
+expect "the app runs on as it was" [ "$before" = "$(dynos)" ]
 
 echo '$ bin/up   # a newer binary'
 printf '\0' >>"$scratch/release/shipway"
@@ -175,7 +194,12 @@ expect "the app runs on as it was" [ "$before" = "$(dynos)" ]
 expect "no secret is in the backup's main part" [ -z "$(tar -tf shipway-backup.tar | grep keys || true)" ]
 
 echo '$ bin/down --purge'
+shipway env --install >/dev/null 2>&1
+expect "there is a heroku command" [ -x "$HOME/.shipway/bin/heroku" ]
 bin/down --purge --home "$scratch/data"
+expect "the heroku command is gone with what it leads to" gone "$HOME/.shipway/bin/heroku"
+expect "git includes no settings of ours" [ -z "$(git config --global --get-all include.path || true)" ]
+expect "bin/down tells of no data where there is none" grep -q "there is no data in $scratch/data" <(bin/down --home "$scratch/data")
 expect "the data is gone" gone "$scratch/data"
 expect "the binary is gone" gone /usr/local/bin/shipway
 expect "the record is gone" gone /var/lib/shipway-up

@@ -47,6 +47,11 @@ impl Context {
         Server::choose(&self.place, &self.environment, &self.config)
     }
 
+    /// `shipway` as it is typed to get to a server from here, for hints.
+    fn program(&self, server: &Server) -> String {
+        server.program(&self.environment, &self.config)
+    }
+
     async fn account(&self) -> Result<Account> {
         self.server()?.account(&self.environment, &self.config).await
     }

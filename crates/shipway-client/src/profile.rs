@@ -11,8 +11,17 @@ use crate::server::Account;
 
 /// The domain of Heroku's developers that the CLI trusts with a token; inside a bridge it is the server.
 pub const BRIDGED_DOMAIN: &str = "paas.herokudev.com";
-/// What git says when a push or fetch would go to the real Heroku: it finds no transport of this name, and stops.
-const REFUSED_TRANSPORT: &str = "shipway-refuses-the-real-heroku::";
+/// By what git is to push or fetch where it would go to the real Heroku: there is no transport of this name, and git stops.
+const REFUSED_TRANSPORT: &str = "shipway-refuses-the-real-heroku";
+/// What git runs in its place, by an alias: it gets the remote's name and address, and says why git stops.
+const REFUSAL: &str = concat!(
+    "!refuse() { app=${2##*[/:]}; printf '%s\\n' \"error: git would have gone to the real Heroku: $2\"",
+    " 'hint: Shipway has git stop there, so that nothing goes to the real Heroku by mistake'",
+    " 'hint: see where the remotes of this checkout lead: shipway doctor'",
+    " \"hint: have the remote heroku lead to your own server: shipway heroku git:remote -a ${app%.git}\"",
+    " 'hint: to the real one all the same: shipway env --uninstall, and a shell without shipway env'",
+    " >&2; exit 1; }; refuse",
+);
 const BLOCK_BEGIN: &str = "shipway.server";
 const BLOCK_END: &str = "shipway.end";
 
@@ -212,10 +221,12 @@ pub fn git_ways(account: &Account, files: &Files, proxy: &str) -> Vec<(String, S
     entries
 }
 
-/// Git's settings with which a push or fetch that would go to the real Heroku stops.
+/// Git's settings with which a push or fetch that would go to the real Heroku stops, and says so.
 pub fn git_refusals() -> Vec<(String, String)> {
     let real = ["https://git.heroku.com/", "git@heroku.com:", "ssh://git@heroku.com/"];
-    real.map(|real| (format!("url.{REFUSED_TRANSPORT}{real}.insteadOf"), real.to_owned())).into()
+    let mut entries = vec![(format!("alias.remote-{REFUSED_TRANSPORT}"), REFUSAL.to_owned())];
+    entries.extend(real.map(|real| (format!("url.{REFUSED_TRANSPORT}::{real}.insteadOf"), real.to_owned())));
+    entries
 }
 
 /// Keeps loopback out of the proxy that was set, if one was.

@@ -5,6 +5,7 @@ use crate::config::ConfigDir;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::http::{Client, Network, Proxy, Route};
+use crate::shell::Shell;
 use crate::trust;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -18,11 +19,24 @@ pub const SYSTEM_HOME: &str = "/var/lib/shipway";
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Place {
     /// A server elsewhere, such as https://paas.example.org (log in once with `shipway login`)
-    #[arg(long, global = true, env = "SHIPWAY_SERVER", value_name = "URL")]
+    #[arg(long, global = true, env = filled("SHIPWAY_SERVER"), value_name = "URL")]
     pub server: Option<ServerUrl>,
     /// The data directory of the server on this machine
-    #[arg(long, global = true, env = "SHIPWAY_HOME", value_name = "DIR")]
+    #[arg(long, global = true, env = filled("SHIPWAY_HOME"), value_name = "DIR")]
     pub home: Option<PathBuf>,
+}
+
+/// The name of a variable, unless it is set to nothing: then it counts as not set.
+fn filled(name: &'static str) -> Option<&'static str> {
+    std::env::var_os(name).is_none_or(|value| !value.is_empty()).then_some(name)
+}
+
+impl Place {
+    /// What the variables alone say.
+    fn of(environment: &Environment) -> Self {
+        let server = environment.filled("SHIPWAY_SERVER").and_then(|url| url.parse().ok());
+        Self { server, home: environment.filled("SHIPWAY_HOME").map(PathBuf::from) }
+    }
 }
 
 /// A server that was chosen.
@@ -81,6 +95,7 @@ impl Server {
         }
         match config.names("servers").as_slice() {
             [] => Err(Error::new("no Shipway server was found on this machine")
+                .hint("name the data directory of one that is not at its usual place: --home DIR, or SHIPWAY_HOME")
                 .hint("start one with `bin/up`, or log in to another with `shipway login --server https://...`")),
             [one] => {
                 let session = read_session(config, &format!("servers/{one}"))?;
@@ -90,6 +105,17 @@ impl Server {
             }
             several => Err(Error::new("you are logged in to several servers")
                 .hint(format!("name one with --server or SHIPWAY_SERVER: {}", several.join(", ")))),
+        }
+    }
+
+    /// `shipway` as it is typed in this shell to get to this server: with the flag that says which, where nothing else does.
+    pub fn program(&self, environment: &Environment, config: &ConfigDir) -> String {
+        match self {
+            _ if Self::choose(&Place::of(environment), environment, config).is_ok_and(|found| found == *self) => {
+                "shipway".to_owned()
+            }
+            Self::Local(home) => format!("shipway --home {}", Shell::Sh.word(&home.to_string_lossy())),
+            Self::Remote(url) => format!("shipway --server {url}"),
         }
     }
 

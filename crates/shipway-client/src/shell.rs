@@ -50,6 +50,12 @@ impl Shell {
         }
     }
 
+    /// `value` as one word for people to read: quoted only where it must be.
+    pub fn word(self, value: &str) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+        if !value.is_empty() && value.chars().all(plain) { value.to_owned() } else { self.quote(value) }
+    }
+
     /// The line that evaluates the output of `command`.
     pub fn eval(self, command: &str) -> String {
         match self {

@@ -3,7 +3,7 @@
 use shipway_router::RouterClient;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -339,6 +339,25 @@ fn attack_17_two_fresh_platforms_share_no_secret() {
     let (one, two) = (secrets(&one), secrets(&two));
     assert!(one.len() >= 3 && one.keys().eq(two.keys()), "{:?} {:?}", one.keys(), two.keys());
     assert!(one.iter().all(|(name, secret)| two[name] != *secret));
+}
+
+#[test]
+fn a_damaged_database_leads_to_the_backup() {
+    let Some(stage) = Stage::new() else { return };
+    stage.up().interrupt();
+    let check = |damage: &[u8], at: u64| {
+        for rest in ["-wal", "-shm"] {
+            let _ = fs::remove_file(stage.home().join(format!("shipway.db{rest}")));
+        }
+        let mut file = fs::File::options().write(true).open(stage.home().join("shipway.db")).unwrap();
+        file.seek(SeekFrom::Start(at)).unwrap();
+        file.write_all(damage).unwrap();
+        let said = stage.refused(&["up", "--listen", "127.0.0.1:0", "--router-listen", "127.0.0.1:0"]);
+        assert!(said.contains("shipway.db is damaged: "), "{said}");
+        assert!(said.contains("hint: put the last backup in its place: docs/operating.md, \"Restore\""), "{said}");
+    };
+    check(&[7; 4096], 100);
+    check(&[7; 100], 0);
 }
 
 #[test]

@@ -36,13 +36,14 @@ pub async fn run(context: &Context, machine: Vec<Finding>) -> Result<ExitCode> {
             };
             findings.push(Finding::new(Level::Good, whose));
             findings.push(cli(context));
-            let wrapper = wrapper(context);
+            let program = context.program(&account.server);
+            let wrapper = wrapper(context, &program);
             // It goes its own way, whatever the variables say.
             if wrapper.level != Level::Good {
-                findings.push(shell(&context.environment, &account.url));
+                findings.push(shell(&context.environment, &account.url, &program));
             }
             findings.push(wrapper);
-            findings.push(git_settings(context));
+            findings.push(git_settings(context, &program));
             findings.extend(git::remotes().iter().map(|remote| checkout(remote, &account.url)));
             findings.extend(hosts(&account).await);
         }
@@ -98,11 +99,12 @@ fn cli_on_node(path: &Path, node: Option<&str>) -> Finding {
 }
 
 /// Where `heroku`, typed in this shell, leads by its variables.
-fn shell(environment: &Environment, server: &ServerUrl) -> Finding {
+fn shell(environment: &Environment, server: &ServerUrl, program: &str) -> Finding {
     const DOMAINS: [&str; 4] = ["heroku.com", "herokai.com", "herokuspace.com", "herokudev.com"];
     let key = environment.filled("HEROKU_API_KEY").is_some();
     // Variables cannot point the CLI at a server elsewhere.
-    let eval = if server.is_loopback() { r#"eval "$(shipway env)""# } else { "shipway env --install" };
+    let eval =
+        if server.is_loopback() { format!("eval \"$({program} env)\"") } else { format!("{program} env --install") };
     let Some(host) = environment.filled("HEROKU_HOST") else {
         let what = "this shell's `heroku` leads to the real Heroku: HEROKU_HOST is not set";
         return Finding::new(Level::Warning, what).next(eval);
@@ -134,14 +136,14 @@ fn shell(environment: &Environment, server: &ServerUrl) -> Finding {
     .next(eval)
 }
 
-fn wrapper(context: &Context) -> Finding {
+fn wrapper(context: &Context, program: &str) -> Finding {
     let installed = wrapper_directory(context).filter(|d| d.join(WRAPPER).exists());
     let Some(directory) = installed else {
         return Finding::new(
             Level::Note,
             "no `heroku` wrapper is installed: a new shell's `heroku` leads to the real Heroku",
         )
-        .next("shipway env --install");
+        .next(format!("{program} env --install"));
     };
     let path = context.environment.get("PATH").unwrap_or_default();
     let first = std::env::split_paths(path).find(|d| d.join(WRAPPER).exists());
@@ -152,12 +154,12 @@ fn wrapper(context: &Context) -> Finding {
         .next("export PATH=\"$HOME/.shipway/bin:$PATH\"")
 }
 
-fn git_settings(context: &Context) -> Finding {
+fn git_settings(context: &Context, program: &str) -> Finding {
     if install::git_is_held(context) {
         return Finding::new(Level::Good, "git stops before the real Heroku in every shell");
     }
     let what = "git stops before the real Heroku only where `shipway env` was evaluated";
-    Finding::new(Level::Note, what).next("shipway env --install")
+    Finding::new(Level::Note, what).next(format!("{program} env --install"))
 }
 
 fn checkout(remote: &Remote, server: &ServerUrl) -> Finding {
@@ -245,7 +247,7 @@ mod tests {
     fn the_shell_leads_where_the_cli_would_go() {
         let server = "http://127.0.0.1:5000".parse().unwrap();
         let check = |pairs: &[(&str, &str)], level: Level, words: &str| {
-            let finding = shell(&pairs.iter().copied().collect(), &server);
+            let finding = shell(&pairs.iter().copied().collect(), &server, "shipway");
             assert_eq!(finding.level, level, "{finding:?}");
             assert!(finding.what.contains(words), "{finding:?}");
         };
@@ -257,7 +259,9 @@ mod tests {
         check(&[("HEROKU_HOST", "http://127.0.0.l:5000")], Level::Warning, "does not believe");
         check(&[("HEROKU_HOST", "heroku.com")], Level::Warning, "real Heroku");
         let elsewhere = "https://paas.example.org".parse().unwrap();
-        assert_eq!(shell(&Environment::default(), &elsewhere).next, ["shipway env --install"]);
+        let next = |server| shell(&Environment::default(), server, "shipway --home /srv/a").next;
+        assert_eq!(next(&elsewhere), ["shipway --home /srv/a env --install"]);
+        assert_eq!(next(&server), [r#"eval "$(shipway --home /srv/a env)""#]);
     }
 
     #[test]

@@ -40,10 +40,11 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
         install::run(context, shell).await?;
     }
     let server = context.server()?;
+    let program = context.program(&server);
     let refused = |what: String| {
         Error::new(format!("{what}: the Heroku CLI sends a token only to Heroku's own names and to this machine"))
-            .hint("use the bridge, per command: shipway heroku ps")
-            .hint("or for good: shipway env --install, and put ~/.shipway/bin first in PATH")
+            .hint(format!("use the bridge, per command: {program} heroku ps"))
+            .hint(format!("or for good: {program} env --install, and put ~/.shipway/bin first in PATH"))
     };
     if let Server::Remote(url) = &server {
         if args.install {
@@ -59,7 +60,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let files = files(context, &account, sign_in)?;
     let changes = profile::exported(&context.environment, &account, &files, sign_in);
     if std::io::stdout().is_terminal() {
-        eprintln!("# This only prints. To use it: {}", shell.eval("shipway env"));
+        eprintln!("# This only prints. To use it: {}", shell.eval(&format!("{program} env")));
     }
     context.terminal.say(&shell.render(&changes))
 }

@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context, shell: Shell) -> Result<()> {
     let directory =
         wrapper_directory(context).ok_or_else(|| Error::new("HOME is not set, so ~/.shipway/bin is nowhere"))?;
     let path = directory.join(WRAPPER);
-    write_wrapper(&path, &script(&context.place)?)
+    write_wrapper(&path, &script(context)?)
         .map_err(|e| Error::new(format!("could not write {}: {e}", path.display())))?;
     eprintln!("Wrote {}. For every new shell, add to its start-up file:", path.display());
     match shell {
@@ -42,9 +42,9 @@ pub(super) async fn run(context: &Context, shell: Shell) -> Result<()> {
     hold_git(context).await
 }
 
-fn script(place: &Place) -> Result<String> {
+fn script(context: &Context) -> Result<String> {
     let executable = executable()?;
-    let place = match place {
+    let place = match &context.place {
         Place { server: Some(url), .. } => format!(" --server {url}"),
         Place { home: Some(home), .. } => {
             let home = std::path::absolute(home).unwrap_or_else(|_| home.clone());
@@ -56,7 +56,22 @@ fn script(place: &Place) -> Result<String> {
         format!("@echo off\r\n\"{executable}\"{place} heroku %*\r\n")
     } else {
         let quoted = Shell::Sh.quote(&executable);
-        format!("#!/bin/sh\n# Every heroku command goes to your Shipway server.\nexec {quoted}{place} heroku \"$@\"\n")
+        let settings = context.config.join(GIT_SETTINGS);
+        let included = Shell::Sh.quote(&settings.to_string_lossy());
+        let lines = [
+            format!("error: this heroku command leads to your Shipway server by {executable}, which is not there"),
+            "hint: bring Shipway back: bin/up".to_owned(),
+            "hint: or have the heroku command go where it went before, and git too: rm ~/.shipway/bin/heroku"
+                .to_owned(),
+            format!("hint:   git config --global --fixed-value --unset-all include.path {included}"),
+        ];
+        let lines: Vec<String> = lines.iter().map(|line| Shell::Sh.quote(line)).collect();
+        format!(
+            "#!/bin/sh\n# Every heroku command goes to your Shipway server.\n\
+             [ -x {quoted} ] || {{\n  printf '%s\\n' {} >&2\n  exit 127\n}}\n\
+             exec {quoted}{place} heroku \"$@\"\n",
+            lines.join(" \\\n    ")
+        )
     })
 }
 

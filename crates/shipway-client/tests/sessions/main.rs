@@ -84,6 +84,44 @@ fn a_push_to_the_real_heroku_stops_before_it_leaves() {
         let output = stage.shell(&format!("git push {url} main")).output().unwrap();
         let (_, err) = texts(&output);
         assert!(!output.status.success() && err.contains("shipway-refuses-the-real-heroku"), "{err}");
+        assert!(err.starts_with(&format!("error: git would have gone to the real Heroku: {url}\n")), "{err}");
+        assert!(
+            err.contains("hint: have the remote heroku lead to your own server: shipway heroku git:remote -a shop\n")
+        );
+    }
+}
+
+#[test]
+fn hints_name_the_server_that_was_meant() {
+    let stage = Stage::open();
+    let home = stage.path("data").display().to_string();
+    let meant = |args: &[&str], variable: Option<&str>| {
+        let mut command = stage.shipway(args);
+        match variable {
+            Some(value) => command.env("SHIPWAY_HOME", value),
+            None => command.env_remove("SHIPWAY_HOME"),
+        };
+        let (out, err) = texts(&command.output().unwrap());
+        format!("{out}{err}")
+    };
+    let check = |said: &str, words: &[&str]| {
+        for word in words {
+            assert!(said.contains(word), "no {word:?} in: {said}");
+        }
+    };
+    let flag = format!("shipway --home {home} env");
+    check(&meant(&["--home", &home, "doctor"], None), &[&format!("eval \"$({flag})\""), &format!("{flag} --install")]);
+    check(&meant(&["doctor"], Some(&home)), &["    eval \"$(shipway env)\"", "    shipway env --install"]);
+    // Set to nothing is not set.
+    for unset in [None, Some("")] {
+        // A server of this very machine would be found.
+        if !std::path::Path::new("/var/lib/shipway/run/api.sock").exists() {
+            check(
+                &meant(&["status"], unset),
+                &["no Shipway server was found on this machine", "--home DIR, or SHIPWAY_HOME"],
+            );
+        }
+        check(&meant(&["--home", &home, "ops"], unset), &["op1"]);
     }
 }
 
@@ -126,7 +164,7 @@ fn refusals_are_said_in_the_servers_words() {
     check(
         &["--server", "https://127.0.0.1:1", "env"],
         1,
-        &["variables cannot point", "hint: use the bridge", "shipway heroku"],
+        &["variables cannot point", "hint: use the bridge", "shipway --server https://127.0.0.1:1 heroku"],
     );
     check(&["--server", "htps://127.0.0.1", "env"], 2, &["is not the address of a server"]);
     check(&["--server", "https://api.heroku.com", "heroku", "apps"], 2, &["that is the real Heroku"]);
@@ -156,6 +194,7 @@ store_other_branches  false  pushes of branches other than main and master are r
 
     let (out, _) = run(&["builds", "--purge-cache", "--app", "shop"]);
     assert_eq!(out, "The next build of shop finds nothing that earlier ones left.\n");
+    assert_eq!(run(&["users", "list"]), run(&["users"]));
     let (out, err) = run(&["users", "token", "bob@example.org", "--revoke"]);
     assert_eq!(out, "SWAY-new\n", "a script can take it");
     assert!(err.contains("Ended 2 tokens and sign-ins of bob@example.org"), "{err}");
@@ -276,6 +315,17 @@ fn the_wrapper_leads_here_and_never_to_itself() {
     let alone = format!("{}:/usr/bin:/bin", stage.path("home/.shipway/bin").display());
     let output = stage.command("sh", &["-c", "heroku ps"]).env("PATH", alone).output().unwrap();
     assert!(texts(&output).1.contains("the Heroku CLI itself is not"), "{output:?}");
+
+    // Shipway was removed, and this was left.
+    let wrapper = stage.path("home/.shipway/bin/heroku");
+    let script = std::fs::read_to_string(&wrapper).unwrap();
+    let left = script.replace(env!("CARGO_BIN_EXE_shipway-client"), "/nowhere/shipway");
+    std::fs::write(&wrapper, left).unwrap();
+    let output = stage.command("sh", &["-c", "heroku ps"]).env("PATH", &path).output().unwrap();
+    let (_, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(127), "{err}");
+    assert!(err.starts_with("error: this heroku command leads to your Shipway server by /nowhere/shipway"), "{err}");
+    assert!(err.contains("hint: bring Shipway back: bin/up\n") && err.contains("rm ~/.shipway/bin/heroku"), "{err}");
 }
 
 #[test]

@@ -266,6 +266,9 @@ impl Server {
                     { "id": "op1", "kind": "release", "state": "failed", "app": { "name": "shop" }, "step": "healthy", "created_at": "soon" },
                 ]),
             ),
+            "GET /shipway/v1/users" => {
+                reply(200, &json!([{ "email": "bob@example.org", "admin": true, "created_at": "soon" }]))
+            }
             "POST /shipway/v1/users" => {
                 reply(422, &json!({ "id": "invalid_params", "message": "bob is not an e-mail address." }))
             }

@@ -56,7 +56,7 @@ pub fn run(place: &Place, arguments: Arguments) -> Result<(), Problem> {
     // The modes of an app's files are part of its slug: they must not depend on who started the server. Who may look at
     // all is decided by the directories above.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    super::in_runtime(serve(home, arguments))
+    super::in_runtime(serve(home.clone(), arguments)).map_err(|problem| of_the_database(&home, problem))
 }
 
 async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> Result<(), Problem> {
@@ -134,12 +134,17 @@ async fn open(
         world: Arc::new(RealWorld),
         faults: super::faults::faults(home),
     };
-    Platform::open(settings(home, options, stack_fingerprint), parts).map_err(for_the_operator).doing(&opening).map_err(
-        |problem| match problem.what().contains("database") {
-            true => problem.hint("if the file is damaged, put the last backup back: docs/operating.md, \"Restore\""),
-            false => problem,
-        },
-    )
+    Platform::open(settings(home, options, stack_fingerprint), parts).map_err(for_the_operator).doing(&opening)
+}
+
+/// Says of a problem that the database's file is damaged, and what to do, where SQLite says so
+/// (`SQLITE_CORRUPT`, `SQLITE_NOTADB`: their words are part of its interface, sqlite3_errstr).
+fn of_the_database(home: &Path, problem: Problem) -> Problem {
+    let words = ["database disk image is malformed", "file is not a database", "malformed database schema"];
+    let Some(word) = words.into_iter().find(|word| problem.what().contains(word)) else { return problem };
+    Problem::new(format!("the database {} is damaged: {word}", home.join("shipway.db").display()))
+        .hint("put the last backup in its place: docs/operating.md, \"Restore\"")
+        .hint("move the data directory aside for that, and keep it until the restored one is up")
 }
 
 /// What an error of the engine keeps from users, who are elsewhere: here is the operator.

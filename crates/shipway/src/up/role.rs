@@ -54,10 +54,7 @@ impl Role {
             how = self.process.ended() => format!("the {} ended before it was ready ({how})", self.name),
             () = sleep(READY) => format!("the {} does not answer", self.name),
         };
-        let mut problem = Problem::new(ended);
-        for line in last_lines(&self.launch.log, self.log_before, 5) {
-            problem = problem.hint(line.trim_start_matches("error: ").trim_start_matches("hint: "));
-        }
+        let problem = why(&ended, &last_lines(&self.launch.log, self.log_before, 10));
         Err(problem.hint(format!("its log: {}", self.launch.log.display())))
     }
 
@@ -80,5 +77,31 @@ impl Role {
                 }
             };
         }
+    }
+}
+
+/// What a role said at its end: its own last error with what to do about it; where there is none, its last lines.
+fn why(ended: &str, lines: &[String]) -> Problem {
+    let Some(at) = lines.iter().rposition(|line| line.starts_with("error: ")) else {
+        let last = &lines[lines.len().saturating_sub(5)..];
+        return last.iter().fold(Problem::new(ended), |problem, line| problem.hint(line));
+    };
+    let what = lines[at].trim_start_matches("error: ");
+    let hints = lines[at + 1..].iter().filter_map(|line| line.strip_prefix("hint: "));
+    hints.fold(Problem::new(format!("{ended}: {what}")), |problem, hint| problem.hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_role_stays_one_and_its_log_is_shown_only_without() {
+        let why = |lines: &[&str]| why("it ended", &lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
+        let said = why(&["INFO it starts", "error: no disk", "hint: buy one"]);
+        assert_eq!((said.what(), said.hints()), ("it ended: no disk", ["buy one".to_owned()].as_slice()));
+        let said = why(&["1", "2", "3", "4", "5", "a panic"]);
+        assert_eq!((said.what(), said.hints().len(), &*said.hints()[4]), ("it ended", 5, "a panic"));
+        assert_eq!(why(&[]).hints().len(), 0);
     }
 }
