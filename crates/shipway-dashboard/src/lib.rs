@@ -37,7 +37,7 @@ pub use render::{
     access, activity, app_overview, apps, board, build, cli_login, config, confirm, deploys, dynos, log_event, logs,
     operation, operations, pipelines, problem, release, releases, resources, sign_in, text_event,
 };
-pub use routes::{Method, ROUTES, Route, path};
+pub use routes::{Method, ROUTES, Route, page_of_form, path};
 pub use text::form_text;
 
 /// Name of the hidden form field that carries the session's CSRF token.

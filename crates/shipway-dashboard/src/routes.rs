@@ -120,6 +120,31 @@ pub const ROUTES: &[Route] = &[
     post("retry",           "/dashboard/operations/{operation}/retry",          &[],                    "303 operation, the new one"),
 ];
 
+/// Forms of the page Deploys that send to addresses beside it, not below.
+const OF_DEPLOYS: [&str; 4] = ["trigger.add", "trigger.remove", "reserve", "unreserve"];
+
+/// The page of a form that is sent to `path`, where nothing else answers: what is above it, mostly.
+///
+/// ```
+/// let page = shipway_dashboard::page_of_form("/dashboard/apps/shop/config/reveal");
+/// assert_eq!(page.as_deref(), Some("/dashboard/apps/shop/config"));
+/// ```
+pub fn page_of_form(path: &str) -> Option<String> {
+    let is_of = |route: &Route, path: &str| {
+        let (pattern, segments): (Vec<_>, Vec<_>) = (route.path.split('/').collect(), path.split('/').collect());
+        let same = |(pattern, segment): (&&str, &&str)| pattern == segment || pattern.starts_with('{');
+        pattern.len() == segments.len() && pattern.iter().zip(&segments).all(same)
+    };
+    let form = ROUTES.iter().find(|route| route.method == Method::Post && is_of(route, path))?;
+    if OF_DEPLOYS.contains(&form.name) {
+        let app: Vec<&str> = path.split('/').take(4).collect();
+        return Some(format!("{}/deploys", app.join("/")));
+    }
+    let above = std::iter::successors(path.rsplit_once('/'), |(above, _)| above.rsplit_once('/'));
+    let is_page = |above: &&str| ROUTES.iter().any(|route| route.method == Method::Get && is_of(route, above));
+    above.map(|(above, _)| above).find(is_page).map(String::from)
+}
+
 /// The path of route `name` with its parameters filled in, in order, each percent-encoded as one segment.
 ///
 /// ```
@@ -156,6 +181,24 @@ mod tests {
                 assert!(a.path != b.path || a.method != b.method, "{} and {}", a.name, b.name);
             }
         }
+    }
+
+    #[test]
+    fn every_form_stands_on_a_page() {
+        let given = |path: &str| path.replace("{app}", "shop").replace("{pipeline}", "acorn");
+        for form in ROUTES.iter().filter(|route| route.method == Method::Post) {
+            let page = page_of_form(&given(form.path)).unwrap_or_else(|| panic!("{} stands nowhere", form.path));
+            assert!(page.starts_with("/dashboard") && page.len() < given(form.path).len() + 2, "{}: {page}", form.path);
+        }
+        let check = |path: &str, page: Option<&str>| assert_eq!(page_of_form(path).as_deref(), page, "{path}");
+        check("/dashboard/apps/shop/triggers", Some("/dashboard/apps/shop/deploys"));
+        check("/dashboard/apps/shop/triggers/7/remove", Some("/dashboard/apps/shop/deploys"));
+        check("/dashboard/apps/shop/access/remove", Some("/dashboard/apps/shop/access"));
+        check("/dashboard/apps/shop/notices/read", Some("/dashboard/apps/shop"));
+        check("/dashboard/pipelines/acorn/stages/production/sign-offs", Some("/dashboard/pipelines/acorn"));
+        check("/dashboard/operations/7/retry", Some("/dashboard/operations/7"));
+        check("/dashboard/sign-out", Some("/dashboard"));
+        check("/dashboard/apps/shop/releases", None);
     }
 
     #[test]

@@ -320,7 +320,16 @@ impl Platform {
             if !whole && !apps.iter().any(|a| named(&a)) {
                 continue;
             }
-            let (from, source) = one_source(&pipeline, &apps, &order.from)?;
+            let (from, source) = one_source(&pipeline, &apps, &order.from, |source| {
+                let one_by_name = format!("shipway promote {} {}", source.name, order.to);
+                match &product {
+                    Some(product) if product.pipelines.len() == 1 => {
+                        format!("{one_by_name} --product {}", product.name)
+                    }
+                    // An app's name fits one pipeline only, so that the others are promoted for themselves.
+                    _ => format!("{one_by_name} --pipeline {}", pipeline.name),
+                }
+            })?;
             let mut targets: Vec<_> = find(&apps, &order.to).filter(|(_, app)| app.id != source.id).collect();
             if !whole {
                 targets.retain(|a| named(a));
@@ -529,17 +538,24 @@ fn find<'a>(apps: &'a [(Coupling, App)], word: &str) -> impl Iterator<Item = &'a
     })
 }
 
-fn one_source(pipeline: &Pipeline, apps: &[(Coupling, App)], word: &str) -> Result<(Stage, App)> {
+/// The app that a pipeline is promoted from. Errors: none, or several; `command` names one of those.
+fn one_source(
+    pipeline: &Pipeline,
+    apps: &[(Coupling, App)],
+    word: &str,
+    command: impl Fn(&App) -> String,
+) -> Result<(Stage, App)> {
     let found: Vec<_> = find(apps, word).collect();
     let (coupling, app) = match found.as_slice() {
         [] => return Err(Error::invalid(format!("The pipeline {} has no app in {word}.", pipeline.name))),
         [one] => one,
-        many => {
-            let names: Vec<&str> = many.iter().map(|(_, app)| app.name.as_str()).collect();
+        [(_, first), ..] => {
+            let names: Vec<&str> = found.iter().map(|(_, app)| app.name.as_str()).collect();
             return Err(Error::invalid(format!(
-                "The pipeline {} has several apps in {word}: {}. Name the one to promote from.",
+                "The pipeline {} has several apps in {word}: {}. Name the one to promote from: {}",
                 pipeline.name,
-                names.join(", ")
+                names.join(", "),
+                command(first)
             )));
         }
     };

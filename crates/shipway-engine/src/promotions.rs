@@ -9,6 +9,7 @@ use crate::ports::{Caller, Place, Spot};
 use crate::{Event, Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::admission::{Refused, Subject, Trigger, admit};
+use shipway_domain::compare::Contained;
 use shipway_domain::lifecycle::{OperationStatus, ReleaseStatus};
 use shipway_domain::{
     OperationId, PipelineId, PromotionId, PromotionStatus, PromotionTargetId, SlugId, Stage, TargetStatus,
@@ -159,6 +160,21 @@ impl Platform {
         }
         let leaves_out = self.left_out(place.pipeline, from, to)?;
         Ok((!targets.is_empty()).then_some(Outlook { source, from, to, leaves_out, against, targets }))
+    }
+
+    /// Whether `target` runs the code that would be promoted with more on top of it, so that a promotion would take that
+    /// away. Commits that cannot be compared say nothing.
+    pub async fn would_go_back(&self, source: &Promotable, target: &App) -> Result<bool> {
+        let there = self.store().read(|c| match c.current_release(target)? {
+            Some(release) => c.slug_of(&release),
+            None => Ok(None),
+        })?;
+        let spot = |app: &App, slug: &Slug| Some(Spot { place: Place::App(app.id), commit: slug.commit.clone()? });
+        let spots = spot(&source.app, &source.slug).zip(there.and_then(|there| spot(target, &there)));
+        let Some((at, tip)) = spots.filter(|(at, tip)| at.commit != tip.commit) else { return Ok(false) };
+        // Asked whenever a board is shown: this answer is remembered.
+        let standing = self.inner.parts.histories.standing(&at, &tip, 0).await;
+        Ok(standing.is_ok_and(|found| found.contained == Contained::Commit && found.behind_count > 0))
     }
 
     /// Promotes: an operation per target that does not run the same already.

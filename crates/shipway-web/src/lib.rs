@@ -156,7 +156,7 @@ impl Web {
     pub fn router(&self) -> Router {
         routes::all(self)
             .fallback(api::meta::nothing_here)
-            .method_not_allowed_fallback(api::meta::wrong_method)
+            .method_not_allowed_fallback(dashboard::wrong_method)
             .layer(axum::middleware::from_fn(answer::finish))
             .with_state(self.clone())
     }

@@ -48,6 +48,8 @@ pub struct ReservedRow {
 pub struct CodeRow {
     /// That release's version.
     pub version: u64,
+    /// The version that runs it now, where that is a later one.
+    pub runs_as: Option<u64>,
     /// The commit, whole.
     pub commit: Option<String>,
     /// The commit's subject.

@@ -104,7 +104,8 @@ pub struct ConfirmPage {
     pub app: Option<AppHead>,
     /// The question: "Roll shop back to v63?"
     pub title: String,
-    /// One sentence on what happens then and to whom: "Makes v65 from v63's build and config; no visitor notices."
+    /// One sentence on what happens then and to whom: "Makes v65 from v63's build and config; no visitor notices." Empty where
+    /// nothing would, and [`Self::refused`] says why.
     pub meaning: String,
     /// What differs between now and then.
     pub changes: Vec<Changes>,
@@ -158,4 +159,6 @@ pub enum ChangeKind {
     Removed,
     /// `~`: becomes other.
     Changed,
+    /// No sign: it differs between the two that are compared, and stays as it is.
+    Stays,
 }

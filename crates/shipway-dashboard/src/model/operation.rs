@@ -31,7 +31,7 @@ pub struct OperationRow {
     pub gone: Vec<String>,
     /// Its state.
     pub status: Pill,
-    /// The step that it is at or ended at; what it waits for while it waits: "behind Deploy 01d9a2b".
+    /// What goes on in it, the step that it failed at, or what it waits for: "behind Deploy 01d9a2b". None once it succeeded.
     pub at_step: Option<String>,
     /// E-mail address of who started it.
     pub by: String,

@@ -252,7 +252,8 @@ pub struct Promote {
     pub to: String,
     /// The page that shows the difference first.
     pub ask_url: String,
-    /// Why there is nothing to promote or it is refused, with the way out; then it is not the primary button.
+    /// Why there is nothing to promote, it is refused, with the way out, or would be a step backwards; then it is not the
+    /// primary button.
     pub verdict: Option<String>,
     /// Whether [`Self::verdict`] says that all is done.
     pub is_done: bool,
@@ -267,7 +268,8 @@ pub struct Together {
     pub to: String,
     /// The page that shows the difference first.
     pub ask_url: String,
-    /// Why there is nothing to promote or it is refused, with the way out; then it is not the primary button.
+    /// Why there is nothing to promote, it is refused, with the way out, or would be a step backwards; then it is not the
+    /// primary button.
     pub verdict: Option<String>,
     /// Whether [`Self::verdict`] says that all is done.
     pub is_done: bool,

@@ -31,10 +31,12 @@ pub struct ReleaseRow {
     pub can_roll_back: bool,
     /// What it is: "Deploy 3f9c2a1", "Set SECRET_KEY config vars", "Rollback to v63".
     pub description: String,
-    /// The commit's id, whole; `None` when it has none.
+    /// The id of the commit that it runs, whole; `None` when it has none.
     pub commit: Option<String>,
-    /// The commit's subject.
+    /// The commit's subject, of a release that brought it.
     pub subject: Option<String>,
+    /// Of the current release: the older one that brought its code.
+    pub code_of: Option<u64>,
     /// E-mail address of who made it.
     pub by: String,
     /// When.

@@ -23,6 +23,11 @@ pub enum Mark {
 pub enum AppState {
     /// It exists, and nothing was released.
     NeverDeployed,
+    /// Nothing was released, and the newest try failed.
+    NeverServed {
+        /// What was tried: "Deploy 3f9c2a1".
+        tried: String,
+    },
     /// Its web dynos answer.
     Serving {
         /// The current release's version.
@@ -68,6 +73,7 @@ impl AppState {
     pub fn word(&self) -> &'static str {
         match self {
             Self::NeverDeployed => "never deployed",
+            Self::NeverServed { .. } => "failed",
             Self::Serving { .. } => "up",
             Self::Starting { .. } => "starting",
             Self::Crashed { .. } => "crashed",
@@ -81,7 +87,7 @@ impl AppState {
     pub fn mark(&self) -> Mark {
         match self {
             Self::Serving { .. } => Mark::Good,
-            Self::Crashed { .. } => Mark::Bad,
+            Self::Crashed { .. } | Self::NeverServed { .. } => Mark::Bad,
             Self::Starting { .. } | Self::Maintenance { .. } | Self::Deploying { .. } => Mark::Wait,
             Self::NeverDeployed | Self::NoWeb { .. } => Mark::Quiet,
         }
@@ -92,6 +98,7 @@ impl AppState {
         let dynos = |n: u32, kind: &str| format!("{n} {kind}dyno{}", if n == 1 { "" } else { "s" });
         match self {
             Self::NeverDeployed => "Nothing is deployed yet.".into(),
+            Self::NeverServed { tried } => format!("{tried} failed. Nothing serves yet."),
             Self::Serving { version, web } => format!("v{version} serves from {}.", dynos(*web, "web ")),
             Self::Starting { version } => format!("v{version} starts; no web dyno is up yet."),
             Self::Crashed { version, cause } => {

@@ -40,7 +40,10 @@ fn show(viewer: &Viewer, facts: &Facts, refused: Option<RefusedTrigger>) -> Page
         app: facts.head(viewer),
         reserved: reserved(viewer, app)?,
         may_reserve: viewer.may(Trigger::Push, app),
-        now: platform.deployed(app)?.as_ref().map(code),
+        now: platform.deployed(app)?.as_ref().map(|now| {
+            let current = facts.release.as_ref().map(|release| release.version);
+            CodeRow { runs_as: current.filter(|version| *version != now.release.version), ..code(now) }
+        }),
         previous: platform.previous_code(app)?.as_ref().map(code),
         may_bring_back: facts.under_way.is_none() && viewer.may(Trigger::Rollback, app),
         triggers: triggers.collect(),
@@ -67,6 +70,7 @@ pub(super) fn reserved(viewer: &Viewer, app: &App) -> Result<Option<ReservedRow>
 fn code(code: &Deployed) -> CodeRow {
     CodeRow {
         version: code.release.version,
+        runs_as: None,
         commit: code.slug.commit.as_ref().map(ToString::to_string),
         subject: code.slug.commit_description.clone(),
         name: code.name().map(str::to_string),

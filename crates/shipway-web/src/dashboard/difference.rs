@@ -8,21 +8,24 @@ use shipway_domain::migrations::Migrations;
 const COMMITS: usize = 20;
 
 /// Everything that differs, the code first. Code, config and migrations are said also when they do not; without a commit
-/// on either side nothing is said of code, and a warning says why.
+/// on either side nothing is said of code, and a warning says why. Between two apps only code moves: what else differs
+/// stays where it is, and is no change.
 pub(super) fn changes(it: &Comparison) -> Vec<Changes> {
     let mut all: Vec<Changes> = it.commits.as_ref().map(|commits| code(it, commits)).into_iter().collect();
     all.extend(it.migrations.as_ref().map(migrations));
-    all.extend(it.config.as_ref().map(config));
+    let is_between_apps = it.base.app != it.head.app;
+    all.extend(it.config.as_ref().map(|keys| if is_between_apps { config_of_each(it, keys) } else { config(keys) }));
     let tables = [
-        ("Process types", &it.processes),
-        ("Formation, which stays as it is there", &it.formation),
-        ("Buildpacks and stack", &it.build),
-        ("Add-ons, which stay as they are there", &it.addons),
-        ("Schedules", &it.schedules),
+        ("Process types", &it.processes, false),
+        ("Formation, which stays as it is there", &it.formation, true),
+        ("Buildpacks and stack", &it.build, false),
+        ("Add-ons, which stay as they are there", &it.addons, true),
+        ("Schedules", &it.schedules, false),
     ];
-    for (title, changes) in tables {
+    for (title, changes, is_kept) in tables {
         if !changes.is_empty() {
-            all.push(Changes { title: title.into(), lines: changes.iter().map(table_line).collect() });
+            let line = |of: &compare::Change| if is_kept { kept_line(it, of) } else { table_line(of) };
+            all.push(Changes { title: title.into(), lines: changes.iter().map(line).collect() });
         }
     }
     all
@@ -117,6 +120,35 @@ fn config(keys: &KeyChanges) -> Changes {
     let line = |kind, key: &shipway_domain::ConfigKey| Change { kind, code: String::new(), text: key.to_string() };
     let lines = sides.into_iter().flat_map(|(kind, keys)| keys.iter().map(move |key| line(kind, key))).collect();
     Changes { title: "Config".into(), lines }
+}
+
+/// The same of two apps, which keep what they have: `only in shop-staging: SECRET_KEY, SENTRY_DSN`.
+fn config_of_each(it: &Comparison, keys: &KeyChanges) -> Changes {
+    let groups = [
+        (format!("only in {}", it.head.name), &keys.added),
+        (format!("only in {}", it.base.name), &keys.removed),
+        ("another value in each".into(), &keys.changed),
+    ];
+    let line = |(whose, keys): (String, &Vec<shipway_domain::ConfigKey>)| {
+        let names: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
+        (!names.is_empty()).then(|| kept(format!("{whose}: {}", names.join(", "))))
+    };
+    Changes { title: "Config, which stays as it is there".into(), lines: groups.into_iter().filter_map(line).collect() }
+}
+
+/// What differs between two apps and is no part of their code.
+fn kept_line(it: &Comparison, of: &compare::Change) -> Change {
+    let (base, head) = (&it.base.name, &it.head.name);
+    kept(match (&of.base, &of.head) {
+        (Some(here), Some(there)) => format!("{}: {here} in {base}, {there} in {head}", of.name),
+        (None, Some(there)) => format!("only in {head}: {}, {there}", of.name),
+        (Some(here), None) => format!("only in {base}: {}, {here}", of.name),
+        (None, None) => of.name.clone(),
+    })
+}
+
+fn kept(text: String) -> Change {
+    Change { kind: ChangeKind::Stays, code: String::new(), text }
 }
 
 fn table_line(it: &compare::Change) -> Change {

@@ -46,7 +46,10 @@ impl Facts {
             let step = words::at_work(&steps).unwrap_or_else(|| words::title(operation));
             return AppState::Deploying { serving, step };
         }
-        let Some(version) = serving else { return AppState::NeverDeployed };
+        let Some(version) = serving else {
+            let failed = self.newest_failure(platform).ok().flatten();
+            return failed.map_or(AppState::NeverDeployed, |it| AppState::NeverServed { tried: words::title(&it) });
+        };
         if self.app.maintenance {
             return AppState::Maintenance { version };
         }
@@ -75,18 +78,21 @@ impl Facts {
 
     /// The newest attempt to change it, when that failed and nobody had asked it to stop.
     pub(super) fn failed(&self, viewer: &Viewer) -> Result<Option<Failure>> {
-        let newest = viewer.platform().store().read(|c| c.operations(Some(self.app.id), 1))?.pop();
-        let failed = newest.filter(|operation| operation.status == OperationStatus::Failed && !operation.cancel);
-        Ok(failed.map(|operation| {
+        Ok(self.newest_failure(viewer.platform())?.map(|operation| {
             let url = path("operation", &[&operation.id.to_string()]);
             Failure { output_url: Some(url), ..self.failure_of(viewer, &operation) }
         }))
     }
 
+    fn newest_failure(&self, platform: &Platform) -> Result<Option<Operation>> {
+        let newest = platform.store().read(|c| c.operations(Some(self.app.id), 1))?.pop();
+        Ok(newest.filter(|operation| operation.status == OperationStatus::Failed && !operation.cancel))
+    }
+
     /// What went wrong in an operation on it.
     pub(super) fn failure_of(&self, viewer: &Viewer, operation: &Operation) -> Failure {
         let steps = viewer.platform().steps(operation.id).unwrap_or_default();
-        let step = words::at_work(&steps).unwrap_or_else(|| "Before its first step".into());
+        let step = words::failed_step(&steps).unwrap_or_else(|| "Before its first step".into());
         let error = operation.error.as_deref().unwrap_or_default();
         let may_retry = repeatable(operation).is_some() && viewer.may(Trigger::Push, &self.app);
         let mut failure = failure(self, &words::title(operation), &step, error);
@@ -149,16 +155,20 @@ impl<'a> Releases<'a> {
         let slug = release.slug.and_then(|id| {
             self.slugs.entry(id).or_insert_with(|| store.read(|c| c.slug(id)).unwrap_or_default()).as_ref()
         });
-        // Other releases run an older commit's code: naming it there would read as if they had deployed it.
+        // Other releases run an older commit's code: its subject there would read as if they had deployed it.
         let deployed = slug.filter(|_| release.description.starts_with("Deploy"));
+        let current = self.app.current_release == Some(release.id);
+        let brought = if current { self.platform.deployed(self.app).ok().flatten() } else { None };
+        let brought_by = brought.map(|code| code.release.version);
         ReleaseRow {
             version: release.version,
             status: release.status.into(),
-            current: self.app.current_release == Some(release.id),
+            current,
             can_roll_back: release.status == ReleaseStatus::Succeeded && slug.is_some(),
             description: release.description.clone(),
-            commit: deployed.and_then(|slug| slug.commit.as_ref()).map(ToString::to_string),
+            commit: slug.and_then(|slug| slug.commit.as_ref()).map(ToString::to_string),
             subject: deployed.and_then(|slug| slug.commit_description.clone()),
+            code_of: brought_by.filter(|version| *version != release.version),
             by,
             at: release.created_at,
         }

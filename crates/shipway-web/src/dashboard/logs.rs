@@ -7,7 +7,7 @@ use crate::follow::Follower;
 use crate::sse;
 use crate::{ApiError, Result};
 use axum::http::{HeaderValue, header};
-use shipway_dashboard::model::{BuildPage, LogLine, LogsPage};
+use shipway_dashboard::model::{BuildPage, LogLine, LogsPage, Mark, Pill};
 use shipway_dashboard::path;
 use shipway_domain::lifecycle::BuildStatus;
 use shipway_engine::{OutputReader, Platform};
@@ -130,7 +130,10 @@ pub(super) async fn build(viewer: Viewer) -> Page {
     let failed = build.failure.as_deref().filter(|_| build.status == BuildStatus::Failed);
     let model = BuildPage {
         shell: viewer.shell(),
-        status: build.status.into(),
+        status: match steps.iter().any(|step| step.name == "build" && step.state == "running") {
+            true if build.status == BuildStatus::Pending => Pill::new(Mark::Wait, "running"),
+            _ => build.status.into(),
+        },
         commit: build.commit.as_ref().map(ToString::to_string),
         subject,
         by: email(platform, build.account),

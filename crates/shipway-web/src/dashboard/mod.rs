@@ -26,11 +26,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use shipway_dashboard::model::{Mark, ProblemPage, Shell};
-use shipway_dashboard::{Asset, HEADERS, Method, ROUTES, path};
+use shipway_dashboard::{Asset, HEADERS, ROUTES, path};
 use std::future::Future;
 use visit::Viewer;
 
@@ -44,7 +44,7 @@ table! { Dashboard:
 
 /// The routes of this door as data: the two above, and those of `shipway_dashboard::ROUTES`.
 pub fn table() -> Vec<Route> {
-    let method = |method| if method == Method::Get { "GET" } else { "POST" };
+    let method = |method| if method == shipway_dashboard::Method::Get { "GET" } else { "POST" };
     let page = |route: &shipway_dashboard::Route| Route {
         door: Door::Dashboard,
         method: method(route.method),
@@ -60,8 +60,8 @@ pub fn routes(_: &Web) -> Router<Web> {
     ROUTES.iter().fold(declared(), |router, route| {
         let handler = match (route.name, route.method) {
             ("asset", _) => get(asset),
-            (name, Method::Get) => reading(name),
-            (name, Method::Post) => acting(name),
+            (name, shipway_dashboard::Method::Get) => reading(name),
+            (name, shipway_dashboard::Method::Post) => acting(name),
         };
         router.route(route.path, handler)
     })
@@ -75,6 +75,15 @@ async fn home() -> Response {
 /// A mistyped page is answered by a page.
 async fn mistyped(visit: Result<Open, ApiError>) -> Response {
     looked(visit, async |_| Err(ApiError::missing("page"))).await
+}
+
+/// Who asks by GET for what a form is sent to, by a reload or a link that was copied, is led to the page of the form.
+pub async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let page = shipway_dashboard::page_of_form(uri.path());
+    match page.filter(|_| matches!(method, Method::GET | Method::HEAD)) {
+        Some(page) => see_other(&page),
+        None => crate::api::meta::wrong_method(method, uri).await.into_response(),
+    }
 }
 
 fn reading(name: &str) -> MethodRouter<Web> {

@@ -40,7 +40,11 @@ fn row(viewer: &Viewer, operation: &Operation) -> OperationRow {
         apps,
         gone,
         status: operation.status.into(),
-        at_step: waits.or_else(|| words::at_work(&steps)),
+        at_step: match operation.status {
+            OperationStatus::Succeeded => None,
+            OperationStatus::Failed => words::failed_step(&steps),
+            _ => waits.or_else(|| words::at_work(&steps)),
+        },
         by: email(platform, operation.account),
         at: operation.created_at,
         took_ms: over.then(|| u64::try_from(took).unwrap_or(0)),

@@ -35,7 +35,7 @@ pub(super) async fn list(viewer: Viewer) -> Page {
             name: pipeline.name.to_string(),
             owner: pipeline.owner_email.to_string(),
             stages: stages.map(|(stage, count)| format!("{count} {stage}")).collect(),
-            says: waiting(&viewer, &apps)?.join(" "),
+            says: waiting(&viewer, &apps).await?.join(" "),
         });
     }
     let products = platform.products(&viewer.caller)?;
@@ -48,15 +48,16 @@ pub(super) async fn list(viewer: Viewer) -> Page {
 }
 
 /// What has not been carried on yet, a sentence per app that has a next stage.
-fn waiting(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<String>> {
+async fn waiting(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<String>> {
     let mut says = Vec::new();
     for (_, app) in apps.iter().rev() {
         let Some(outlook) = viewer.platform().outlook(apps, app, None)? else { continue };
         let waits = outlook.targets.iter().any(|(_, done)| done.is_none());
         let (to, version) = (outlook.to, outlook.source.release.version);
-        says.push(match waits {
-            true => format!("v{version} of {} ({}) waits for {to}.", app.name, outlook.source.commit()),
-            false => format!("Nothing of {} waits for {to}.", app.name),
+        says.push(match (waits, behind(viewer, &outlook).await?) {
+            (true, Some(behind)) => behind,
+            (true, None) => format!("v{version} of {} ({}) waits for {to}.", app.name, outlook.source.commit()),
+            (false, _) => format!("Nothing of {} waits for {to}.", app.name),
         });
     }
     says.dedup();
@@ -64,6 +65,18 @@ fn waiting(viewer: &Viewer, apps: &[(Coupling, App)]) -> Result<Vec<String>> {
         says.push(if apps.is_empty() { "No apps yet." } else { "Nothing to promote." }.into());
     }
     Ok(says)
+}
+
+/// What is said of a step backwards: every app that would change has what it would get, and more.
+async fn behind(viewer: &Viewer, outlook: &Outlook) -> Result<Option<String>> {
+    let open = || outlook.targets.iter().filter(|(_, done)| done.is_none());
+    for (target, _) in open() {
+        if !viewer.platform().would_go_back(&outlook.source, target).await? {
+            return Ok(None);
+        }
+    }
+    let source = &outlook.source;
+    Ok(open().next().map(|_| format!("{} ({}) is behind {}.", source.app.name, source.commit(), outlook.to)))
 }
 
 /// GET pipeline
@@ -74,7 +87,7 @@ pub(super) async fn board(viewer: Viewer) -> Page {
         shell: viewer.shell(),
         name: pipeline.name.to_string(),
         is_product: false,
-        says: waiting(&viewer, &apps)?,
+        says: waiting(&viewer, &apps).await?,
         filter: filter(&viewer),
         together: Vec::new(),
         rows: vec![row(&viewer, &pipeline, &apps).await?],
@@ -101,7 +114,7 @@ pub(super) async fn product(viewer: Viewer) -> Page {
     steps.sort_by_key(|(at, _)| *at);
     let hidden = product.pipelines.len() - rows.len();
     // All of it moves, or none: also what the viewer may not see.
-    let together = if hidden == 0 { together::offers(&viewer, &product)? } else { Vec::new() };
+    let together = if hidden == 0 { together::offers(&viewer, &product).await? } else { Vec::new() };
     let mut says = match product.pipelines.len() {
         0 => vec!["No pipeline is left in it, so there is nothing to promote.".to_string()],
         1 => vec!["1 pipeline.".to_string()],
@@ -278,7 +291,10 @@ pub(super) async fn card(
         failure: if running.is_some() { None } else { facts.failed(viewer)? },
         allow_url: None,
         remove_url: None,
-        promote: platform.outlook(apps, app, None)?.map(|it| way_on(viewer, pipeline, app, &it)),
+        promote: match platform.outlook(apps, app, None)? {
+            Some(outlook) => Some(way_on(viewer, pipeline, app, &outlook).await?),
+            None => None,
+        },
         sign_for,
         previous_version: if may_go_back { facts.previous(platform)? } else { None },
         url: release.map(|_| platform.web_url(app.name.as_str())),
@@ -293,17 +309,18 @@ fn sign_for(viewer: &Viewer, pipeline: &Pipeline, stage: Stage, commit: &CommitI
     Ok((!parties.is_empty()).then(|| SignFor { stage: next.to_string(), parties }))
 }
 
-fn way_on(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) -> Promote {
+async fn way_on(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) -> Result<Promote> {
     let done: Option<Vec<&str>> = outlook.targets.iter().map(|(_, done)| done.as_deref()).collect();
-    Promote {
+    let behind = behind(viewer, outlook).await?;
+    Ok(Promote {
         to: outlook.to.to_string(),
         ask_url: path("promote.ask", &[pipeline.name.as_str(), app.name.as_str()]),
         is_done: done.is_some(),
         verdict: done.map(|done| done.join(" ")).or_else(|| {
             let against = outlook.against.as_ref().map(|against| against.refusal.clone());
-            out_of_reach(viewer, outlook).or(against)
+            out_of_reach(viewer, outlook).or(against).or(behind)
         }),
-    }
+    })
 }
 
 /// Why this viewer may change none of the targets: they may not deploy there, or the stage wants something first.
@@ -338,10 +355,16 @@ fn leaves_too_much_out(pipeline: &Pipeline, outlook: &Outlook) -> Option<String>
     ))
 }
 
+pub(super) fn no_such_stage(text: &str) -> ApiError {
+    let shown: String = text.chars().take(40).collect();
+    let stages = Stage::ALL.map(|stage| stage.to_string()).join(", ");
+    ApiError::invalid(format!("There is no stage {shown:?}. The stages are {stages}."))
+}
+
 /// What a promotion of an app to the stage that the viewer named would find, else to the next one.
 fn outlook(viewer: &Viewer, pipeline: &Pipeline, app: &App, to: Option<&str>) -> Result<Outlook> {
     let apps = viewer.platform().pipeline_apps(&viewer.caller, pipeline)?;
-    let stage = |to| Stage::from_people(to).ok_or_else(|| ApiError::invalid("There is no such stage: `to`."));
+    let stage = |to| Stage::from_people(to).ok_or_else(|| no_such_stage(to));
     let to = to.filter(|to| !to.is_empty()).map(stage).transpose()?;
     let found = viewer.platform().outlook(&apps, app, to)?;
     found.ok_or_else(|| {

@@ -1,6 +1,6 @@
 //! A product's apps, carried on together: what would move, and one operation for all of it.
 
-use super::pipelines::not_to_deploy;
+use super::pipelines::{no_such_stage, not_to_deploy};
 use super::visit::Viewer;
 use super::{Page, difference, done, page};
 use crate::{ApiError, Result};
@@ -64,7 +64,7 @@ fn order(product: &Product, from: Stage, to: Stage) -> TogetherOrder {
 }
 
 /// What a product's board offers: from each stage to the next one, where a pipeline of it has apps in both.
-pub(super) fn offers(viewer: &Viewer, product: &Product) -> Result<Vec<Together>> {
+pub(super) async fn offers(viewer: &Viewer, product: &Product) -> Result<Vec<Together>> {
     let all = product.pipelines.iter().map(|pipeline| viewer.platform().store().read(|c| c.couplings(*pipeline)));
     let all = all.collect::<shipway_store::Result<Vec<_>>>()?;
     let mut offers = Vec::new();
@@ -74,22 +74,39 @@ pub(super) fn offers(viewer: &Viewer, product: &Product) -> Result<Vec<Together>
         if !all.iter().any(|of| has(from)(of) && has(to)(of)) {
             continue;
         }
-        let Prospect { verdict, is_done, .. } = Prospect::of(viewer, product, from, to)?;
+        let prospect = Prospect::of(viewer, product, from, to)?;
+        let behind = if prospect.verdict.is_none() { behind(viewer, &prospect).await? } else { None };
+        let Prospect { verdict, is_done, .. } = prospect;
         let ask = path("together.ask", &[product.name.as_str()]);
         offers.push(Together {
             from: from.to_string(),
             to: to.to_string(),
             ask_url: format!("{ask}?from={from}&to={to}"),
-            verdict,
+            verdict: verdict.or(behind),
             is_done,
         });
     }
     Ok(offers)
 }
 
+/// What is said of a step backwards of all that would change.
+async fn behind(viewer: &Viewer, prospect: &Prospect) -> Result<Option<String>> {
+    let mut said = Vec::new();
+    for one in prospect.going() {
+        if !viewer.platform().would_go_back(&one.source, &one.target).await? {
+            return Ok(None);
+        }
+        said.push(format!("{} ({}) is behind {}.", one.source.app.name, one.source.commit(), one.target.name));
+    }
+    Ok(Some(said.join(" ")).filter(|said| !said.is_empty()))
+}
+
 fn stage(text: Option<&str>, field: &str) -> Result<Stage> {
     let stage = text.and_then(Stage::from_people);
-    stage.ok_or_else(|| ApiError::invalid(format!("Name a stage, such as staging: `{field}`.")))
+    stage.ok_or_else(|| match text.filter(|text| !text.is_empty()) {
+        Some(text) => no_such_stage(text),
+        None => ApiError::invalid(format!("Name a stage, such as staging: `{field}`.")),
+    })
 }
 
 /// GET together.ask
@@ -123,7 +140,7 @@ pub(super) async fn ask(viewer: Viewer) -> Page {
         app: None,
         title: format!("Promote all of {} from {from} to {to}?", product.name),
         meaning: match names.as_slice() {
-            [] => "Nothing would change.".into(),
+            [] => String::new(),
             names => format!(
                 "Releases what {from} runs, unchanged, on {}. When all new dynos are healthy and all release phases have run, one \
                  switch is for all; if anything fails before, all run on as they are.",

@@ -74,8 +74,46 @@ fn step_title(title: &str) -> String {
     if app.is_empty() { what.into() } else { format!("{app}: {what}") }
 }
 
-/// The title of the step that is at work.
+/// What goes on while a step is at work; of one of several apps, with the app's name.
+fn doing(title: &str) -> String {
+    let (name, app) = title.split_once(' ').unwrap_or((title, ""));
+    let what = match name {
+        "create" => "Making the app",
+        "carry" => "Bringing the commit",
+        "fetch" => "Fetching the commit",
+        "setup" => "Setting up what app.json says",
+        "pin" => "Receiving the commit",
+        "build" => "Building",
+        "release" => "Writing the release down",
+        "external" => "Running a step elsewhere",
+        "release-phase" => "Running the release phase",
+        "start" => "Starting new dynos",
+        "healthy" => "Waiting until the new dynos are healthy",
+        "switch" => "Switching",
+        "route" => "Routing requests to the new dynos",
+        "settle" => "Moving the branch",
+        "postdeploy" => "Running the postdeploy script",
+        "predestroy" => "Running the script before the end",
+        "close" => "Closing the routes",
+        "stop-all" => "Stopping its dynos",
+        "erase" => "Erasing its data",
+        "provision" => "Making the add-on",
+        "attach" => "Attaching the add-on",
+        "detach" => "Detaching the add-on",
+        "deprovision" => "Removing the add-on",
+        "transfer" => "Moving the data",
+        other => other,
+    };
+    if app.is_empty() { what.into() } else { format!("{app}: {what}") }
+}
+
+/// What the step that is at work does.
 pub(super) fn at_work(steps: &[StepView]) -> Option<String> {
+    crate::own::at_step(steps).map(doing)
+}
+
+/// The title of the step that failed.
+pub(super) fn failed_step(steps: &[StepView]) -> Option<String> {
     crate::own::at_step(steps).map(step_title)
 }
 
@@ -243,8 +281,8 @@ fn what(entry: &LedgerEntry) -> String {
         "app-reserved" => "reserved {app}".into(),
         "app-unreserved" => "ended the reservation of {app}".into(),
         "sign-offs-required" => match list("parties") {
-            none if none.is_empty() => format!("has {} of {} want no sign-offs", text("stage"), text("pipeline")),
-            parties => format!("has {} of {} want the sign-offs of {parties}", text("stage"), text("pipeline")),
+            none if none.is_empty() => format!("set that {} of {} wants no sign-offs", text("stage"), text("pipeline")),
+            parties => format!("set whose sign-offs {} of {} wants: {parties}", text("stage"), text("pipeline")),
         },
         "signed-off" => {
             format!("signed {commit} off for {} of {}, as {}", text("stage"), text("pipeline"), text("party"))

@@ -1,5 +1,6 @@
 //! The doors, tried with the clients that come through them: git, curl, and the Heroku CLI where there is one.
 
+mod boards;
 mod browser;
 mod carrying;
 mod compare;

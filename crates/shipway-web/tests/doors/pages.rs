@@ -157,6 +157,8 @@ async fn an_app_without_code_says_how_it_gets_some_and_what_became_of_the_first_
     let (before, reason) = said.trim_end().rsplit_once('\n').unwrap();
     let words = format!("{before}\n !     Its last lines:\n !         no such module\n{reason}\n");
     std::fs::write(&transcript, words).unwrap();
+    let list = browser.get("/dashboard").await.body;
+    assert!(list.contains(" failed. Nothing serves yet.") && !list.contains("Nothing is deployed yet"), "{list}");
     let page = browser.get("/dashboard/apps/shop").await.body;
     assert!(page.contains("nothing serves yet") && page.contains("<pre>no such module\n</pre>"), "{page}");
     let operations = stage.platform.store().read(|c| c.operations(Some(app.id), 1)).unwrap();
@@ -196,6 +198,9 @@ async fn config_is_hidden_until_somebody_asks_and_that_is_written_down() {
     assert!(hidden.body.contains("KEY") && !hidden.body.contains("correct-horse"));
     let shown = browser.post(config, "/dashboard/apps/shop/config/reveal", &[("name", "KEY")]).await;
     assert!(shown.body.contains("correct-horse\nbattery"), "{}", shown.body);
+    // A reload of what a form answered leads to the page of the form.
+    let again = browser.get("/dashboard/apps/shop/config/reveal").await;
+    assert_eq!((again.status, again.header("location")), (303, Some(config)), "{}", again.body);
     assert!(browser.get("/dashboard/apps/shop/activity").await.body.contains("looked at the value of KEY"));
     let refused = browser.post(config, config, &[("name", "1KEY"), ("value", "typed")]).await;
     assert!(
