@@ -26,6 +26,7 @@ mod error;
 mod forge_news;
 mod forges;
 mod formation;
+mod from_to;
 mod health;
 mod insisted;
 mod keys;
