@@ -132,6 +132,8 @@ async fn what_staging_would_change_on_production() {
     assert_eq!((&commits["commits"]["ahead_count"], &commits["config"]), (&json!(2), &Value::Null));
     let same = stage.ask("/shipway/v1/compare?base=production&head=staging").await;
     assert_eq!((&same["commits"]["ahead_count"], &same["migrations"]["added"]), (&json!(0), &json!([])));
+    assert_eq!((&same["same_artifact"], &same["config"]["changed"]), (&json!(true), &json!(["VITE_API"])));
+    assert_eq!(same["config"]["baked"], json!([]), "both run the same build");
     stage.end().await;
 }
 
