@@ -28,6 +28,7 @@ mod forges;
 mod formation;
 mod from_to;
 mod health;
+mod inherited;
 mod insisted;
 mod keys;
 mod late;

@@ -58,6 +58,8 @@ pub(crate) struct Beginning {
     pub(crate) config: ConfigVars,
     /// Names of `config` that the app.json may give another value.
     pub(crate) inherited: BTreeSet<ConfigKey>,
+    /// Names of a parent's config vars that lead to its data and are not in `config`.
+    pub(crate) withheld: BTreeSet<ConfigKey>,
     pub(crate) commit: CommitId,
     pub(crate) origin: Origin,
     pub(crate) environment: Environment,
@@ -97,6 +99,7 @@ impl Platform {
             app,
             config: order.env,
             inherited: BTreeSet::new(),
+            withheld: BTreeSet::new(),
             commit,
             origin: Origin::Here,
             environment: Environment::Plain,
@@ -113,8 +116,7 @@ impl Platform {
     where
         F: FnOnce(&Conn<'_>, &AppSetup) -> shipway_store::Result<()> + Send + 'static,
     {
-        let Beginning { app, config, inherited, commit, origin, environment, coupling, collaborators, without_addons } =
-            new;
+        let Beginning { app, config, commit, origin, coupling, collaborators, .. } = new;
         let now = self.now();
         let (build, slug) = (self.id(BuildId), self.id(SlugId));
         let build = BuildPlan { build, slug, commit: commit.clone(), shared: None, exactly: false };
@@ -146,10 +148,11 @@ impl Platform {
             build: Some(build),
             setup: Some(SetupPlan {
                 setup: setup.id,
-                environment,
-                inherited,
+                environment: new.environment,
+                inherited: new.inherited,
+                withheld: new.withheld,
                 postdeploy_dyno: self.id(DynoId),
-                without_addons,
+                without_addons: new.without_addons,
             }),
             ..Part::new(app.id)
         };
@@ -165,7 +168,7 @@ impl Platform {
             created_at: now,
             updated_at: now,
         });
-        let detail = serde_json::json!({ "setup": setup.id, "commit": commit, "environment": environment });
+        let detail = serde_json::json!({ "setup": setup.id, "commit": commit, "environment": new.environment });
         let entry = self.entry(caller, Some(&app), "app-created", detail);
         let (app_row, setup_row) = (app.clone(), setup.clone());
         let submitted = self.submit_as(setup.operation, plan, move |c| {
@@ -247,6 +250,10 @@ impl Platform {
         ctx.line(&format!("-----> Setting up {} as its app.json says", app.name));
         for warning in &app_json.warnings {
             ctx.line(&format!(" !     {warning}"));
+        }
+        if !plan.withheld.is_empty() {
+            let names = plan.withheld.iter().map(ConfigKey::as_str).collect::<Vec<_>>().join(", ");
+            ctx.line(&format!(" !     Not inherited, because they lead to the parent app's data: {names}"));
         }
         let parts = app_json.parts(plan.environment);
         let addons = self.note_setup_addons(ctx, &app, &plan, &parts).await?;

@@ -5,7 +5,7 @@ use shipway_domain::pipeline::Stage;
 use shipway_domain::review::{AppSetupStatus, BranchName, Checks, ReviewAppStatus};
 use shipway_domain::{CommitId, NameOrId, PipelineId};
 use shipway_engine::ports::PullRequestNews;
-use shipway_engine::{Faults, Moment, NewReviewApp, ReviewSource, UpdateApp};
+use shipway_engine::{Faults, Moment, NewAddon, NewReviewApp, ReviewSource, UpdateApp};
 use shipway_runtime::fake::Fault;
 use shipway_store::{App, Pipeline, ReviewApp, ReviewAppSettings};
 use shipway_testkit::{Ground, Server, Trial, until};
@@ -95,6 +95,13 @@ pub fn names(server: &Server) -> Vec<String> {
 async fn a_pull_request_from_opening_to_closing() {
     let server = Ground::new().server(None).await;
     let (pipeline, parent) = with_pipeline(&server, automatic()).await;
+    // The parent's database under other names.
+    let plan = NewAddon { plan: "heroku-postgresql".into(), name: Some("gold".into()), ..NewAddon::default() };
+    server.platform.create_addon(&server.caller, &parent, plan).await.unwrap();
+    let attached = server.platform.store().read(|c| c.attached_vars(parent.id)).unwrap();
+    let url = attached.values().next().unwrap().clone();
+    set(&server, &parent, "REPLICA_URL", &url).await;
+    set(&server, &parent, "PGPASSWORD", url.split(['@', ':']).nth(2).unwrap()).await;
     let first = commit(&server, "web: listen\nworker: sleep", APP_JSON);
     server.platform.pull_request_changed(pipeline.id, news(7, &first, true, 0)).await.unwrap();
     assert_eq!(screen(&server, pipeline.id).await, "acorn-pr-7 created");
@@ -119,7 +126,9 @@ async fn a_pull_request_from_opening_to_closing() {
     );
     let setup = server.platform.store().read(|c| c.app_setup(reviewed(&server, &app).setup.unwrap())).unwrap().unwrap();
     assert_eq!((setup.status, setup.postdeploy_status), (AppSetupStatus::Succeeded, Some(0)));
-    assert!(server.transcript(&app).contains("seeded"), "{}", server.transcript(&app));
+    let transcript = server.transcript(&app);
+    let withheld = "Not inherited, because they lead to the parent app's data: DATABASE_URL, PGPASSWORD, REPLICA_URL";
+    assert!(transcript.contains("seeded") && transcript.contains(withheld), "{transcript}");
 
     // A push deploys; the postdeploy script is not run again.
     let next = commit(&server, "web: listen-after 1ms\nworker: sleep", APP_JSON);
@@ -134,7 +143,7 @@ async fn a_pull_request_from_opening_to_closing() {
     assert_eq!(names(&server), ["acorn-staging"]);
     server.platform.pull_request_changed(pipeline.id, news(7, &next, true, 30)).await.unwrap();
     assert_eq!(screen(&server, pipeline.id).await, "acorn-pr-7 created");
-    assert_eq!(config(&server, parent.name.as_str()).len(), 2, "the parent is as it was");
+    assert_eq!(config(&server, parent.name.as_str()).len(), 5, "the parent is as it was");
 }
 
 #[tokio::test(flavor = "multi_thread")]
