@@ -223,9 +223,21 @@ pub fn git_ways(account: &Account, files: &Files, proxy: &str) -> Vec<(String, S
 
 /// Git's settings with which a push or fetch that would go to the real Heroku stops, and says so.
 pub fn git_refusals() -> Vec<(String, String)> {
-    let real = ["https://git.heroku.com/", "git@heroku.com:", "ssh://git@heroku.com/"];
+    let real = [
+        "https://git.heroku.com/",
+        "http://git.heroku.com/",
+        "git@heroku.com:",
+        "heroku.com:",
+        "ssh://git@heroku.com/",
+        "ssh://git@heroku.com:22/",
+        "ssh://heroku.com/",
+    ];
     let mut entries = vec![(format!("alias.remote-{REFUSED_TRANSPORT}"), REFUSAL.to_owned())];
     entries.extend(real.map(|real| (format!("url.{REFUSED_TRANSPORT}::{real}.insteadOf"), real.to_owned())));
+    // An address with a user, a port or capitals begins otherwise; git sets these aside where it looks for a proxy. There is
+    // none of this name, and never will be (RFC 2606).
+    let nowhere = format!("http://{REFUSED_TRANSPORT}.invalid:9");
+    entries.extend(["https", "http"].map(|scheme| (format!("http.{scheme}://git.heroku.com.proxy"), nowhere.clone())));
     entries
 }
 

@@ -36,6 +36,11 @@ pub fn name(given: &str) -> String {
     built_in.map_or(short, |(name, _)| name).to_string()
 }
 
+/// Whether a name as it is kept can mean a buildpack here: a built-in one, or where one lies.
+pub fn can_be_found(name: &str) -> bool {
+    BUILT_IN.iter().any(|(built_in, _)| *built_in == name) || name.contains("://") || name.starts_with('/')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

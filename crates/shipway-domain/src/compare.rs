@@ -133,7 +133,8 @@ pub struct KeyChanges {
     pub removed: Vec<ConfigKey>,
     /// Both have them, with different values.
     pub changed: Vec<ConfigKey>,
-    /// Those among them that builds write into what they make: a promoted build keeps the values of head.
+    /// Those among them that builds write into what they make: a promoted build keeps the values of head. None
+    /// where both sides run the same build.
     pub baked: Vec<ConfigKey>,
 }
 

@@ -46,8 +46,13 @@ impl Platform {
             Some(spot) => Some(histories.migrations(base.spot.as_ref(), spot).await?),
             None => None,
         };
-        let config = self.config_changes(caller, base, head, &mut unknown)?;
+        let mut config = self.config_changes(caller, base, head, &mut unknown)?;
         let artifacts = base.slug.as_ref().zip(head.slug.as_ref());
+        let same_artifact = artifacts.is_some_and(|(base, head)| base.digest == head.digest);
+        if let Some(config) = config.as_mut().filter(|_| same_artifact) {
+            // What a build wrote into it is in both.
+            config.baked.clear();
+        }
         let processes = self.processes(base, &mut unknown).await?.zip(self.processes(head, &mut unknown).await?);
         let (base_apps, head_apps) = (self.app_tables(base)?, self.app_tables(head)?);
         let between_apps = |pick: fn(&AppTables) -> &Table| match base.app.id == head.app.id {
@@ -60,7 +65,7 @@ impl Platform {
         Ok(Comparison {
             base: Side { beside: self.beside_of(base).await?, ..base.side() },
             head: Side { beside: self.beside_of(head).await?, ..head.side() },
-            same_artifact: artifacts.is_some_and(|(base, head)| base.digest == head.digest),
+            same_artifact,
             commits,
             size,
             config,

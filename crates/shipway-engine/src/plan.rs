@@ -129,6 +129,10 @@ pub struct SetupPlan {
     pub environment: Environment,
     /// Config vars that the app.json may give another value. Names only.
     pub inherited: BTreeSet<ConfigKey>,
+    /// Config vars of the parent that the app does not get, because they lead to the parent's data. Names only; in plans
+    /// from before they were told there are none.
+    #[serde(default)]
+    pub withheld: BTreeSet<ConfigKey>,
     /// The dyno of the postdeploy script.
     pub postdeploy_dyno: DynoId,
     /// Whether add-ons that are not there are left out instead of refused.

@@ -1,14 +1,13 @@
 //! Products, and promotions of several apps that switch together or not at all.
 
 use crate::error::Error;
+use crate::from_to::{find, nor_a_stage, one_source};
 use crate::plan::{ExternalPlan, Plan};
 use crate::ports::Caller;
 use crate::promotions::{Origin, Promotable, PromotionView, Weighed};
-use crate::{Event, Platform, Result};
+use crate::{Event, Kind, Platform, Result};
 use shipway_domain::admission::Trigger;
-use shipway_domain::{
-    AppName, DynoId, Email, NameOrId, OperationId, PipelineId, ProductId, ProductName, PromotionId, Stage,
-};
+use shipway_domain::{DynoId, Email, NameOrId, OperationId, PipelineId, ProductId, ProductName, PromotionId, Stage};
 use shipway_store::{App, Coupling, ExternalStep, Pipeline, Product, ProductSettings, Promotion, Release};
 
 /// What `shipway promote FROM TO` asks for.
@@ -311,6 +310,13 @@ impl Platform {
     ///
     /// Errors: nothing that fits the names, several apps where one must be chosen, what [`Self::weigh`] refuses.
     pub fn moves(&self, caller: &Caller, order: &TogetherOrder) -> Result<(Option<Product>, Vec<Move>)> {
+        let stages = (Stage::from_people(&order.from), Stage::from_people(&order.to));
+        if order.from == order.to || (stages.0.is_some() && stages.0 == stages.1) {
+            return Err(Error::invalid(format!(
+                "From and to are the same: {}. Name another stage or app to promote to.",
+                order.to
+            )));
+        }
         let (product, pipelines) = self.scope(caller, order)?;
         let mut moves = Vec::new();
         for pipeline in pipelines {
@@ -319,6 +325,11 @@ impl Platform {
             let whole = order.only.is_empty() || order.only.iter().any(|o| *o == pipeline.name.as_str());
             if !whole && !apps.iter().any(|a| named(&a)) {
                 continue;
+            }
+            for word in [&order.from, &order.to] {
+                if find(&apps, word).next().is_none() {
+                    return Err(self.not_in(caller, &pipeline, order, word));
+                }
             }
             let (from, source) = one_source(&pipeline, &apps, &order.from, |source| {
                 let one_by_name = format!("shipway promote {} {}", source.name, order.to);
@@ -335,7 +346,12 @@ impl Platform {
                 targets.retain(|a| named(a));
             }
             if targets.is_empty() {
-                return Err(Error::invalid(format!("The pipeline {} has no app in {}.", pipeline.name, order.to)));
+                let (name, to) = (&source.name, &order.to);
+                return Err(Error::invalid(match Stage::from_people(to) {
+                    Some(_) if !whole => format!("Nothing of what --only names is in {to}, but for {name} itself."),
+                    Some(_) => format!("From and to are the same: {} has only {name} in {to}.", pipeline.name),
+                    None => format!("From and to are the same: {name}."),
+                }));
             }
             let source = self.promotable(&source, None)?;
             for (coupling, target) in targets {
@@ -375,8 +391,18 @@ impl Platform {
                     product.name
                 )));
             }
-            let pipelines = product.pipelines.iter().map(|p| self.pipeline(caller, &p.into()));
-            Ok((Some(product.clone()), pipelines.collect::<Result<Vec<_>>>()?))
+            let pipelines: Result<Vec<_>> =
+                product.pipelines.iter().map(|p| self.pipeline(caller, &p.into())).collect();
+            match pipelines {
+                Ok(pipelines) => Ok((Some(product), pipelines)),
+                Err(e) if e.kind == Kind::NotFound => Err(Error::invalid(format!(
+                    "The product {} has pipelines that you cannot see: ask {}, who owns it, or promote one pipeline \
+                     alone: --pipeline NAME",
+                    product.name,
+                    product.owner_email.to_ask()
+                ))),
+                Err(e) => Err(e),
+            }
         };
         if let Some(name) = &order.product {
             return of(self.product(caller, &NameOrId::parse(name))?);
@@ -387,7 +413,7 @@ impl Platform {
         for name in [&order.from, &order.to] {
             // A stage is never an app's name here: `dev` is the stage.
             if Stage::from_people(name).is_none() {
-                let app = self.app(caller, &NameOrId::parse(name))?;
+                let app = self.app(caller, &NameOrId::parse(name)).map_err(nor_a_stage)?;
                 let coupling = self.coupling_of(&app).map_err(|e| Error::invalid(e.message))?;
                 return Ok((None, vec![self.pipeline(caller, &coupling.pipeline.into())?]));
             }
@@ -526,41 +552,4 @@ fn as_seen(order: &TogetherOrder, moves: &[Move]) -> Result<()> {
         Some(gone) => moved(format!("{} is not promoted to any more", gone.app)),
         None => Ok(()),
     }
-}
-
-/// The apps of a pipeline that a word means: a stage's, or the one of that name.
-fn find<'a>(apps: &'a [(Coupling, App)], word: &str) -> impl Iterator<Item = &'a (Coupling, App)> {
-    let stage = Stage::from_people(word);
-    let name = AppName::parse(word).ok();
-    apps.iter().filter(move |(coupling, app)| match stage {
-        Some(stage) => coupling.stage == stage,
-        None => name.as_ref() == Some(&app.name),
-    })
-}
-
-/// The app that a pipeline is promoted from. Errors: none, or several; `command` names one of those.
-fn one_source(
-    pipeline: &Pipeline,
-    apps: &[(Coupling, App)],
-    word: &str,
-    command: impl Fn(&App) -> String,
-) -> Result<(Stage, App)> {
-    let found: Vec<_> = find(apps, word).collect();
-    let (coupling, app) = match found.as_slice() {
-        [] => return Err(Error::invalid(format!("The pipeline {} has no app in {word}.", pipeline.name))),
-        [one] => one,
-        [(_, first), ..] => {
-            let names: Vec<&str> = found.iter().map(|(_, app)| app.name.as_str()).collect();
-            return Err(Error::invalid(format!(
-                "The pipeline {} has several apps in {word}: {}. Name the one to promote from: {}",
-                pipeline.name,
-                names.join(", "),
-                command(first)
-            )));
-        }
-    };
-    if coupling.stage.is_made_by_the_platform() {
-        return Err(Error::invalid(format!("Nothing is promoted from {}.", coupling.stage)));
-    }
-    Ok((coupling.stage, app.clone()))
 }

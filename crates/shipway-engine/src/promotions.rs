@@ -441,7 +441,9 @@ impl Platform {
         there: &Release,
         source: &Promotable,
     ) -> Result<String> {
-        let (mine, theirs) = self.store().read(|c| Ok((c.config_vars(app.id)?, c.config_vars(source.app.id)?)))?;
+        // Without what attachments bring: each app has its own.
+        let (mine, theirs) =
+            self.store().read(|c| Ok((c.own_config_vars(app.id)?, c.own_config_vars(source.app.id)?)))?;
         let names = mine.keys().chain(theirs.keys()).filter(|k| mine.get(*k) != theirs.get(*k));
         let mut names: Vec<&str> = names.map(|k| k.as_str()).collect();
         names.sort_unstable();

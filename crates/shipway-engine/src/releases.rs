@@ -4,15 +4,26 @@ use crate::change::pending_release;
 use crate::error::Error;
 use crate::plan::{Code, Part, ReleasePlan};
 use crate::ports::Caller;
+use crate::transfers::short_name;
 use crate::{Platform, Result};
+use shipway_domain::addon::TransferKind;
 use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::ReleaseStatus;
-use shipway_domain::migrations::SchemaMoved;
+use shipway_domain::migrations::{Backup, Migrations, Onward, SchemaMoved};
 use shipway_domain::{CommitId, NameOrId, OperationId, SlugId};
 use shipway_store::{App, Release};
 
 /// Later states of the code that are looked at for migrations.
 const LATER: usize = 10;
+
+/// Code that ran after a release.
+struct Later {
+    commit: CommitId,
+    /// The newest release with it, of those that worked where there are any.
+    newest: Release,
+    /// The first release with it.
+    first: Release,
+}
 
 impl Platform {
     /// A release by id, version (`12`, `v12`) or `current`.
@@ -66,30 +77,72 @@ impl Platform {
     pub async fn schema_moved(&self, app: &App, to: &Release) -> Result<Option<SchemaMoved>> {
         let older = self.point_of(app, None, Some(&format!("v{}", to.version))).await?;
         let Some(base) = &older.spot else { return Ok(None) };
-        let later = self.store().read(|c| {
-            let mut commits: Vec<(u64, CommitId)> = Vec::new();
-            for release in c.releases(app.id)?.into_iter().filter(|r| r.version > to.version) {
-                let has_run = release.status == ReleaseStatus::Succeeded || release.has_output;
-                let slug = release.slug.filter(|_| has_run).map(|slug| c.slug(slug)).transpose()?.flatten();
-                match slug.and_then(|slug| slug.commit) {
-                    Some(commit) if commit != base.commit && !commits.iter().any(|(_, known)| *known == commit) => {
-                        commits.push((release.version, commit));
-                    }
-                    _ => {}
-                }
-            }
-            Ok(commits)
-        })?;
-        let mut found: Option<SchemaMoved> = None;
-        for (with_code_of, commit) in later.into_iter().take(LATER) {
+        let (mut found, mut brought): (Option<(CommitId, Release, Migrations)>, Option<Release>) = (None, None);
+        for Later { commit, newest, first } in self.later_code(app, to, &base.commit)?.into_iter().take(LATER) {
             let Some(head) = self.spot(app, &commit).await? else { continue };
             let migrations = self.inner.parts.histories.migrations(Some(base), &head).await?;
-            let most = found.as_ref().map_or(0, |found| found.migrations.added.len());
-            if migrations.added.len() > most {
-                found = Some(SchemaMoved { to: to.version, with_code_of, migrations });
+            if migrations.added.is_empty() {
+                continue;
+            }
+            if brought.as_ref().is_none_or(|release| first.version < release.version) {
+                brought = Some(first);
+            }
+            if found.as_ref().is_none_or(|(_, _, most)| migrations.added.len() > most.added.len()) {
+                found = Some((commit, newest, migrations));
             }
         }
-        Ok(found)
+        let Some(((commit, newest, migrations), brought)) = found.zip(brought) else { return Ok(None) };
+        let onward = match newest.status {
+            ReleaseStatus::Succeeded if self.eligible_for_rollback(&newest) => Onward::Open,
+            ReleaseStatus::Succeeded => Onward::Gone,
+            _ => Onward::Failed,
+        };
+        Ok(Some(SchemaMoved {
+            to: to.version,
+            with_code_of: newest.version,
+            commit,
+            onward,
+            brought_by: brought.version,
+            backup: self.backup_before(app, &brought)?,
+            migrations,
+        }))
+    }
+
+    /// The code that ran after a release and is not `base`, the newest first. A release that worked stands for its code
+    /// rather than one that did not.
+    fn later_code(&self, app: &App, to: &Release, base: &CommitId) -> Result<Vec<Later>> {
+        Ok(self.store().read(|c| {
+            let mut later: Vec<Later> = Vec::new();
+            for release in c.releases(app.id)?.into_iter().filter(|r| r.version > to.version) {
+                let worked = release.status == ReleaseStatus::Succeeded;
+                let slug = release.slug.filter(|_| worked || release.has_output);
+                let slug = slug.map(|slug| c.slug(slug)).transpose()?.flatten();
+                let Some(commit) = slug.and_then(|slug| slug.commit).filter(|commit| commit != base) else { continue };
+                match later.iter_mut().find(|known| known.commit == commit) {
+                    Some(known) => {
+                        if worked && known.newest.status != ReleaseStatus::Succeeded {
+                            known.newest = release.clone();
+                        }
+                        known.first = release;
+                    }
+                    None => later.push(Later { commit, newest: release.clone(), first: release }),
+                }
+            }
+            Ok(later)
+        })?)
+    }
+
+    /// The newest backup of an app's database that was done before a release was made.
+    fn backup_before(&self, app: &App, release: &Release) -> Result<Option<Backup>> {
+        let (transfers, attachments) = self.store().read(|c| Ok((c.transfers(app.id)?, c.attachments(app.id)?)))?;
+        let primary = attachments.iter().find(|a| a.name.as_str() == "DATABASE").map(|a| a.addon);
+        let backup = transfers.into_iter().find_map(|t| {
+            let finished_at = t.finished_at.filter(|at| *at <= release.created_at)?;
+            let whole = t.kind == TransferKind::Backup && t.succeeded == Some(true);
+            (whole && primary.is_none_or(|addon| addon == t.addon))
+                .then(|| Backup { name: short_name(&t), finished_at })
+        });
+        Ok(backup)
     }
 
     /// Makes a release with the code and the config vars of an earlier one. Errors: a failed one, one whose code is

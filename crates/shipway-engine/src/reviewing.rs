@@ -16,7 +16,7 @@ use shipway_domain::admission::{Actor, Permission, Scope, Trigger};
 use shipway_domain::app_json::Environment;
 use shipway_domain::forge::{DeployKey, ForgeCredentials};
 use shipway_domain::review::{Action, BranchName, Checks, ReviewAppStatus, Seen, Subject, Wanted, app_name, plan};
-use shipway_domain::{AppName, CollaboratorId, CommitId, ConfigKey, PipelineId, ReviewAppId, Stage};
+use shipway_domain::{AppName, CollaboratorId, CommitId, PipelineId, ReviewAppId, Stage};
 use shipway_store::{
     App, Collaborator, ConfigVars, Conn, ForgeConnection, Pipeline, PullRequest, ReviewApp, ReviewAppSettings,
     ReviewOrigin,
@@ -292,7 +292,7 @@ impl Platform {
         let name = self.review_name(&pipeline, &settings, &row)?;
         let new = NewApp { name: Some(name.to_string()), region: Some(settings.region.clone()), ..NewApp::default() };
         let app = self.new_app(&owner, &new)?;
-        let (config, inherited) = self.review_config(&pipeline, parent.as_ref(), &settings, &row, environment)?;
+        let given = self.review_config(&pipeline, parent.as_ref(), &settings, &row, environment)?;
         self.inner.parts.repositories.create(app.id).await?;
         if let Some((source, order)) = &upload {
             match self.import_source(caller, app.id, source, order).await {
@@ -311,8 +311,9 @@ impl Platform {
         let beginning = Beginning {
             collaborators: self.review_collaborators(&app, parent.as_ref(), &row)?,
             app,
-            config,
-            inherited,
+            config: given.config,
+            inherited: given.inherited,
+            withheld: given.withheld,
             commit: row.commit.clone(),
             origin: self.review_origin(&row, parent.as_ref())?,
             environment: Environment::Review,
@@ -354,39 +355,6 @@ impl Platform {
             }
         }
         Err(Error::conflict(format!("No name is free for a review app of {base}. Choose another base name.")))
-    }
-
-    /// The config vars that a review app begins with, and which of them its app.json may change. A fork gets nothing that
-    /// is not its own: who wrote the code would read it.
-    fn review_config(
-        &self,
-        pipeline: &Pipeline,
-        parent: Option<&App>,
-        settings: &ReviewAppSettings,
-        row: &ReviewApp,
-        environment: ConfigVars,
-    ) -> Result<(ConfigVars, BTreeSet<ConfigKey>)> {
-        let (mut config, mut inherited) = (ConfigVars::new(), BTreeSet::new());
-        let mut given = ConfigVars::new();
-        if row.fork.is_none() {
-            let of_parent = parent.map(|p| self.store().read(|c| c.own_config_vars(p.id))).transpose()?;
-            config.extend(of_parent.unwrap_or_default().into_iter().filter(|(key, _)| inherits(settings, key)));
-            inherited.extend(config.keys().cloned());
-            given = self.store().read(|c| c.stage_config(pipeline.id, Stage::Review))?;
-        }
-        given.extend(environment);
-        for (key, value) in [
-            ("HEROKU_PR_NUMBER", row.pr_number.map(|n| n.to_string())),
-            ("HEROKU_BRANCH", Some(row.branch.to_string())),
-            ("HEROKU_PARENT_APP_NAME", parent.map(|p| p.name.to_string())),
-        ] {
-            if let Some(value) = value {
-                given.insert(ConfigKey::parse(key)?, value);
-            }
-        }
-        inherited.retain(|key| !given.contains_key(key));
-        config.extend(given);
-        Ok((config, inherited))
     }
 
     /// Who has access to the parent has it to its review apps, and so has who asked for one.
@@ -556,15 +524,5 @@ pub(crate) fn seen(row: &ReviewApp) -> Seen {
         commit: row.commit.clone(),
         message: row.message.clone(),
         deployed_at: row.deployed_at,
-    }
-}
-
-/// Whether a review app gets a config var of its parent. What leads to the parent's data must be named to be inherited.
-fn inherits(settings: &ReviewAppSettings, key: &ConfigKey) -> bool {
-    let name = key.as_str();
-    let data = name == "DATABASE_URL" || (name.starts_with("HEROKU_POSTGRESQL_") && name.ends_with("_URL"));
-    match &settings.allow {
-        Some(allow) => allow.contains(key) && !settings.deny.contains(key),
-        None => !data && !settings.deny.contains(key),
     }
 }

@@ -16,10 +16,11 @@ use crate::ports::{Caller, Place, Spot};
 use crate::setup_addons::given_by;
 use crate::{Event, NewApp, Platform, Result, SourceBlob, SourceOrder};
 use shipway_domain::admission::Trigger;
-use shipway_domain::app_json::{AppJson, Environment, Parts};
+use shipway_domain::app_json::{AppJson, Environment, Parts, Placed};
 use shipway_domain::review::{AppSetupStatus, ReviewAppStatus};
 use shipway_domain::{
     AppSetupId, BuildId, CommitId, ConfigKey, CouplingId, DynoId, FormationId, OperationId, ProcessType, SlugId, Stage,
+    buildpack, procfile,
 };
 use shipway_store::{App, AppSetup, Collaborator, ConfigVars, Conn, Coupling, Formation, Pipeline, StoreError};
 use std::collections::BTreeSet;
@@ -58,6 +59,8 @@ pub(crate) struct Beginning {
     pub(crate) config: ConfigVars,
     /// Names of `config` that the app.json may give another value.
     pub(crate) inherited: BTreeSet<ConfigKey>,
+    /// Names of a parent's config vars that lead to its data and are not in `config`.
+    pub(crate) withheld: BTreeSet<ConfigKey>,
     pub(crate) commit: CommitId,
     pub(crate) origin: Origin,
     pub(crate) environment: Environment,
@@ -97,6 +100,7 @@ impl Platform {
             app,
             config: order.env,
             inherited: BTreeSet::new(),
+            withheld: BTreeSet::new(),
             commit,
             origin: Origin::Here,
             environment: Environment::Plain,
@@ -113,8 +117,7 @@ impl Platform {
     where
         F: FnOnce(&Conn<'_>, &AppSetup) -> shipway_store::Result<()> + Send + 'static,
     {
-        let Beginning { app, config, inherited, commit, origin, environment, coupling, collaborators, without_addons } =
-            new;
+        let Beginning { app, config, commit, origin, coupling, collaborators, .. } = new;
         let now = self.now();
         let (build, slug) = (self.id(BuildId), self.id(SlugId));
         let build = BuildPlan { build, slug, commit: commit.clone(), shared: None, exactly: false };
@@ -146,10 +149,11 @@ impl Platform {
             build: Some(build),
             setup: Some(SetupPlan {
                 setup: setup.id,
-                environment,
-                inherited,
+                environment: new.environment,
+                inherited: new.inherited,
+                withheld: new.withheld,
                 postdeploy_dyno: self.id(DynoId),
-                without_addons,
+                without_addons: new.without_addons,
             }),
             ..Part::new(app.id)
         };
@@ -165,7 +169,7 @@ impl Platform {
             created_at: now,
             updated_at: now,
         });
-        let detail = serde_json::json!({ "setup": setup.id, "commit": commit, "environment": environment });
+        let detail = serde_json::json!({ "setup": setup.id, "commit": commit, "environment": new.environment });
         let entry = self.entry(caller, Some(&app), "app-created", detail);
         let (app_row, setup_row) = (app.clone(), setup.clone());
         let submitted = self.submit_as(setup.operation, plan, move |c| {
@@ -248,16 +252,20 @@ impl Platform {
         for warning in &app_json.warnings {
             ctx.line(&format!(" !     {warning}"));
         }
+        if !plan.withheld.is_empty() {
+            let names = plan.withheld.iter().map(ConfigKey::as_str).collect::<Vec<_>>().join(", ");
+            ctx.line(&format!(" !     Not inherited, because they lead to the parent app's data: {names}"));
+        }
         let parts = app_json.parts(plan.environment);
         let addons = self.note_setup_addons(ctx, &app, &plan, &parts).await?;
         let config = self.setup_config(ctx, &app, &plan, &parts, before.clone(), &given_by(&addons))?;
         let formation = self.setup_formation(&parts)?;
+        self.tell_lost_formation(ctx, &app, commit, &parts).await?;
         if let Some(stack) = &parts.stack {
-            crate::apps::known("stack", stack, &crate::STACKS)?;
+            crate::apps::known("stack", &stack.name, &crate::STACKS).map_err(|e| in_line(e, stack.line))?;
         }
         let buildpacks = parts.buildpacks.filter(|_| app.buildpacks.is_empty()).unwrap_or_default();
-        let buildpacks = buildpacks.iter().map(|name| shipway_domain::buildpack::name(name)).collect::<Vec<_>>();
-        crate::apps::check_buildpacks(&buildpacks)?;
+        let buildpacks = buildpacks_of(&buildpacks)?;
         self.make_setup_addons(ctx, &addons).await?;
         let (now, id, success_url) = (self.now(), plan.setup, app_json.about.success_url);
         Ok(Box::new(move |c| {
@@ -326,6 +334,19 @@ impl Platform {
         }
         within_limit(&config)?;
         Ok(config)
+    }
+
+    /// Says of which process types the app.json wants dynos that the Procfile does not have. A buildpack may bring `web`.
+    async fn tell_lost_formation(&self, ctx: &Context, app: &App, commit: &CommitId, parts: &Parts) -> Result<()> {
+        let at = Spot { place: Place::App(app.id), commit: commit.clone() };
+        let text = self.inner.parts.histories.file(&at, "Procfile").await?;
+        let Some(types) = text.and_then(|text| procfile::parse(&text).ok()) else { return Ok(()) };
+        for lost in parts.formation.keys().filter(|name| !name.is_web() && !types.contains_key(*name)) {
+            ctx.line(&format!(
+                " !     The formation of app.json has {lost}, the Procfile has not: no dyno of it will run"
+            ));
+        }
+        Ok(())
     }
 
     fn setup_formation(&self, parts: &Parts) -> Result<Vec<Formation>> {
@@ -500,4 +521,24 @@ impl Platform {
 
 pub(crate) fn read_app_json(text: &str) -> std::result::Result<AppJson, Vec<String>> {
     AppJson::parse(text).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+/// An error of what stands in a line of the app.json.
+fn in_line(error: Error, line: usize) -> Error {
+    Error { message: format!("{} It is named in line {line} of app.json.", error.message), ..error }
+}
+
+/// The app.json's buildpacks as an app keeps them. Errors: one that is not here, with its line.
+fn buildpacks_of(said: &[Placed]) -> Result<Vec<String>> {
+    let names: Vec<String> = said.iter().map(|said| buildpack::name(&said.name)).collect();
+    crate::apps::check_buildpacks(&names)?;
+    if let Some((said, name)) = said.iter().zip(&names).find(|(_, name)| !buildpack::can_be_found(name)) {
+        let built_in: Vec<&str> = buildpack::BUILT_IN.iter().map(|(name, _)| *name).collect();
+        return Err(Error::invalid(format!(
+            "There is no buildpack {name} here (app.json line {}). Built in are {}; others go by their https git URL.",
+            said.line,
+            built_in.join(", ")
+        )));
+    }
+    Ok(names)
 }

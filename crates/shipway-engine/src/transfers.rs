@@ -329,7 +329,7 @@ struct Work<'a> {
 }
 
 /// `b001`, `r002`, `c003`.
-fn short_name(transfer: &Transfer) -> String {
+pub(crate) fn short_name(transfer: &Transfer) -> String {
     format!("{}{:03}", transfer.kind.letter(), transfer.number)
 }
 

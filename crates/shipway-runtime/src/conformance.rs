@@ -44,6 +44,8 @@ pub struct Words {
     pub deaf: &'static str,
     /// Copies its input to its output until the end of input, then exits with 0.
     pub cat: &'static str,
+    /// Writes `out` and `err` by opening `/dev/stdout` and `/dev/stderr`, and exits with 0, where the driver has those.
+    pub by_name: Option<&'static str>,
     /// Writes `$GREETING` and exits with 0.
     pub greeting: &'static str,
     /// A program that is not there: exits with 127.
@@ -74,6 +76,7 @@ pub async fn run(bench: &dyn Bench) {
     a_missing_program_is_127(bench).await;
     the_environment_arrives(bench).await;
     output_reaches_the_log_in_order(bench).await;
+    output_has_a_name(bench, can).await;
     a_long_line_is_cut_and_marked(bench).await;
     stop_is_gentle_first(bench).await;
     stop_becomes_hard_after_the_grace(bench).await;
@@ -258,6 +261,30 @@ async fn output_reaches_the_log_in_order(bench: &dyn Bench) {
     ended(bench, case, plan.dyno).await;
     assert_eq!(bench.log(&plan).await, ["one", "two", "three"], "{case}: complete when the exit is known");
     removed(bench, case, plan.dyno).await;
+}
+
+async fn output_has_a_name(bench: &dyn Bench, can: Capabilities) {
+    let case = "standard output and error can be opened by name";
+    let Some(command) = bench.words().by_name else { return };
+    let plan = with(bench, command, |_| ());
+    started(bench, case, &plan).await;
+    let exit = ended(bench, case, plan.dyno).await;
+    let mut lines = bench.log(&plan).await;
+    // Two pipes: which is read first is chance.
+    lines.sort();
+    assert_eq!((lines, exit), (vec!["err".to_owned(), "out".to_owned()], EXITED(0)), "{case}");
+    removed(bench, case, plan.dyno).await;
+    let terminal = can.pty.then_some(Io::Pty { columns: 80, lines: 24 });
+    for io in [Some(Io::Pipe), terminal].into_iter().flatten() {
+        let plan = with(bench, command, |p| p.io = io);
+        started(bench, case, &plan).await;
+        let mut stream = bench.runtime().attach(plan.dyno).await.unwrap_or_else(|e| panic!("{case}: {}", chain(&e)));
+        let text = read_all(case, &mut stream).await;
+        assert_eq!(text.lines().collect::<Vec<_>>(), ["out", "err"], "{case}: {io:?}");
+        drop(stream);
+        assert_eq!(ended(bench, case, plan.dyno).await, EXITED(0), "{case}: {io:?}");
+        removed(bench, case, plan.dyno).await;
+    }
 }
 
 async fn a_long_line_is_cut_and_marked(bench: &dyn Bench) {

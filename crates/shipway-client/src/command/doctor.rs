@@ -162,8 +162,15 @@ fn git_settings(context: &Context, program: &str) -> Finding {
     Finding::new(Level::Note, what).next(format!("{program} env --install"))
 }
 
+/// An address without its user and what may be a password.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    format!("{scheme}://{}{path}", host.rsplit('@').next().unwrap_or(host))
+}
+
 fn checkout(remote: &Remote, server: &ServerUrl) -> Finding {
-    let (name, url) = (printable(&remote.name), printable(&remote.url));
+    let (name, url) = (printable(&remote.name), printable(&without_user(&remote.url)));
     match git::leads(&remote.url, server) {
         Leads::Here(app) => {
             Finding::new(Level::Good, format!("the remote {name} leads to the app {} here", printable(&app)))
@@ -216,6 +223,15 @@ fn show(context: &Context, findings: &[Finding]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_in_an_address_is_not_shown() {
+        let check = |url: &str, expected: &str| assert_eq!(without_user(url), expected);
+        check("https://heroku:token@git.heroku.com/blog.git", "https://git.heroku.com/blog.git");
+        check("https://a:b@c@example.org", "https://example.org");
+        check("https://example.org/@team/blog.git", "https://example.org/@team/blog.git");
+        check("git@example.org:blog.git", "git@example.org:blog.git");
+    }
 
     #[test]
     fn a_node_too_old_for_the_heroku_cli_is_said() {

@@ -98,12 +98,17 @@ async fn list(args: &List, client: &Client, context: &Context) -> Result<()> {
             what.trim_end().to_string().into(),
             Cell::new(state, tone),
             Cell::new(age(&text(review, &["updated_at"]), now), Tone::Quiet),
-            note.lines().next().unwrap_or_default().to_string().into(),
+            on_one_line(&note).into(),
         ]
     };
     let rows = items(&answer).into_iter().map(row).collect();
     let none = format!("No review apps. Make one: heroku reviewapps:create -p {} -b BRANCH", args.pipeline);
     table(context.terminal, &["APP", "FOR", "STATE", "AGE", ""], rows, &none)
+}
+
+/// A reason that has several lines, as that of an app that lacks config vars, for a table.
+fn on_one_line(note: &str) -> String {
+    note.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 async fn destroy(args: &One, client: &Client, context: &Context) -> Result<()> {
@@ -147,4 +152,17 @@ async fn password(args: &Password, client: &Client, context: &Context) -> Result
     client.send(Method::PUT, &path, Some(&body)).await?.success()?;
     let state = if args.off { "are open to everybody" } else { "ask for the password (user name: review)" };
     context.terminal.say(&format!("The review apps of {} {state}.\n", args.pipeline))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_reason_is_told_whole() {
+        let note =
+            "shop-pr-2 lacks config vars that its app.json requires:\n  API_KEY (app.json line 2): Ask Ida.\nSet them.";
+        assert_eq!(
+            super::on_one_line(note),
+            "shop-pr-2 lacks config vars that its app.json requires: API_KEY (app.json line 2): Ask Ida. Set them."
+        );
+    }
 }

@@ -80,6 +80,19 @@ fn a_push_is_signed_in_by_our_helper_and_another_host_is_left_alone() {
 fn a_push_to_the_real_heroku_stops_before_it_leaves() {
     let stage = Stage::open();
     stage.checkout();
+    for url in [
+        "https://heroku:token@git.heroku.com/shop.git",
+        "https://git.heroku.com:443/shop.git",
+        "https://Git.Heroku.com/shop.git",
+        "http://me@git.heroku.com/shop.git",
+        "http://git.heroku.com/shop.git",
+        "heroku.com:shop.git",
+        "ssh://git@heroku.com:22/shop.git",
+    ] {
+        let output = stage.shell(&format!("git push {url} main")).output().unwrap();
+        let (_, err) = texts(&output);
+        assert!(!output.status.success() && err.contains("shipway-refuses-the-real-heroku"), "{url}: {err}");
+    }
     for url in ["https://git.heroku.com/shop.git", "git@heroku.com:shop.git", "ssh://git@heroku.com/shop.git"] {
         let output = stage.shell(&format!("git push {url} main")).output().unwrap();
         let (_, err) = texts(&output);

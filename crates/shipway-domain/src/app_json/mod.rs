@@ -102,17 +102,26 @@ pub struct Parts {
     /// Add-ons.
     pub addons: Option<Vec<Addon>>,
     /// Buildpacks in order.
-    pub buildpacks: Option<Vec<String>>,
+    pub buildpacks: Option<Vec<Placed>>,
     /// What runs once, after the first release is live.
     pub postdeploy: Option<String>,
     /// What runs before a review app is destroyed.
     pub pr_predestroy: Option<String>,
     /// The stack's name.
-    pub stack: Option<String>,
+    pub stack: Option<Placed>,
     /// A container image; checked, and without effect.
     pub image: Option<String>,
     /// Commands that run by the clock.
     pub cron: Option<Vec<Cron>>,
+}
+
+/// A name, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// What the file says.
+    pub name: String,
+    /// Where, for messages.
+    pub line: usize,
 }
 
 /// A config var as the file wants it.
@@ -296,7 +305,7 @@ impl Reader {
             "addons" => parts.addons = self.each(node, Self::addon),
             "buildpacks" => parts.buildpacks = self.each(node, |_, node| buildpack(node)),
             "scripts" => self.scripts(parts, node),
-            "stack" => parts.stack = self.keep(line_of_text(node)),
+            "stack" => parts.stack = self.keep(placed(node)),
             "image" => {
                 parts.image = self.keep(line_of_text(node));
                 self.warnings.push(node.problem("has no effect: apps are built with buildpacks"));
@@ -461,14 +470,18 @@ fn cron(node: &Node<'_>) -> Result<Cron, Problem> {
     }
 }
 
-fn buildpack(node: &Node<'_>) -> Result<String, Problem> {
+fn placed(node: &Node<'_>) -> Result<Placed, Problem> {
+    Ok(Placed { name: line_of_text(node)?, line: node.problem("").line })
+}
+
+fn buildpack(node: &Node<'_>) -> Result<Placed, Problem> {
     let fields = node.object()?;
     let url = fields.iter().find(|(key, _)| key == "url").map(|(_, url)| url);
     let url = url.ok_or_else(|| node.problem("has no `url`"))?;
-    let text = line_of_text(url)?;
-    match text.is_empty() || text.starts_with('-') {
+    let found = placed(url)?;
+    match found.name.is_empty() || found.name.starts_with('-') {
         true => Err(url.problem("must be a name like heroku/python or the https URL of a git repository")),
-        false => Ok(text),
+        false => Ok(found),
     }
 }
 

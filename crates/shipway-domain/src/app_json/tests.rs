@@ -67,7 +67,8 @@ fn a_review_app_has_its_own_on_top() {
     assert_eq!(review.addons.as_ref().unwrap().len(), 1, "lists are replaced");
     assert_eq!(review.postdeploy.as_deref(), Some("bin/seed --small"));
     assert_eq!(review.pr_predestroy.as_deref(), Some("bin/bye"));
-    assert_eq!(app.parts(Environment::Test).buildpacks.unwrap(), ["heroku/python"]);
+    let python = Placed { name: "heroku/python".into(), line: 23 };
+    assert_eq!(app.parts(Environment::Test).buildpacks.unwrap(), [python]);
 }
 
 #[test]

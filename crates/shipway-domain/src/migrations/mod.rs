@@ -10,7 +10,7 @@ mod paths;
 mod reverse;
 mod rollback;
 
-pub use rollback::SchemaMoved;
+pub use rollback::{Backup, Onward, SchemaMoved};
 
 use paths::{Found, Place};
 use serde::{Deserialize, Serialize};

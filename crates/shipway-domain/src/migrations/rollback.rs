@@ -1,6 +1,8 @@
 //! What is said before code goes back to before its schema.
 
 use super::Migrations;
+use crate::CommitId;
+use jiff::Timestamp;
 use serde::Serialize;
 
 /// A schema that has moved on since a release.
@@ -10,8 +12,37 @@ pub struct SchemaMoved {
     pub to: u64,
     /// The release whose code has the files of the migrations.
     pub with_code_of: u64,
+    /// The commit of that code.
+    pub commit: CommitId,
+    /// Whether the app can go on to that release.
+    pub onward: Onward,
+    /// The first release that brought some of the migrations.
+    pub brought_by: u64,
+    /// The newest backup from before that release.
+    pub backup: Option<Backup>,
     /// What has run since: `added` is what is meant.
     pub migrations: Migrations,
+}
+
+/// Whether an app can go on to a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Onward {
+    /// It can.
+    Open,
+    /// The release failed, as a release phase does that stops after its migrations.
+    Failed,
+    /// Its code is not kept any more.
+    Gone,
+}
+
+/// A backup that can be restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Backup {
+    /// `b012`.
+    pub name: String,
+    /// When it was done.
+    pub finished_at: Timestamp,
 }
 
 /// Names that are told in one sentence.
@@ -39,9 +70,19 @@ impl SchemaMoved {
         if !commands.is_empty() {
             said.push(format!("To take them back, the last one first, with the code of v{code} running:"));
             said.extend(commands);
-            said.push(format!(
-                "They need the code of v{code}. Once v{to} runs, go on again first: heroku rollback v{code} -a {app}"
-            ));
+            let commit = self.commit.short();
+            said.push(match self.onward {
+                Onward::Open => format!(
+                    "They need the code of v{code}. Once v{to} runs, go on again first: heroku rollback v{code} -a {app}"
+                ),
+                Onward::Failed => format!(
+                    "They need the code of v{code}, which failed: push {commit} again with its release phase mended, then \
+                     run the commands."
+                ),
+                Onward::Gone => format!(
+                    "They need the code of v{code}, which is not kept any more: push {commit} again, then run the commands."
+                ),
+            });
         }
         for reversal in self.migrations.reversals.iter().filter(|reversal| reversal.command.is_none()) {
             let names = reversal.migrations.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
@@ -50,9 +91,14 @@ impl SchemaMoved {
                 scripts => format!("Scripts that undo {names}: {}.", scripts.join(", ")),
             });
         }
-        said.push(format!(
-            "Or put the database back as it was, which loses what was written since: heroku pg:backups:restore -a {app}"
-        ));
+        said.push(match &self.backup {
+            Some(Backup { name, finished_at }) => format!(
+                "Or put the database back as it was in {name} of {}, which loses what was written since: heroku \
+                 pg:backups:restore {name} -a {app}",
+                finished_at.strftime("%Y-%m-%d %H:%M UTC")
+            ),
+            None => format!("There is no backup from before v{}, to put the database back as it was.", self.brought_by),
+        });
         said
     }
 }
@@ -85,15 +131,34 @@ mod tests {
             ],
             ..Migrations::default()
         };
-        let said = SchemaMoved { to: 5, with_code_of: 7, migrations }.sentences("shop");
+        let finished_at = "2026-11-22T09:12:31Z".parse().unwrap();
+        let mut moved = SchemaMoved {
+            to: 5,
+            with_code_of: 7,
+            commit: CommitId::parse(&"7c813d6e".repeat(5)).unwrap(),
+            onward: Onward::Open,
+            brought_by: 6,
+            backup: Some(Backup { name: "b012".into(), finished_at }),
+            migrations,
+        };
         assert_eq!(
-            said.join("\n"),
+            moved.sentences("shop").join("\n"),
             "The schema has moved on since v5, whose code does not know: orders.0008_total (Django), 2024_x (Prisma).\n\
              To take them back, the last one first, with the code of v7 running:\n  \
              heroku run -a shop \"python manage.py migrate orders 0007_a\"\n\
              They need the code of v7. Once v5 runs, go on again first: heroku rollback v7 -a shop\n\
              Prisma has no way back for 2024_x: write a migration that undoes it.\n\
-             Or put the database back as it was, which loses what was written since: heroku pg:backups:restore -a shop"
+             Or put the database back as it was in b012 of 2026-11-22 09:12 UTC, which loses what was written since: heroku \
+             pg:backups:restore b012 -a shop"
         );
+        (moved.onward, moved.backup) = (Onward::Failed, None);
+        let said = moved.sentences("shop");
+        assert_eq!(
+            said[3],
+            "They need the code of v7, which failed: push 7c813d6 again with its release phase mended, then run the commands."
+        );
+        assert_eq!(said[5], "There is no backup from before v6, to put the database back as it was.");
+        moved.onward = Onward::Gone;
+        assert!(moved.sentences("shop")[3].ends_with("not kept any more: push 7c813d6 again, then run the commands."));
     }
 }

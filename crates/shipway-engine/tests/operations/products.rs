@@ -1,10 +1,12 @@
 //! What a product is made of, and how that is changed.
 
 use crate::promotions::{product, to_production, together};
-use shipway_domain::NameOrId;
+use shipway_domain::admission::{Actor, Scope};
+use shipway_domain::{Email, NameOrId};
+use shipway_engine::ports::Caller;
 use shipway_engine::{StepChange, TogetherOrder, external_steps};
 use shipway_store::Product;
-use shipway_testkit::{Ground, Server};
+use shipway_testkit::{Ground, OWNER, Server};
 
 /// `odb, sso: mail in sso, pages in odb`.
 fn screen(server: &Server) -> String {
@@ -85,6 +87,37 @@ async fn pipelines_and_steps_are_added_moved_and_removed_one_by_one() {
     platform.remove_product_pipeline(caller, &looked, &odb).await.unwrap();
     let last = refused(platform.remove_product_pipeline(caller, &observatory(&server), &itc).await.unwrap_err());
     assert!(last.starts_with("itc is the only pipeline of observatory."), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_that_mean_nothing_to_promote_are_answered_with_what_they_are() {
+    let server = Ground::new().server(None).await;
+    let (platform, caller) = (&server.platform, &server.caller);
+    product(&server, ["web: listen-after 1ms", "web: listen-after 2ms"]).await;
+    let refused = |from: &str, to: &str| {
+        let order = TogetherOrder { from: from.into(), to: to.into(), ..TogetherOrder::default() };
+        platform.moves(caller, &order).unwrap_err().message
+    };
+    let same = "From and to are the same: staging. Name another stage or app to promote to.";
+    assert_eq!(refused("staging", "staging"), same);
+    assert_eq!(refused("odb-staging", "staging"), "From and to are the same: odb has only odb-staging in staging.");
+    assert_eq!(
+        refused("odb-staging", "sso-live"),
+        "sso-live is in the pipeline sso, odb-staging in odb: a promotion stays within one pipeline."
+    );
+    let stagin = refused("stagin", "production");
+    assert!(stagin.starts_with("Couldn't find that app: stagin."), "{stagin}");
+    assert!(stagin.ends_with("It is no stage either (stages: development, staging, production)."), "{stagin}");
+    assert_eq!(refused("development", "production"), "The pipeline odb has no app in development.");
+
+    // Somebody who is let into one of the product's pipelines.
+    let email = Email::parse("eve@example.org").unwrap();
+    let (account, _) = platform.add_account(caller, &email, None, false).await.unwrap();
+    platform.add_collaborator(caller, &server.app("odb-staging"), email.as_str()).await.unwrap();
+    let actor = Actor { account: account.id, email: email.to_string(), admin: false, scope: Scope::Global };
+    let hidden = platform.moves(&Caller { actor, via: "api" }, &to_production()).unwrap_err().message;
+    let ask = format!("The product observatory has pipelines that you cannot see: ask {OWNER}, who owns it");
+    assert!(hidden.starts_with(&ask), "{hidden}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,8 @@
 use futures::future::join_all;
 use shipway_domain::{NameOrId, PromotionStatus, Stage};
 use shipway_engine::{
-    Fault, Faults, Kind, Moment, Move, NewDeployment, NewDeploymentStatus, PromotionOrder, PromotionView, Seen,
-    TogetherOrder,
+    Fault, Faults, Kind, Moment, Move, NewAddon, NewDeployment, NewDeploymentStatus, PromotionOrder, PromotionView,
+    Seen, TogetherOrder,
 };
 use shipway_runtime::Runtime;
 use shipway_runtime::fake::Fault as Machine;
@@ -103,11 +103,17 @@ async fn a_promotion_releases_the_same_bytes_with_the_targets_own_config() {
     assert_eq!(config.values().collect::<Vec<_>>(), ["green"]);
     assert_eq!(server.ground.repositories.branch(mine.app).as_deref(), Some("web: listen\nrelease: echo migrated"));
 
+    // Each has a database of its own, whose address is no difference.
+    for app in ["shop-staging", "shop-live"] {
+        let plan = NewAddon { plan: "heroku-postgresql:essential-0".into(), ..NewAddon::default() };
+        server.platform.create_addon(&server.caller, &server.app(app), plan).await.unwrap();
+        server.settled(&server.app(app)).await;
+    }
     let again = promote(&server, order(&server, &shop, "shop-staging", &["shop-live"])).await.unwrap_err();
     assert_eq!(
         again,
         format!(
-            "No changes to promote: production already runs v3, {} (shop-live). Config vars differ (COLOUR) and are not \
+            "No changes to promote: production already runs v4, {} (shop-live). Config vars differ (COLOUR) and are not \
              promoted.",
             commit.short()
         )

@@ -5,7 +5,7 @@ use shipway_domain::pipeline::Stage;
 use shipway_domain::review::{AppSetupStatus, BranchName, Checks, ReviewAppStatus};
 use shipway_domain::{CommitId, NameOrId, PipelineId};
 use shipway_engine::ports::PullRequestNews;
-use shipway_engine::{Faults, Moment, NewReviewApp, ReviewSource, UpdateApp, UpdateCoupling};
+use shipway_engine::{Faults, Moment, NewAddon, NewReviewApp, ReviewSource, UpdateApp, UpdateCoupling};
 use shipway_runtime::fake::Fault;
 use shipway_store::{App, Pipeline, ReviewApp, ReviewAppSettings};
 use shipway_testkit::{Ground, Server, Trial, until};
@@ -16,7 +16,7 @@ const APP_JSON: &str = r#"{
   "name": "Acorn",
   "scripts": { "postdeploy": "echo seeded $COLOUR", "pr-predestroy": "echo bye" },
   "env": { "COLOUR": "plain", "SECRET_KEY": { "generator": "secret" }, "SENTRY_DSN": { "required": false } },
-  "formation": { "worker": { "quantity": 1 } },
+  "formation": { "worker": { "quantity": 1 }, "clock": { "quantity": 1 } },
   "environments": { "review": { "env": { "COLOUR": "review" } } }
 }"#;
 
@@ -95,6 +95,13 @@ pub fn names(server: &Server) -> Vec<String> {
 async fn a_pull_request_from_opening_to_closing() {
     let server = Ground::new().server(None).await;
     let (pipeline, parent) = with_pipeline(&server, automatic()).await;
+    // The parent's database under other names.
+    let plan = NewAddon { plan: "heroku-postgresql".into(), name: Some("gold".into()), ..NewAddon::default() };
+    server.platform.create_addon(&server.caller, &parent, plan).await.unwrap();
+    let attached = server.platform.store().read(|c| c.attached_vars(parent.id)).unwrap();
+    let url = attached.values().next().unwrap().clone();
+    set(&server, &parent, "REPLICA_URL", &url).await;
+    set(&server, &parent, "PGPASSWORD", url.split(['@', ':']).nth(2).unwrap()).await;
     let first = commit(&server, "web: listen\nworker: sleep", APP_JSON);
     server.platform.pull_request_changed(pipeline.id, news(7, &first, true, 0)).await.unwrap();
     assert_eq!(screen(&server, pipeline.id).await, "acorn-pr-7 created");
@@ -119,7 +126,11 @@ async fn a_pull_request_from_opening_to_closing() {
     );
     let setup = server.platform.store().read(|c| c.app_setup(reviewed(&server, &app).setup.unwrap())).unwrap().unwrap();
     assert_eq!((setup.status, setup.postdeploy_status), (AppSetupStatus::Succeeded, Some(0)));
-    assert!(server.transcript(&app).contains("seeded"), "{}", server.transcript(&app));
+    let transcript = server.transcript(&app);
+    let withheld = "Not inherited, because they lead to the parent app's data: DATABASE_URL, PGPASSWORD, REPLICA_URL";
+    assert!(transcript.contains("seeded") && transcript.contains(withheld), "{transcript}");
+    let lost = "The formation of app.json has clock, the Procfile has not: no dyno of it will run";
+    assert!(transcript.contains(lost), "{transcript}");
 
     // It would go with its pull request wherever it stood.
     let there = server.platform.coupling_of(&app).unwrap();
@@ -143,7 +154,7 @@ async fn a_pull_request_from_opening_to_closing() {
     assert_eq!(names(&server), ["acorn-staging"]);
     server.platform.pull_request_changed(pipeline.id, news(7, &next, true, 30)).await.unwrap();
     assert_eq!(screen(&server, pipeline.id).await, "acorn-pr-7 created");
-    assert_eq!(config(&server, parent.name.as_str()).len(), 2, "the parent is as it was");
+    assert_eq!(config(&server, parent.name.as_str()).len(), 5, "the parent is as it was");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,6 +226,11 @@ async fn what_an_app_json_lacks_is_said_by_name_and_nothing_is_left() {
     server.platform.pull_request_changed(pipeline.id, news(4, &crashes, true, 0)).await.unwrap();
     let postdeploy = commit(&server, "web: listen", r#"{ "scripts": { "postdeploy": "echo oops;exit 4" } }"#);
     server.platform.pull_request_changed(pipeline.id, news(5, &postdeploy, true, 0)).await.unwrap();
+    let cobol = "{\n \"buildpacks\": [{\n \"url\": \"heroku/cobol\" }] }";
+    let cobol = commit(&server, "web: listen", cobol);
+    server.platform.pull_request_changed(pipeline.id, news(6, &cobol, true, 0)).await.unwrap();
+    let cedar = commit(&server, "web: listen", "{\n\"stack\": \"cedar-14\" }");
+    server.platform.pull_request_changed(pipeline.id, news(7, &cedar, true, 0)).await.unwrap();
     screen(&server, pipeline.id).await;
     let rows = server.platform.review_apps(&pipeline).unwrap();
     let messages: Vec<&str> = rows.iter().map(|r| r.message.as_deref().unwrap_or_default()).collect();
@@ -235,6 +251,9 @@ async fn what_an_app_json_lacks_is_said_by_name_and_nothing_is_left() {
     );
     assert!(messages[3].starts_with("H10: web.1 ended with status 3"), "{}", messages[3]);
     assert_eq!(messages[4], "The postdeploy script exited with status 4. Its last line: oops");
+    assert!(messages[5].starts_with("There is no buildpack heroku/cobol here (app.json line 3)."), "{}", messages[5]);
+    assert!(messages[6].starts_with("There is no stack \"cedar-14\""), "{}", messages[6]);
+    assert!(messages[6].ends_with("It is named in line 2 of app.json."), "{}", messages[6]);
     assert!(rows.iter().all(|r| r.status == ReviewAppStatus::Errored));
     assert_eq!(names(&server), ["acorn-pr-5", "acorn-staging"], "what failed before it ran is gone");
     let setup = server.platform.store().read(|c| c.app_setup(rows[0].setup.unwrap())).unwrap().unwrap();

@@ -47,6 +47,7 @@ impl Bench for FakeBench {
             sleep: "sleep",
             deaf: "ignore-term; echo deaf; sleep",
             cat: "cat",
+            by_name: None,
             greeting: "env GREETING",
             missing: "no-such-program",
             terminal: None,

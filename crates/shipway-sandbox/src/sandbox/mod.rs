@@ -28,6 +28,24 @@ pub(crate) enum Ends {
     Terminal(u16, u16),
 }
 
+impl Ends {
+    /// Gives pipes to the app's user: opening `/dev/stdout` opens the pipe anew, which its owner alone may. A terminal is
+    /// the app's already, and what else there is stays the host's.
+    pub(crate) fn give_to(&self, block: UidBlock) -> Result<(), Failure> {
+        let Ends::Files(files) = self else { return Ok(()) };
+        let owner = block.outside();
+        for file in files {
+            let doing = || "giving the dyno its output".to_owned();
+            let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(file).doing(doing)?.st_mode);
+            if kind == rustix::fs::FileType::Fifo {
+                let (uid, gid) = (rustix::fs::Uid::from_raw(owner), rustix::fs::Gid::from_raw(owner));
+                rustix::fs::fchown(file, Some(uid), Some(gid)).doing(doing)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a sandbox is made of.
 pub(crate) struct Spec<'a> {
     pub(crate) plan: &'a DynoPlan,

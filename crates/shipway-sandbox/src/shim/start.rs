@@ -118,6 +118,7 @@ fn launch_dyno(launch: Launch, config: Config, group: Option<Group>, fds: &[Owne
             rootfs::layers(&plan, &config)?;
             let block = UidBlock::new(plan.uid_block)
                 .ok_or_else(|| Failure::new("choosing uids", format!("there is no block {}", plan.uid_block)))?;
+            ends.give_to(block)?;
             let ([namespace, disk], Some(group)) = (fds, group) else {
                 return Err(Failure::new("reading the launch", "a network, a disk and a group must come with it"));
             };

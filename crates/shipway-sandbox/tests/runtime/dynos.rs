@@ -109,7 +109,7 @@ async fn a_build_writes_what_the_server_owns(tier: Tier) {
     }
     let mount = |source, target: &str, writable| BuildMount { source, target: target.into(), writable };
     let mut plan = rig.shell(
-        "stat -c %u Procfile; echo built >built && echo kept >/cache/kept && echo t >/tmp/t; touch /buildpack/x 2>/dev/null || echo shared; pwd",
+        "stat -c %u Procfile; echo built >built && echo kept >/cache/kept && echo t >/tmp/t; touch /buildpack/x 2>/dev/null || echo shared; pwd >/dev/stdout; echo error >/dev/stderr",
     );
     plan.name = "build.1".into();
     plan.io = Io::Pipe;
@@ -126,7 +126,7 @@ async fn a_build_writes_what_the_server_owns(tier: Tier) {
     let mut stream = rig.embedded().attach(plan.dyno).await.expect("a stream");
     let mut text = String::new();
     tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut text).await.expect("text");
-    assert_eq!(text, "1000\nshared\n/build/app\n");
+    assert_eq!(text, "1000\nshared\n/build/app\nerror\n");
     for name in [format!("{work}/built"), format!("{cache}/kept")] {
         let owner = std::fs::metadata(rig.config.home.join(&name)).unwrap_or_else(|e| panic!("{name}: {e}")).uid();
         assert_eq!(owner, rig.config.uid, "{name}");

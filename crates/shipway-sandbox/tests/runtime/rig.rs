@@ -189,6 +189,7 @@ impl Bench for Rig {
             sleep: "exec sleep 1000",
             deaf: "trap '' TERM; echo deaf; while :; do sleep 1000; done",
             cat: "exec cat",
+            by_name: Some("echo out >/dev/stdout && echo err >/dev/stderr"),
             greeting: r#"printf '%s\n' "$GREETING""#,
             missing: "no-such-program",
             terminal: Some("stty size; read line; stty size"),

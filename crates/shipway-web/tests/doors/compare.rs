@@ -5,7 +5,7 @@ use crate::stage::{Checkout, Stage};
 use serde_json::{Value, json};
 use shipway_dashboard::path;
 use shipway_domain::Stage as PipelineStage;
-use shipway_engine::TogetherOrder;
+use shipway_engine::{NewAddon, TogetherOrder};
 use shipway_store::App;
 use std::collections::BTreeMap;
 
@@ -132,6 +132,8 @@ async fn what_staging_would_change_on_production() {
     assert_eq!((&commits["commits"]["ahead_count"], &commits["config"]), (&json!(2), &Value::Null));
     let same = stage.ask("/shipway/v1/compare?base=production&head=staging").await;
     assert_eq!((&same["commits"]["ahead_count"], &same["migrations"]["added"]), (&json!(0), &json!([])));
+    assert_eq!((&same["same_artifact"], &same["config"]["changed"]), (&json!(true), &json!(["VITE_API"])));
+    assert_eq!(same["config"]["baked"], json!([]), "both run the same build");
     stage.end().await;
 }
 
@@ -236,6 +238,7 @@ async fn a_rollback_warns_when_the_schema_has_moved_on() {
             "They need the code of v4. Once v3 runs, go on again first: heroku rollback v4 -a shop",
         ]
     );
+    assert_eq!(said[4..], ["There is no backup from before v4, to put the database back as it was."]);
     // The Heroku CLI prints this header.
     let answer = stage.call(&stage.token, "POST", "/apps/shop/releases", &json!({ "release": "v3" })).await;
     assert_eq!(answer.status, 201, "{}", answer.body);
@@ -247,5 +250,36 @@ async fn a_rollback_warns_when_the_schema_has_moved_on() {
     let on = stage.call(&stage.token, "POST", "/shipway/v1/apps/shop/rollback", &json!({ "release": "v4" })).await;
     assert_eq!((on.status, &on.json()["version"]), (201, &json!(6)));
     assert!(on.header("x-heroku-warning").is_none());
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_back_past_a_release_that_failed_names_what_can_be_done() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    let checkout = stage.checkout();
+    let first = [("Procfile", "web: listen\n"), ("manage.py", ""), ("orders/migrations/0001_initial.py", DJANGO)];
+    checkout.write(&first, "One");
+    checkout.deploy("shop").await;
+    let plan = NewAddon { plan: "heroku-postgresql".into(), ..NewAddon::default() };
+    let addon = stage.platform.create_addon(&stage.caller, &app, plan).await.unwrap();
+    let backup = stage.platform.capture(&stage.caller, &addon).await.unwrap();
+    stage.platform.live(backup.operation).await.unwrap();
+    let second =
+        [("Procfile", "web: listen\nrelease: echo migrated;exit 4\n"), ("orders/migrations/0002_total.py", DJANGO)];
+    let commit = checkout.write(&second, "Two");
+    checkout.run(&["push", "-f", &checkout.remote("shop"), "HEAD:main"]).await;
+
+    let preview = stage.ask("/shipway/v1/apps/shop/rollback?to=v3").await;
+    let said: Vec<&str> = preview["warning"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    assert_eq!(
+        said[3],
+        format!(
+            "They need the code of v4, which failed: push {} again with its release phase mended, then run the commands.",
+            &commit[..7]
+        )
+    );
+    assert!(said[4].starts_with("Or put the database back as it was in b001 of "), "{said:?}");
+    assert!(said[4].ends_with("heroku pg:backups:restore b001 -a shop"), "{said:?}");
     stage.end().await;
 }
