@@ -75,6 +75,8 @@ def full_disk(session, visitor, home):
     expect("a config change is refused, and says that the disk is full", status == 503 and "disk is full" in said, said)
     worked, said = session.pushed()
     expect("a push is refused, and says so too", not worked and ("disk is full" in said or "No space left" in said), said)
+    status, said = session.answer("POST", "/apps", {})
+    expect("so is a new app", status == 503 and "disk is full" in said, said)
     expect("the app serves on", visitor.ask() == (200, f"{session.version} {session.colour}"))
     session.stop()
     said = session.up_says()

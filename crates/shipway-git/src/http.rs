@@ -8,7 +8,7 @@ use crate::git::{Git, GitConfig, stderr_text};
 use crate::hook::{HOOK, PROGRAM_VARIABLE};
 use crate::pkt::{FLUSH, packet};
 use crate::push::{HookServer, Pending, PushHandler, Ticket};
-use crate::repo::Repo;
+use crate::repo::{Repo, free_bytes};
 use bytes::Bytes;
 use flate2::write::GzDecoder;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
@@ -313,14 +313,14 @@ const LEAST_FREE_BYTES: u64 = 16 << 20;
 
 /// Why nothing can be pushed into a repository on this disk, if so.
 fn disk_trouble(path: &Path) -> Option<&'static str> {
-    let stat = rustix::fs::statvfs(path).ok()?;
+    let free = free_bytes(path)?;
     // Tried: a file system that made itself read-only after an error does not say so everywhere.
     let probe = path.join("writable");
     if std::fs::write(&probe, "").is_err_and(|e| e.kind() == io::ErrorKind::ReadOnlyFilesystem) {
         return Some("the platform's disk is read-only; nothing was changed. Push again when it is mended");
     }
-    let full = stat.f_bavail.saturating_mul(stat.f_frsize) < LEAST_FREE_BYTES;
-    full.then_some("the platform's disk is full; nothing was changed. Make room on it and push again")
+    (free < LEAST_FREE_BYTES)
+        .then_some("the platform's disk is full; nothing was changed. Make room on it and push again")
 }
 
 /// Lets git run to its end whatever the client does. Tells `ended` whether it ended well.

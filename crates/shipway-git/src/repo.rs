@@ -20,6 +20,15 @@ pub struct Repo {
     pub(crate) path: PathBuf,
 }
 
+/// Below this an `init` that failed did so for want of room.
+const LEAST_INIT_BYTES: u64 = 1 << 20;
+
+/// What is free for us on the disk of a path, in bytes.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 impl Repo {
     /// The repository at `path`, which exists.
     pub fn open(git: &Git, path: &Path) -> Self {
@@ -30,8 +39,12 @@ impl Repo {
     pub async fn create(git: &Git, path: &Path) -> Result<Self, GitError> {
         let repo = Self::open(git, path);
         std::fs::create_dir_all(path).map_err(GitError::io("init"))?;
-        repo.run(&["init", "--quiet", "--bare", "--template=", "--object-format=sha1", "--initial-branch=main"], b"")
-            .await?;
+        let arguments = ["init", "--quiet", "--bare", "--template=", "--object-format=sha1", "--initial-branch=main"];
+        repo.run(&arguments, b"").await.map_err(|error| match free_bytes(path) {
+            // Git says which file it could not write, not why.
+            Some(0..LEAST_INIT_BYTES) => GitError::io("init")(rustix::io::Errno::NOSPC.into()),
+            _ => error,
+        })?;
         // Git does not flush these; after a power cut they would be empty, and with them the repository lost.
         for name in ["HEAD", "config", "."] {
             std::fs::File::open(path.join(name)).and_then(|file| file.sync_all()).map_err(GitError::io("init"))?;

@@ -191,6 +191,7 @@ async fn visitors_of_an_app_that_crashes_as_it_starts_are_told_so_at_once() {
     let mut until_met = async |mode: RouteMode| {
         until("visitors meet with it", async || {
             seen.extend(server.ground.router.modes());
+            seen.dedup();
             (seen.last() == Some(&mode)).then_some(())
         })
         .await;

@@ -55,8 +55,8 @@ async fn a_branch_ships_first_and_is_ahead_of_main_until_main_has_it() {
     let ruled = stage.call(&stage.token, "PATCH", UPSTREAM, &rule).await;
     assert_eq!((ruled.status, &ruled.json()["refuse_behind"]), (200, &json!(["production"])));
     let (pushed, screen) = checkout.run(&["push", "-f", &remote, "HEAD:main"]).await;
-    let reason = "This code lacks 1 commit of main, and production of shop takes none that does: merge or rebase, then push \
-                  again. Ask owner@example.org, who owns the pipeline.";
+    let reason = "This code lacks 1 commit of main, and production of shop takes none that does: merge or rebase, and \
+                  deploy that. Ask owner@example.org, who owns the pipeline.";
     assert!(!pushed && screen.contains(reason), "{screen}");
     checkout.now(&["rebase", "-q", "main"]);
     checkout.deploy("shop").await;
