@@ -26,7 +26,7 @@ function program() {
   throw new Error(`None of ${NAMES.join(", ")} is on the path. Install one (apt-get install chromium), or name it in CHROMIUM.`);
 }
 
-export const launch = () => chromium.launch({ executablePath: program(), args: ["--no-sandbox"] });
+export const launch = () => chromium.launch({ executablePath: program(), args: ["--no-sandbox"], timeout: PATIENCE });
 
 // Opens an empty page that notes layout shifts, and tells `found` of errors and of what the pages' policy blocks.
 export async function open(browser, { width, height, ...view }, found) {
