@@ -8,6 +8,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+/// How long a dyno may take to end. Its disk is written out first, which other writers of the machine hold up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Ends every dyno of a data directory and removes what was made for them on the machine: control groups, the nftables
 /// table, the services address, the dynos' directories. Cables, disks and mounts go with the dynos. The spawner must
 /// not run any more. Can be repeated. IPv4 forwarding is turned off again if it was off before the first spawner.
@@ -22,7 +25,7 @@ pub fn purge(home: &Path) -> io::Result<()> {
     };
     for directory in Directory::all(home)? {
         if let Ok(shim) = wire::connect(&directory.socket()) {
-            keep(shim.set_read_timeout(Some(Duration::from_secs(15))));
+            keep(shim.set_read_timeout(Some(PATIENCE)));
             let gone = wire::say(&shim, &Request::Kill).and_then(|()| io::copy(&mut &shim, &mut io::sink()));
             // A shim that ends while it is spoken to has done what was asked.
             if let Err(e) = gone
