@@ -34,12 +34,15 @@ may_sudo() {
   sudo -v || { note "Going on without root: apps are not kept apart, and nothing is installed."; return 1; }
 }
 
-# A line that is alive while something takes long: on a terminal it counts the seconds. Others see it once.
-working() {
+# A line that is alive while something takes long: on a terminal it counts the seconds, and says how far apt-get is that
+# writes to LOG. Others see it once.
+working() { # WHAT [LOG]
   since=$SECONDS
   if [ -t 2 ]; then
     # It ends with us, however we end.
-    (while kill -0 $$ 2>/dev/null; do printf '\r%s  %s s' "$1" $((SECONDS - since)) >&2 && sleep 1; done) &
+    (while kill -0 $$ 2>/dev/null; do
+      printf '\r\033[K%s%s  %s s' "$1" "$([ -z "${2:-}" ] || how_far "$2")" $((SECONDS - since)) >&2 && sleep 1
+    done) &
     ticker=$!
     trap stop_ticking EXIT
   else
@@ -58,6 +61,16 @@ stop_ticking() {
   wait "$ticker" 2>/dev/null || true
   ticker=''
   printf '\r\033[K' >&2
+}
+
+# How far apt-get is, by what it said: each package is fetched, unpacked and set up.
+how_far() { # LOG
+  awk '
+    /^Waiting for cache lock|^E: Could not get lock/ { waits = 1 }
+    / newly installed, / { waits = 0; all = $1 + $3 }
+    /^(Get:|Unpacking |Setting up )/ { done++ }
+    END { if (waits) printf ": waiting for another installation"; else if (all) printf ": %d %%", (done < 3 * all ? done * 100 / (3 * all) : 100) }
+  ' "$1" 2>/dev/null
 }
 
 as_root() {
@@ -116,24 +129,26 @@ apt_get() {
   done
 }
 
-# Installs Debian packages and prints everything that came with them, as `installed` does.
-install_packages() {
-  local before after
+# Installs Debian packages and prints everything that came with them, as `installed` does. What apt-get says goes to LOG,
+# which is removed when all went well.
+install_packages() { # LOG PACKAGE...
+  local log=$1 before after
+  shift
   before=$(mktemp) after=$(mktemp)
   installed >"$before"
   start_nothing
   trap start_again EXIT
-  if ! apt_get "$after.log" install --no-install-recommends "$@"; then
+  if ! apt_get "$log" install --no-install-recommends "$@"; then
     # On a fresh machine there are no lists of packages yet.
-    apt_get "$after.log" update || fail_showing "$after.log" "the package lists could not be refreshed"
-    apt_get "$after.log" install --no-install-recommends "$@" ||
-      fail_showing "$after.log" "these packages could not be installed: $*"
+    apt_get "$log" update || fail_showing "$log" "the package lists could not be refreshed"
+    apt_get "$log" install --no-install-recommends "$@" ||
+      fail_showing "$log" "these packages could not be installed: $*"
   fi
   start_again
   trap - EXIT
   installed >"$after"
   comm -13 "$before" "$after"
-  rm -f "$before" "$after" "$after.log"
+  rm -f "$before" "$after" "$log"
 }
 
 # Says to PostgreSQL's packages, before they are installed, that they need not make a database server of their own: ours
