@@ -80,7 +80,8 @@ impl Body {
             Self::Root { group, .. } => group.usage(),
             Self::Bwrap { .. } => {
                 let page = rustix::param::page_size() as u64;
-                self.own_processes().into_iter().filter_map(process::stat).fold(Usage::default(), |sum, stat| Usage {
+                let all = self.own(process::descendants_at_a_glance);
+                all.into_iter().filter_map(process::stat).fold(Usage::default(), |sum, stat| Usage {
                     memory_bytes: sum.memory_bytes + stat.pages * page,
                     cpu_us: sum.cpu_us + stat.ticks * 10_000,
                     pids: sum.pids + stat.threads,
@@ -92,7 +93,7 @@ impl Body {
     pub(super) fn listeners(&self) -> Vec<SocketAddr> {
         match self {
             Self::Root { init, .. } => process::listeners(*init, None),
-            Self::Bwrap { bwrap, .. } => process::listeners(*bwrap, Some(&self.own_processes())),
+            Self::Bwrap { bwrap, .. } => process::listeners(*bwrap, Some(&self.own(process::descendants))),
         }
     }
 
@@ -105,8 +106,8 @@ impl Body {
     }
 
     /// All processes but the sandbox's own two.
-    fn own_processes(&self) -> Vec<u32> {
-        let mut all = process::descendants(self.pid());
+    fn own(&self, descendants: fn(u32) -> Vec<u32>) -> Vec<u32> {
+        let mut all = descendants(self.pid());
         if !all.is_empty() {
             all.remove(0);
         }
