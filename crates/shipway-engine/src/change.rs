@@ -8,7 +8,7 @@ use crate::deployments::OwnDeployment;
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
 use crate::plan::{Code, Part, Plan, ReleasePlan, RestartPlan, Step, StepAt};
-use crate::ports::{Caller, Place, Spot};
+use crate::ports::Caller;
 use crate::{Platform, Result, Which, formation};
 use shipway_domain::admission::{Trigger, admit};
 use shipway_domain::lifecycle::{DynoState, ReleaseStatus};
@@ -197,20 +197,7 @@ impl Platform {
         for part in &ctx.plan.parts {
             let app = self.store().read(|c| c.app_by_id(part.app))?;
             let slug = self.slug_of(part)?;
-            let mut subject = self.subject(&caller, &app)?;
-            let carried =
-                part.carry.as_ref().filter(|_| ctx.plan.trigger == Trigger::Promotion).map(|carry| &carry.commit);
-            if let Some(commit) = part.build.as_ref().map(|build| &build.commit).or(carried) {
-                let spot = Spot { place: Place::App(app.id), commit: commit.clone() };
-                subject.behind = self.behind(&app, &spot).await?;
-            }
-            if ctx.plan.trigger.brings_new_code() && part.release.is_some() {
-                let commit = slug.as_ref().and_then(|slug| slug.commit.as_ref());
-                let artifact =
-                    slug.as_ref().filter(|_| ctx.plan.trigger == Trigger::Promotion).map(|slug| &slug.digest);
-                subject.sign_offs = self.sign_offs_on(&app, commit, artifact)?;
-                subject.unchecked = self.unchecked(&app, commit)?;
-            }
+            let subject = self.subject_at_switch(&ctx.plan, part, &app, slug.as_ref()).await?;
             admit(&caller.actor, ctx.plan.trigger, &subject, self.now())?;
             let record =
                 slug.as_ref().map(|slug| self.own_deployment(&caller, part, &app, slug)).transpose()?.flatten();

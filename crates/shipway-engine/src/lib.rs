@@ -27,6 +27,7 @@ mod forge_news;
 mod forges;
 mod formation;
 mod from_to;
+mod gate;
 mod health;
 mod inherited;
 mod insisted;

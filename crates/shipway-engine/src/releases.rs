@@ -2,6 +2,7 @@
 
 use crate::change::pending_release;
 use crate::error::Error;
+use crate::gate::Incoming;
 use crate::plan::{Code, Part, ReleasePlan};
 use crate::ports::Caller;
 use crate::transfers::short_name;
@@ -179,9 +180,9 @@ impl Platform {
         self.admit(caller, Trigger::SlugRelease, app).await?;
         let found = self.store().read(|c| c.slug(slug))?.filter(|s| s.app == app.id);
         let found = found.ok_or_else(|| Error::missing("slug"))?;
-        let mut subject = self.subject(caller, app)?;
-        subject.sign_offs = self.sign_offs_on(app, found.commit.as_ref(), None)?;
-        subject.unchecked = self.unchecked(app, found.commit.as_ref())?;
+        let place = self.place_of_slug(app, &found).await?;
+        let code = Incoming { commit: found.commit.as_ref(), artifact: None, place };
+        let subject = self.subject_with(caller, app, code).await?;
         self.admit_subject(caller, Trigger::SlugRelease, app, subject).await?;
         let commit = found.commit.as_ref().map_or("slug", |c| c.short()).to_string();
         let description = description.filter(|d| !d.trim().is_empty()).unwrap_or(format!("Deploy {commit}"));

@@ -3,6 +3,7 @@
 mod addons;
 mod crashes;
 mod domains;
+mod gate;
 mod health;
 mod logs;
 mod products;
