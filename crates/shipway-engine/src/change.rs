@@ -55,7 +55,6 @@ impl Platform {
             Step::Create => self.undo_create(ctx, part, error).await,
             Step::Pin | Step::Carry | Step::Fetch => self.undo_pin(ctx, part).await,
             Step::Build => self.undo_build(part, error),
-            Step::Release => self.undo_release(part, error),
             Step::External => self.undo_external(ctx, part).await,
             Step::ReleasePhase => self.undo_release_phase(part).await,
             Step::Start => self.undo_start(ctx, part).await,
@@ -90,14 +89,6 @@ impl Platform {
                 c.put_build(&build)?;
             }
             Ok(())
-        }))
-    }
-
-    fn undo_release(&self, part: &Part, error: &str) -> Result<Effect> {
-        let (id, error, now) = (part.release()?.release, error.to_string(), self.now());
-        Ok(Box::new(move |c| match c.release(id)? {
-            Some(_) => c.set_release_status(id, ReleaseStatus::Failed, Some(&error), now),
-            None => Ok(()),
         }))
     }
 
@@ -280,7 +271,7 @@ impl Platform {
         if release.config_of.is_some() {
             c.set_config_vars(app.id, &c.release_config(release.release)?)?;
         }
-        c.set_release_status(release.release, ReleaseStatus::Succeeded, None, now)?;
+        c.succeed_release(release.release, now)?;
         if switch.slug_size.is_some() {
             let present = c.formation(app.id)?;
             let next = formation::formation_for(self, &present, &switch.commands, now);

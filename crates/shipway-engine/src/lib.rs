@@ -81,7 +81,7 @@ pub use forges::{Delivered, NewCredentials, NewForge, Refusal};
 pub use formation::{ScaleTo, ScaleUpdate};
 pub use logins::Login;
 pub use logs::LOG_LIMITS;
-pub use operation::{Outcome, StepView};
+pub use operation::{Ending, Outcome, StepView};
 pub use output::OutputReader;
 pub use overwritten::{Deployed, ago};
 pub use pipelines::UpdateCoupling;

@@ -1,12 +1,16 @@
 //! Runs operations: steps in order, a journal row before and after each effect, undo before the switch, forward after.
 //!
 //! A step's change of the store and its `succeeded` row are one transaction. A server that was killed goes on from the
-//! journal: a step without `succeeded` runs again, which every step allows. Undoing is in `undo`; what people see of
-//! operations, and how they stop one, in `seen`.
+//! journal: a step without `succeeded` runs again, which every step allows. Undoing is in `undo`, what a failure
+//! comes to for each app in `ending`; what people see of operations, and how they stop one, in `seen`; pushes that have nothing
+//! left to do in `unneeded`.
 
+mod ending;
 mod seen;
 mod undo;
 
+pub use ending::Ending;
+pub(crate) use ending::ending_of;
 pub use seen::{Outcome, StepView};
 
 use crate::change::cancelled;

@@ -4,6 +4,7 @@
 //! with `shipway promote` (`together`) has one operation for all targets, which switch together or not at all.
 
 use crate::error::Error;
+use crate::operation::ending_of;
 use crate::plan::{CarryPlan, Code, Part, Plan};
 use crate::ports::{Caller, Place, Spot};
 use crate::{Event, Platform, Result};
@@ -489,7 +490,10 @@ impl Platform {
                         updated_at = updated_at.max(o.updated_at);
                         match o.status {
                             OperationStatus::Succeeded => (TargetStatus::Succeeded, None),
-                            OperationStatus::Failed => (TargetStatus::Failed, o.error.clone()),
+                            OperationStatus::Failed => {
+                                let ending = ending_of(c, o, target.app)?;
+                                (TargetStatus::Failed, ending.map(|ending| ending.text))
+                            }
                             _ => (TargetStatus::Pending, None),
                         }
                     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A pipeline with apps in stages, written `shop-dev development, shop staging`.
-async fn pipeline(server: &Server, name: &str, apps: &str) -> Pipeline {
+pub async fn pipeline(server: &Server, name: &str, apps: &str) -> Pipeline {
     let pipeline = server.platform.create_pipeline(&server.caller, name).await.unwrap();
     for place in apps.split(", ") {
         let (app, stage) = place.split_once(' ').unwrap();

@@ -10,6 +10,7 @@ use crate::{ApiError, Result};
 use shipway_dashboard::model::{ConfirmPage, Failure, Mark, ProcessRow, ReleasePage, ReleasesPage};
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
+use shipway_domain::lifecycle::ReleaseStatus;
 use shipway_store::{Operation, Release, Slug};
 use std::collections::BTreeMap;
 
@@ -69,9 +70,13 @@ pub(super) async fn one(viewer: Viewer) -> Page {
     let failed = release.failure.as_deref();
     let model = ReleasePage {
         shell: viewer.shell(),
-        failure: failed.map(|error| Failure {
-            output_url: url.clone(),
-            ..failure(&facts, &format!("v{}", release.version), "Release", error)
+        failure: failed.map(|error| {
+            let version = release.version;
+            let what = match release.status {
+                ReleaseStatus::Expired => format!("v{version} was not released"),
+                _ => format!("v{version} failed"),
+            };
+            Failure { output_url: url.clone(), ..failure(&facts, &what, "Release", error) }
         }),
         release: Releases::new(platform, &facts.app).row(&release),
         processes: processes.unwrap_or_default(),
