@@ -69,7 +69,9 @@ impl Platform {
         self.admit_subject(caller, trigger, app, subject).await?;
         let (build, slug) = (self.id(BuildId), self.id(SlugId));
         let (shared, exactly) = extra.shared.map_or((None, false), |(pipeline, exactly)| (Some(pipeline), exactly));
-        let build = BuildPlan { build, slug, commit: commit.clone(), shared, exactly };
+        let over =
+            self.store().read(|c| c.current_release(&c.app_by_id(app.id)?))?.map_or(0, |release| release.version);
+        let build = BuildPlan { build, slug, commit: commit.clone(), shared, exactly, over: Some(over) };
         let release = self.release_plan(app, format!("Deploy {}", commit.short()), Code::Built);
         let operation = extra.operation;
         let mut row = self.build_row(caller, app, &build, operation);

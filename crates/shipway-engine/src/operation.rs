@@ -8,6 +8,7 @@
 mod ending;
 mod seen;
 mod undo;
+mod unneeded;
 
 pub use ending::Ending;
 pub(crate) use ending::ending_of;
@@ -17,7 +18,7 @@ use crate::change::cancelled;
 use crate::error::Error;
 use crate::locks::{Lock, Place, Turn};
 use crate::output::Output;
-use crate::plan::{Part, Plan, StepAt};
+use crate::plan::{Part, Plan, Step, StepAt};
 use crate::ports::Lines;
 use crate::{Event, Fault, Moment, Platform, Result};
 use shipway_domain::lifecycle::OperationStatus;
@@ -243,6 +244,10 @@ impl Platform {
             self.wait_turn(ctx, at, places).await;
             if at.step.before_switch() && self.is_cancelled(ctx) {
                 return Err(Ended::Failed { at, error: cancelled() });
+            }
+            let begins = at == first || at.step == Step::Release;
+            if begins && self.is_unneeded(ctx).await.map_err(|error| Ended::Failed { at, error })? {
+                return Ok(());
             }
             self.write_step(ctx, at, StepEvent::Started, nothing())
                 .await

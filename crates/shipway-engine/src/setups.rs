@@ -128,7 +128,7 @@ impl Platform {
         let Beginning { app, config, commit, origin, coupling, collaborators, .. } = new;
         let now = self.now();
         let (build, slug) = (self.id(BuildId), self.id(SlugId));
-        let build = BuildPlan { build, slug, commit: commit.clone(), shared: None, exactly: false };
+        let build = BuildPlan { build, slug, commit: commit.clone(), shared: None, exactly: false, over: None };
         let setup = AppSetup {
             id: self.id(AppSetupId),
             app: app.id,

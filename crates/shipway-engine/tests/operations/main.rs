@@ -1,6 +1,7 @@
 //! Operations of a whole platform, with dynos and databases in memory: each test is a session.
 
 mod addons;
+mod again;
 mod crashes;
 mod domains;
 mod gate;

@@ -25,7 +25,7 @@ pub async fn pipeline(server: &Server, name: &str, apps: &str) -> Pipeline {
     pipeline
 }
 
-fn order(server: &Server, pipeline: &Pipeline, source: &str, targets: &[&str]) -> PromotionOrder {
+pub fn order(server: &Server, pipeline: &Pipeline, source: &str, targets: &[&str]) -> PromotionOrder {
     PromotionOrder {
         pipeline: pipeline.clone(),
         source: server.app(source),

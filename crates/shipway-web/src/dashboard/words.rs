@@ -195,6 +195,7 @@ fn what(entry: &LedgerEntry) -> String {
         "promotion-failed" => "failed to promote to {app}".into(),
         "setup-failed" => "failed to set {app} up".into(),
         "left" => "left {app} as it was".into(),
+        "deploy-unneeded" => format!("pushed {commit}, which v{} runs already", number("release")),
         "config" => match (list("set"), list("unset")) {
             (set, unset) if unset.is_empty() => format!("set {set}"),
             (set, unset) if set.is_empty() => format!("removed {unset}"),
