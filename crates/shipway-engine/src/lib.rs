@@ -88,6 +88,7 @@ pub use pipelines::UpdateCoupling;
 pub use plan::{Part, Plan, Step, StepAt};
 pub use products::{Move, Seen, StepChange, TogetherOrder, external_steps};
 pub use promotions::{Against, Outlook, Promotable, PromotionOrder, PromotionView, TargetView};
+pub use releases::Coming;
 pub use restarts::Which;
 pub use review_apps::{NewReviewApp, ReviewSource};
 pub use run::{Attached, RunOrder};

@@ -5,7 +5,7 @@ use super::facts::{Facts, Releases, build_of, build_url, failure};
 use super::logs::output_so_far;
 use super::visit::Viewer;
 use super::{Page, difference, done, page};
-use crate::api::releases::schema_moved;
+use crate::api::releases::{coming, schema_moved};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{ConfirmPage, Failure, Mark, ProcessRow, ReleasePage, ReleasesPage};
 use shipway_dashboard::path;
@@ -107,13 +107,14 @@ pub(super) async fn ask_rollback(viewer: Viewer) -> Page {
     let then = platform.point_of(&facts.app, None, Some(&format!("v{version}"))).await?;
     let difference = platform.compare(&viewer.caller, &now, &then).await?;
     let moved = schema_moved(platform, &facts.app, &target).await;
-    let warnings = match moved {
+    let mut warnings = match moved {
         Some(moved) => moved.sentences(facts.name()),
         None if current.has_output => {
             vec!["A release phase ran since then. What it did to the database stays as it is.".to_string()]
         }
         None => Vec::new(),
     };
+    warnings.extend(coming(platform, &facts.app)?);
     let model = ConfirmPage {
         shell: viewer.shell(),
         app: Some(facts.head(&viewer)),
