@@ -3,10 +3,13 @@
 use shipway_domain::admission::{Actor, Permission, Scope};
 use shipway_domain::forge::{ForgeCredentials, ForgeKind};
 use shipway_domain::{Email, NameOrId, Stage};
-use shipway_engine::ports::Caller;
-use shipway_engine::{NewCredentials, NewForge, UpdateCoupling};
-use shipway_store::{App, Pipeline, PipelineSettings};
+use shipway_engine::ports::{Caller, Place, Spot};
+use shipway_engine::{
+    NewApp, NewCredentials, NewForge, SetupOrder, SourceBlob, SourceOrder, StepChange, UpdateCoupling,
+};
+use shipway_store::{App, ExternalStep, Pipeline, PipelineSettings};
 use shipway_testkit::{Ground, Server};
+use std::sync::atomic::Ordering;
 
 /// `acorn` in production of the pipeline `oak`, which takes nothing that lacks commits of main; `olga` operates it and what
 /// else she is let into, and owns nothing.
@@ -147,4 +150,57 @@ async fn attack_19_what_a_rule_is_measured_by_is_not_taken_back_by_who_may_not_c
     let connected = server.platform.connect_forge(&oak.olga, &oak.pipeline(), forge).await;
     let refused = connected.map(drop).map_err(|e| e.to_string());
     assert!(refused.as_ref().is_err_and(|why| why.contains("may not change the pipeline oak")), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_19_an_app_is_not_set_up_in_a_stage_from_what_the_stage_does_not_take() {
+    let oak = Oak::open().await;
+    let (server, app) = (&oak.server, oak.server.app("acorn"));
+    let commit = server.ground.repositories.commit("web: listen-after 1ms");
+    server.ground.repositories.commit("web: listen-after 2ms");
+    oak.upstream_moves().await;
+    let builds = || server.ground.builder.builds.load(Ordering::SeqCst);
+    let before = builds();
+    let order = SetupOrder {
+        app: NewApp { name: Some("acorn-new".into()), ..NewApp::default() },
+        coupling: Some((oak.pipeline(), Stage::Production)),
+        ..SetupOrder::default()
+    };
+    let source = SourceBlob::Commit(Spot { place: Place::App(app.id), commit });
+    let blob = SourceOrder { url: "the same".into(), version: None, checksum: None, buildpacks: None };
+    let made = server.platform.create_app_setup(&oak.olga, order, source, blob).await;
+    let refused = made.map(drop).map_err(|e| e.to_string());
+    assert!(refused.as_ref().is_err_and(|why| why.starts_with(LACKS)), "{refused:?}");
+    assert_eq!(builds(), before, "nothing was built");
+    assert!(server.platform.app(&server.caller, &NameOrId::parse("acorn-new")).is_err(), "and nothing made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_15_who_may_only_look_has_no_command_run_in_production_by_a_products_step() {
+    let oak = Oak::open().await;
+    let (server, platform) = (&oak.server, &oak.server.platform);
+    let email = Email::parse("eve@example.org").unwrap();
+    let (account, _) = platform.add_account(&server.caller, &email, None, false).await.unwrap();
+    let view = Permission::View;
+    platform.give_access(&server.caller, &server.app("acorn"), email.as_str(), view).await.unwrap();
+    let actor = Actor { account: account.id, email: email.to_string(), admin: false, scope: Scope::Global };
+    let eve = Caller { actor, via: "api" };
+    let pipelines = ["oak".to_string()];
+    let set = async |caller: &Caller, name: &str| {
+        let product = platform.create_product(caller, name, &pipelines).await.unwrap();
+        let text = |text: &str| Some(text.to_string());
+        let step = StepChange { name: text("mail"), command: text("env"), undo: text("true"), position: None };
+        let one = platform.set_product_step(caller, &product, &NameOrId::parse("oak"), step).await;
+        let step = ExternalStep {
+            name: "mail".into(),
+            pipeline: oak.pipeline().id,
+            command: "printenv".into(),
+            undo: "true".into(),
+        };
+        let all = platform.set_product_steps(caller, &product, vec![step]).await;
+        [one, all].map(|set| set.map(drop).map_err(|e| e.to_string()))
+    };
+    let refused = "You (eve@example.org) may not change the pipeline oak. Ask owner@example.org, who owns it.";
+    assert_eq!(set(&eve, "eves").await, [Err(refused.to_string()), Err(refused.to_string())]);
+    assert_eq!(set(&oak.olga, "olgas").await, [Ok(()), Ok(())]);
 }
