@@ -42,7 +42,7 @@ states! {
 }
 
 states! {
-    /// A release's state. A failed release keeps its number and never becomes current.
+    /// A release's state. One that failed or expired keeps its number and never becomes current.
     ReleaseStatus {
         /// Its release phase or its start runs.
         Pending = "pending",
@@ -50,6 +50,8 @@ states! {
         Succeeded = "succeeded",
         /// Its release phase failed, or its dynos did not become healthy.
         Failed = "failed",
+        /// It did not fail and never ran: another app of its promotion failed, or somebody stopped all of it.
+        Expired = "expired",
     }
 }
 

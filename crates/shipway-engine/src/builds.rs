@@ -1,8 +1,9 @@
 //! Deploys of commits, and builds of sources.
 
+use crate::gate::Incoming;
 use crate::operation::{Effect, nothing};
 use crate::plan::{BuildPlan, Code, Part};
-use crate::ports::{Caller, Place, Spot};
+use crate::ports::{Caller, Place};
 use crate::{Platform, Result, SourceBlob, SourceOrder};
 use shipway_domain::admission::Trigger;
 use shipway_domain::{BuildId, CommitId, OperationId, PipelineId, SlugId};
@@ -63,16 +64,14 @@ impl Platform {
             // A commit that is at a forge is looked at when it is here.
             (None, Some(_)) => None,
         };
-        let mut subject = self.subject(caller, app)?;
-        subject.sign_offs = self.sign_offs_on(app, Some(&commit), None)?;
-        subject.unchecked = self.unchecked(app, Some(&commit))?;
-        if let Some(place) = place {
-            subject.behind = self.behind(app, &Spot { place, commit: commit.clone() }).await?;
-        }
+        let code = Incoming { commit: Some(&commit), artifact: None, place };
+        let subject = self.subject_with(caller, app, code).await?;
         self.admit_subject(caller, trigger, app, subject).await?;
         let (build, slug) = (self.id(BuildId), self.id(SlugId));
         let (shared, exactly) = extra.shared.map_or((None, false), |(pipeline, exactly)| (Some(pipeline), exactly));
-        let build = BuildPlan { build, slug, commit: commit.clone(), shared, exactly };
+        let over =
+            self.store().read(|c| c.current_release(&c.app_by_id(app.id)?))?.map_or(0, |release| release.version);
+        let build = BuildPlan { build, slug, commit: commit.clone(), shared, exactly, over: Some(over) };
         let release = self.release_plan(app, format!("Deploy {}", commit.short()), Code::Built);
         let operation = extra.operation;
         let mut row = self.build_row(caller, app, &build, operation);

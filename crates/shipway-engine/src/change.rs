@@ -8,7 +8,7 @@ use crate::deployments::OwnDeployment;
 use crate::error::Error;
 use crate::operation::{Context, Effect, nothing};
 use crate::plan::{Code, Part, Plan, ReleasePlan, RestartPlan, Step, StepAt};
-use crate::ports::{Caller, Place, Spot};
+use crate::ports::Caller;
 use crate::{Platform, Result, Which, formation};
 use shipway_domain::admission::{Trigger, admit};
 use shipway_domain::lifecycle::{DynoState, ReleaseStatus};
@@ -55,7 +55,6 @@ impl Platform {
             Step::Create => self.undo_create(ctx, part, error).await,
             Step::Pin | Step::Carry | Step::Fetch => self.undo_pin(ctx, part).await,
             Step::Build => self.undo_build(part, error),
-            Step::Release => self.undo_release(part, error),
             Step::External => self.undo_external(ctx, part).await,
             Step::ReleasePhase => self.undo_release_phase(part).await,
             Step::Start => self.undo_start(ctx, part).await,
@@ -90,14 +89,6 @@ impl Platform {
                 c.put_build(&build)?;
             }
             Ok(())
-        }))
-    }
-
-    fn undo_release(&self, part: &Part, error: &str) -> Result<Effect> {
-        let (id, error, now) = (part.release()?.release, error.to_string(), self.now());
-        Ok(Box::new(move |c| match c.release(id)? {
-            Some(_) => c.set_release_status(id, ReleaseStatus::Failed, Some(&error), now),
-            None => Ok(()),
         }))
     }
 
@@ -197,20 +188,7 @@ impl Platform {
         for part in &ctx.plan.parts {
             let app = self.store().read(|c| c.app_by_id(part.app))?;
             let slug = self.slug_of(part)?;
-            let mut subject = self.subject(&caller, &app)?;
-            let carried =
-                part.carry.as_ref().filter(|_| ctx.plan.trigger == Trigger::Promotion).map(|carry| &carry.commit);
-            if let Some(commit) = part.build.as_ref().map(|build| &build.commit).or(carried) {
-                let spot = Spot { place: Place::App(app.id), commit: commit.clone() };
-                subject.behind = self.behind(&app, &spot).await?;
-            }
-            if ctx.plan.trigger.brings_new_code() && part.release.is_some() {
-                let commit = slug.as_ref().and_then(|slug| slug.commit.as_ref());
-                let artifact =
-                    slug.as_ref().filter(|_| ctx.plan.trigger == Trigger::Promotion).map(|slug| &slug.digest);
-                subject.sign_offs = self.sign_offs_on(&app, commit, artifact)?;
-                subject.unchecked = self.unchecked(&app, commit)?;
-            }
+            let subject = self.subject_at_switch(&ctx.plan, part, &app, slug.as_ref()).await?;
             admit(&caller.actor, ctx.plan.trigger, &subject, self.now())?;
             let record =
                 slug.as_ref().map(|slug| self.own_deployment(&caller, part, &app, slug)).transpose()?.flatten();
@@ -293,7 +271,7 @@ impl Platform {
         if release.config_of.is_some() {
             c.set_config_vars(app.id, &c.release_config(release.release)?)?;
         }
-        c.set_release_status(release.release, ReleaseStatus::Succeeded, None, now)?;
+        c.succeed_release(release.release, now)?;
         if switch.slug_size.is_some() {
             let present = c.formation(app.id)?;
             let next = formation::formation_for(self, &present, &switch.commands, now);

@@ -7,6 +7,7 @@ use crate::deploy_keys::NewDeployKey;
 use crate::error::Error;
 use crate::pipelines::Access;
 use crate::ports::{Caller, Envelope, WebhookRefused, WebhookRequest};
+use crate::upstream::to_lead;
 use crate::{Event, Platform, Result};
 use shipway_domain::forge::{DeliveryStatus, ForgeCredentials, ForgeKind, RepositoryName};
 use shipway_domain::{ForgeConnectionId, ForgeDeliveryId};
@@ -98,9 +99,10 @@ impl Platform {
     /// webhook secret, which is shown to nobody but the caller.
     ///
     /// Errors: an address that cannot be asked, credentials that are none, an illegal repository, a server whose key for a
-    /// deploy key is not known.
+    /// deploy key is not known; a stage refuses what lacks the upstream's commits, which come from there, and the caller does
+    /// not own the pipeline.
     pub async fn connect_forge(&self, caller: &Caller, pipeline: &Pipeline, new: NewForge) -> Result<ForgeConnection> {
-        self.may(caller, pipeline, Access::Operate)?;
+        self.may(caller, pipeline, to_lead(pipeline))?;
         let repository = RepositoryName::parse(&new.repository)?;
         let Some(url) = new.url.as_deref().or(new.kind.usual_url()) else {
             return Err(Error::invalid(format!("Say where your {} is: --url https://git.example.org", new.kind)));
@@ -149,9 +151,10 @@ impl Platform {
         Ok(forge)
     }
 
-    /// Ends a pipeline's connection, with its deliveries. Review apps stay until somebody removes them.
+    /// Ends a pipeline's connection, with its deliveries. Review apps stay until somebody removes them. Errors: as for another
+    /// one.
     pub async fn disconnect_forge(&self, caller: &Caller, pipeline: &Pipeline) -> Result<ForgeConnection> {
-        self.may(caller, pipeline, Access::Operate)?;
+        self.may(caller, pipeline, to_lead(pipeline))?;
         let forge = self.forge_of(pipeline)?;
         let detail = serde_json::json!({ "pipeline": pipeline.name, "repository": forge.repository });
         let entry = self.entry(caller, None, "forge-disconnected", detail);

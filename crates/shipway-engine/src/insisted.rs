@@ -45,7 +45,7 @@ impl Platform {
     }
 
     /// What the code insists on and an app that it would be promoted to lacks, in words; none where nothing is lacking.
-    pub async fn lacks_insisted(&self, app: &App, source: &Promotable) -> Result<Option<String>> {
+    pub(crate) async fn lacks_insisted(&self, app: &App, source: &Promotable) -> Result<Option<String>> {
         match self.check_promoted(app, source).await {
             Ok(()) => Ok(None),
             Err(e) if e.kind == Kind::Platform => Err(e),

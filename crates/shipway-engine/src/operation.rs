@@ -1,19 +1,24 @@
 //! Runs operations: steps in order, a journal row before and after each effect, undo before the switch, forward after.
 //!
 //! A step's change of the store and its `succeeded` row are one transaction. A server that was killed goes on from the
-//! journal: a step without `succeeded` runs again, which every step allows. Undoing is in `undo`; what people see of
-//! operations, and how they stop one, in `seen`.
+//! journal: a step without `succeeded` runs again, which every step allows. Undoing is in `undo`, what a failure
+//! comes to for each app in `ending`; what people see of operations, and how they stop one, in `seen`; pushes that have nothing
+//! left to do in `unneeded`.
 
+mod ending;
 mod seen;
 mod undo;
+mod unneeded;
 
+pub use ending::Ending;
+pub(crate) use ending::ending_of;
 pub use seen::{Outcome, StepView};
 
 use crate::change::cancelled;
 use crate::error::Error;
 use crate::locks::{Lock, Place, Turn};
 use crate::output::Output;
-use crate::plan::{Part, Plan, StepAt};
+use crate::plan::{Part, Plan, Step, StepAt};
 use crate::ports::Lines;
 use crate::{Event, Fault, Moment, Platform, Result};
 use shipway_domain::lifecycle::OperationStatus;
@@ -239,6 +244,10 @@ impl Platform {
             self.wait_turn(ctx, at, places).await;
             if at.step.before_switch() && self.is_cancelled(ctx) {
                 return Err(Ended::Failed { at, error: cancelled() });
+            }
+            let begins = at == first || at.step == Step::Release;
+            if begins && self.is_unneeded(ctx).await.map_err(|error| Ended::Failed { at, error })? {
+                return Ok(());
             }
             self.write_step(ctx, at, StepEvent::Started, nothing())
                 .await

@@ -266,7 +266,7 @@ impl Platform {
     }
 
     /// Puts an app into a pipeline. Errors: it stands in one already; the caller does not operate the app, or no app of
-    /// the pipeline.
+    /// the pipeline; as [`Self::may_enter_stage`].
     pub async fn couple(&self, caller: &Caller, pipeline: &Pipeline, app: &App, stage: Stage) -> Result<Coupling> {
         self.admit(caller, Trigger::Settings, app).await?;
         self.may(caller, pipeline, Access::Operate)?;
@@ -277,6 +277,7 @@ impl Platform {
             }
             return Err(already_coupled(app, &there));
         }
+        self.may_enter_stage(caller, pipeline, stage, app).await?;
         let now = self.now();
         let coupling = Coupling {
             id: self.id(CouplingId),
@@ -302,7 +303,8 @@ impl Platform {
         Ok(coupling)
     }
 
-    /// Moves an app to another stage, or calls it something else. Errors: as [`Self::may_leave_stage`].
+    /// Moves an app to another stage, or calls it something else. Errors: as [`Self::may_leave_stage`] and
+    /// [`Self::may_enter_stage`].
     pub async fn update_coupling(
         &self,
         caller: &Caller,
@@ -314,6 +316,10 @@ impl Platform {
         if change.stage.is_some_and(|stage| stage != coupling.stage) {
             self.may_leave_stage(caller, app)?;
             self.goes_with_nothing(app)?;
+        }
+        if let Some(stage) = change.stage.filter(|stage| *stage != coupling.stage) {
+            let pipeline = self.store().read(|c| c.pipeline_by_id(coupling.pipeline))?;
+            self.may_enter_stage(caller, &pipeline, stage, app).await?;
         }
         let mut changed = coupling.clone();
         changed.stage = change.stage.unwrap_or(changed.stage);

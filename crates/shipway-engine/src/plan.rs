@@ -217,6 +217,10 @@ pub struct BuildPlan {
     /// Whether a shared build must have had all of the app's config vars, not only those that builds are known to read.
     #[serde(default)]
     pub exactly: bool,
+    /// The version that ran when it was asked for, 0 for none: what came since came while it waited. None: it is built
+    /// whatever runs, as those are from before this was kept.
+    #[serde(default)]
+    pub over: Option<u64>,
 }
 
 /// The release of a plan.

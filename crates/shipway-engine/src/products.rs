@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::from_to::{find, nor_a_stage, one_source};
+use crate::pipelines::Access;
 use crate::plan::{ExternalPlan, Plan};
 use crate::ports::Caller;
 use crate::promotions::{Origin, Promotable, PromotionView, Weighed};
@@ -150,7 +151,8 @@ impl Platform {
     }
 
     /// Sets the external steps of a product's promotions, at most one per pipeline. Errors: a pipeline that is not the
-    /// product's, a step without a command or an undo.
+    /// product's, a step without a command or an undo; one that is new or another, of a pipeline that the caller may not
+    /// operate.
     pub async fn set_product_steps(
         &self,
         caller: &Caller,
@@ -158,6 +160,10 @@ impl Platform {
         steps: Vec<ExternalStep>,
     ) -> Result<Product> {
         self.own_product(caller, product)?;
+        let known = |step: &&ExternalStep| product.pipelines.contains(&step.pipeline);
+        for step in steps.iter().filter(known).filter(|step| !product.settings.steps.contains(step)) {
+            self.may_run_steps_in(caller, &self.store().read(|c| c.pipeline_by_id(step.pipeline))?)?;
+        }
         self.change_product(caller, product, "product-steps", move |product| {
             for (i, step) in steps.iter().enumerate() {
                 if steps[..i].iter().any(|s| s.pipeline == step.pipeline) {
@@ -174,7 +180,8 @@ impl Platform {
     }
 
     /// Gives a pipeline of a product an external step, as the last one, or changes the one that it has, where it is; a
-    /// `position` moves it. Errors: a pipeline that is not the product's, a new step without a name, a command or an undo.
+    /// `position` moves it. Errors: a pipeline that is not the product's, a new step without a name, a command or an undo; a
+    /// command or an undo for a pipeline that the caller may not operate.
     pub async fn set_product_step(
         &self,
         caller: &Caller,
@@ -183,7 +190,11 @@ impl Platform {
         change: StepChange,
     ) -> Result<Product> {
         self.own_product(caller, product)?;
-        let pipeline = self.pipeline_of_product(product, pipeline)?.id;
+        let pipeline = self.pipeline_of_product(product, pipeline)?;
+        if change.command.is_some() || change.undo.is_some() {
+            self.may_run_steps_in(caller, &pipeline)?;
+        }
+        let pipeline = pipeline.id;
         self.change_product(caller, product, "product-steps", move |product| {
             let steps = &mut product.settings.steps;
             let at = steps.iter().position(|s| s.pipeline == pipeline);
@@ -201,6 +212,11 @@ impl Platform {
             check_step(product, &step)
         })
         .await
+    }
+
+    /// Errors: the commands of steps run in a pipeline's apps, with their config, and the caller may not operate any of them.
+    fn may_run_steps_in(&self, caller: &Caller, pipeline: &Pipeline) -> Result<()> {
+        self.may(caller, pipeline, Access::Operate)
     }
 
     /// Takes a pipeline's external step away. Errors: it has none.
@@ -375,10 +391,7 @@ impl Platform {
         if one.unchanged.is_some() {
             return Ok(None);
         }
-        if let Some(refused) = self.would_refuse(caller, &one.target, &one.source).await? {
-            return Ok(Some(Error::from(refused).message));
-        }
-        self.lacks_insisted(&one.target, &one.source).await
+        self.promotion_refusal(caller, &one.target, &one.source).await
     }
 
     /// The pipelines that an order is about.

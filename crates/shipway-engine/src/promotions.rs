@@ -4,11 +4,12 @@
 //! with `shipway promote` (`together`) has one operation for all targets, which switch together or not at all.
 
 use crate::error::Error;
+use crate::operation::ending_of;
 use crate::plan::{CarryPlan, Code, Part, Plan};
 use crate::ports::{Caller, Place, Spot};
 use crate::{Event, Platform, Result};
 use jiff::Timestamp;
-use shipway_domain::admission::{Refused, Subject, Trigger, admit};
+use shipway_domain::admission::Trigger;
 use shipway_domain::compare::Contained;
 use shipway_domain::lifecycle::{OperationStatus, ReleaseStatus};
 use shipway_domain::{
@@ -252,45 +253,6 @@ impl Platform {
         }
     }
 
-    /// Asks admission for a promotion to an app, and whether the app has what the code insists on.
-    pub(crate) async fn may_receive(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<()> {
-        let subject = self.whole_promotion_subject(caller, app, source).await?;
-        self.admit_subject(caller, Trigger::Promotion, app, subject).await?;
-        self.check_promoted(app, source).await
-    }
-
-    /// With what the code lacks of the upstream, which takes a look into repositories.
-    async fn whole_promotion_subject(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<Subject> {
-        let mut subject = self.promotion_subject(caller, app, source)?;
-        if let Some(commit) = source.slug.commit.clone() {
-            subject.behind = self.behind(app, &Spot { place: Place::App(source.app.id), commit }).await?;
-        }
-        Ok(subject)
-    }
-
-    fn promotion_subject(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<Subject> {
-        let commit = source.slug.commit.as_ref();
-        let sign_offs = self.sign_offs_on(app, commit, Some(&source.slug.digest))?;
-        Ok(Subject { sign_offs, unchecked: self.unchecked(app, commit)?, ..self.subject(caller, app)? })
-    }
-
-    /// What admission would say to a promotion to an app, without a record of the question.
-    pub(crate) async fn would_refuse(
-        &self,
-        caller: &Caller,
-        app: &App,
-        source: &Promotable,
-    ) -> Result<Option<Refused>> {
-        let subject = self.whole_promotion_subject(caller, app, source).await?;
-        Ok(admit(&caller.actor, Trigger::Promotion, &subject, self.now()).err())
-    }
-
-    /// The same for pages that are looked at all the time: without a look into repositories.
-    pub fn promotion_refusal(&self, caller: &Caller, app: &App, source: &Promotable) -> Result<Option<Refused>> {
-        let subject = self.promotion_subject(caller, app, source)?;
-        Ok(admit(&caller.actor, Trigger::Promotion, &subject, self.now()).err())
-    }
-
     /// Writes a promotion down and starts its operations.
     pub(crate) async fn write_promotion(
         &self,
@@ -528,7 +490,10 @@ impl Platform {
                         updated_at = updated_at.max(o.updated_at);
                         match o.status {
                             OperationStatus::Succeeded => (TargetStatus::Succeeded, None),
-                            OperationStatus::Failed => (TargetStatus::Failed, o.error.clone()),
+                            OperationStatus::Failed => {
+                                let ending = ending_of(c, o, target.app)?;
+                                (TargetStatus::Failed, ending.map(|ending| ending.text))
+                            }
                             _ => (TargetStatus::Pending, None),
                         }
                     }

@@ -2,13 +2,14 @@
 
 use crate::change::pending_release;
 use crate::error::Error;
-use crate::plan::{Code, Part, ReleasePlan};
+use crate::gate::Incoming;
+use crate::plan::{Code, Part, Plan, ReleasePlan};
 use crate::ports::Caller;
 use crate::transfers::short_name;
 use crate::{Platform, Result};
 use shipway_domain::addon::TransferKind;
 use shipway_domain::admission::Trigger;
-use shipway_domain::lifecycle::ReleaseStatus;
+use shipway_domain::lifecycle::{OperationStatus, ReleaseStatus};
 use shipway_domain::migrations::{Backup, Migrations, Onward, SchemaMoved};
 use shipway_domain::{CommitId, NameOrId, OperationId, SlugId};
 use shipway_store::{App, Release};
@@ -23,6 +24,29 @@ struct Later {
     newest: Release,
     /// The first release with it.
     first: Release,
+}
+
+/// A push that is under way and comes live after what is released now.
+#[derive(Debug, Clone)]
+pub struct Coming {
+    /// Its operation.
+    pub operation: OperationId,
+    /// What it brings.
+    pub commit: CommitId,
+    /// Who pushed it.
+    pub by: String,
+}
+
+impl Coming {
+    /// It for whoever goes back meanwhile, with the command that ends it.
+    pub fn sentence(&self) -> String {
+        format!(
+            "A push of {} by {} is under way and will replace this when its turn comes. To cancel it: shipway ops {} --cancel",
+            self.commit.short(),
+            self.by,
+            self.operation
+        )
+    }
 }
 
 impl Platform {
@@ -145,6 +169,28 @@ impl Platform {
         Ok(backup)
     }
 
+    /// The pushes to an app that come live after whatever is released now, and replace it: they have no version yet. In the
+    /// order in which they were asked for.
+    pub fn coming(&self, app: &App) -> Result<Vec<Coming>> {
+        Ok(self.store().read(|c| {
+            let mut coming = Vec::new();
+            for operation in c.open_operations()?.into_iter().filter(|one| one.apps.contains(&app.id) && !one.cancel) {
+                let Ok(plan) = Plan::of(&operation) else { continue };
+                let part = plan.part(app.id).filter(|part| part.setup.is_none());
+                let Some((build, release)) = part.and_then(|part| part.build.as_ref().zip(part.release.as_ref()))
+                else {
+                    continue;
+                };
+                if operation.status == OperationStatus::Unwinding || c.release(release.release)?.is_some() {
+                    continue;
+                }
+                let by = c.account_by_id(operation.account)?.email.to_string();
+                coming.push(Coming { operation: operation.id, commit: build.commit.clone(), by });
+            }
+            Ok(coming)
+        })?)
+    }
+
     /// Makes a release with the code and the config vars of an earlier one. Errors: a failed one, one whose code is
     /// not kept any more.
     pub async fn rollback(&self, caller: &Caller, app: &App, to: &Release) -> Result<Release> {
@@ -179,9 +225,9 @@ impl Platform {
         self.admit(caller, Trigger::SlugRelease, app).await?;
         let found = self.store().read(|c| c.slug(slug))?.filter(|s| s.app == app.id);
         let found = found.ok_or_else(|| Error::missing("slug"))?;
-        let mut subject = self.subject(caller, app)?;
-        subject.sign_offs = self.sign_offs_on(app, found.commit.as_ref(), None)?;
-        subject.unchecked = self.unchecked(app, found.commit.as_ref())?;
+        let place = self.place_of_slug(app, &found).await?;
+        let code = Incoming { commit: found.commit.as_ref(), artifact: None, place };
+        let subject = self.subject_with(caller, app, code).await?;
         self.admit_subject(caller, Trigger::SlugRelease, app, subject).await?;
         let commit = found.commit.as_ref().map_or("slug", |c| c.short()).to_string();
         let description = description.filter(|d| !d.trim().is_empty()).unwrap_or(format!("Deploy {commit}"));

@@ -71,7 +71,8 @@ pub(crate) struct Beginning {
 
 impl Platform {
     /// Makes an app from a source. It returns at once; the setup's row says how it goes.
-    /// Errors: the source, the name, a region or stack that is not there, a pipeline that the caller may not change.
+    /// Errors: the source, the name, a region or stack that is not there, a pipeline that the caller may not change,
+    /// a stage that does not take the code.
     pub async fn create_app_setup(
         &self,
         caller: &Caller,
@@ -89,7 +90,14 @@ impl Platform {
             app.buildpacks = buildpacks;
         }
         self.inner.parts.repositories.create(app.id).await?;
-        let commit = match self.import_source(caller, app.id, &source, &blob).await {
+        let begins = async {
+            let commit = self.import_source(caller, app.id, &source, &blob).await?;
+            if let Some((pipeline, stage)) = &order.coupling {
+                self.may_begin_in(caller, pipeline, *stage, &app, &commit).await?;
+            }
+            Ok::<_, Error>(commit)
+        };
+        let commit = match begins.await {
             Ok(commit) => commit,
             Err(e) => {
                 self.inner.parts.repositories.remove(app.id).await?;
@@ -120,7 +128,7 @@ impl Platform {
         let Beginning { app, config, commit, origin, coupling, collaborators, .. } = new;
         let now = self.now();
         let (build, slug) = (self.id(BuildId), self.id(SlugId));
-        let build = BuildPlan { build, slug, commit: commit.clone(), shared: None, exactly: false };
+        let build = BuildPlan { build, slug, commit: commit.clone(), shared: None, exactly: false, over: None };
         let setup = AppSetup {
             id: self.id(AppSetupId),
             app: app.id,

@@ -1,7 +1,7 @@
 //! Sign-offs: stages that take only code which all parties have approved.
 //!
 //! A stage names its parties, each with the people who may sign for it. A sign-off is of a commit, for a stage; what it
-//! keeps out is admission's to say, which is asked with what this file finds ([`Platform::sign_offs_on`]): at the door
+//! keeps out is admission's to say, which is asked with what this file finds ([`Platform::sign_offs_wanted`]): at the door
 //! where the code is known, and again before the switch. `docs/decisions/0005-sign-offs.md` says what is signed and why.
 
 use crate::error::Error;
@@ -351,22 +351,20 @@ impl Platform {
         Ok(artifacts)
     }
 
-    /// What the stage of an app wants of code, and what the code has; none where it wants nothing. `artifact`: a build that
-    /// is taken as it is; none where the app builds the commit, or has built it, itself.
-    pub(crate) fn sign_offs_on(
+    /// What a stage wants of code, and what the code has; none where it wants nothing. `artifact`: a build that is taken as it
+    /// is; none where the app builds the commit, or has built it, itself.
+    pub(crate) fn sign_offs_wanted(
         &self,
-        app: &App,
+        pipeline: &Pipeline,
+        stage: Stage,
         commit: Option<&CommitId>,
         artifact: Option<&Digest>,
     ) -> Result<Option<SignOffs>> {
-        let ruled = self.store().read(|c| {
-            let Some(coupling) = c.coupling_of(app.id)? else { return Ok(None) };
-            let wants = !c.sign_off_parties(coupling.pipeline, coupling.stage)?.is_empty();
-            if wants { Ok(Some((coupling.stage, c.pipeline_by_id(coupling.pipeline)?))) } else { Ok(None) }
-        })?;
-        let Some((stage, pipeline)) = ruled else { return Ok(None) };
+        if self.store().read(|c| c.sign_off_parties(pipeline.id, stage))?.is_empty() {
+            return Ok(None);
+        }
         let code = Code { commit: commit.cloned(), artifact: artifact.cloned() };
-        self.sign_offs_in(&pipeline, stage, code).map(Some)
+        self.sign_offs_in(pipeline, stage, code).map(Some)
     }
 
     fn sign_offs_in(&self, pipeline: &Pipeline, stage: Stage, code: Code) -> Result<SignOffs> {
@@ -393,9 +391,8 @@ impl Platform {
 
     /// The parties whose sign-off a commit lacks for the stage of an app that would build it.
     pub fn unsigned(&self, app: &App, commit: &CommitId) -> Result<Vec<Party>> {
-        let wanted = self.sign_offs_on(app, Some(commit), None)?;
-        let missing = |wanted: SignOffs| wanted.missing().into_iter().map(|one| one.party.clone()).collect();
-        Ok(wanted.map(missing).unwrap_or_default())
+        let at = self.stage_of(app)?;
+        at.map_or(Ok(Vec::new()), |(stage, pipeline)| self.unsigned_by(&pipeline, stage, commit))
     }
 
     /// What an app's stage would take in the place of a commit that lies in the app's repository, as far as the caller sees.
@@ -453,21 +450,5 @@ impl Platform {
     fn sign_offs_changed(&self, pipeline: &Pipeline) {
         self.inner.triggers_wanted.notify_one();
         self.tell(Event::Pipeline(pipeline.id));
-    }
-
-    /// Errors: an app leaves a stage that wants sign-offs by somebody who may not change what the stage wants; that would be
-    /// a way around it.
-    pub(crate) fn may_leave_stage(&self, caller: &Caller, app: &App) -> Result<()> {
-        let Some(wanted) = self.sign_offs_on(app, None, None)? else { return Ok(()) };
-        let coupling = self.coupling_of(app)?;
-        let pipeline = self.store().read(|c| c.pipeline_by_id(coupling.pipeline))?;
-        if self.may(caller, &pipeline, Access::Own).is_ok() {
-            return Ok(());
-        }
-        Err(Error::forbidden(format!(
-            "{} of {} takes only code that its parties have signed off, so {} leaves it only by who may change that. Ask {}, \
-             who owns the pipeline.",
-            wanted.stage, wanted.pipeline, app.name, wanted.owner_email
-        )))
     }
 }

@@ -1,9 +1,9 @@
 //! Upstreams: the line that a pipeline's team works on, and where code stands beside it.
 //!
 //! It is told (`set`), fetched every few minutes, or pushed to us by CI; what nobody told is not guessed. Where it moves,
-//! triggers for its branch are set off; nothing else runs because of it. Code that lacks commits of it is told so before it deploys, and refused where its stage says so. That
-//! rule is for code that is pushed or built: a promotion carries what an earlier stage has taken, a way back must be open.
-//! What CI says of a commit is told, and refused, likewise; that rule is for promotions too, whose earlier stage may not ask.
+//! triggers for its branch are set off; nothing else runs because of it. Code that lacks commits of it is told so before it deploys, and refused where its stage says so;
+//! what CI says of a commit is told, and refused, likewise. Both rules are for whatever brings new code, promotions too, whose earlier stage may not ask; what an app has
+//! run may come back. Who may change a rule, and nobody else, may take back what it is measured by.
 
 use crate::error::Error;
 use crate::pipelines::Access;
@@ -16,8 +16,7 @@ use shipway_domain::compare::Beside;
 use shipway_domain::review::Checks;
 use shipway_domain::triggers::RefName;
 use shipway_domain::{BranchName, CommitId, PipelineId, Stage};
-use shipway_store::{App, Conn, Pipeline, PipelineSettings, Upstream};
-use std::collections::BTreeSet;
+use shipway_store::{App, Conn, Pipeline, Upstream};
 use std::time::Duration;
 
 /// How often upstreams are fetched.
@@ -27,7 +26,7 @@ const LISTED: usize = 20;
 
 /// What it takes to give a pipeline another upstream, or none. Where a stage refuses what lacks its commits that would lift the
 /// rule, which is the owner's.
-fn to_lead(pipeline: &Pipeline) -> Access {
+pub(crate) fn to_lead(pipeline: &Pipeline) -> Access {
     if pipeline.settings.refuse_behind.is_empty() { Access::Operate } else { Access::Own }
 }
 
@@ -123,7 +122,8 @@ impl Platform {
     /// Takes the end of an upstream's branch that somebody pushed into an app's repository: CI, mostly. The first push
     /// tells the branch.
     ///
-    /// Errors: the app is in no pipeline; another branch is the pipeline's upstream; the caller may not deploy to the app.
+    /// Errors: the app is in no pipeline; another branch is the pipeline's upstream; the caller may not deploy to the app; it
+    /// lacks commits of the present end, a stage refuses what does, and the caller does not own the pipeline.
     pub async fn push_upstream(&self, caller: &Caller, app: &App, branch: &str, commit: &CommitId) -> Result<()> {
         self.admit(caller, Trigger::Push, app).await?;
         let branch = BranchName::parse(branch)?;
@@ -141,10 +141,12 @@ impl Platform {
                 coupling.pipeline_name
             ))
         };
-        if let Some(known) = known.filter(|known| known.branch != branch) {
+        if let Some(known) = known.as_ref().filter(|known| known.branch != branch) {
             return Err(is_another(&known.branch));
         }
         let from = Spot { place: Place::App(app.id), commit: commit.clone() };
+        let pipeline = self.store().read(|c| c.pipeline_by_id(coupling.pipeline))?;
+        self.only_forward(caller, &pipeline, known.as_ref(), &from).await?;
         self.inner.parts.histories.take_upstream(coupling.pipeline, branch.as_str(), &from).await?;
         let pushed = Upstream {
             pipeline: coupling.pipeline,
@@ -180,6 +182,35 @@ impl Platform {
         self.ref_moved(RefNews { origin, reference, commit, by }).await.map(drop)
     }
 
+    /// Errors: an upstream would lose commits, which lifts a rule for who may not change it.
+    async fn only_forward(
+        &self,
+        caller: &Caller,
+        pipeline: &Pipeline,
+        known: Option<&Upstream>,
+        to: &Spot,
+    ) -> Result<()> {
+        let tip = known.and_then(|known| known.tip.clone());
+        let Some(tip) = tip.filter(|_| to_lead(pipeline) == Access::Own) else { return Ok(()) };
+        if tip == to.commit || self.may(caller, pipeline, Access::Own).is_ok() {
+            return Ok(());
+        }
+        let tip = Spot { place: Place::Upstream(pipeline.id), commit: tip };
+        let lost = self.inner.parts.histories.commits(&tip, to, 0).await?.behind_count;
+        if lost == 0 {
+            return Ok(());
+        }
+        let stages: Vec<&str> = pipeline.settings.refuse_behind.iter().map(|stage| stage.as_str()).collect();
+        Err(Error::forbidden(format!(
+            "{} lacks {lost} of the commits of the upstream of {}, which only grows, because {} takes nothing that lacks any. Ask \
+             {}, who owns the pipeline.",
+            to.commit.short(),
+            pipeline.name,
+            stages.join(" and "),
+            pipeline.owner_email.to_ask()
+        )))
+    }
+
     /// Where the code that an app runs stands beside its pipeline's upstream. None without code, pipeline, or an upstream
     /// that was heard of.
     pub async fn beside(&self, app: &App) -> Result<Option<Beside>> {
@@ -201,18 +232,26 @@ impl Platform {
     }
 
     async fn beside_at(&self, app: &App, spot: &Spot) -> Result<Option<Beside>> {
-        let Some(upstream) = self.upstream_of(app)? else { return Ok(None) };
+        match self.upstream_of(app)? {
+            Some(upstream) => self.beside_upstream(upstream, spot).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn beside_upstream(&self, upstream: Upstream, spot: &Spot) -> Result<Option<Beside>> {
         let (Some(tip), Some(heard_at)) = (upstream.tip, upstream.heard_at) else { return Ok(None) };
         let tip = Spot { place: Place::Upstream(upstream.pipeline), commit: tip };
         let standing = self.inner.parts.histories.standing(spot, &tip, LISTED).await?;
         Ok(Some(Beside { branch: upstream.branch, heard_at, standing }))
     }
 
-    /// What code for an app lacks of the upstream, where the app's stage wants all of it.
-    pub(crate) async fn behind(&self, app: &App, spot: &Spot) -> Result<Option<Behind>> {
-        let ruled = self.stage_that(app, |settings| &settings.refuse_behind)?;
-        let Some((stage, pipeline)) = ruled else { return Ok(None) };
-        let Some(beside) = self.beside_at(app, spot).await? else { return Ok(None) };
+    /// What code lacks of a pipeline's upstream, where the stage wants all of it.
+    pub(crate) async fn behind(&self, pipeline: &Pipeline, stage: Stage, spot: &Spot) -> Result<Option<Behind>> {
+        if !pipeline.settings.refuse_behind.contains(&stage) {
+            return Ok(None);
+        }
+        let Some(upstream) = self.upstream(pipeline)? else { return Ok(None) };
+        let Some(beside) = self.beside_upstream(upstream, spot).await? else { return Ok(None) };
         Ok((beside.standing.behind_count > 0).then(|| Behind {
             branch: beside.branch.to_string(),
             commits: beside.standing.behind_count,
@@ -222,11 +261,17 @@ impl Platform {
         }))
     }
 
-    /// What is known of CI's state of code for an app, where the app's stage takes only what has passed and it has not. Code
-    /// without a commit has not.
-    pub(crate) fn unchecked(&self, app: &App, commit: Option<&CommitId>) -> Result<Option<Unchecked>> {
-        let ruled = self.stage_that(app, |settings| &settings.refuse_unchecked)?;
-        let Some((stage, pipeline)) = ruled else { return Ok(None) };
+    /// What is known of CI's state of code, where the stage takes only what has passed and it has not. Code without a commit
+    /// has not.
+    pub(crate) fn unchecked(
+        &self,
+        pipeline: &Pipeline,
+        stage: Stage,
+        commit: Option<&CommitId>,
+    ) -> Result<Option<Unchecked>> {
+        if !pipeline.settings.refuse_unchecked.contains(&stage) {
+            return Ok(None);
+        }
         let words = match commit {
             Some(commit) => self.store().read(|c| c.commit_checks(pipeline.id, commit))?.wanting(commit),
             None => Some("this code is of no commit".into()),
@@ -246,19 +291,6 @@ impl Platform {
                 c.commit_checks(coupling.pipeline, commit).map(Some)
             }
             _ => Ok(None),
-        })?)
-    }
-
-    /// An app's stage and pipeline, where the stage is among those that a rule names.
-    fn stage_that(
-        &self,
-        app: &App,
-        rule: fn(&PipelineSettings) -> &BTreeSet<Stage>,
-    ) -> Result<Option<(Stage, Pipeline)>> {
-        Ok(self.store().read(|c| {
-            let Some(coupling) = c.coupling_of(app.id)? else { return Ok(None) };
-            let pipeline = c.pipeline_by_id(coupling.pipeline)?;
-            Ok(rule(&pipeline.settings).contains(&coupling.stage).then_some((coupling.stage, pipeline)))
         })?)
     }
 

@@ -67,7 +67,7 @@ pub struct Release {
     pub config_hash: String,
     /// Whether a release phase ran, so that there is output to read.
     pub has_output: bool,
-    /// Why it failed.
+    /// Why it did not come to run.
     pub failure: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
@@ -226,16 +226,19 @@ impl Conn<'_> {
         Ok(version)
     }
 
-    /// Moves a pending release to its final state.
-    pub fn set_release_status(
-        &self,
-        id: ReleaseId,
-        status: ReleaseStatus,
-        failure: Option<&str>,
-        at: Timestamp,
-    ) -> Result<()> {
+    /// Has a release that was pending be what runs, or have run.
+    pub fn succeed_release(&self, id: ReleaseId, at: Timestamp) -> Result<()> {
         self.execute(
-            "UPDATE releases SET status = ?, failure = ?, updated_at = ? WHERE id = ?",
+            "UPDATE releases SET status = 'succeeded', updated_at = ? WHERE id = ?",
+            params![micros(at), id.to_string()],
+        )?;
+        Ok(())
+    }
+
+    /// Ends a pending release that does not come to run, as failed or expired. One that is over stays as it is.
+    pub fn fail_release(&self, id: ReleaseId, status: ReleaseStatus, failure: &str, at: Timestamp) -> Result<()> {
+        self.execute(
+            "UPDATE releases SET status = ?, failure = ?, updated_at = ? WHERE id = ? AND status = 'pending'",
             params![status.as_str(), failure, micros(at), id.to_string()],
         )?;
         Ok(())

@@ -53,7 +53,7 @@ fn list(answer: &Value, context: &Context) -> Result<()> {
             let tone = tone(&state);
             vec![
                 text(op, &["id"]).into(),
-                name_of(op, "app").into(),
+                apps(op).join(", ").into(),
                 text(op, &["kind"]).into(),
                 Cell::new(state, tone),
                 name_of(op, "step").into(),
@@ -64,12 +64,18 @@ fn list(answer: &Value, context: &Context) -> Result<()> {
     table(context.terminal, &["ID", "APP", "KIND", "STATE", "STEP", "AGE"], rows, "No operations.")
 }
 
+/// The names of the apps that it is on.
+fn apps(op: &Value) -> Vec<String> {
+    let all: Vec<String> = items(&op["apps"]).into_iter().map(|app| text(app, &["name"])).collect();
+    if all.is_empty() { vec![name_of(op, "app")] } else { all }
+}
+
 fn show(op: &Value, context: &Context) -> Result<()> {
     let field =
         |name: &str, value: String| (!value.is_empty()).then(|| vec![Cell::new(name, Tone::Quiet), value.into()]);
     let heads = [
         field("operation", text(op, &["id"])),
-        field("app", name_of(op, "app")),
+        field(if apps(op).len() > 1 { "apps" } else { "app" }, apps(op).join(", ")),
         field("kind", text(op, &["kind"])),
         field("state", text(op, &["state"])),
         field("by", text(op, &["user", "email"])),
@@ -77,7 +83,8 @@ fn show(op: &Value, context: &Context) -> Result<()> {
         field("waits for", text(op, &["waiting_for"])),
         field("error", text(op, &["error"])),
     ];
-    let heads: Vec<_> = heads.into_iter().flatten().collect();
+    let of_each = items(&op["apps"]).into_iter().filter_map(|app| field(&text(app, &["name"]), text(app, &["error"])));
+    let heads: Vec<_> = heads.into_iter().flatten().chain(of_each).collect();
     context.terminal.say(&format!("{}\n", context.terminal.columns(&heads)))?;
     let steps = op.get("steps").and_then(Value::as_array).into_iter().flatten().map(|step| {
         let state = text(step, &["state"]);

@@ -1,7 +1,8 @@
 //! `shipway who`, `reserve`, `unreserve`, `previous` and `notices`: sharing an app.
 
 use super::OneApp;
-use super::comparison::items;
+use super::comparison::{items, names};
+use super::rollback::warn;
 use crate::error::Result;
 use crate::terminal::{age, printable, text};
 use crate::{Context, Error};
@@ -131,6 +132,7 @@ pub async fn previous(args: &PreviousArgs, context: &Context) -> Result<()> {
     if args.json {
         return context.terminal.json(&answer);
     }
+    warn(&names(&answer["coming"]));
     let (version, words) = (text(&answer, &["version"]), text(&answer["previous"], &["words"]));
     let operation = text(&answer, &["operation", "id"]);
     let told = format!("Bringing back {words} as release v{version}. Follow it: shipway ops {operation}");

@@ -49,10 +49,9 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let query = release.map(|release| format!("?to={}", encoded(release))).unwrap_or_default();
     let preview = client.get(&format!("{path}{query}")).await?;
     let (to, warning) = (number(&preview["to"], "version"), names(&preview["warning"]));
-    for line in &warning {
-        eprintln!(" !    {}", printable(line));
-    }
+    warn(&warning);
     if args.dry_run {
+        warn(&names(&preview["coming"]));
         let told = format!("{app} would go back to v{to}, code and config.\n");
         return if args.json { context.terminal.json(&preview) } else { context.terminal.say(&told) };
     }
@@ -64,6 +63,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
             .exit(2));
     }
     let answer = client.post(&path, &json!({ "release": to.to_string() })).await?;
+    warn(&names(&answer["coming"]));
     if args.json {
         return context.terminal.json(&answer);
     }
@@ -71,4 +71,11 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     context
         .terminal
         .say(&format!("Rolling back {app} to v{to}: release v{version}. Follow it: shipway ops --app {app}\n"))
+}
+
+/// Says on stderr what there is to mind.
+pub(super) fn warn(sentences: &[String]) {
+    for sentence in sentences {
+        eprintln!(" !    {}", printable(sentence));
+    }
 }

@@ -158,7 +158,7 @@ macro_rules! pills {
 
 pills! {
     BuildStatus { Pending => Wait, Succeeded => Good, Failed => Bad, }
-    ReleaseStatus { Pending => Wait, Succeeded => Good, Failed => Bad, }
+    ReleaseStatus { Pending => Wait, Succeeded => Good, Failed => Bad, Expired => Quiet, }
     DynoState { Starting => Wait, Up => Good, Crashed => Bad, Stopping => Wait, Down => Quiet, }
     OperationStatus { Waiting => Wait, Running => Wait, Unwinding => Wait, Succeeded => Good, Failed => Bad, }
 }

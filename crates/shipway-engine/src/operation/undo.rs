@@ -2,7 +2,7 @@
 
 use super::{Context, Ended, RETRY};
 use crate::error::Error;
-use crate::plan::{Step, StepAt};
+use crate::plan::{Part, Step, StepAt};
 use crate::{Fault, Moment, Platform, Result};
 use shipway_domain::AppId;
 use shipway_domain::lifecycle::OperationStatus;
@@ -65,21 +65,21 @@ impl Platform {
     /// Writes down that all is undone, and for whom; a triggered deploy may wait again.
     async fn end_as_failed(&self, ctx: &Context, error: &str) -> shipway_store::Result<()> {
         let (id, now) = (ctx.operation, self.now());
-        let caller = ctx.plan.caller();
-        let mut entries = Vec::new();
+        let mut ends = Vec::new();
         for part in &ctx.plan.parts {
-            let app = self.store().read(|c| c.app(&part.app.into()))?;
-            let detail = serde_json::json!({ "operation": id, "error": error });
-            entries.push(self.entry(&caller, app.as_ref(), &format!("{}-failed", ctx.plan.kind()), detail));
+            match self.end_part(ctx, part, error) {
+                Ok(end) => ends.push(end),
+                Err(e) => {
+                    tracing::error!(operation.id = %id, error = %e, cause = ?e.cause, "how it ended for an app could not be told");
+                }
+            }
         }
         let waits = self.waits_again(ctx).unwrap_or_else(|e| {
             tracing::error!(operation.id = %id, error = %e, cause = ?e.cause, "whether a triggered deploy waits again could not be read");
             None
         });
         let written = self.store().write(move |c| {
-            for entry in &entries {
-                c.record(entry)?;
-            }
+            ends.into_iter().try_for_each(|end| end(c))?;
             waits.map_or(Ok(()), |deploy| c.put_triggered_deploy(&deploy))?;
             c.set_operation_status(id, OperationStatus::Failed, None, now)
         });
@@ -92,16 +92,16 @@ impl Platform {
     fn reason(&self, ctx: &Context, at: StepAt, error: &str, journal: &HashMap<String, JournalRow>) -> Result<String> {
         let mut text = error.to_string();
         let mut had_run = Vec::new();
+        let cancelled = self.is_cancelled(ctx);
         for phase in ctx.plan.steps().into_iter().filter(|at| at.step == Step::ReleasePhase) {
             let part = phase.app.and_then(|app| ctx.plan.part(app)).or(ctx.plan.parts.first());
             let Some(part) = part else { continue };
             let ended_well = journal.get(&phase.name()).is_some_and(|r| r.event == StepEvent::Succeeded);
-            let has_phase = |slug: &Slug| self.process_types(&slug.manifest).keys().any(|t| t.is_release());
-            if ended_well && self.slug_of(part)?.is_some_and(|slug| has_phase(&slug)) {
+            if ended_well && self.has_phase(part)? {
                 had_run.extend(self.name_of(part.app));
             }
         }
-        if let Some(name) = at.app.and_then(|app| self.name_of(app)) {
+        if let Some(name) = at.app.filter(|_| !cancelled).and_then(|app| self.name_of(app)) {
             text = format!("{name}: {text}");
         }
         match had_run.as_slice() {
@@ -115,6 +115,12 @@ impl Platform {
             )),
         }
         Ok(text)
+    }
+
+    /// Whether the code that a part brings has a release phase.
+    pub(super) fn has_phase(&self, part: &Part) -> Result<bool> {
+        let has_phase = |slug: &Slug| self.process_types(&slug.manifest).keys().any(|t| t.is_release());
+        Ok(self.slug_of(part)?.is_some_and(|slug| has_phase(&slug)))
     }
 
     pub(super) fn name_of(&self, app: AppId) -> Option<String> {

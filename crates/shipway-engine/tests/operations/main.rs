@@ -1,8 +1,10 @@
 //! Operations of a whole platform, with dynos and databases in memory: each test is a session.
 
 mod addons;
+mod again;
 mod crashes;
 mod domains;
+mod gate;
 mod health;
 mod logs;
 mod products;

@@ -1,12 +1,13 @@
 //! What a product is made of, and how that is changed.
 
-use crate::promotions::{product, to_production, together};
+use crate::promotions::{pipeline, product, to_production, together};
 use shipway_domain::admission::{Actor, Scope};
 use shipway_domain::{Email, NameOrId};
 use shipway_engine::ports::Caller;
-use shipway_engine::{StepChange, TogetherOrder, external_steps};
+use shipway_engine::{Fault, Faults, Moment, StepChange, TogetherOrder, external_steps};
 use shipway_store::Product;
-use shipway_testkit::{Ground, OWNER, Server};
+use shipway_testkit::{Ground, OWNER, Server, until};
+use std::sync::{Arc, Mutex};
 
 /// `odb, sso: mail in sso, pages in odb`.
 fn screen(server: &Server) -> String {
@@ -144,4 +145,93 @@ async fn a_product_whose_pipelines_have_ended_says_so_and_is_in_nobodys_way() {
         refused(&mistyped),
         "Couldn't find that product: observatroy. `shipway products` lists those that you can see."
     );
+}
+
+/// `odb-live`, `sso-live` and `itc-live` run v2, and staging runs something else.
+async fn three(server: &Server) {
+    let names = ["odb", "sso", "itc"].map(String::from);
+    for name in &names {
+        pipeline(server, name, &format!("{name}-staging staging, {name}-live production")).await;
+        server.push(&server.app(&format!("{name}-live")), "web: listen").await.unwrap();
+        let release = if name == "itc" { "" } else { "\nrelease: echo migrated" };
+        let source = server.app(&format!("{name}-staging"));
+        server.push(&source, &format!("web: listen-after 1ms{release}")).await.unwrap();
+    }
+    server.platform.create_product(&server.caller, "observatory", &names).await.unwrap();
+}
+
+/// Of each app: how its v3 ended, and what its people read of it.
+fn endings(server: &Server) -> Vec<(String, &'static str, String)> {
+    let of = |name: &str| {
+        let app = server.app(name);
+        let third = server.platform.release(&app, "v3").unwrap();
+        (name.to_string(), third.status.as_str(), third.failure.unwrap_or_default())
+    };
+    ["odb-live", "sso-live", "itc-live"].map(of).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_app_of_a_promotion_that_fails_says_what_happened_to_it() {
+    const FAILS: &str = "sso-live: The platform could not do this";
+    for (step, because, odb_had_run) in [
+        ("carry", "sso-live could not be prepared", false),
+        ("release-phase", "sso-live failed in its release phase", true),
+        ("healthy", "the new dynos of sso-live did not become healthy", false),
+    ] {
+        let armed = Arc::new(Mutex::new(String::new()));
+        let seen = armed.clone();
+        let faults: Faults = Arc::new(move |name, moment| {
+            (name == *seen.lock().unwrap() && moment == Moment::Worked).then_some(Fault::Fail)
+        });
+        let server = Ground::new().server(Some(faults)).await;
+        three(&server).await;
+        let sso = server.app("sso-live").id;
+        *armed.lock().unwrap() = format!("{step}:{sso}");
+        let screen = together(&server, &to_production()).await.unwrap();
+
+        // The release phase of odb-live runs before that of sso-live, if its id is the smaller.
+        let first = server.app("odb-live").id < sso && odb_had_run;
+        let ahead = if first { " Its release phase had run: its database may be ahead of its code." } else { "" };
+        let left = format!("Left as it was: {because}.");
+        for (app, status, failure) in endings(&server) {
+            let line = screen.lines().find(|line| line.starts_with(&app)).unwrap();
+            assert_eq!(line, format!("{app} failed v3 {failure}"), "the promotion says the same");
+            match app.as_str() {
+                "sso-live" => assert!(status == "failed" && failure.starts_with(FAILS), "{step}: {status} {failure}"),
+                "odb-live" => assert_eq!((status, failure), ("expired", format!("{left}{ahead}")), "{step}"),
+                _ => assert_eq!((status, failure), ("expired", left.clone()), "{step}"),
+            }
+            server.serves(&server.app(&app), "v2").await;
+            let app = server.app(&app);
+            let ledger = server.platform.store().read(|c| c.ledger(Some(app.id), 1)).unwrap().remove(0);
+            let action = if app.id == sso { "promotion-failed" } else { "left" };
+            assert_eq!(ledger.action, action, "{step}: {ledger:?}");
+        }
+        server.quiet().await;
+        server.whole("after a promotion that failed").await;
+        armed.lock().unwrap().clear();
+        let done = together(&server, &to_production()).await.unwrap();
+        assert_eq!(done.matches(" succeeded v4").count(), 3, "{done}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_that_is_stopped_failed_at_none_of_its_apps() {
+    let server = Ground::new().server(None).await;
+    three(&server).await;
+    let observatory = observatory(&server);
+    let itc = NameOrId::parse("itc");
+    server.platform.set_product_step(&server.caller, &observatory, &itc, step("mail", "sleep")).await.unwrap();
+    let begun = server.platform.promote_together(&server.caller, &to_production()).await.unwrap();
+    let operation = begun.targets[0].target.operation.unwrap();
+    until("the step runs", async || {
+        let steps = server.platform.steps(operation).unwrap();
+        steps.iter().any(|step| step.name.starts_with("external:") && step.state == "running").then_some(())
+    })
+    .await;
+    server.platform.cancel(&server.caller, operation).await.unwrap();
+    assert_eq!(server.outcome(operation).await.unwrap_err(), "It was cancelled. What ran before runs on.");
+    for (app, status, failure) in endings(&server) {
+        assert_eq!((status, failure.as_str()), ("expired", "It was cancelled. What ran before runs on."), "{app}");
+    }
 }

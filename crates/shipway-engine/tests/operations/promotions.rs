@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A pipeline with apps in stages, written `shop-dev development, shop staging`.
-async fn pipeline(server: &Server, name: &str, apps: &str) -> Pipeline {
+pub async fn pipeline(server: &Server, name: &str, apps: &str) -> Pipeline {
     let pipeline = server.platform.create_pipeline(&server.caller, name).await.unwrap();
     for place in apps.split(", ") {
         let (app, stage) = place.split_once(' ').unwrap();
@@ -25,7 +25,7 @@ async fn pipeline(server: &Server, name: &str, apps: &str) -> Pipeline {
     pipeline
 }
 
-fn order(server: &Server, pipeline: &Pipeline, source: &str, targets: &[&str]) -> PromotionOrder {
+pub fn order(server: &Server, pipeline: &Pipeline, source: &str, targets: &[&str]) -> PromotionOrder {
     PromotionOrder {
         pipeline: pipeline.clone(),
         source: server.app(source),

@@ -5,7 +5,7 @@ use crate::range::{Fields, Key};
 use crate::{Answer, ApiError, Call, Result, present};
 use serde_json::Value;
 use shipway_domain::migrations::SchemaMoved;
-use shipway_engine::Platform;
+use shipway_engine::{Coming, Platform};
 use shipway_store::{App, Release};
 
 const FIELDS: &Fields<Release> = &[("version", |r| Key::Number(r.version)), ("id", |r| Key::text(r.id))];
@@ -29,11 +29,12 @@ pub async fn info(call: Call) -> Result<Answer> {
 pub async fn create(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let payload = call.payload()?;
-    let mut warning = None;
+    let mut warnings = Vec::new();
     let (release, code) = if let Some(wanted) = payload.reference("release")? {
         let target = call.platform().release(&app, &wanted)?;
         let moved = schema_moved(call.platform(), &app, &target).await;
-        warning = moved.map(|moved| moved.sentences(app.name.as_str()).join(" "));
+        warnings.extend(moved.into_iter().flat_map(|moved| moved.sentences(app.name.as_str())));
+        warnings.extend(coming(call.platform(), &app)?);
         (call.platform().rollback(&call.caller, &app, &target).await?, target.slug)
     } else if let Some(wanted) = payload.reference("slug")? {
         let slug = wanted.parse().map_err(|_| ApiError::missing("slug"))?;
@@ -52,10 +53,12 @@ pub async fn create(call: Call) -> Result<Answer> {
             present::output(&call.web, &call.origin, &call.holder, app.id, release.id.0).into();
     }
     let answer = Answer::created(shown);
-    Ok(match warning {
-        Some(warning) => answer.warning(&warning),
-        None => answer,
-    })
+    Ok(if warnings.is_empty() { answer } else { answer.warning(&warnings.join(" ")) })
+}
+
+/// What will replace what an app goes back to, a sentence each.
+pub(crate) fn coming(platform: &Platform, app: &App) -> Result<Vec<String>> {
+    Ok(platform.coming(app)?.iter().map(Coming::sentence).collect())
 }
 
 /// What a rollback has to warn of. A way back is never kept waiting by a history that cannot be read.

@@ -8,7 +8,7 @@ use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
 use shipway_domain::lifecycle::{DynoState, OperationStatus, ReleaseStatus};
 use shipway_domain::{AccountId, AppId, CommitId, SlugId};
-use shipway_engine::Platform;
+use shipway_engine::{Ending, Platform};
 use shipway_store::{App, Build, Dyno, Operation, Release, Slug};
 use std::collections::HashMap;
 
@@ -93,15 +93,18 @@ impl Facts {
     pub(super) fn failure_of(&self, viewer: &Viewer, operation: &Operation) -> Failure {
         let steps = viewer.platform().steps(operation.id).unwrap_or_default();
         let step = words::failed_step(&steps).unwrap_or_else(|| "Before its first step".into());
-        let error = operation.error.as_deref().unwrap_or_default();
+        let ending = viewer.platform().ending(operation, self.app.id).ok().flatten();
+        let ending = ending.unwrap_or_else(|| Ending { text: String::new(), left: false });
         let may_retry = repeatable(operation).is_some() && viewer.may(Trigger::Push, &self.app);
-        let mut failure = failure(self, &words::title(operation), &step, error);
+        let title = words::title(operation);
+        let what = if ending.left { format!("{title} changed nothing here") } else { format!("{title} failed") };
+        let mut failure = failure(self, &what, &step, &ending.text);
         if failure.lines.is_empty() {
             let build = build_of_operation(viewer.platform(), operation);
             failure.lines = build.map(|build| viewer.platform().last_words(build.id)).unwrap_or_default();
         }
         Failure {
-            next: words::next(operation, &steps),
+            next: words::next(operation, &steps, ending.left),
             retry_url: may_retry.then(|| path("retry", &[&operation.id.to_string()])),
             ..failure
         }
@@ -218,13 +221,14 @@ fn times(n: u32) -> String {
     }
 }
 
-/// What went wrong, from the text that its user was given: the first line is the fact, the rest is what it said.
+/// What went wrong (`v12 failed`), from the text that its user was given: the first line is the fact, the rest is what it
+/// said.
 pub(super) fn failure(facts: &Facts, what: &str, step: &str, error: &str) -> Failure {
     let mut lines = error.lines().map(str::to_string).filter(|line| !line.trim().is_empty());
     let because = lines.next().unwrap_or_else(|| "It gave no reason.".into());
     let what = match facts.serving() {
-        Some(version) => format!("{what} failed; v{version} serves on."),
-        None => format!("{what} failed; nothing serves yet."),
+        Some(version) => format!("{what}; v{version} serves on."),
+        None => format!("{what}; nothing serves yet."),
     };
     let next = "Change what the reason names and push again.".into();
     Failure { what, step: step.into(), because, lines: lines.collect(), next, output_url: None, retry_url: None }

@@ -139,7 +139,7 @@ pub(super) async fn build(viewer: Viewer) -> Page {
         by: email(platform, build.account),
         at: build.created_at,
         steps: words::rows(&steps, build.status != BuildStatus::Pending && output.ended),
-        failure: failed.map(|error| failure(&facts, "The build", "Build", error)),
+        failure: failed.map(|error| failure(&facts, "The build failed", "Build", error)),
         version: release.map(|release| release.version),
         operation_url: Some(operation_url),
         output: output.text,

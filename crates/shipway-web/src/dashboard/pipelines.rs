@@ -13,7 +13,7 @@ use shipway_domain::address::RemoteAddress;
 use shipway_domain::admission::Trigger;
 use shipway_domain::sign_off::{Party, and};
 use shipway_domain::{AppId, CommitId, Stage};
-use shipway_engine::{Outlook, PromotionOrder};
+use shipway_engine::{Outlook, Promotable, PromotionOrder};
 use shipway_store::{App, Coupling, ExternalStep, Pipeline, Upstream};
 use std::collections::HashMap;
 
@@ -311,29 +311,59 @@ fn sign_for(viewer: &Viewer, pipeline: &Pipeline, stage: Stage, commit: &CommitI
 
 async fn way_on(viewer: &Viewer, pipeline: &Pipeline, app: &App, outlook: &Outlook) -> Result<Promote> {
     let done: Option<Vec<&str>> = outlook.targets.iter().map(|(_, done)| done.as_deref()).collect();
-    let behind = behind(viewer, outlook).await?;
+    let verdict = match &done {
+        Some(done) => Some(done.join(" ")),
+        None => match out_of_reach(viewer, outlook).await.filter(|refused| refused.all) {
+            Some(refused) => refused.because.into_iter().next(),
+            None => match &outlook.against {
+                Some(against) => Some(against.refusal.clone()),
+                None => behind(viewer, outlook).await?,
+            },
+        },
+    };
     Ok(Promote {
         to: outlook.to.to_string(),
         ask_url: path("promote.ask", &[pipeline.name.as_str(), app.name.as_str()]),
         is_done: done.is_some(),
-        verdict: done.map(|done| done.join(" ")).or_else(|| {
-            let against = outlook.against.as_ref().map(|against| against.refusal.clone());
-            out_of_reach(viewer, outlook).or(against).or(behind)
-        }),
+        verdict,
     })
 }
 
-/// Why this viewer may change none of the targets: they may not deploy there, or the stage wants something first.
-fn out_of_reach(viewer: &Viewer, outlook: &Outlook) -> Option<String> {
-    let mut may = outlook.targets.iter().filter(|(app, _)| viewer.may(Trigger::Promotion, app));
-    let Some((app, _)) = may.next() else { return outlook.targets.first().map(|(app, _)| not_to_deploy(app)) };
-    // The targets are of one stage, which wants the same of all.
-    let unsigned = viewer.platform().promotion_refusal(&viewer.caller, app, &outlook.source);
-    unsigned.ok().flatten().map(|refused| refused.to_string())
+/// What keeps a viewer from some targets of a promotion, or from all.
+struct OutOfReach {
+    /// Why, target by target.
+    because: Vec<String>,
+    /// Whether none is left.
+    all: bool,
+}
+
+/// Which targets would be refused: this viewer may not deploy there, or the gate would keep the code out.
+async fn out_of_reach(viewer: &Viewer, outlook: &Outlook) -> Option<OutOfReach> {
+    let (mut because, mut open) = (Vec::new(), 0);
+    for (target, _) in outlook.targets.iter().filter(|(_, done)| done.is_none()) {
+        open += 1;
+        because.extend(refusal(viewer, target, &outlook.source).await);
+    }
+    let all = because.len() == open;
+    because.dedup();
+    (!because.is_empty()).then_some(OutOfReach { because, all })
+}
+
+/// Why a promotion to an app would be refused to the viewer. A history that cannot be read keeps the code out, and takes
+/// nothing else from the page.
+pub(super) async fn refusal(viewer: &Viewer, target: &App, source: &Promotable) -> Option<String> {
+    if !viewer.may_deploy(target) {
+        return Some(not_to_deploy(target));
+    }
+    let asked = viewer.platform().promotion_refusal(&viewer.caller, target, source).await;
+    asked.unwrap_or_else(|error| {
+        tracing::error!(app.name = %target.name, %error, cause = ?error.cause, "admission could not be asked for a page");
+        Some(error.message)
+    })
 }
 
 /// What somebody reads who sees an app and may not deploy to it.
-pub(super) fn not_to_deploy(app: &App) -> String {
+fn not_to_deploy(app: &App) -> String {
     format!("You may look at {}, not deploy to it. Ask {}, who owns it.", app.name, app.owner_email.to_ask())
 }
 
@@ -383,9 +413,8 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
     let (mut changes, mut links, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let open: Vec<&App> = outlook.targets.iter().filter(|(_, done)| done.is_none()).map(|(app, _)| app).collect();
     let source = platform.point_of(&app, None, None).await?;
-    let mut lacking = Vec::new();
+    let refused = out_of_reach(&viewer, &outlook).await;
     for target in &open {
-        lacking.extend(platform.lacks_insisted(target, &outlook.source).await?);
         let there = platform.point_of(target, None, None).await?;
         let difference = platform.compare(&viewer.caller, &there, &source).await?;
         let of = |title: String| if open.len() > 1 { format!("{}: {title}", target.name) } else { title };
@@ -395,9 +424,14 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
         warnings.extend(difference::warnings(&difference));
     }
     warnings.dedup();
-    // Where one target of several lacks something, the others get theirs.
-    let none_is_ready = lacking.len() == open.len();
-    warnings.extend(lacking.iter().filter(|_| !none_is_ready).cloned());
+    // Where one target of several is refused, the others get theirs.
+    let refused = match refused {
+        Some(refused) if refused.all => refused.because.into_iter().next(),
+        some => {
+            warnings.extend(some.into_iter().flat_map(|refused| refused.because));
+            None
+        }
+    };
     warnings.extend(outlook.against.iter().map(|against| against.fact.clone()));
     warnings.extend(left_out(&outlook).map(|stages| format!("It leaves out {stages}.")));
     if pipeline.settings.may_skip_stages && outlook.leaves_out.is_empty() {
@@ -418,11 +452,7 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
         changes,
         links,
         warnings,
-        refused: done
-            .map(|done| done.join(" "))
-            .or_else(|| out_of_reach(&viewer, &outlook))
-            .or_else(|| leaves_too_much_out(&pipeline, &outlook))
-            .or_else(|| lacking.into_iter().next().filter(|_| none_is_ready)),
+        refused: done.map(|done| done.join(" ")).or(refused).or_else(|| leaves_too_much_out(&pipeline, &outlook)),
         asks_why: outlook.against.is_some() || !outlook.leaves_out.is_empty(),
         action_url: path("promote", &[pipeline.name.as_str(), app.name.as_str()]),
         fields: vec![("release".into(), format!("v{version}")), ("to".into(), to.to_string())],

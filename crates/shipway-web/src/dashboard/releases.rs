@@ -5,11 +5,12 @@ use super::facts::{Facts, Releases, build_of, build_url, failure};
 use super::logs::output_so_far;
 use super::visit::Viewer;
 use super::{Page, difference, done, page};
-use crate::api::releases::schema_moved;
+use crate::api::releases::{coming, schema_moved};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{ConfirmPage, Failure, Mark, ProcessRow, ReleasePage, ReleasesPage};
 use shipway_dashboard::path;
 use shipway_domain::admission::Trigger;
+use shipway_domain::lifecycle::ReleaseStatus;
 use shipway_store::{Operation, Release, Slug};
 use std::collections::BTreeMap;
 
@@ -69,9 +70,13 @@ pub(super) async fn one(viewer: Viewer) -> Page {
     let failed = release.failure.as_deref();
     let model = ReleasePage {
         shell: viewer.shell(),
-        failure: failed.map(|error| Failure {
-            output_url: url.clone(),
-            ..failure(&facts, &format!("v{}", release.version), "Release", error)
+        failure: failed.map(|error| {
+            let version = release.version;
+            let what = match release.status {
+                ReleaseStatus::Expired => format!("v{version} was not released"),
+                _ => format!("v{version} failed"),
+            };
+            Failure { output_url: url.clone(), ..failure(&facts, &what, "Release", error) }
         }),
         release: Releases::new(platform, &facts.app).row(&release),
         processes: processes.unwrap_or_default(),
@@ -102,13 +107,14 @@ pub(super) async fn ask_rollback(viewer: Viewer) -> Page {
     let then = platform.point_of(&facts.app, None, Some(&format!("v{version}"))).await?;
     let difference = platform.compare(&viewer.caller, &now, &then).await?;
     let moved = schema_moved(platform, &facts.app, &target).await;
-    let warnings = match moved {
+    let mut warnings = match moved {
         Some(moved) => moved.sentences(facts.name()),
         None if current.has_output => {
             vec!["A release phase ran since then. What it did to the database stays as it is.".to_string()]
         }
         None => Vec::new(),
     };
+    warnings.extend(coming(platform, &facts.app)?);
     let model = ConfirmPage {
         shell: viewer.shell(),
         app: Some(facts.head(&viewer)),

@@ -1,13 +1,12 @@
 //! A product's apps, carried on together: what would move, and one operation for all of it.
 
-use super::pipelines::{no_such_stage, not_to_deploy};
+use super::pipelines::{no_such_stage, refusal};
 use super::visit::Viewer;
 use super::{Page, difference, done, page};
 use crate::{ApiError, Result};
 use shipway_dashboard::model::{Change, ChangeKind, Changes, ConfirmPage, Mark, Together};
 use shipway_dashboard::path;
 use shipway_domain::Stage;
-use shipway_domain::admission::Trigger;
 use shipway_engine::{Move, Seen, TogetherOrder, external_steps};
 use shipway_store::Product;
 
@@ -24,18 +23,17 @@ struct Prospect {
 }
 
 impl Prospect {
-    fn of(viewer: &Viewer, product: &Product, from: Stage, to: Stage) -> Result<Self> {
+    async fn of(viewer: &Viewer, product: &Product, from: Stage, to: Stage) -> Result<Self> {
         let order = TogetherOrder { reason: Some(LOOK.into()), ..order(product, from, to) };
         let moves = match viewer.platform().moves(&viewer.caller, &order) {
             Ok((_, moves)) => moves,
             Err(e) if e.kind == shipway_engine::Kind::Platform => return Err(e.into()),
             Err(e) => return Ok(Self { moves: Vec::new(), verdict: Some(e.to_string()), is_done: false }),
         };
-        let mut going = moves.iter().filter(|one| one.unchanged.is_none()).peekable();
-        let is_done = going.peek().is_none();
+        let is_done = moves.iter().all(|one| one.unchanged.is_some());
         let verdict = match is_done {
             true => Some(format!("No changes to promote: {to} already runs all that {from} runs.")),
-            false => going.find_map(|one| refusal(viewer, one)).map(|because| all_or_none(&because)),
+            false => kept_out(viewer, &moves).await,
         };
         Ok(Self { moves, verdict, is_done })
     }
@@ -45,13 +43,14 @@ impl Prospect {
     }
 }
 
-/// Why one app is not promoted to for this viewer.
-fn refusal(viewer: &Viewer, one: &Move) -> Option<String> {
-    if !viewer.may(Trigger::Promotion, &one.target) {
-        return Some(not_to_deploy(&one.target));
+/// Why none of these moves is made, where one of them would be refused to the viewer.
+async fn kept_out(viewer: &Viewer, moves: &[Move]) -> Option<String> {
+    for one in moves.iter().filter(|one| one.unchanged.is_none()) {
+        if let Some(because) = refusal(viewer, &one.target, &one.source).await {
+            return Some(format!("All of it moves, or none. {because}"));
+        }
     }
-    let unsigned = viewer.platform().promotion_refusal(&viewer.caller, &one.target, &one.source);
-    unsigned.ok().flatten().map(|refused| refused.to_string())
+    None
 }
 
 fn order(product: &Product, from: Stage, to: Stage) -> TogetherOrder {
@@ -74,7 +73,7 @@ pub(super) async fn offers(viewer: &Viewer, product: &Product) -> Result<Vec<Tog
         if !all.iter().any(|of| has(from)(of) && has(to)(of)) {
             continue;
         }
-        let prospect = Prospect::of(viewer, product, from, to)?;
+        let prospect = Prospect::of(viewer, product, from, to).await?;
         let behind = if prospect.verdict.is_none() { behind(viewer, &prospect).await? } else { None };
         let Prospect { verdict, is_done, .. } = prospect;
         let ask = path("together.ask", &[product.name.as_str()]);
@@ -114,10 +113,7 @@ pub(super) async fn ask(viewer: Viewer) -> Page {
     let platform = viewer.platform();
     let product = viewer.product()?;
     let (from, to) = (stage(viewer.query("from"), "from")?, stage(viewer.query("to"), "to")?);
-    let mut prospect = Prospect::of(&viewer, &product, from, to)?;
-    if prospect.verdict.is_none() {
-        prospect.verdict = lacking(&viewer, prospect.going()).await?;
-    }
+    let prospect = Prospect::of(&viewer, &product, from, to).await?;
     let (mut changes, mut links, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     for one in prospect.going() {
         let (there, source) =
@@ -159,20 +155,6 @@ pub(super) async fn ask(viewer: Viewer) -> Page {
         back_url: path("product", &[product.name.as_str()]),
     };
     page(&viewer, shipway_dashboard::confirm(&model))
-}
-
-/// What the code of one of these moves insists on and its app lacks.
-async fn lacking(viewer: &Viewer, moves: impl Iterator<Item = &Move>) -> Result<Option<String>> {
-    for one in moves {
-        if let Some(because) = viewer.platform().lacks_insisted(&one.target, &one.source).await? {
-            return Ok(Some(all_or_none(&because)));
-        }
-    }
-    Ok(None)
-}
-
-fn all_or_none(because: &str) -> String {
-    format!("All of it moves, or none. {because}")
 }
 
 /// What stays as it is, and what else takes part.

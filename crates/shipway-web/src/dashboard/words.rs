@@ -117,8 +117,8 @@ pub(super) fn failed_step(steps: &[StepView]) -> Option<String> {
     crate::own::at_step(steps).map(step_title)
 }
 
-/// What to do about an operation that failed.
-pub(super) fn next(operation: &Operation, steps: &[StepView]) -> String {
+/// What to do about an operation that failed; of an app that was `left` as it was, nothing.
+pub(super) fn next(operation: &Operation, steps: &[StepView], left: bool) -> String {
     let plan = serde_json::from_value::<Plan>(operation.plan.clone()).ok();
     let again = match plan.map(|plan| plan.trigger) {
         Some(Trigger::Push | Trigger::Build) => "push again",
@@ -126,6 +126,9 @@ pub(super) fn next(operation: &Operation, steps: &[StepView]) -> String {
         Some(Trigger::Rollback) => "go back again, or to another release",
         _ => "try again",
     };
+    if left {
+        return format!("Nothing is to be done here. Mend what is named and {again}.");
+    }
     let step = crate::own::at_step(steps).and_then(|title| title.split(' ').next());
     match step {
         Some("build") => format!("Change what the build names and {again}."),
@@ -189,6 +192,10 @@ fn what(entry: &LedgerEntry) -> String {
         "release-failed" => "failed to release".into(),
         "restart-failed" => "failed to restart".into(),
         "destroy-failed" => "failed to destroy {app}".into(),
+        "promotion-failed" => "failed to promote to {app}".into(),
+        "setup-failed" => "failed to set {app} up".into(),
+        "left" => "left {app} as it was".into(),
+        "deploy-unneeded" => format!("pushed {commit}, which v{} runs already", number("release")),
         "config" => match (list("set"), list("unset")) {
             (set, unset) if unset.is_empty() => format!("set {set}"),
             (set, unset) if set.is_empty() => format!("removed {unset}"),
@@ -420,7 +427,7 @@ mod tests {
             pattern.captures_iter(&text).map(|found| found[1].to_string()).collect::<Vec<_>>()
         });
         let mut actions: Vec<String> = found.collect();
-        let kinds = ["deploy", "release", "restart", "destroy", "addon", "transfer"];
+        let kinds = ["deploy", "release", "promotion", "setup", "restart", "destroy", "addon", "transfer"];
         actions.extend(kinds.map(|kind| format!("{kind}-failed")));
         // What a switch is called after: the kinds of the operations that make releases.
         actions.extend(["deploy", "release", "promotion", "setup"].map(String::from));

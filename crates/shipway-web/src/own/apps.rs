@@ -1,6 +1,6 @@
 //! What an app has beyond Heroku's: its builds in one list, a redeploy, settings.
 
-use crate::api::releases::schema_moved;
+use crate::api::releases::{coming, schema_moved};
 use crate::present::{self, People};
 use crate::{Answer, ApiError, Call, Result};
 use serde_json::{Value, json};
@@ -37,6 +37,7 @@ pub async fn redeploy(call: Call) -> Result<Answer> {
 }
 
 /// GET /shipway/v1/apps/{app}/rollback?to=v12: what a rollback to a release, or to the one before, would have to mind.
+/// `coming`: pushes under way that would replace it, a sentence each; no reason not to go back.
 pub async fn rollback_preview(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let target = rollback_target(&call, &app, call.query("to"))?;
@@ -46,6 +47,7 @@ pub async fn rollback_preview(call: Call) -> Result<Answer> {
         "to": { "version": target.version, "description": target.description },
         "warning": moved.as_ref().map(|moved| moved.sentences(app.name.as_str())).unwrap_or_default(),
         "schema": moved,
+        "coming": coming(call.platform(), &app)?,
     })))
 }
 
@@ -54,11 +56,13 @@ pub async fn rollback(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let wanted = call.payload()?.reference("release")?;
     let target = rollback_target(&call, &app, wanted.as_deref())?;
+    let coming = coming(call.platform(), &app)?;
     let release = call.platform().rollback(&call.caller, &app, &target).await?;
     Ok(Answer::created(json!({
         "app": { "id": app.id, "name": app.name },
         "version": release.version,
         "to": { "version": target.version },
+        "coming": coming,
     })))
 }
 

@@ -12,6 +12,7 @@ fn id(call: &Call) -> Result<OperationId> {
     wanted.parse().map_err(|_| ApiError::missing_one("operation", wanted, "`shipway ops` lists them with their ids."))
 }
 
+/// An operation. Of several apps each says in `error` what a failure came to for it.
 fn show(call: &Call, people: &mut People<'_>, operation: &Operation, steps: &[StepView]) -> Result<Value> {
     let platform = call.platform();
     let mut apps = Vec::new();
@@ -21,7 +22,9 @@ fn show(call: &Call, people: &mut People<'_>, operation: &Operation, steps: &[St
             // How it ended is asked for when it is gone.
             None => c.last_name_of(*id),
         })?;
-        apps.push(json!({ "id": id, "name": name }));
+        let ending = platform.ending(operation, *id)?;
+        let error = ending.map(|ending| ending.text).filter(|_| operation.apps.len() > 1);
+        apps.push(json!({ "id": id, "name": name, "error": error }));
     }
     Ok(json!({
         "id": operation.id,

@@ -1,5 +1,6 @@
 //! Who has an app, what its last deploy replaced, and who is told.
 
+use crate::api::releases::coming;
 use crate::present::time;
 use crate::{Answer, ApiError, Call, Result};
 use jiff::SignedDuration;
@@ -67,10 +68,12 @@ pub async fn previous(call: Call) -> Result<Answer> {
 /// POST /shipway/v1/apps/{app}/previous: brings it back, with today's config vars.
 pub async fn bring_back(call: Call) -> Result<Answer> {
     let app = call.app()?;
+    let coming = coming(call.platform(), &app)?;
     let (release, before, operation) = call.platform().bring_back(&call.caller, &app).await?;
     Ok(Answer::created(json!({
         "app": { "id": app.id, "name": app.name },
         "version": release.version, "previous": deployed(&before), "operation": { "id": operation },
+        "coming": coming,
     })))
 }
 

@@ -112,7 +112,7 @@ async fn the_board_says_what_production_lacks_of_what_the_code_insists_on() {
     for ask in [&promote, &together] {
         let asked = browser.get(ask).await.body;
         assert!(asked.contains("shop lacks") && asked.contains("heroku config:set TOKEN_OF_THE_BANK"), "{asked}");
-        assert!(!asked.contains("<button type=\"submit\">Promote"), "{asked}");
+        assert!(!asked.contains("<button class=\"primary\">Promote"), "{asked}");
     }
     stage.end().await;
 }
@@ -188,6 +188,63 @@ async fn a_product_is_promoted_from_its_board() {
     assert!(refused.status == 200 && !refused.body.contains("name=\"seen\""), "{}", refused.body);
     let posted = outside.post(&board, &together, &[("from", "staging"), ("to", "production"), ("seen", &seen)]).await;
     assert!(posted.status >= 400, "{}", posted.body);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_stood_by_when_another_failed_says_so_everywhere() {
+    let stage = Stage::open().await;
+    let checkout = stage.checkout();
+    for name in ["odb", "sso"] {
+        let (staging, live) = (stage.create(&format!("{name}-staging")).await, stage.create(name).await);
+        stage.line(name, &[(&staging, Place::Staging), (&live, Place::Production)]).await;
+    }
+    stage.platform.create_product(&stage.caller, "store", &["odb".to_string(), "sso".to_string()]).await.unwrap();
+    checkout.commit("web: listen\n");
+    for app in ["odb-staging", "sso-staging", "odb", "sso"] {
+        checkout.deploy(app).await;
+    }
+    checkout.commit("web: listen; echo 2\n");
+    checkout.deploy("odb-staging").await;
+    // It is well under its own name, and nowhere else.
+    let check = r#"{ "healthchecks": { "web": [{ "type": "startup", "path": "/up", "status": "200" }] } }"#;
+    checkout.write(&[("Procfile", "web: listen-strict sso-staging.localhost\n"), ("app.json", check)], "Check");
+    checkout.deploy("sso-staging").await;
+    let order = json!({ "from": "staging", "to": "production", "product": "store" });
+    let begun = stage.call(&stage.token, "POST", "/shipway/v1/promotions", &order).await.json();
+    let operation = begun["operation"]["id"].as_str().unwrap().to_string();
+    let promotion = format!("/shipway/v1/promotions/{}", begun["id"].as_str().unwrap());
+    let ended = until("it is over", async || {
+        let now = stage.ask(&promotion).await;
+        (now["status"] != "pending").then_some(now)
+    })
+    .await;
+    let left = "Left as it was: the new dynos of sso did not become healthy.";
+    let of = |app: &str| ended["targets"].as_array().unwrap().iter().find(|t| t["app"]["name"] == app).unwrap().clone();
+    assert_eq!((&of("odb")["status"], &of("odb")["error"]), (&json!("failed"), &json!(left)));
+    assert!(of("sso")["error"].as_str().unwrap().starts_with("sso: "), "{ended}");
+
+    // The Heroku CLI says "release expired" of one, and "release command failed" of the other.
+    for (app, status) in [("odb", "expired"), ("sso", "failed")] {
+        assert_eq!(stage.ask(&format!("/apps/{app}/releases/3")).await["status"], status, "{app}");
+    }
+    let shown = stage.ask(&format!("/shipway/v1/operations/{operation}")).await;
+    let errors: Vec<_> = shown["apps"].as_array().unwrap().iter().map(|app| (&app["name"], &app["error"])).collect();
+    assert!(errors.contains(&(&json!("odb"), &json!(left))), "{shown}");
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    for (page, words) in [
+        (path("app", &["odb"]), "Promote 2 apps changed nothing here; v2 serves on."),
+        (path("pipeline", &["odb"]), left),
+        (path("release", &["odb", "v3"]), "v3 was not released; v2 serves on."),
+        (path("releases", &["odb"]), "expired"),
+        (path("app.activity", &["odb"]), "left the app as it was"),
+        (path("app.activity", &["odb"]), left),
+        (path("app", &["sso"]), "Promote 2 apps failed; v2 serves on."),
+        (path("app.activity", &["sso"]), "failed to promote to the app"),
+    ] {
+        let page = browser.get(&page).await.body;
+        assert!(page.contains(words), "{words:?} is not in\n{page}");
+    }
     stage.end().await;
 }
 

@@ -1,12 +1,17 @@
 //! Sessions with the real git client.
 
-use crate::stage::{OWNER, Stage};
+use crate::pages::Browser;
+use crate::stage::{Checkout, OWNER, Stage};
+use serde_json::json;
+use shipway_dashboard::path;
 use shipway_domain::Stage as PipelineStage;
 use shipway_domain::admission::{Permission, Scope};
+use shipway_domain::{NameOrId, OperationId};
 use shipway_engine::NewToken;
-use shipway_store::{App, AppSettings};
+use shipway_store::{App, AppSettings, Build};
 use shipway_testkit::until;
 use std::os::unix::process::CommandExt;
+use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_push_deploys_and_shows_its_transcript() {
@@ -152,6 +157,95 @@ async fn a_deploy_goes_on_when_its_pusher_is_gone() {
     assert!(matches!(outcome, shipway_engine::Outcome::Live { .. }), "{outcome:?}");
     let refs = checkout.run(&["ls-remote", &checkout.remote("shop")]).await.1;
     assert!(refs.contains("refs/heads/main"), "{refs}");
+    stage.end().await;
+}
+
+/// A push to `shop` whose build waits, and its operation.
+async fn slow_push(stage: &Stage, checkout: &Arc<Checkout>) -> (tokio::task::JoinHandle<(bool, String)>, OperationId) {
+    let before = builds(stage).len();
+    let pushing = checkout.clone();
+    let push = tokio::spawn(async move { pushing.run(&["push", &pushing.remote("shop"), "main"]).await });
+    let begun = until("the push is there", async || builds(stage).get(before).map(|build| build.operation)).await;
+    (push, begun)
+}
+
+fn builds(stage: &Stage) -> Vec<Build> {
+    let app = stage.platform.app(&stage.caller, &NameOrId::parse("shop")).unwrap();
+    stage.platform.store().read(|c| c.builds(app.id)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_pushed_again_after_ctrl_c_is_deployed_once() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    let checkout = Arc::new(stage.checkout());
+    let commit = checkout.commit("web: listen; echo slow-build\n");
+    let mut push = checkout.git(&["push", "-q", &checkout.remote("shop"), "main"]);
+    let mut push = push.process_group(0).spawn().unwrap();
+    until("the build runs", async || builds(&stage).pop()).await;
+    let group = rustix::process::Pid::from_child(&push);
+    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    push.wait().unwrap();
+    let (again, waits) = slow_push(&stage, &checkout).await;
+    until("it waits", async || stage.platform.waiting_behind(waits)).await;
+    stage.builder.go.notify_one();
+    let (pushed, screen) = again.await.unwrap();
+    assert!(pushed, "{screen}");
+    for line in [
+        format!("remote: -----> Nothing to deploy: shop runs {} already", &commit[..7]),
+        format!("remote:        v2 by {OWNER} brought it while this push waited"),
+        "remote:        To release it again: shipway redeploy -a shop".to_string(),
+    ] {
+        assert!(screen.contains(&line), "{line:?} is not in\n{screen}");
+    }
+    assert_eq!(stage.platform.store().read(|c| c.releases(app.id)).unwrap().len(), 2);
+    let (_, refs) = checkout.run(&["ls-remote", &checkout.remote("shop"), "main"]).await;
+    assert!(refs.starts_with(&commit), "{refs}");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_back_while_a_push_is_under_way_is_told_that_it_comes_after() {
+    let stage = Stage::open().await;
+    stage.create("shop").await;
+    let checkout = Arc::new(stage.checkout());
+    for procfile in ["web: listen\n", "web: listen; echo 2\n"] {
+        checkout.commit(procfile);
+        checkout.deploy("shop").await;
+    }
+    let back = async || stage.call(&stage.token, "POST", "/apps/shop/releases", &json!({ "release": "v2" })).await;
+    assert_eq!(back().await.header("x-heroku-warning"), None, "nothing comes");
+    until("it is back", async || {
+        let (_, refs) = checkout.run(&["ls-remote", &checkout.remote("shop"), "main"]).await;
+        (!refs.starts_with(&checkout.now(&["rev-parse", "HEAD"]))).then_some(())
+    })
+    .await;
+    let commit = checkout.commit("web: listen; echo slow-build\n");
+    let (push, operation) = slow_push(&stage, &checkout).await;
+    let comes = format!(
+        "A push of {} by {OWNER} is under way and will replace this when its turn comes. To cancel it: shipway ops \
+         {operation} --cancel",
+        &commit[..7]
+    );
+    let answer = back().await;
+    assert_eq!((answer.status, answer.header("x-heroku-warning")), (201, Some(comes.to_lowercase().as_str())));
+    // Ours says it before and after, and it keeps nobody from going back.
+    let preview = stage.ask("/shipway/v1/apps/shop/rollback?to=v2").await;
+    assert_eq!((&preview["coming"], &preview["warning"]), (&json!([comes]), &json!([])));
+    for way in ["rollback", "previous"] {
+        let gone = stage.call(&stage.token, "POST", &format!("/shipway/v1/apps/shop/{way}"), &json!({})).await;
+        assert_eq!((gone.status, &gone.json()["coming"]), (201, &json!([comes])), "{way}: {}", gone.body);
+    }
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let asked = browser.get(&path("rollback", &["shop", "v3"])).await.body;
+    assert!(asked.contains(&comes), "{asked}");
+
+    let cancel = format!("/shipway/v1/operations/{operation}/actions/cancel");
+    assert_eq!(stage.call(&stage.token, "POST", &cancel, &json!({})).await.status, 202);
+    assert_eq!(back().await.header("x-heroku-warning"), None, "it was cancelled");
+    stage.builder.go.notify_one();
+    let (pushed, screen) = push.await.unwrap();
+    assert!(!pushed && screen.contains("It was cancelled."), "{screen}");
     stage.end().await;
 }
 

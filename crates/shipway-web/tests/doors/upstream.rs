@@ -1,7 +1,10 @@
 //! The line that a team works on, pushed to us as CI does it.
 
+use crate::pages::Browser;
 use crate::stage::Stage;
 use serde_json::{Value, json};
+use shipway_dashboard::path;
+use shipway_testkit::until;
 
 const UPSTREAM: &str = "/shipway/v1/pipelines/shop/upstream";
 
@@ -61,6 +64,83 @@ async fn a_branch_ships_first_and_is_ahead_of_main_until_main_has_it() {
     checkout.now(&["rebase", "-q", "main"]);
     checkout.deploy("shop").await;
     assert_eq!(words("shop").await, "ahead of main by 1");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_gate_keeps_out_is_said_before_anybody_presses_anything() {
+    const REASON: &str = "This code lacks 1 commit of main, and production of shop takes none that does";
+    let stage = Stage::open().await;
+    let (_, live) = stage.pipeline().await;
+    stage.platform.create_product(&stage.caller, "store", &["shop".to_string()]).await.unwrap();
+    let checkout = stage.checkout();
+    checkout.write(&[("Procfile", "web: listen\n")], "Begin");
+    checkout.deploy("shop").await;
+    checkout.now(&["checkout", "-q", "-b", "totals"]);
+    checkout.write(&[("a", "1\n")], "Add totals");
+    checkout.deploy("shop-staging").await;
+    checkout.now(&["checkout", "-q", "main"]);
+    checkout.write(&[("fix", "1\n")], "Fix it");
+    assert!(checkout.run(&["push", &checkout.remote("shop"), "main:refs/upstream/main"]).await.0);
+    let (board, product) = (path("pipeline", &["shop"]), path("product", &["store"]));
+    let (promote, together) = (path("promote", &["shop", "shop-staging"]), path("together", &["store"]));
+    let whole = format!("{together}?from=staging&to=production");
+    let browser = Browser::sign_in(&stage, &stage.token).await;
+    let asked = browser.get(&whole).await.body;
+    let seen = asked.split_once("name=\"seen\" value=\"").unwrap().1.split('"').next().unwrap().to_string();
+    assert_eq!(
+        stage.call(&stage.token, "PATCH", UPSTREAM, &json!({ "refuse_behind": ["production"] })).await.status,
+        200
+    );
+
+    for page in [&board, &product, &promote, &whole] {
+        let page = browser.get(page).await.body;
+        assert!(page.contains(REASON), "{page}");
+        assert!(
+            !page.contains("class=\"button primary\"") && !page.contains("<button class=\"primary\">Promote"),
+            "{page}"
+        );
+    }
+    let order = json!({ "from": "staging", "to": "production", "pipeline": "shop" });
+    let mut look = order.clone();
+    look["dry_run"] = true.into();
+    let planned = stage.call(&stage.token, "POST", "/shipway/v1/promotions", &look).await.json();
+    assert!(planned["moves"][0]["refused"].as_str().unwrap().starts_with(REASON), "{planned}");
+    // Whoever presses all the same is told the same.
+    let one = browser.post(&board, &promote, &[("release", "v2"), ("to", "production")]).await;
+    let all = [("from", "staging"), ("to", "production"), ("seen", &seen)];
+    let all = browser.post(&board, &together, &all).await;
+    for refused in [one, all] {
+        assert!(refused.status == 403 && refused.body.contains(REASON), "{} {}", refused.status, refused.body);
+    }
+    let targets = json!([{ "app": { "id": live.id } }]);
+    let api = json!({ "pipeline": "shop", "source": { "app": "shop-staging" }, "targets": targets });
+    for (door, order) in [("/shipway/v1/promotions", &order), ("/pipeline-promotions", &api)] {
+        let refused = stage.call(&stage.token, "POST", door, order).await;
+        let message = refused.json()["message"].as_str().unwrap_or_default().to_string();
+        assert!(refused.status == 403 && message.starts_with(REASON), "{door}: {}", refused.body);
+    }
+
+    // Merged, it is offered, and goes.
+    checkout.now(&["checkout", "-q", "totals"]);
+    checkout.now(&["merge", "-q", "--no-edit", "main"]);
+    checkout.deploy("shop-staging").await;
+    for page in [&board, &product] {
+        let page = browser.get(page).await.body;
+        assert!(page.contains("class=\"button primary\""), "{page}");
+    }
+    for page in [&promote, &whole] {
+        let page = browser.get(page).await.body;
+        assert!(!page.contains(REASON) && page.contains("<button class=\"primary\">Promote"), "{page}");
+    }
+    let sent = browser.post(&promote, &promote, &[("release", "v3"), ("to", "production")]).await;
+    assert_eq!(sent.status, 303, "{}", sent.body);
+    until("it runs", async || {
+        let live = stage.platform.app(&stage.caller, &live.id.into()).unwrap();
+        let runs = stage.platform.release(&live, "current").unwrap().description;
+        runs.starts_with("Promote shop-staging v3").then_some(())
+    })
+    .await;
     stage.end().await;
 }
 
