@@ -356,7 +356,8 @@ impl Platform {
             let source = self.promotable(&source, None)?;
             for (coupling, target) in targets {
                 let (to, reason) = (coupling.stage, order.reason.as_deref());
-                let Weighed { unchanged, against } = self.weigh(&pipeline, (from, &source), (to, target), reason)?;
+                let Weighed { unchanged, against } =
+                    self.weigh(caller, &pipeline, (from, &source), (to, target), reason)?;
                 let (pipeline, source, target) = (pipeline.clone(), source.clone(), target.clone());
                 moves.push(Move { pipeline, source, from, target, to, unchanged, against });
             }
