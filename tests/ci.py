@@ -231,7 +231,7 @@ def attack_20_what_the_tokens_may_not(service, file, session, variables):
         assert status != 0 and "deployed" not in said, said
     swapped = {**variables, "SHIPWAY_REVIEW_TOKEN": variables["SHIPWAY_TOKEN"]}
     status, said = session.run(service.review(file, swapped, "sneaky", 99))
-    assert status != 0 and "may deploy its app and see whether it worked, and nothing else" in said, said
+    assert status != 0 and "says whether that worked, and does nothing else" in said, said
     refused = {"SHIPWAY_TOKEN": ("/apps/shop-staging/config-vars", "/apps/shop-staging/dynos", "/apps/other", "/shipway/v1/users"),
                "SHIPWAY_REVIEW_TOKEN": ("/apps/shop-staging/config-vars", "/apps/other")}
     for token, paths in refused.items():

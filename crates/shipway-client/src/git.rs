@@ -77,6 +77,42 @@ pub fn leads(url: &str, server: &ServerUrl) -> Leads {
     if is_real(url) || without_user.is_some_and(|url| is_real(&url)) { Leads::RealHeroku } else { Leads::Elsewhere }
 }
 
+/// Where the remotes lead that look as if they meant an app and lead to none here, in words; none where there is no such one.
+/// `wanted`: the one that was named. Of the others, those to the real Heroku and the one that the CLI calls `heroku` do.
+pub fn passed_over(wanted: Option<&str>, server: &ServerUrl, remotes: &[Remote]) -> Option<String> {
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    for remote in remotes.iter().filter(|r| wanted.is_none_or(|wanted| wanted == r.name)) {
+        let means_an_app = match leads(&remote.url, server) {
+            Leads::Here(_) => false,
+            Leads::RealHeroku => true,
+            Leads::Elsewhere => wanted.is_some() || remote.name == "heroku",
+        };
+        if means_an_app && !found.iter().any(|(name, _)| *name == remote.name) {
+            found.push((&remote.name, host(&remote.url)));
+        }
+    }
+    match found.as_slice() {
+        [] => None,
+        [(name, host)] => Some(format!("the git remote {name} leads to {host} and was not used")),
+        several => {
+            let list: Vec<String> = several.iter().map(|(name, host)| format!("{name} ({host})")).collect();
+            Some(format!("the git remotes {} lead elsewhere and were not used", list.join(", ")))
+        }
+    }
+}
+
+/// The host of an address as git reads it, with its port and without a user; of a path, the path.
+fn host(url: &str) -> &str {
+    let authority = match url.split_once("://") {
+        Some((_, rest)) => rest.split('/').next().unwrap_or(rest),
+        None => match url.split_once(':') {
+            Some((host, _)) if !host.contains('/') => host,
+            _ => return url,
+        },
+    };
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
 /// The app that is meant: the one named, `HEROKU_APP`, or the one app that the checkout's remotes lead to.
 ///
 /// Errors: none named and the remotes lead to no app here, or to several.
@@ -100,8 +136,14 @@ pub fn app(
     }
     match found.as_slice() {
         [(app, _)] => Ok(app.clone()),
-        [] => Err(Error::new(format!("no app was named, and no git remote here leads to {server}"))
-            .hint("name it with --app NAME, or add a remote: shipway heroku git:remote --app NAME")),
+        [] => {
+            let error = Error::new(format!("no app was named, and no git remote here leads to {server}"));
+            let error = match passed_over(remote, server, remotes) {
+                Some(words) => error.hint(words),
+                None => error,
+            };
+            Err(error.hint("name it with --app NAME, or add a remote: shipway heroku git:remote --app NAME"))
+        }
         several => {
             let list: Vec<String> = several.iter().map(|(app, remote)| format!("{app} ({remote})")).collect();
             Err(Error::new(format!("the git remotes here lead to several apps: {}", list.join(", ")))
@@ -148,6 +190,28 @@ mod tests {
         let variable = Environment::from_iter([("HEROKU_APP", "other")]);
         assert_eq!(get(None, None, &variable, &both).as_deref(), Some("other"));
         assert_eq!(get(Some("named"), None, &variable, &both).as_deref(), Some("named"));
+    }
+
+    #[test]
+    fn a_remote_that_leads_elsewhere_is_told_where_it_seems_to_mean_an_app() {
+        let remote = |name: &str, url: &str| Remote { name: name.into(), url: url.into() };
+        let check = |remotes: &[Remote], wanted: Option<&str>, expected: Option<&str>| {
+            assert_eq!(passed_over(wanted, &here(), remotes).as_deref(), expected, "{remotes:?}");
+        };
+        let (real, origin) =
+            ("https://me:secret@git.heroku.com/shop.git", remote("origin", "git@github.com:me/shop.git"));
+        let one = "the git remote heroku leads to git.heroku.com and was not used";
+        check(&[origin.clone(), remote("heroku", real), remote("heroku", real)], None, Some(one));
+        check(&[origin.clone(), remote("heroku", "https://127.0.0.1:5000/shop.git")], None, None);
+        let other = "the git remote heroku leads to paas.example.org:5000 and was not used";
+        check(&[remote("heroku", "https://paas.example.org:5000/shop.git")], None, Some(other));
+        check(
+            std::slice::from_ref(&origin),
+            Some("origin"),
+            Some("the git remote origin leads to github.com and was not used"),
+        );
+        let both = "the git remotes heroku (/srv/shop.git), live (heroku.com) lead elsewhere and were not used";
+        check(&[remote("heroku", "/srv/shop.git"), remote("live", "git@heroku.com:shop.git")], None, Some(both));
     }
 
     #[test]

@@ -121,6 +121,81 @@ pub fn stays_outside(args: &[String]) -> bool {
     matches!(topic, Some("plugins"))
 }
 
+/// Whether a command is about an app, which the CLI finds by a git remote where none is named.
+///
+/// Source: the flags of the commands of the `heroku` package, version 11.
+pub fn is_about_an_app(args: &[String]) -> bool {
+    if args.iter().take_while(|a| *a != "--").any(|a| a == "--help" || a == "-h") {
+        return false;
+    }
+    const TOPICS: [&str; 36] = [
+        "access",
+        "addons",
+        "apps",
+        "buildpacks",
+        "certs",
+        "ci",
+        "config",
+        "console",
+        "container",
+        "data",
+        "destroy",
+        "domains",
+        "drains",
+        "features",
+        "info",
+        "labs",
+        "logs",
+        "maintenance",
+        "notifications",
+        "open",
+        "pg",
+        "pipelines",
+        "ps",
+        "psql",
+        "rake",
+        "redis",
+        "releases",
+        "rename",
+        "resize",
+        "restart",
+        "rollback",
+        "run",
+        "scale",
+        "stop",
+        "webhooks",
+        "dyno",
+    ];
+    // Of those topics, what is about something else.
+    const OTHERS: [&str; 22] = [
+        "addons:plans",
+        "addons:rename",
+        "addons:services",
+        "apps",
+        "apps:create",
+        "apps:diff",
+        "apps:favorites",
+        "buildpacks:info",
+        "buildpacks:search",
+        "buildpacks:versions",
+        "ci:migrate-manifest",
+        "container:login",
+        "container:logout",
+        "data:pg:docs",
+        "data:pg:levels",
+        "pipelines",
+        "pipelines:connect",
+        "pipelines:destroy",
+        "pipelines:info",
+        "pipelines:rename",
+        "pipelines:setup",
+        "pipelines:transfer",
+    ];
+    let Some(command) = args.iter().find(|a| !a.starts_with('-')) else { return false };
+    let topic = command.split(':').next().unwrap_or_default();
+    TOPICS.contains(&topic) && !OTHERS.contains(&command.as_str())
+}
+
 /// The value of a flag that stands before `--`: `--app shop`, `--app=shop`, `-a shop`, `-ashop`.
 pub fn flag<'a>(args: &'a [String], long: &str, short: char) -> Option<&'a str> {
     let mut args = args.iter().take_while(|a| *a != "--");
@@ -224,6 +299,21 @@ mod tests {
             "git:remote -a x",
             "no-such",
         ] {
+            check(line, false);
+        }
+    }
+
+    #[test]
+    fn commands_about_an_app_are_told_from_others() {
+        let check = |line: &str, expected: bool| assert_eq!(is_about_an_app(&words(line)), expected, "{line}");
+        for line in
+            ["ps", "config:set A=1", "logs --tail", "run bash", "pg:psql", "pipelines:promote", "apps:info", "open"]
+        {
+            check(line, true);
+        }
+        for line in
+            ["", "apps", "create", "apps:create shop", "whoami", "pipelines", "addons:plans x", "ps --help", "login"]
+        {
             check(line, false);
         }
     }

@@ -257,7 +257,8 @@ async fn is_at(url: &str) -> bool {
 
 fn check_token(token: &str) -> Result<()> {
     if token.is_empty() || token.len() > 512 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Error::new("that is not a token: it must be 1 to 512 visible ASCII characters"));
+        return Err(Error::new("that is not a token: it must be 1 to 512 visible ASCII characters")
+            .hint("`shipway users token EMAIL` and `heroku authorizations:create` print one, on a line of its own"));
     }
     Ok(())
 }

@@ -137,6 +137,14 @@ pub fn age(at: &str, now: jiff::Timestamp) -> String {
     }
 }
 
+/// An RFC 3339 time as a person would say it, to the minute. The text itself when it is not a time.
+pub fn minute(at: &str) -> String {
+    match at.parse::<jiff::Timestamp>() {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        Err(_) => at.to_owned(),
+    }
+}
+
 /// Milliseconds as a person would say them: `12 ms`, `3.4 s`, `2 min 5 s`.
 pub fn duration(ms: u64) -> String {
     match ms {

@@ -4,6 +4,7 @@
 //! answer decides. Rules that are not there yet (windows, freezes) become fields of [`Subject`] and arms here.
 
 use crate::ids::{AccountId, AppId};
+use crate::minute;
 use crate::pipeline::Stage;
 use crate::sign_off::SignOffs;
 use jiff::Timestamp;
@@ -135,6 +136,13 @@ pub struct Actor {
     pub scope: Scope,
 }
 
+impl Actor {
+    /// Whether they may do what the owner with this address may.
+    pub fn owns(&self, owner_email: &str) -> bool {
+        (self.admin || self.email == owner_email) && self.scope.writes()
+    }
+}
+
 /// What the platform knows of the app that matters to admission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
@@ -221,7 +229,7 @@ impl Admitted {
 
 /// A refusal with everything that a person needs to get past it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{because}{}", way_out(.who_can_lift, .lifts_at))]
+#[error("{because}{}", ends(.lifts_at, .way_out))]
 pub struct Refused {
     /// The rule's name: `access`, `token-scope`, `ending`, `reserved`, `behind-upstream`, `checks`, `sign-offs`.
     pub rule: String,
@@ -231,17 +239,14 @@ pub struct Refused {
     pub holder: Option<String>,
     /// When it lifts by itself.
     pub lifts_at: Option<Timestamp>,
-    /// Who can lift it.
-    pub who_can_lift: Option<String>,
+    /// Whom to ask, or what to do where the one who was refused can lift it: a sentence.
+    pub way_out: Option<String>,
 }
 
-fn way_out(who: &Option<String>, at: &Option<Timestamp>) -> String {
-    match (who, at) {
-        (Some(who), Some(at)) => format!(" It lifts at {at}, or ask {who}."),
-        (Some(who), None) => format!(" Ask {who}."),
-        (None, Some(at)) => format!(" It lifts at {at}."),
-        (None, None) => String::new(),
-    }
+fn ends(at: &Option<Timestamp>, way: &Option<String>) -> String {
+    let at = at.map(|at| format!(" It lifts at {}.", minute(at)));
+    let way = way.as_ref().map(|way| format!(" {way}"));
+    at.unwrap_or_default() + &way.unwrap_or_default()
 }
 
 /// Decides whether `actor` may do `trigger` to `subject` at `now`.
@@ -259,12 +264,19 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
     };
     let granted = if actor.admin { Some(Permission::Manage) } else { subject.permission };
     if granted.is_none_or(|p| p < needed) {
+        let because = match actor.scope {
+            // Whoever reads this is CI's, and not whose token it has.
+            Scope::Deploy { .. } => {
+                format!("The token that was used is of {}, who may not {verb} {name}.", actor.email)
+            }
+            _ => format!("You ({}) may not {verb} {name}.", actor.email),
+        };
         return Err(Refused {
             rule: "access".into(),
-            because: format!("You ({}) may not {verb} {name}.", actor.email),
+            because,
             holder: Some(subject.owner_email.clone()),
             lifts_at: None,
-            who_can_lift: Some(format!("{}, who owns it", subject.owner_email)),
+            way_out: Some(format!("Ask {}, who owns it.", subject.owner_email)),
         });
     }
     let in_scope = match (&actor.scope, trigger) {
@@ -274,12 +286,25 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
         (Scope::Deploy { .. } | Scope::Identity | Scope::Read | Scope::ReadProtected, _) => false,
     };
     if !in_scope {
+        let (because, way_out) = match &actor.scope {
+            Scope::Deploy { app } => {
+                let because = match *app == subject.app {
+                    true => format!("The token that was used brings code to {name}, and does nothing else."),
+                    false => format!("The token that was used is for another app than {name}."),
+                };
+                (because, format!("Ask {}, who owns {name}, for one of a wider scope.", subject.owner_email))
+            }
+            other => (
+                format!("The token that was used may not {verb} {name}: its scope is {}.", other.text()),
+                "Use one of a wider scope: heroku authorizations:create".into(),
+            ),
+        };
         return Err(Refused {
             rule: "token-scope".into(),
-            because: format!("The token that was used may not {verb} {name}: its scope is {}.", actor.scope.text()),
+            because,
             holder: None,
             lifts_at: None,
-            who_can_lift: Some("for a token of a wider scope, or use your own (`heroku auth:token`)".into()),
+            way_out: Some(way_out),
         });
     }
     if subject.ending {
@@ -288,7 +313,7 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
             because: format!("{name} is being destroyed."),
             holder: Some(subject.owner_email.clone()),
             lifts_at: None,
-            who_can_lift: None,
+            way_out: None,
         });
     }
     if let Some(reserved) = &subject.reserved
@@ -297,12 +322,16 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
         && now < reserved.until
     {
         let reason = reserved.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+        let way_out = match granted {
+            Some(Permission::Manage) => format!("You can end that: shipway unreserve -a {name}"),
+            _ => format!("Ask {}, or {}, who owns {name}.", reserved.email, subject.owner_email),
+        };
         return Err(Refused {
             rule: "reserved".into(),
             because: format!("{name} is reserved by {}{reason}.", reserved.email),
             holder: Some(reserved.email.clone()),
             lifts_at: Some(reserved.until),
-            who_can_lift: Some(format!("{}, or {}, who owns {name}", reserved.email, subject.owner_email)),
+            way_out: Some(way_out),
         });
     }
     if let Some(behind) = &subject.behind
@@ -318,7 +347,7 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
             ),
             holder: Some(format!("{stage} of {pipeline}")),
             lifts_at: None,
-            who_can_lift: Some(format!("{owner_email}, who owns the pipeline")),
+            way_out: Some(rule_of_pipeline(actor, owner_email, &format!("shipway upstream require -p {pipeline}"))),
         });
     }
     if let Some(Unchecked { words, stage, pipeline, owner_email }) = &subject.unchecked
@@ -332,22 +361,34 @@ pub fn admit(actor: &Actor, trigger: Trigger, subject: &Subject, now: Timestamp)
             ),
             holder: Some(format!("{stage} of {pipeline}")),
             lifts_at: None,
-            who_can_lift: Some(format!("{owner_email}, who owns the pipeline")),
+            way_out: Some(rule_of_pipeline(
+                actor,
+                owner_email,
+                &format!("shipway upstream require --ci -p {pipeline}"),
+            )),
         });
     }
     if let Some(sign_offs) = &subject.sign_offs
         && trigger.brings_new_code()
-        && let Some((because, who)) = sign_offs.refusal()
+        && let Some((because, way_out)) = sign_offs.refusal(actor)
     {
         return Err(Refused {
             rule: "sign-offs".into(),
             because,
             holder: Some(format!("{} of {}", sign_offs.stage, sign_offs.pipeline)),
             lifts_at: None,
-            who_can_lift: Some(who),
+            way_out: Some(way_out),
         });
     }
     Ok(Admitted { trigger, at: now })
+}
+
+/// Who can lift a rule of a pipeline; `lifts` is the command that lifts it for all stages.
+fn rule_of_pipeline(actor: &Actor, owner_email: &str, lifts: &str) -> String {
+    match actor.owns(owner_email) {
+        true => format!("You can lift that rule, for all stages: {lifts}"),
+        false => format!("Ask {owner_email}, who owns the pipeline."),
+    }
 }
 
 impl Scope {
@@ -412,184 +453,4 @@ impl Scope {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn actor(scope: Scope, admin: bool) -> Actor {
-        Actor { account: AccountId(uuid::Uuid::nil()), email: "dev@example.org".into(), admin, scope }
-    }
-
-    fn subject(permission: Option<Permission>) -> Subject {
-        Subject {
-            app: AppId(uuid::Uuid::from_u128(1)),
-            name: "shop".into(),
-            owner_email: "owner@example.org".into(),
-            permission,
-            ending: false,
-            behind: None,
-            unchecked: None,
-            reserved: None,
-            sign_offs: None,
-        }
-    }
-
-    #[test]
-    fn attack_19_a_reservation_holds_for_every_trigger_that_brings_code() {
-        let until: Timestamp = "2026-05-04T14:00:00Z".parse().unwrap();
-        let holder = |n: u128| Reserved {
-            account: AccountId(uuid::Uuid::from_u128(n)),
-            email: "ana@example.org".into(),
-            until,
-            reason: Some("the demo".into()),
-        };
-        let before = until - jiff::SignedDuration::from_secs(1);
-        for trigger in Trigger::ALL {
-            let ask = |holder: Reserved, admin: bool, now: Timestamp| {
-                let subject = Subject { reserved: Some(holder), ..subject(Some(Permission::Manage)) };
-                admit(&actor(Scope::Global, admin), trigger, &subject, now).err()
-            };
-            let brings_code = trigger.permission() == Permission::Deploy;
-            // Not even an administrator passes without ending it first.
-            for admin in [false, true] {
-                assert_eq!(ask(holder(7), admin, before).is_some(), brings_code, "{trigger:?}");
-            }
-            assert_eq!(ask(holder(0), false, before), None, "{trigger:?} by the holder");
-            assert_eq!(ask(holder(7), false, until), None, "{trigger:?} after it ended");
-            let words = "shop is reserved by ana@example.org (the demo). It lifts at 2026-05-04T14:00:00Z, or ask \
-                         ana@example.org, or owner@example.org, who owns shop.";
-            assert!(ask(holder(7), false, before).is_none_or(|refused| refused.to_string() == words));
-        }
-    }
-
-    #[test]
-    fn every_trigger_by_every_permission() {
-        let permissions = [Permission::View, Permission::Deploy, Permission::Operate, Permission::Manage];
-        for trigger in Trigger::ALL {
-            for permission in [None].into_iter().chain(permissions.map(Some)) {
-                let allowed = permission.is_some_and(|p| p >= trigger.permission());
-                let got = admit(&actor(Scope::Global, false), trigger, &subject(permission), Timestamp::UNIX_EPOCH);
-                assert_eq!(got.is_ok(), allowed, "{trigger:?} with {permission:?}");
-            }
-            assert!(admit(&actor(Scope::Global, true), trigger, &subject(None), Timestamp::UNIX_EPOCH).is_ok());
-        }
-    }
-
-    #[test]
-    fn attack_20_a_deploy_token_deploys_its_app_and_nothing_else() {
-        let own = Scope::Deploy { app: AppId(uuid::Uuid::from_u128(1)) };
-        let foreign = Scope::Deploy { app: AppId(uuid::Uuid::from_u128(2)) };
-        for trigger in Trigger::ALL {
-            let may = matches!(trigger, Trigger::Push | Trigger::Build | Trigger::Redeploy);
-            let manage = subject(Some(Permission::Manage));
-            assert_eq!(admit(&actor(own.clone(), true), trigger, &manage, Timestamp::UNIX_EPOCH).is_ok(), may);
-            assert!(admit(&actor(foreign.clone(), true), trigger, &manage, Timestamp::UNIX_EPOCH).is_err());
-        }
-        assert!(!own.reads_secrets() && !own.reads(AppId(uuid::Uuid::from_u128(2))));
-    }
-
-    #[test]
-    fn a_refusal_names_the_way_out() {
-        let refused =
-            admit(&actor(Scope::Global, false), Trigger::Push, &subject(Some(Permission::View)), Timestamp::UNIX_EPOCH);
-        assert_eq!(
-            refused.unwrap_err().to_string(),
-            "You (dev@example.org) may not deploy to shop. Ask owner@example.org, who owns it."
-        );
-    }
-
-    #[test]
-    fn code_that_lacks_commits_of_main_is_refused_where_the_stage_says_so() {
-        let behind = Behind {
-            branch: "main".into(),
-            commits: 2,
-            stage: Stage::Production,
-            pipeline: "shop".into(),
-            owner_email: "ida@example.org".into(),
-        };
-        let subject = Subject { behind: Some(behind), ..subject(Some(Permission::Manage)) };
-        for trigger in Trigger::ALL {
-            let refused = admit(&actor(Scope::Global, false), trigger, &subject, Timestamp::UNIX_EPOCH).err();
-            assert_eq!(refused.is_some(), trigger.brings_new_code(), "{trigger:?}");
-            let expected = "This code lacks 2 commits of main, and production of shop takes none that does: merge or \
-                            rebase, and deploy that. Ask ida@example.org, who owns the pipeline.";
-            assert!(refused.is_none_or(|refused| refused.to_string() == expected));
-        }
-    }
-
-    #[test]
-    fn attack_18_code_that_ci_has_not_passed_gets_in_by_no_trigger_where_the_stage_says_so() {
-        use crate::names::CommitId;
-        use crate::review::Checks;
-        let commit = CommitId::parse(&"3f".repeat(20)).unwrap();
-        for trigger in Trigger::ALL {
-            for checks in [Checks::Unknown, Checks::Pending, Checks::Succeeded, Checks::Failed] {
-                let unchecked = checks.wanting(&commit).map(|words| Unchecked {
-                    words,
-                    stage: Stage::Production,
-                    pipeline: "shop".into(),
-                    owner_email: "ida@example.org".into(),
-                });
-                let subject = Subject { unchecked, ..subject(Some(Permission::Manage)) };
-                for admin in [false, true] {
-                    let got = admit(&actor(Scope::Global, admin), trigger, &subject, Timestamp::UNIX_EPOCH);
-                    let refused = trigger.brings_new_code() && checks != Checks::Succeeded;
-                    assert_eq!(got.is_err(), refused, "{trigger:?} with {checks}");
-                    let words = "production of shop takes only commits that CI has passed, and CI failed for 3f3f3f3: have a \
-                                 run of it pass, then try again. Ask ida@example.org, who owns the pipeline.";
-                    let told = got.err().map(|refused| (refused.rule.clone(), refused.to_string()));
-                    assert!(
-                        checks != Checks::Failed || told.is_none_or(|told| told == ("checks".into(), words.into()))
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn attack_18_code_without_sign_offs_gets_in_by_no_trigger() {
-        use crate::names::CommitId;
-        use crate::sign_off::{Code, Given, Party, PartyName, Signer};
-        let account = |n: u128| AccountId(uuid::Uuid::from_u128(n));
-        let (qa, product) = (PartyName::parse("qa").unwrap(), PartyName::parse("product").unwrap());
-        let party = |name: &PartyName, n: u128| Party {
-            name: name.clone(),
-            people: vec![Signer { account: account(n), email: format!("{name}@example.org") }],
-        };
-        let given = |name: &PartyName, n: u128| Given { party: name.clone(), account: account(n), artifacts: vec![] };
-        let wanted = |given: Vec<Given>| SignOffs {
-            pipeline: "shop".into(),
-            owner_email: "ida@example.org".into(),
-            stage: Stage::Production,
-            parties: vec![party(&qa, 1), party(&product, 2)],
-            code: Code { commit: Some(CommitId::parse(&"3f".repeat(20)).unwrap()), artifact: None },
-            given,
-        };
-        // Everything that can have been signed, wrongly or by one of the two.
-        let wanting = [vec![], vec![given(&qa, 1)], vec![given(&product, 2)], vec![given(&qa, 1), given(&product, 1)]];
-        for trigger in Trigger::ALL {
-            for admin in [false, true] {
-                let ask = |given: &Vec<Given>| {
-                    let sign_offs = Some(wanted(given.clone()));
-                    let subject = Subject { sign_offs, ..subject(Some(Permission::Manage)) };
-                    admit(&actor(Scope::Global, admin), trigger, &subject, Timestamp::UNIX_EPOCH)
-                };
-                for given in &wanting {
-                    assert_eq!(ask(given).is_err(), trigger.brings_new_code(), "{trigger:?} with {given:?}");
-                }
-                assert!(ask(&vec![given(&qa, 1), given(&product, 2)]).is_ok(), "{trigger:?} with both");
-            }
-        }
-        let free: Vec<Trigger> = Trigger::ALL.into_iter().filter(|it| !it.brings_new_code()).collect();
-        use Trigger::*;
-        let expected = [Redeploy, Config, Scale, Restart, OneOff, Rollback, Addon, Domain, Settings, Access, Destroy];
-        assert_eq!(free, expected);
-        let subject = Subject { sign_offs: Some(wanted(vec![given(&qa, 1)])), ..subject(Some(Permission::Deploy)) };
-        let refused = admit(&actor(Scope::Global, false), Push, &subject, Timestamp::UNIX_EPOCH).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "production of shop takes only code that its parties have signed off, and 3f3f3f3 lacks the sign-off of product \
-             (shipway sign-off shop production 3f3f3f3 --as product). Ask product@example.org (product)."
-        );
-        assert_eq!((refused.rule.as_str(), refused.holder.as_deref()), ("sign-offs", Some("production of shop")));
-    }
-}
+mod tests;

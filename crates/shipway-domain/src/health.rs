@@ -96,6 +96,56 @@ impl From<Statuses> for String {
     }
 }
 
+/// What programs write that cannot begin, and what is likely behind it. Written as the languages and databases write it.
+const SIGNS: [(&[&str], &str); 6] = [
+    (
+        &[
+            "No module named",
+            "Cannot find module",
+            "Cannot find package",
+            "cannot load such file",
+            "Could not find gem",
+        ],
+        "a package or file of the code is not there: name it among the dependencies, and commit it with its lock file.",
+    ),
+    (
+        &["KeyError:", "environment variable", "is not set", "must be set", "not configured"],
+        "a config var is not set; those that are: heroku config. To set one: heroku config:set NAME=VALUE",
+    ),
+    (
+        &[
+            "ECONNREFUSED",
+            "Connection refused",
+            "could not connect to server",
+            "could not translate host name",
+            "ENOTFOUND",
+        ],
+        "what it connects to is not there: look for the add-on and its config var, heroku addons and heroku config.",
+    ),
+    (
+        &["no such table", "UndefinedTable", "relation \"", "Table doesn't exist"],
+        "the database is behind the code: run the migrations in the Procfile's `release` line.",
+    ),
+    (
+        &["EADDRINUSE", "Address already in use"],
+        "something of the dyno listens on that port already: it listens twice, or on a fixed port instead of $PORT.",
+    ),
+    (
+        &["SyntaxError", "IndentationError", "Parse error", "syntax error"],
+        "the code cannot be read as it was committed: start it once where you work.",
+    ),
+];
+
+/// What is likely behind the end of a program that wrote these lines last; none where nothing in them tells.
+pub fn likely_cause(lines: &[String]) -> Option<&'static str> {
+    let cause = |line: &String| {
+        let found = SIGNS.iter().find(|(signs, _)| signs.iter().any(|sign| line.contains(sign)));
+        found.map(|(_, cause)| *cause)
+    };
+    // The last line is what it ended of.
+    lines.iter().rev().find_map(cause)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +165,28 @@ mod tests {
         let statuses = Statuses::parse("200-299,301").unwrap();
         let counting: Vec<u16> = [199, 200, 299, 300, 301, 302].into_iter().filter(|s| statuses.has(*s)).collect();
         assert_eq!(counting, [200, 299, 301]);
+    }
+
+    #[test]
+    fn what_a_program_writes_last_tells_its_likely_end() {
+        let check = |lines: &[&str], expected: Option<&str>| {
+            let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            let cause = likely_cause(&lines);
+            assert!(
+                cause.map_or(expected.is_none(), |c| expected.is_some_and(|e| c.contains(e))),
+                "{lines:?}: {cause:?}"
+            );
+        };
+        check(
+            &["Traceback (most recent call last):", "ModuleNotFoundError: No module named 'flask'"],
+            Some("dependencies"),
+        );
+        check(&["Error: Cannot find module 'express'", "Require stack:", "- /app/server.js"], Some("dependencies"));
+        check(&["    return os.environ[key]", "KeyError: 'SECRET_KEY'"], Some("config var is not set"));
+        check(&["Error: listen EADDRINUSE: address already in use :::3000"], Some("$PORT"));
+        check(&["psycopg.OperationalError: Connection refused"], Some("heroku addons"));
+        check(&["no luck"], None);
+        check(&[], None);
     }
 
     #[test]

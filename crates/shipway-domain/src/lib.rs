@@ -32,3 +32,8 @@ pub use addon::{AddonName, AttachmentName};
 pub use ids::*;
 pub use names::*;
 pub use pipeline::{DisplayName, PipelineName, ProductName, PromotionStatus, Stage, TargetStatus};
+
+/// A time as people are told it: to the minute, and where on earth.
+pub fn minute(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}

@@ -170,6 +170,22 @@ name! {
     }
 }
 
+/// What the platform sets in every dyno by itself: config vars of these names change nothing there.
+/// Source: Heroku Dev Center, "Dynos" (local environment variables) and "Dyno Metadata".
+pub const SET_IN_DYNOS: [&str; 11] = [
+    "DYNO",
+    "HEROKU_APP_DEFAULT_DOMAIN_NAME",
+    "HEROKU_APP_ID",
+    "HEROKU_APP_NAME",
+    "HEROKU_BUILD_COMMIT",
+    "HEROKU_RELEASE_CREATED_AT",
+    "HEROKU_RELEASE_VERSION",
+    "HEROKU_SLUG_COMMIT",
+    "HEROKU_SLUG_DESCRIPTION",
+    "HOME",
+    "PORT",
+];
+
 name! {
     /// An e-mail address, lower-cased; only its shape is checked.
     Email, |s| {

@@ -3,6 +3,7 @@
 //! A sign-off is given over a commit for one stage of one pipeline, by a person, for a party that the stage names.
 //! Whether code may come in is [`SignOffs::missing`]'s to say; `admission` asks it.
 
+use crate::admission::Actor;
 use crate::ids::AccountId;
 use crate::names::{CommitId, Digest, check_label, name};
 use crate::pipeline::Stage;
@@ -105,13 +106,18 @@ impl SignOffs {
         missing
     }
 
-    /// The reason for a refusal, and who can lift it; none where nothing is missing.
-    pub fn refusal(&self) -> Option<(String, String)> {
+    /// The reason for a refusal, and what the actor can do about it, each a sentence; none where nothing is missing.
+    pub fn refusal(&self, actor: &Actor) -> Option<(String, String)> {
         let missing = self.missing();
         let first = missing.first()?;
         let Self { pipeline, stage, owner_email, .. } = self;
         let rule = format!("{stage} of {pipeline} takes only code that its parties have signed off");
-        let owner = format!("{owner_email}, who owns the pipeline");
+        let owner = match actor.owns(owner_email) {
+            true => {
+                format!("You can say who signs: shipway sign-offs require {pipeline} {stage} --party NAME=PEOPLE")
+            }
+            false => format!("Ask {owner_email}, who owns the pipeline."),
+        };
         let Some(commit) = &self.code.commit else {
             return Some((format!("{rule}, and this has no commit that they could sign."), owner));
         };
@@ -126,14 +132,23 @@ impl SignOffs {
             and(missing.iter().map(|one| &one.party.name)),
             first.party.name,
         );
-        let who = |one: &Missing<'_>| match one.party.people.as_slice() {
-            [] => format!("{owner} (nobody may sign for {} any more)", one.party.name),
-            people => {
-                let people: Vec<&str> = people.iter().map(|person| person.email.as_str()).collect();
-                format!("{} ({})", people.join(" or "), one.party.name)
+        // A person signs for one party only: the others are others' to sign.
+        let is_actor = |person: &Signer| person.account == actor.account;
+        let own = missing.iter().position(|one| one.party.people.iter().any(is_actor));
+        let (mut ask, mut nobody) = (Vec::new(), Vec::new());
+        for (_, Missing { party, .. }) in missing.iter().enumerate().filter(|(at, _)| own != Some(*at)) {
+            let people: Vec<&str> = party.people.iter().map(|person| person.email.as_str()).collect();
+            match people.as_slice() {
+                [] => nobody.push(&party.name),
+                people => ask.push(format!("{} ({})", people.join(" or "), party.name)),
             }
-        };
-        Some((because, and(missing.iter().map(who))))
+        }
+        let own = own.map(|at| format!("You may sign for {}.", missing[at].party.name));
+        let ask = (!ask.is_empty()).then(|| format!("Ask {}.", and(ask.iter())));
+        let nobody =
+            (!nobody.is_empty()).then(|| format!("Nobody may sign for {} any more. {owner}", and(nobody.iter())));
+        let ways: Vec<String> = [own, ask, nobody].into_iter().flatten().collect();
+        Some((because, ways.join(" ")))
     }
 }
 
@@ -194,6 +209,11 @@ mod tests {
         Digest::parse(&format!("sha256:{}", format!("{n:02x}").repeat(32))).unwrap()
     }
 
+    fn actor(n: u128, name: &str) -> Actor {
+        let email = format!("{name}@example.org");
+        Actor { account: account(n), email, admin: false, scope: crate::admission::Scope::Global }
+    }
+
     fn given(party: &str, by: u128, artifacts: Vec<Digest>) -> Given {
         Given { party: PartyName::parse(party).unwrap(), account: account(by), artifacts }
     }
@@ -250,19 +270,19 @@ mod tests {
         let both = vec![given("qa", 1, vec![]), given("product", 3, vec![])];
         let none = SignOffs { code: Code { commit: None, artifact: Some(digest(1)) }, ..wanted(None, both) };
         assert_eq!(none.missing().len(), 2);
-        let (because, who) = none.refusal().unwrap();
+        let (because, who) = none.refusal(&actor(9, "eve")).unwrap();
         assert_eq!(
             because,
             "production of shop takes only code that its parties have signed off, and this has no commit that they could \
              sign."
         );
-        assert_eq!(who, "ida@example.org, who owns the pipeline");
+        assert_eq!(who, "Ask ida@example.org, who owns the pipeline.");
     }
 
     #[test]
     fn a_refusal_says_whose_sign_off_is_wanting_and_how_it_is_given() {
         let check = |wanted: SignOffs, expected_because: &str, expected_who: &str| {
-            let (because, who) = wanted.refusal().unwrap();
+            let (because, who) = wanted.refusal(&actor(9, "eve")).unwrap();
             assert_eq!((because.as_str(), who.as_str()), (expected_because, expected_who));
         };
         let rule =
@@ -270,7 +290,7 @@ mod tests {
         check(
             wanted(None, vec![]),
             &format!("{rule} qa and product (shipway sign-off shop production 3f3f3f3 --as qa)."),
-            "ada@example.org or bob@example.org (qa) and carol@example.org or ada@example.org (product)",
+            "Ask ada@example.org or bob@example.org (qa) and carol@example.org or ada@example.org (product).",
         );
         let another = wanted(Some(digest(3)), vec![given("qa", 1, vec![digest(1)]), given("product", 3, vec![])]);
         check(
@@ -278,15 +298,35 @@ mod tests {
             &format!(
                 "{rule} qa (shipway sign-off shop production 3f3f3f3 --as qa). What qa signed is another build of it."
             ),
-            "ada@example.org or bob@example.org (qa)",
+            "Ask ada@example.org or bob@example.org (qa).",
         );
         let alone = SignOffs { parties: vec![party("qa", vec![])], ..wanted(None, vec![]) };
         check(
             alone,
             &format!("{rule} qa (shipway sign-off shop production 3f3f3f3 --as qa)."),
-            "ida@example.org, who owns the pipeline (nobody may sign for qa any more)",
+            "Nobody may sign for qa any more. Ask ida@example.org, who owns the pipeline.",
         );
-        assert_eq!(wanted(None, vec![given("qa", 1, vec![]), given("product", 3, vec![])]).refusal(), None);
+        let all = vec![given("qa", 1, vec![]), given("product", 3, vec![])];
+        assert_eq!(wanted(None, all).refusal(&actor(9, "eve")), None);
+    }
+
+    #[test]
+    fn nobody_is_told_to_ask_himself() {
+        let check = |wanted: SignOffs, actor: Actor, expected: &str| {
+            assert_eq!(wanted.refusal(&actor).unwrap().1, expected);
+        };
+        let product = "Ask carol@example.org or ada@example.org (product).";
+        check(wanted(None, vec![]), actor(2, "bob"), &format!("You may sign for qa. {product}"));
+        let qa = vec![given("qa", 2, vec![])];
+        check(wanted(None, qa.clone()), actor(2, "bob"), product);
+        check(wanted(None, qa), actor(3, "carol"), "You may sign for product.");
+        let alone = SignOffs { parties: vec![party("qa", vec![])], ..wanted(None, vec![]) };
+        check(
+            alone,
+            actor(4, "ida"),
+            "Nobody may sign for qa any more. You can say who signs: shipway sign-offs require shop production --party \
+             NAME=PEOPLE",
+        );
     }
 
     #[test]

@@ -391,21 +391,14 @@ impl Platform {
         if caller.actor.scope.covers(scope) {
             return Ok(());
         }
-        Err(Error::forbidden(format!(
-            "The token that was used has the scope {}, so it cannot give the scope {}.",
-            caller.actor.scope.text(),
-            scope.text()
-        )))
+        Err(self.out_of_scope(caller, &format!("give the scope {}", self.scope_name(scope))))
     }
 
     /// Changes of an account need a token that may do everything its account may.
     pub(crate) fn whole_account(&self, caller: &Caller) -> Result<()> {
         match caller.actor.scope {
             Scope::Global | Scope::WriteProtected => Ok(()),
-            ref other => Err(Error::forbidden(format!(
-                "The token that was used may not change your account: its scope is {}. Use one with the scope global.",
-                other.text()
-            ))),
+            _ => Err(self.out_of_scope(caller, "change your account")),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::ports::{AddonFailure, AddonInfo, Caller};
 use crate::{Event, Outcome, Platform, Result};
 use shipway_domain::addon::{AddonState, PlanName, free_attachment_name, generated_addon_name};
 use shipway_domain::admission::Trigger;
-use shipway_domain::{AddonId, AddonName, AttachmentId, AttachmentName, ConfigKey, NameOrId, OperationId};
+use shipway_domain::{AddonId, AddonName, AttachmentId, AttachmentName, ConfigKey, NameOrId, OperationId, minute};
 use shipway_store::{Addon, App, Attachment, Conn, Release};
 use std::time::Duration;
 
@@ -241,7 +241,7 @@ impl Platform {
         let mut info = info.map_err(|e| failed(e, addon))?;
         // Where the CLI's users look for it: behind the version.
         let at = info.iter().position(|(name, _)| name == "PG Version").map_or(info.len(), |at| at + 1);
-        info.insert(at, ("Created".into(), vec![addon.created_at.strftime("%Y-%m-%d %H:%M UTC").to_string()]));
+        info.insert(at, ("Created".into(), vec![minute(addon.created_at)]));
         Ok(info)
     }
 
@@ -475,7 +475,11 @@ impl Platform {
                 .filter(|a| Some(a.id) == id || of_addon.iter().any(|addon| addon.id == a.addon))
                 .collect();
         }
-        if found.is_empty() { Err(Error::missing("add_on attachment")) } else { Ok(found) }
+        if found.is_empty() {
+            Err(Error::missing_one("add_on attachment", which, "`heroku addons --all` lists those that you can see."))
+        } else {
+            Ok(found)
+        }
     }
 
     /// An app's attachments of a name, or of a config var's name.
@@ -535,7 +539,7 @@ fn no_such_plan(e: &shipway_domain::addon::PlanError) -> Error {
 
 fn taken(e: Error, name: &AddonName) -> Error {
     if e.message.contains("add-on name") {
-        return Error::invalid(format!("Name {name} is already taken by another add-on."));
+        return Error::taken("add-on", name, "Choose another name, or give none and have one made.");
     }
     e
 }

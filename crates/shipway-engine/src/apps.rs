@@ -84,10 +84,7 @@ impl Platform {
     /// stack.
     pub(crate) fn new_app(&self, caller: &Caller, new: &NewApp) -> Result<App> {
         if !caller.actor.scope.writes() {
-            return Err(Error::forbidden(format!(
-                "The token that was used may not create apps: its scope is {}.",
-                caller.actor.scope.text()
-            )));
+            return Err(self.out_of_scope(caller, "create apps"));
         }
         let region = known("region", new.region.as_deref().unwrap_or("us"), &REGIONS)?;
         known("stack", new.stack.as_deref().unwrap_or(&self.settings().stack), &STACKS)?;

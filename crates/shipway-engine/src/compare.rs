@@ -142,8 +142,7 @@ impl Platform {
             return Ok(None);
         }
         if !caller.actor.scope.reads_secrets() {
-            let scope = caller.actor.scope.text();
-            unknown.push(format!("The token that was used may not compare config vars: its scope is {scope}."));
+            unknown.push(self.out_of_scope(caller, "compare config vars").message);
             return Ok(None);
         }
         Ok(Some(compare::config(&self.own_config(base)?, &self.own_config(head)?)))

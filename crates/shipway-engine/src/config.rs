@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::plan::{Code, Part};
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
-use shipway_domain::ConfigKey;
 use shipway_domain::admission::{Permission, Trigger};
+use shipway_domain::{ConfigKey, SET_IN_DYNOS};
 use shipway_store::{App, ConfigVars};
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ impl Platform {
     /// Errors: a token that may not read secrets; somebody who only looks at the app. Who may change its code reads them
     /// anyway, by code that prints them.
     pub fn may_read_secrets(&self, caller: &Caller, app: &App) -> Result<()> {
-        token_reads_secrets(caller)?;
+        self.token_reads_secrets(caller)?;
         let granted = self.store().read(|c| c.permission(app, caller.actor.account))?;
         if caller.actor.admin || granted >= Some(Permission::Deploy) {
             return Ok(());
@@ -35,6 +35,14 @@ impl Platform {
             app.name,
             app.owner_email.to_ask()
         )))
+    }
+
+    /// Errors: a token that may not read secrets.
+    pub(crate) fn token_reads_secrets(&self, caller: &Caller) -> Result<()> {
+        match caller.actor.scope.reads_secrets() {
+            true => Ok(()),
+            false => Err(self.out_of_scope(caller, "read config vars")),
+        }
     }
 
     /// The same for somebody who looks at values on a page; which ones goes into the ledger. `name`: one, or all.
@@ -113,14 +121,20 @@ impl Platform {
     }
 }
 
-/// Errors: a token that may not read secrets.
-pub(crate) fn token_reads_secrets(caller: &Caller) -> Result<()> {
-    let scope = &caller.actor.scope;
-    if scope.reads_secrets() {
-        return Ok(());
-    }
-    let text = format!("The token that was used may not read config vars: its scope is {}.", scope.text());
-    Err(Error::forbidden(text))
+/// Says which of these config vars of an app no dyno sees, because the platform sets them there itself; none where all are seen.
+pub fn without_effect<'a>(app: &App, set: impl Iterator<Item = &'a str>) -> Option<String> {
+    let unseen: Vec<&str> = set.filter(|name| SET_IN_DYNOS.contains(name)).collect();
+    let (have, them, vars) = match unseen.len() {
+        0 => return None,
+        1 => ("has", "it", "a config var"),
+        _ => ("have", "them", "config vars"),
+    };
+    Some(format!(
+        "{} {have} no effect as {vars}: the platform sets {them} in every dyno. To take {them} back: heroku config:unset {} -a {}",
+        unseen.join(", "),
+        unseen.join(" "),
+        app.name
+    ))
 }
 
 /// Reads a change of config vars. Errors: illegal names, values with NUL.

@@ -61,15 +61,31 @@ impl Platform {
         })
         .await
         .map_err(|e| match e {
-            shipway_store::StoreError::Taken(_) => {
-                Error::invalid(format!("{hostname} is already added to an app of this platform."))
-            }
+            shipway_store::StoreError::Taken(_) => self.taken_domain(caller, app, &hostname),
             other => other.into(),
         })?;
         self.log_api(app.id, &format!("Add {hostname} domain by user {}", caller.actor.email));
         self.routes_changed();
         self.tell(crate::Event::App(app.id));
         Ok(domain)
+    }
+
+    /// What is said where an app has this domain already. Which one is said to whoever may see it.
+    fn taken_domain(&self, caller: &Caller, app: &App, hostname: &Hostname) -> Error {
+        let holder = || {
+            let all = self.store().read(|c| c.all_domains()).ok()?;
+            let there = all.into_iter().find(|domain| domain.hostname == *hostname)?;
+            self.app(caller, &there.app.into()).ok()
+        };
+        Error::invalid(match holder() {
+            Some(it) if it.id == app.id => format!("{hostname} is already added to {}: heroku domains -a {0}", it.name),
+            Some(it) => format!(
+                "{hostname} is already added to {}. Choose another name, or take it from there first: heroku domains:remove \
+                 {hostname} -a {0}",
+                it.name
+            ),
+            None => format!("{hostname} is already added to another app of this platform. Choose another name."),
+        })
     }
 
     /// Says which names of apps lead to the platform itself now, because the operator took them for it (`--api-host`): in

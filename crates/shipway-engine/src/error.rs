@@ -80,6 +80,19 @@ impl Error {
         Self { kind: Kind::Conflict, id: "conflict", message: message.into(), resource: None, cause: None }
     }
 
+    /// A name that another thing of the kind has. `next` is a sentence: what to do instead.
+    pub(crate) fn taken(noun: &str, name: impl std::fmt::Display, next: &str) -> Self {
+        Self::invalid(format!("Name {name} is already taken by another {noun}. {next}"))
+    }
+
+    /// Says of what the store could not write that the name is taken, where it is.
+    pub(crate) fn if_taken(noun: &'static str, name: impl std::fmt::Display) -> impl FnOnce(StoreError) -> Self {
+        move |e| match e {
+            StoreError::Taken(_) => Self::taken(noun, name, "Choose another name."),
+            other => other.into(),
+        }
+    }
+
     /// No or unknown credentials.
     pub fn unauthorized() -> Self {
         Self {
@@ -146,7 +159,7 @@ impl From<StoreError> for Error {
             StoreError::Taken(what) => Self {
                 id: "invalid_params",
                 kind: Kind::Invalid,
-                ..Self::conflict(format!("That {what} is already taken."))
+                ..Self::conflict(format!("That {what} is already taken. Choose another."))
             },
             StoreError::Missing(what) => Self::missing(what),
             other => Self::platform(other),

@@ -7,52 +7,86 @@ use crate::output::{LAST_WORD, LAST_WORDS};
 use crate::plan::Part;
 use crate::{Event, Platform, Result};
 use shipway_domain::DynoId;
+use shipway_domain::admission::Trigger;
 use shipway_domain::app_json::AppJson;
-use shipway_domain::health::HealthCheck;
+use shipway_domain::health::{HealthCheck, likely_cause};
 use shipway_domain::lifecycle::DynoState;
 use shipway_store::{App, Dyno};
+use std::time::{Duration, Instant};
+
+/// How long a start goes on before its reader is told what is waited for.
+const QUIET: Duration = Duration::from_secs(5);
+/// Characters of a command that are shown.
+const COMMAND: usize = 200;
 
 impl Platform {
     pub(crate) async fn step_healthy(&self, ctx: &Context, part: &Part) -> Result<Effect> {
-        let mut events = self.events();
+        let (mut events, begun, mut told) = (self.events(), Instant::now(), false);
         loop {
             let owned = self.owned(ctx, part)?;
             for dyno in &owned {
                 // One that an undone step let go, or whose task found no process, counts as failed too.
                 if matches!(dyno.state, DynoState::Crashed | DynoState::Stopping | DynoState::Down) {
-                    return Err(self.not_healthy(ctx, dyno));
+                    return Err(self.not_healthy(ctx, part, dyno));
                 }
             }
             if owned.iter().all(|d| d.state == DynoState::Up) {
                 return Ok(nothing());
             }
-            for dyno in owned.iter().filter(|d| d.state == DynoState::Starting) {
-                self.ensure_driven(dyno.id);
+            let starting = || owned.iter().filter(|d| d.state == DynoState::Starting);
+            if !told && begun.elapsed() >= QUIET {
+                told = true;
+                let names: Vec<String> = starting().map(Dyno::name).collect();
+                let limit = self.settings().boot_seconds;
+                ctx.line(&format!("-----> Waiting for {} to be ready, {limit} seconds at most", names.join(", ")));
             }
+            starting().for_each(|dyno| self.ensure_driven(dyno.id));
             tokio::select! {
                 () = ctx.cancel.cancelled() => return Err(cancelled()),
                 event = events.recv() => match event {
                     Ok(Event::App(app)) if app != part.app => continue,
                     _ => {}
                 },
-                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
         }
     }
 
-    fn not_healthy(&self, ctx: &Context, dyno: &Dyno) -> Error {
+    /// Says what happened, to which process, what it wrote last, what is likely behind that, and what to do next.
+    fn not_healthy(&self, ctx: &Context, part: &Part, dyno: &Dyno) -> Error {
         let known = self.inner.failures.lock().expect("no panic while noted").get(&dyno.id).cloned();
         let (code, text) = match known {
             Some(f) => (f.code, f.text),
             None => ("H10", format!("{} did not stay up.", dyno.name())),
         };
-        ctx.line(&format!(" !     {code}: {text}"));
+        ctx.say_why(&format!("{code}: {text}"));
+        let command: String = dyno.command.chars().take(COMMAND).collect();
+        ctx.line(&format!(" !     It ran: {}", command.replace('\n', " ")));
         let last = self.last_lines(dyno, 20);
-        if !last.is_empty() {
-            ctx.line(LAST_WORDS);
-            for line in &last {
-                ctx.line(&format!("{LAST_WORD}{line}"));
-            }
+        match last.is_empty() {
+            true => ctx.line(" !     It wrote nothing."),
+            false => ctx.line(LAST_WORDS),
+        }
+        for line in &last {
+            ctx.line(&format!("{LAST_WORD}{line}"));
+        }
+        if let Some(cause) = likely_cause(&last) {
+            ctx.line(&format!(" !     Likely: {cause}"));
+        }
+        if let Ok((app, runs)) = self.store().read(|c| {
+            let app = c.app_by_id(part.app)?;
+            let runs = c.current_release(&app)?;
+            Ok((app, runs))
+        }) {
+            let runs = match runs.filter(|release| release.slug.is_some()) {
+                Some(release) => format!("{} goes on with v{}.", app.name, release.version),
+                None => format!("Nothing serves {} yet.", app.name),
+            };
+            let again = match ctx.plan.trigger {
+                Trigger::Push => "Mend it, commit, and push again.",
+                _ => "Mend it, and deploy again.",
+            };
+            ctx.line(&format!(" !     {runs} {again} All that it wrote: heroku logs -a {}", app.name));
         }
         // Without a transcript the reason itself has to say it.
         let tail = last.last().filter(|_| ctx.output.is_none()).map(|line| format!(" Its last line: {line}"));

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::ports::Caller;
 use crate::{Platform, Result};
 use shipway_domain::KeyId;
-use shipway_store::{Key, hex};
+use shipway_store::{Key, StoreError, hex};
 
 impl Platform {
     /// Adds an SSH public key. Errors: something that is not one; one that somebody has.
@@ -41,9 +41,23 @@ impl Platform {
             comment,
             created_at: self.now(),
         };
-        let kept = key.clone();
-        self.store().write(move |c| c.insert_key(&kept)).await?;
-        Ok(key)
+        let (kept, account) = (key.clone(), caller.actor.account);
+        let written = self.store().write(move |c| {
+            let own = c.keys_of(account)?.into_iter().any(|k| k.fingerprint == kept.fingerprint);
+            if own { Ok(false) } else { c.insert_key(&kept).map(|()| true) }
+        });
+        match written.await {
+            Ok(true) => Ok(key),
+            Ok(false) => Err(Error::invalid(format!(
+                "You have the key {} already. Yours are listed by: heroku keys",
+                key.fingerprint
+            ))),
+            Err(StoreError::Taken(_)) => Err(Error::invalid(format!(
+                "Another account here has the key {}. Make one of your own, and add that: ssh-keygen -t ed25519",
+                key.fingerprint
+            ))),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Removes one of the caller's keys, by id, fingerprint or comment.
@@ -53,7 +67,7 @@ impl Platform {
         let found = keys
             .into_iter()
             .find(|k| k.id.to_string() == which || k.fingerprint == which || (!which.is_empty() && k.comment == which));
-        let key = found.ok_or_else(|| Error::missing("key"))?;
+        let key = found.ok_or_else(|| Error::missing_one("key", which, "`heroku keys` lists yours."))?;
         let id = key.id;
         self.store().write(move |c| c.delete_key(id)).await?;
         Ok(key)

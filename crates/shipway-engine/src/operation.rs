@@ -25,7 +25,7 @@ use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::{OperationId, ReleaseId};
 use shipway_store::{Conn, JournalRow, Operation, StepEvent, StoreError};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -45,9 +45,20 @@ pub(crate) struct Context {
     /// The transcript that the pusher reads.
     pub(crate) output: Option<Arc<Output>>,
     pub(crate) cancel: CancellationToken,
+    /// Why it fails, where a step has told its reader already.
+    pub(crate) said: Arc<OnceLock<String>>,
 }
 
 impl Context {
+    /// Tells why it fails, before what belongs to that.
+    pub(crate) fn say_why(&self, why: &str) {
+        for line in why.lines() {
+            self.line(&format!(" !     {line}"));
+        }
+        // Of several that fail at once, the first is the reason.
+        let _ = self.said.set(why.to_string());
+    }
+
     pub(crate) fn line(&self, line: &str) {
         if let Some(output) = &self.output {
             output.line(line);
@@ -149,7 +160,7 @@ impl Platform {
         });
         let cancel = CancellationToken::new();
         self.inner.cancels.lock().expect("no panic while registered").insert(id, cancel.clone());
-        let ctx = Context { operation: id, plan, output, cancel };
+        let ctx = Context { operation: id, plan, output, cancel, said: Arc::default() };
         self.tell_apps(&ctx.plan);
         self.spawn(move |platform| async move {
             platform.carry_out(&ctx, &mut places).await;

@@ -222,10 +222,7 @@ impl Platform {
     /// what one may not see does not exist.
     pub async fn ask_for_access(&self, caller: &Caller, name: &str) -> Result<()> {
         if !caller.actor.scope.writes() {
-            return Err(Error::forbidden(format!(
-                "The token that was used may not ask for access: its scope is {}.",
-                caller.actor.scope.text()
-            )));
+            return Err(self.out_of_scope(caller, "ask for access"));
         }
         let Some(app) = self.store().read(|c| c.app(&NameOrId::Name(name.into())))? else { return Ok(()) };
         if self.subject(caller, &app)?.permission >= Some(Permission::Operate) {

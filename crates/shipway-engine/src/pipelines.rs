@@ -4,13 +4,12 @@
 //! operate one of its apps may put in, move and take out apps that they operate. Who has access to none of its apps
 //! does not see that it exists.
 
-use crate::config::token_reads_secrets;
 use crate::config::{apply, parse_changes, within_limit};
 use crate::error::Error;
 use crate::ports::Caller;
-use crate::{Event, Platform, Result};
+use crate::{Event, Kind, Platform, Result};
 use shipway_domain::admission::{Permission, Scope, Trigger};
-use shipway_domain::{AccountId, CouplingId, DisplayName, NameOrId, PipelineId, PipelineName, Stage};
+use shipway_domain::{AccountId, AppId, CouplingId, DisplayName, NameOrId, PipelineId, PipelineName, Stage};
 use shipway_store::{Account, App, ConfigVars, Coupling, Pipeline, PipelineSettings, StoreError};
 use std::collections::BTreeMap;
 
@@ -89,10 +88,7 @@ impl Platform {
     /// Errors: the caller or the token may not.
     pub(crate) fn may(&self, caller: &Caller, pipeline: &Pipeline, needed: Access) -> Result<()> {
         if !caller.actor.scope.writes() {
-            return Err(Error::forbidden(format!(
-                "The token that was used may not change pipelines: its scope is {}.",
-                caller.actor.scope.text()
-            )));
+            return Err(self.out_of_scope(caller, "change pipelines"));
         }
         if self.access(caller, pipeline)?.is_some_and(|a| a >= needed) {
             return Ok(());
@@ -110,14 +106,34 @@ impl Platform {
             self.may(caller, &pipeline, Access::Operate)?;
             return Ok(pipeline);
         };
-        let (found, at) = self.store().read(|c| Ok((c.pipeline(which)?, c.coupling_of(app)?)))?;
-        let pipeline = found.filter(|pipeline| at.is_some_and(|at| at.pipeline == pipeline.id));
-        let pipeline = pipeline.ok_or_else(|| Error::missing("pipeline"))?;
-        match self.access_of((caller.actor.account, caller.actor.admin), &pipeline)? {
-            Some(access) if access >= Access::Operate => Ok(pipeline),
-            Some(_) => Err(may_not(caller, &pipeline)),
-            None => Err(Error::missing("pipeline")),
+        let (asked, own) = self.store().read(|c| {
+            let own = c.coupling_of(app)?.map(|at| c.pipeline_by_id(at.pipeline)).transpose()?;
+            Ok((c.pipeline(which)?, own))
+        })?;
+        let access = |pipeline: &Pipeline| self.access_of((caller.actor.account, caller.actor.admin), pipeline);
+        let access = own.as_ref().map(access).transpose()?.flatten();
+        let own = own.zip(access);
+        match own {
+            Some((own, access)) if asked.is_some_and(|asked| asked.id == own.id) => match access >= Access::Operate {
+                true => Ok(own),
+                false => Err(may_not(caller, &own)),
+            },
+            own => Err(self.no_such_pipeline(app, which, own.map(|(own, _)| own))),
         }
+    }
+
+    /// What a token is told that deploys one app, of a pipeline that is not its app's: the same whether there is such a one.
+    fn no_such_pipeline(&self, app: AppId, which: &NameOrId, own: Option<Pipeline>) -> Error {
+        let Some(app) = self.deployed_by_token(app) else { return Error::missing("pipeline") };
+        let next = match own {
+            Some(own) => format!("The token that was used is for {}, which is in the pipeline {}.", app.name, own.name),
+            None => format!(
+                "The token that was used is for {}, which is in no pipeline that it may see. Ask {}, who owns {0}.",
+                app.name,
+                app.owner_email.to_ask()
+            ),
+        };
+        Error::missing_named("pipeline", which, &next)
     }
 
     /// Makes an empty pipeline of the caller's. Errors: an illegal or taken name.
@@ -129,10 +145,7 @@ impl Platform {
     /// Makes an empty pipeline of a team's, or of the caller's. Errors: an illegal or taken name.
     pub async fn create_pipeline_of(&self, caller: &Caller, owner: &Account, name: &str) -> Result<Pipeline> {
         if !caller.actor.scope.writes() {
-            return Err(Error::forbidden(format!(
-                "The token that was used may not create pipelines: its scope is {}.",
-                caller.actor.scope.text()
-            )));
+            return Err(self.out_of_scope(caller, "create pipelines"));
         }
         let name = PipelineName::parse(name)?;
         let now = self.now();
@@ -147,7 +160,8 @@ impl Platform {
         };
         let entry = self.entry(caller, None, "pipeline-created", serde_json::json!({ "pipeline": pipeline.name }));
         let row = pipeline.clone();
-        self.write_with(entry, move |c| c.insert_pipeline(&row)).await?;
+        let written = self.write_with(entry, move |c| c.insert_pipeline(&row));
+        written.await.map_err(Error::if_taken("pipeline", &pipeline.name))?;
         self.tell(Event::Pipeline(pipeline.id));
         Ok(pipeline)
     }
@@ -155,12 +169,16 @@ impl Platform {
     /// Renames a pipeline. Errors: an illegal or taken name.
     pub async fn rename_pipeline(&self, caller: &Caller, pipeline: &Pipeline, name: &str) -> Result<Pipeline> {
         let name = PipelineName::parse(name)?;
-        self.change_pipeline(caller, pipeline, |pipeline| {
+        let wanted = name.clone();
+        let changed = self.change_pipeline(caller, pipeline, |pipeline| {
             let detail = serde_json::json!({ "pipeline": pipeline.name, "name": name });
             pipeline.name = name;
             detail
+        });
+        changed.await.map_err(|e| match e.kind {
+            Kind::Invalid => Error::taken("pipeline", wanted, "Choose another name."),
+            _ => e,
         })
-        .await
     }
 
     /// Changes what a pipeline's people set, as it is when that is written down: two changes at once are both kept.
@@ -367,7 +385,7 @@ impl Platform {
     /// The config vars that apps of a stage begin with. Errors: a token that may not read secrets; somebody who
     /// operates none of the pipeline's apps.
     pub fn stage_config(&self, caller: &Caller, pipeline: &Pipeline, stage: Stage) -> Result<ConfigVars> {
-        token_reads_secrets(caller)?;
+        self.token_reads_secrets(caller)?;
         if self.access(caller, pipeline)? < Some(Access::Operate) {
             return Err(Error::forbidden(format!(
                 "You ({}) may not read config vars of the pipeline {}. Ask {}, who owns it.",
@@ -412,9 +430,13 @@ impl Platform {
 }
 
 fn may_not(caller: &Caller, pipeline: &Pipeline) -> Error {
+    let who = match caller.actor.scope {
+        // Whoever reads this is CI's, and not whose token it has.
+        Scope::Deploy { .. } => format!("The token that was used is of {}, who", caller.actor.email),
+        _ => format!("You ({})", caller.actor.email),
+    };
     Error::forbidden(format!(
-        "You ({}) may not change the pipeline {}. Ask {}, who owns it.",
-        caller.actor.email,
+        "{who} may not change the pipeline {}. Ask {}, who owns it.",
         pipeline.name,
         pipeline.owner_email.to_ask()
     ))

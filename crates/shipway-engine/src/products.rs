@@ -97,10 +97,7 @@ impl Platform {
     /// Makes a product of pipelines that the caller may see. Errors: an illegal or taken name, no pipelines.
     pub async fn create_product(&self, caller: &Caller, name: &str, pipelines: &[String]) -> Result<Product> {
         if !caller.actor.scope.writes() {
-            return Err(Error::forbidden(format!(
-                "The token that was used may not create products: its scope is {}.",
-                caller.actor.scope.text()
-            )));
+            return Err(self.out_of_scope(caller, "create products"));
         }
         let name = ProductName::parse(name)?;
         let mut ids: Vec<PipelineId> = Vec::new();
@@ -127,7 +124,8 @@ impl Platform {
         let detail = serde_json::json!({ "product": product.name, "pipelines": product.pipelines });
         let entry = self.entry(caller, None, "product-created", detail);
         let row = product.clone();
-        self.write_with(entry, move |c| c.insert_product(&row)).await?;
+        let written = self.write_with(entry, move |c| c.insert_product(&row));
+        written.await.map_err(Error::if_taken("product", &product.name))?;
         Ok(product)
     }
 
@@ -372,7 +370,8 @@ impl Platform {
             let source = self.promotable(&source, None)?;
             for (coupling, target) in targets {
                 let (to, reason) = (coupling.stage, order.reason.as_deref());
-                let Weighed { unchanged, against } = self.weigh(&pipeline, (from, &source), (to, target), reason)?;
+                let Weighed { unchanged, against } =
+                    self.weigh(caller, &pipeline, (from, &source), (to, target), reason)?;
                 let (pipeline, source, target) = (pipeline.clone(), source.clone(), target.clone());
                 moves.push(Move { pipeline, source, from, target, to, unchanged, against });
             }

@@ -193,7 +193,8 @@ impl Platform {
         }
         let (mut weighed, mut against) = (Vec::new(), None);
         for (target, stage) in order.targets.iter().zip(&stages.1) {
-            let one = self.weigh(&order.pipeline, (stages.0, &source), (*stage, target), order.reason.as_deref())?;
+            let one =
+                self.weigh(caller, &order.pipeline, (stages.0, &source), (*stage, target), order.reason.as_deref())?;
             against = against.or(one.against);
             weighed.push((target, *stage, one.unchanged));
         }
@@ -238,13 +239,14 @@ impl Platform {
     /// names other code than what is promoted (409), unless there is a reason to promote all the same.
     pub(crate) fn weigh(
         &self,
+        caller: &Caller,
         pipeline: &Pipeline,
         (from, source): (Stage, &Promotable),
         (to, target): (Stage, &App),
         reason: Option<&str>,
     ) -> Result<Weighed> {
         let reason = reason.filter(|reason| !reason.trim().is_empty());
-        self.leaves_nothing_out(pipeline, from, to, reason, target)?;
+        self.leaves_nothing_out(caller, pipeline, (from, to), reason, target)?;
         let unchanged = self.runs_the_same(target, source)?;
         let said = if unchanged.is_none() { self.contradiction(pipeline.id, from, source)? } else { None };
         match said {
@@ -358,9 +360,9 @@ impl Platform {
     /// Errors: stages with apps in them that lie between, unless the pipeline allows it and there is a reason.
     fn leaves_nothing_out(
         &self,
+        caller: &Caller,
         pipeline: &Pipeline,
-        from: Stage,
-        to: Stage,
+        (from, to): (Stage, Stage),
         reason: Option<&str>,
         target: &App,
     ) -> Result<()> {
@@ -370,11 +372,14 @@ impl Platform {
         }
         let out = skipped.join(" and ");
         if !pipeline.settings.may_skip_stages {
+            let owner = pipeline.owner_email.to_ask();
+            let allow = match caller.actor.owns(&owner) {
+                true => "allow it".to_string(),
+                false => format!("ask {owner}, who owns it, to allow it"),
+            };
             return Err(Error::invalid(format!(
-                "From {from} to {to} leaves out {out}, which the pipeline {} does not allow. Promote to {out} first, or ask \
-                 {}, who owns it, to allow it: shipway pipelines set {} --may-skip-stages yes",
-                pipeline.name,
-                pipeline.owner_email.to_ask(),
+                "From {from} to {to} leaves out {out}, which the pipeline {0} does not allow. Promote to {out} first, or \
+                 {allow}: shipway pipelines set {0} --may-skip-stages yes",
                 pipeline.name
             )));
         }

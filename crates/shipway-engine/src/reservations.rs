@@ -4,8 +4,8 @@ use crate::error::Error;
 use crate::ports::Caller;
 use crate::{Event, Platform, Result};
 use jiff::SignedDuration;
-use shipway_domain::Email;
 use shipway_domain::admission::{Permission, Trigger};
+use shipway_domain::{Email, minute};
 use shipway_store::{App, Reservation};
 
 /// The longest reservation.
@@ -58,7 +58,12 @@ impl Platform {
             }
         });
         if let Some(there) = taken.await? {
-            return Err(Error::conflict(format!("{} has just been reserved by {}.", app.name, there.email)));
+            return Err(Error::conflict(format!(
+                "{} has just been reserved by {}, until {}. Ask {1}.",
+                app.name,
+                there.email,
+                minute(there.until)
+            )));
         }
         self.tell(Event::App(app.id));
         Ok(reservation)
@@ -67,13 +72,19 @@ impl Platform {
     /// Ends a reservation: by its holder, or by who may manage the app. Errors: anybody else; there is none.
     pub async fn unreserve(&self, caller: &Caller, app: &App) -> Result<Reservation> {
         let Some(there) = self.reservation(app)? else {
-            return Err(Error::invalid(format!("Nobody has reserved {}.", app.name)));
+            return Err(Error::invalid(format!(
+                "Nobody has reserved {}. Keep it for yourself: shipway reserve -a {0} --for 2h",
+                app.name
+            )));
         };
         let trigger = if there.account == caller.actor.account { Trigger::Push } else { Trigger::Access };
         self.admit(caller, trigger, app).await.map_err(|refused| match trigger.permission() {
             Permission::Manage => Error::forbidden(format!(
-                "{} is reserved by {} until {}. Ask {}, or {}, who owns {}.",
-                app.name, there.email, there.until, there.email, app.owner_email, app.name
+                "{} is reserved by {} until {}. Ask {1}, or {}, who owns {0}.",
+                app.name,
+                there.email,
+                minute(there.until),
+                app.owner_email.to_ask()
             )),
             _ => refused,
         })?;

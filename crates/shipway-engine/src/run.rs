@@ -39,6 +39,8 @@ pub struct Attached {
     pub dyno: DynoId,
     /// Its name, `run.4821`.
     pub name: String,
+    /// What its shell runs.
+    pub command: String,
     /// Whether it has a terminal.
     pub pty: bool,
     /// Its input and output.
@@ -194,8 +196,12 @@ impl Platform {
     /// it any more, which ends it.
     pub async fn attach(&self, secret: &str) -> Result<Attached> {
         let found = self.inner.sessions.0.lock().expect("no panic while registered").remove(secret);
-        let Rendezvous { dyno: id, holder, pty, session } = found.ok_or_else(|| Error::missing("dyno"))?;
-        let row = self.store().read(|c| c.dyno(id))?.ok_or_else(|| Error::missing("dyno"))?;
+        let missing = || Error {
+            message: "Couldn't find that dyno: it is met once, and soon after its start. Run the command again.".into(),
+            ..Error::missing("dyno")
+        };
+        let Rendezvous { dyno: id, holder, pty, session } = found.ok_or_else(missing)?;
+        let row = self.store().read(|c| c.dyno(id))?.ok_or_else(missing)?;
         let app = row.app;
         let standing = self.stand(holder, "api", move |platform, caller| platform.may_run(caller, app));
         let standing = standing.map_err(|ended| {
@@ -204,7 +210,7 @@ impl Platform {
         })?;
         let stream = self.runtime().attach(id).await?;
         session.send_replace(Session::Attached);
-        Ok(Attached { app, dyno: id, name: row.name(), pty, stream, standing, session })
+        Ok(Attached { app, dyno: id, name: row.name(), command: row.command, pty, stream, standing, session })
     }
 
     /// Whether the caller may run commands in an app, now. Errors: the reason.

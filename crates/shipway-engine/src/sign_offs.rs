@@ -287,10 +287,7 @@ impl Platform {
         if caller.actor.scope.writes() {
             return Ok(());
         }
-        Err(Error::forbidden(format!(
-            "The token that was used may not sign anything: its scope is {}.",
-            caller.actor.scope.text()
-        )))
+        Err(self.out_of_scope(caller, "sign anything"))
     }
 
     /// The newest sign-offs of a pipeline, newest first.

@@ -74,11 +74,7 @@ impl Platform {
     /// Errors: a token that changes nothing.
     pub async fn create_source(&self, caller: &Caller) -> Result<Source> {
         if matches!(caller.actor.scope, Scope::Identity | Scope::Read | Scope::ReadProtected) {
-            let scope = caller.actor.scope.text();
-            return Err(Error::forbidden(format!(
-                "The token that was used may not upload a source: its scope is {scope}. Use one with the scope \
-                 deploy:APP or global."
-            )));
+            return Err(self.out_of_scope(caller, "upload a source"));
         }
         let source = Source { id: self.id(SourceId), account: caller.actor.account, created_at: self.now() };
         let row = source.clone();

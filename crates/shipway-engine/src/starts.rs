@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::{Platform, Result};
+use shipway_domain::SET_IN_DYNOS;
 use shipway_domain::size::DynoSize;
 use shipway_runtime::{DynoPlan, Io, Observation, Root, RuntimeError};
 use shipway_store::{Dyno, Release, Slug};
@@ -38,6 +39,7 @@ impl Platform {
             ("HEROKU_SLUG_DESCRIPTION", slug.commit_description.clone().unwrap_or_default()),
             ("HEROKU_BUILD_COMMIT", commit.to_string()),
         ] {
+            debug_assert!(SET_IN_DYNOS.contains(&key), "whoever sets {key} as a config var is not warned");
             env.insert(key.into(), value);
         }
         let hosts = self.store().read(|c| c.domains(app.id))?.into_iter().map(|d| d.hostname.to_string());

@@ -8,7 +8,7 @@ use crate::ports::Caller;
 use crate::{Event, Platform, Result};
 use shipway_domain::team::{Role, TeamName};
 use shipway_domain::{AccountId, Email, NameOrId, TeamMemberId};
-use shipway_store::{Account, App, StoreError, Team, TeamMember};
+use shipway_store::{Account, App, Team, TeamMember};
 
 impl Platform {
     /// The teams that the caller is in, by name, with what they are there; all for administrators of the platform.
@@ -58,10 +58,7 @@ impl Platform {
     /// Makes a team with the caller as its admin. Errors: an illegal or taken name; a token that changes nothing.
     pub async fn create_team(&self, caller: &Caller, name: &str) -> Result<Team> {
         if !caller.actor.scope.writes() {
-            return Err(Error::forbidden(format!(
-                "The token that was used may not create teams: its scope is {}.",
-                caller.actor.scope.text()
-            )));
+            return Err(self.out_of_scope(caller, "create teams"));
         }
         let name = TeamName::parse(name)?;
         let now = self.now();
@@ -82,7 +79,7 @@ impl Platform {
             c.put_team(&row)?;
             c.put_team_member(row.id, &first)
         });
-        written.await.map_err(|e| taken(e, &team.name))?;
+        written.await.map_err(Error::if_taken("team", &team.name))?;
         Ok(team)
     }
 
@@ -94,7 +91,7 @@ impl Platform {
         let entry = self.entry(caller, None, "team-renamed", detail);
         let row = renamed.clone();
         let written = self.write_with(entry, move |c| c.put_team(&row));
-        written.await.map_err(|e| taken(e, &renamed.name))?;
+        written.await.map_err(Error::if_taken("team", &renamed.name))?;
         self.tell(Event::Apps);
         Ok(renamed)
     }
@@ -186,7 +183,9 @@ impl Platform {
                 || m.id.to_string() == which
                 || m.account.to_string() == which
         };
-        self.team_members(team)?.into_iter().find(is).ok_or_else(|| Error::missing("team_member"))
+        let next = || format!("`heroku members -t {}` lists who there is.", team.name);
+        let found = self.team_members(team)?.into_iter().find(is);
+        found.ok_or_else(|| Error::missing_one("team_member", which, &next()))
     }
 
     /// A team's apps that the caller may see.
@@ -223,12 +222,5 @@ impl Platform {
     fn admins(&self, team: &Team) -> Result<String> {
         let admins = self.team_members(team)?.into_iter().filter(|m| m.role == Role::Admin);
         Ok(admins.map(|m| m.email.to_string()).collect::<Vec<_>>().join(" or "))
-    }
-}
-
-fn taken(e: StoreError, name: &TeamName) -> Error {
-    match e {
-        StoreError::Taken(_) => Error::invalid(format!("Name {name} is already taken.")),
-        other => other.into(),
     }
 }

@@ -46,7 +46,8 @@ impl Platform {
     pub fn transfer(&self, app: &App, which: &str) -> Result<Transfer> {
         let all = self.transfers(app)?;
         let found = all.into_iter().find(|t| t.number.to_string() == which || t.id.to_string() == which);
-        found.ok_or_else(|| Error::missing("transfer"))
+        let next = || format!("`heroku pg:backups -a {}` lists its backups, restores and copies.", app.name);
+        found.ok_or_else(|| Error::missing_one("transfer", which, &next()))
     }
 
     /// What [`Self::restore`] takes for a backup of ours.

@@ -21,7 +21,7 @@ use shipway_domain::triggers::{
 use shipway_domain::{
     AccountId, AppId, AppName, CommitId, NameOrId, NoticeId, OperationId, PipelineId, TriggerId, TriggeredDeployId,
 };
-use shipway_store::{App, Build, CommitSource, Conn, Notice, RefTrigger, TriggeredDeploy};
+use shipway_store::{App, Build, CommitSource, Conn, Notice, RefTrigger, StoreError, TriggeredDeploy};
 
 /// Triggers of one app.
 const MOST: usize = 50;
@@ -124,7 +124,13 @@ impl Platform {
         let detail = serde_json::json!({ "pattern": trigger.pattern.to_string(), "wait_for_ci": wait_for_ci });
         let entry = self.entry(caller, Some(app), "trigger-added", detail);
         let row = trigger.clone();
-        self.write_with(entry, move |c| c.insert_trigger(&row)).await?;
+        self.write_with(entry, move |c| c.insert_trigger(&row)).await.map_err(|e| match e {
+            StoreError::Taken(_) => Error::invalid(format!(
+                "{} has a trigger for {} already. All of them: shipway triggers -a {0}",
+                app.name, trigger.pattern
+            )),
+            other => other.into(),
+        })?;
         self.tell(Event::App(app.id));
         Ok(trigger)
     }

@@ -97,11 +97,7 @@ impl Platform {
         let addon = self.store().read(|c| c.addon_by_id(addon))?;
         let app = self.may_read_password(caller, &addon)?;
         if !caller.actor.scope.writes() {
-            return Err(Error::forbidden(format!(
-                "The token that was used may not open a tunnel to {}: its scope is {}. Use one with the scope global.",
-                addon.name,
-                caller.actor.scope.text()
-            )));
+            return Err(self.out_of_scope(caller, &format!("open a tunnel to {}", addon.name)));
         }
         self.provisioned(&addon)?;
         Ok((addon, app))

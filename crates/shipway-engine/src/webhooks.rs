@@ -71,7 +71,9 @@ impl Platform {
     /// A webhook of an app by its id.
     pub async fn webhook(&self, caller: &Caller, app: &App, id: &str) -> Result<Webhook> {
         let all = self.webhooks(caller, app).await?;
-        all.into_iter().find(|webhook| webhook.id.to_string() == id).ok_or_else(|| Error::missing("webhook"))
+        let next = || format!("`heroku webhooks -a {}` lists them with their ids.", app.name);
+        let found = all.into_iter().find(|webhook| webhook.id.to_string() == id);
+        found.ok_or_else(|| Error::missing_one("webhook", id, &next()))
     }
 
     /// Makes a webhook. Errors: fields that are missing or illegal, an address in a private network, more than 20.

@@ -188,10 +188,7 @@ impl Call {
     }
 
     fn out_of_scope(&self, what: &str) -> ApiError {
-        let scope = self.caller.actor.scope.text();
-        ApiError::forbidden(format!(
-            "The token that was used may not {what}: its scope is {scope}. Use one with the scope global."
-        ))
+        self.platform().out_of_scope(&self.caller, what).into()
     }
 
     /// The app of the path. What may not be seen does not exist.
@@ -219,13 +216,13 @@ impl FromRequest<Web> for Call {
             // Set once: a request is read once.
             let _ = remaining.set(left);
         }
-        deploys_only(&caller, &request)?;
+        deploys_only(web.platform(), &caller, &request)?;
         Ok(Self { caller, holder, request: Open::read(request, web).await? })
     }
 }
 
 /// Errors: 403 for a deploy token where it has nothing to do.
-fn deploys_only(caller: &Caller, request: &Request) -> Result<()> {
+fn deploys_only(platform: &Platform, caller: &Caller, request: &Request) -> Result<()> {
     if !matches!(caller.actor.scope, Scope::Deploy { .. }) {
         return Ok(());
     }
@@ -233,10 +230,7 @@ fn deploys_only(caller: &Caller, request: &Request) -> Result<()> {
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     match DEPLOYS.iter().any(|(allowed, route)| allowed == method && *route == path) {
         true => Ok(()),
-        false => Err(ApiError::forbidden(
-            "The token that was used may deploy its app and see whether it worked, and nothing else. Use one of a wider \
-             scope: heroku authorizations:create",
-        )),
+        false => Err(platform.out_of_scope(caller, "do this").into()),
     }
 }
 

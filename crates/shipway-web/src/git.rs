@@ -13,9 +13,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode, header};
-use shipway_domain::admission::Trigger;
+use shipway_domain::admission::{Scope, Trigger};
 use shipway_domain::triggers::RefName;
-use shipway_domain::{CommitId, NameOrId};
+use shipway_domain::{CommitId, NameOrId, minute};
 use shipway_engine::ports::Caller;
 use shipway_engine::{Holder, Outcome, OutputReader, Platform, RefNews, RefOrigin, SetOff};
 use shipway_git::{
@@ -64,6 +64,9 @@ async fn answer(
 ) -> Result<Response<Body>, String> {
     let name = &call.repository;
     let app = platform.app(&caller, &NameOrId::parse(name)).map_err(|e| match e.kind {
+        shipway_engine::Kind::NotFound if matches!(caller.actor.scope, Scope::Deploy { .. }) => {
+            platform.out_of_scope(&caller, &format!("see an app {name}")).message
+        }
         shipway_engine::Kind::NotFound => {
             format!(
                 "there is no app `{name}` here that you ({}) can see; `heroku apps` lists yours",
@@ -244,7 +247,7 @@ impl Deployer {
         };
         let (branch, count) = (&beside.branch, beside.standing.behind_count);
         let noun = if count == 1 { "commit" } else { "commits" };
-        let heard = beside.heard_at.strftime("%Y-%m-%d %H:%M UTC");
+        let heard = minute(beside.heard_at);
         output.line(&format!(" !     This lacks {count} {noun} of {branch}, as of {heard}:"));
         for missing in beside.standing.behind.iter().take(LACKING) {
             output.line(&format!(" !       {} {}", missing.id.short(), missing.subject));

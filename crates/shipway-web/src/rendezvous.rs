@@ -11,7 +11,9 @@
 //! the end of the input is its end: the client cannot say so by closing. It says so at any time, and falls over when the
 //! connection is closed before: a dyno that ends first waits for it a moment.
 //!
-//! It ends with the token or the right of whoever ordered it, and says so in a line of its own.
+//! Where that line is waited for and the dyno ends without it (it was killed, or the shell is not what ended it), the platform
+//! says the dyno's own status: without one the client falls over. It says one, too, wherever it ends the process itself: with
+//! the token or the right of whoever ordered it, and with the server; each time after a line that says why.
 //!
 //! Source: the Heroku CLI's `Dyno` class, whose reader this is written for.
 
@@ -43,6 +45,17 @@ const MARK: &[u8] = "\u{ffff} heroku-command-exit-status: ".as_bytes();
 const MAX_MARK: usize = MARK.len() + 16;
 /// End of transmission.
 const EOT: u8 = 0x04;
+/// How long a dyno whose output has ended may take to end.
+const EXIT_TIME: Duration = Duration::from_secs(2);
+/// How long a command may still take when the server ends: most are over by then. Less than the server waits.
+const LAST_TIME: Duration = Duration::from_secs(3);
+/// What a shell shows of a process that was asked to stop: 128 and SIGTERM.
+const STOPPED: i32 = 143;
+/// What is said of a command that nothing runs for.
+const NOT_RUN: i32 = 1;
+/// What a client is told whose command ends with the server.
+const RESTARTED: &str =
+    "The platform is being restarted, so this process is stopped. Run the command again in a moment.";
 
 /// What takes the connections of the API's port that speak TLS and not HTTP.
 pub fn handler(web: Web) -> RawHandler {
@@ -63,26 +76,48 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(web: &Web, mut client: S) -> i
     client.flush().await?;
     match attached {
         Ok(mut attached) => {
-            let ended = tokio::select! {
+            let awaited = attached.command.as_bytes().windows(MARK.len()).any(|piece| piece == MARK);
+            let (dyno, platform, closing) = (attached.dyno, web.platform(), web.closing());
+            let status = async {
+                let exit = tokio::time::timeout(EXIT_TIME, platform.runtime().wait(dyno));
+                match awaited {
+                    // One that goes on without output is stopped, as its visitor leaves.
+                    true => Some(exit.await.ok().and_then(Result::ok).map_or(STOPPED, |exit| exit.status)),
+                    false => None,
+                }
+            };
+            let server_ends = async {
+                closing.cancelled().await;
+                tokio::time::sleep(LAST_TIME).await;
+            };
+            let words = tokio::select! {
                 biased;
-                ended = attached.standing.ended() => ended,
-                done = converse(&mut client, &mut attached.stream, attached.pty, first) => return done,
+                ended = attached.standing.ended() => ended.words_of_process(),
+                done = converse(&mut client, &mut attached.stream, attached.pty, first, status) => return done,
+                () = server_ends => RESTARTED,
             };
             // Without its visitor the dyno ends, whether or not they read why.
             drop(attached);
-            let words = format!("\r\n{}\r\n", ended.words_of_process());
-            let farewell = async {
-                client.write_all(words.as_bytes()).await?;
-                client.shutdown().await
-            };
-            tokio::time::timeout(FAREWELL_TIME, farewell).await?
+            let words = format!("\r\n{words}\r\n");
+            tokio::time::timeout(FAREWELL_TIME, end(&mut client, &words, STOPPED)).await?
         }
         Err(refused) => {
             tokio::time::sleep(GREETING_TIME).await;
-            client.write_all(format!("{}\r\n", refused.message).as_bytes()).await?;
-            client.shutdown().await
+            end(&mut client, &format!("{}\r\n", refused.message), NOT_RUN).await
         }
     }
+}
+
+/// Says why there is no more, and the status, and hangs up.
+async fn end<W: AsyncWrite + Unpin>(client: &mut W, words: &str, status: i32) -> io::Result<()> {
+    write(client, words.as_bytes()).await?;
+    write(client, &status_line(status)).await?;
+    client.shutdown().await
+}
+
+/// What the client takes an exit status from.
+fn status_line(status: i32) -> Vec<u8> {
+    [MARK, format!("{status}\n").as_bytes()].concat()
 }
 
 /// The first line without its end, and what was read behind it.
@@ -100,8 +135,14 @@ async fn read_secret<S: AsyncRead + Unpin>(client: &mut S) -> io::Result<(String
     }
 }
 
-/// Until either has left.
-async fn converse<C, D>(client: C, dyno: D, pty: bool, mut first: Vec<u8>) -> io::Result<()>
+/// Until either has left. `status`: the dyno's, where the client waits for one.
+async fn converse<C, D>(
+    client: C,
+    dyno: D,
+    pty: bool,
+    mut first: Vec<u8>,
+    status: impl Future<Output = Option<i32>>,
+) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     D: AsyncRead + AsyncWrite + Unpin,
@@ -126,8 +167,15 @@ where
     // Where the client leaves, what it started has lost its terminal.
     let leaving = copy_input(&mut from_client, input, &said_all);
     tokio::pin!(leaving);
+    let saying = async {
+        let said = copy_output(from_dyno, &mut to_client).await?;
+        if !said && let Some(status) = status.await {
+            write(&mut to_client, &status_line(status)).await?;
+        }
+        io::Result::Ok(())
+    };
     tokio::select! {
-        ended = copy_output(from_dyno, &mut to_client) => ended?,
+        ended = saying => ended?,
         left = &mut leaving => return left,
     }
     tokio::select! {
@@ -195,14 +243,14 @@ where
     }
 }
 
-/// Copies until the dyno has ended, with the exit status by itself.
-async fn copy_output<R, W>(mut from_dyno: R, to_client: &mut W) -> io::Result<()>
+/// Copies until the dyno has ended, with the exit status by itself. Returns whether there was one.
+async fn copy_output<R, W>(mut from_dyno: R, to_client: &mut W) -> io::Result<bool>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let mut buffer = vec![0; 16 * 1024];
-    let mut held = Vec::new();
+    let (mut held, mut said) = (Vec::new(), false);
     loop {
         let patience = if held.is_empty() { Duration::MAX } else { HELD_TIME };
         let ended = match tokio::time::timeout(patience, from_dyno.read(&mut buffer)).await {
@@ -223,11 +271,12 @@ where
             if length == 0 {
                 break;
             }
+            said |= held[..length].starts_with(MARK);
             write(to_client, &held[..length]).await?;
             held.drain(..length);
         }
         if ended {
-            return Ok(());
+            return Ok(said);
         }
     }
 }
@@ -298,7 +347,19 @@ mod tests {
         let read = client.read(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..read], "\u{ffff} heroku-command-exit-status: 0\n".as_bytes());
         drop(dyno);
-        copying.await.unwrap().unwrap();
+        assert!(copying.await.unwrap().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_dyno_that_ends_without_its_status_has_the_platform_say_it() {
+        let (mut dyno, to_dyno) = duplex(1024);
+        let (mut client, to_client) = duplex(1024);
+        tokio::spawn(converse(to_client, to_dyno, true, Vec::new(), async { Some(137) }));
+        dyno.write_all(b"half a line").await.unwrap();
+        drop(dyno);
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).await.unwrap();
+        assert_eq!(String::from_utf8(said).unwrap(), "half a line\u{ffff} heroku-command-exit-status: 137\n");
     }
 
     /// The client reads what a dyno has said that is gone, and says the end of its input `after` that, or never. Gives for
@@ -308,7 +369,7 @@ mod tests {
         dyno.write_all(b"bridged\n").await.unwrap();
         drop(dyno);
         let (mut client, to_client) = duplex(1024);
-        let conversation = tokio::spawn(converse(to_client, to_dyno, pty, Vec::new()));
+        let conversation = tokio::spawn(converse(to_client, to_dyno, pty, Vec::new(), async { None }));
         let mut said = [0; 8];
         client.read_exact(&mut said).await.unwrap();
         assert_eq!(&said, b"bridged\n");

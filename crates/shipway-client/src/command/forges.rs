@@ -2,7 +2,7 @@
 
 use super::{items, segment, table, tone};
 use crate::error::{Error, Result};
-use crate::terminal::{Cell, Tone, age, text};
+use crate::terminal::{Cell, Tone, age, minute, text};
 use crate::{Context, http::Client};
 use http::Method;
 use serde_json::{Value, json};
@@ -164,7 +164,7 @@ fn info(answer: &Value, context: &Context) -> Result<()> {
         row("repository", format!("{} of {}", text(answer, &["repository"]), text(answer, &["url"]))),
         row("credentials", text(answer, &["credentials"])),
         row("webhook", text(answer, &["webhook", "url"])),
-        row("heard of", if heard.is_empty() { "not yet".into() } else { heard }),
+        row("heard of", if heard.is_empty() { "not yet".into() } else { minute(&heard) }),
     ];
     if answer["deploy_key"].is_object() {
         let of = |name: &str| text(answer, &["deploy_key", "server", name]);

@@ -63,6 +63,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
     if rewrite::stays_outside(&args) {
         return wait(command, &cli).await;
     }
+    say_what_is_passed_over(&args, context, &account);
     let files = files(context, &account, SignIn::Token)?;
     let open = bridge::open(account.network(&context.environment)?, account.token.clone()).await?;
     let authorities = Authorities::write(&context.environment, &account, &open.authority)?;
@@ -100,6 +101,26 @@ fn restore_latest(args: &mut Vec<String>, context: &Context, account: &Account) 
         eprintln!("shipway: restoring the latest backup of {} into {database}", crate::terminal::printable(&app));
         args.insert(target, format!("{app}::"));
     }
+}
+
+/// Says which git remotes the CLI leaves out, where it looks for the app of a command among them: it says nothing of it.
+fn say_what_is_passed_over(args: &[String], context: &Context, account: &Account) {
+    let remote = rewrite::flag(args, "remote", 'r');
+    let named =
+        rewrite::flag(args, "app", 'a').or(context.environment.filled("HEROKU_APP").filter(|_| remote.is_none()));
+    if named.is_some() || !rewrite::is_about_an_app(args) {
+        return;
+    }
+    let remotes = git::remotes();
+    let Some(words) = git::passed_over(remote, &account.url, &remotes) else { return };
+    let mut candidates = remotes.iter().filter(|r| remote.is_none_or(|wanted| wanted == r.name));
+    let about = match git::app(None, remote, &context.environment, &account.url, &remotes) {
+        Ok(app) => format!("; this is about {app}"),
+        // Which of several is meant, the CLI asks itself.
+        Err(_) if candidates.any(|r| matches!(git::leads(&r.url, &account.url), git::Leads::Here(_))) => return,
+        Err(_) => "; to have one lead here: shipway heroku git:remote -a NAME".to_owned(),
+    };
+    eprintln!("shipway: {}", crate::terminal::printable(&format!("{words}{about}")));
 }
 
 /// The first `heroku` on PATH that is not our wrapper.

@@ -52,7 +52,8 @@ fn read_authority(path: &PathBuf) -> Result<String> {
     let text =
         std::fs::read_to_string(path).map_err(|e| Error::new(format!("could not read {}: {e}", path.display())))?;
     if trust::certificates(&text).is_empty() {
-        return Err(Error::new(format!("{} holds no certificate in PEM form", path.display())));
+        return Err(Error::new(format!("{} holds no certificate in PEM form", path.display()))
+            .hint("it begins with -----BEGIN CERTIFICATE-----"));
     }
     Ok(trust::joined(&[&text]))
 }
@@ -93,7 +94,8 @@ async fn token_of_browser(url: &ServerUrl, authority: Option<&str>, context: &Co
                     return Ok(token);
                 }
                 if !refusal.is_empty() {
-                    return Err(Error::new(format!("the login was not approved: {}", printable(&refusal))));
+                    return Err(Error::new(format!("the login was not approved: {}", printable(&refusal)))
+                        .hint("try again, and approve it on the page; or pipe a token in: --token-stdin"));
                 }
             }
             Err(e) if e.exit_code() == 2 => return Err(e),
@@ -101,7 +103,8 @@ async fn token_of_browser(url: &ServerUrl, authority: Option<&str>, context: &Co
             Err(_) => {}
         }
         if Instant::now() > end {
-            return Err(Error::new("nobody approved the login within ten minutes"));
+            return Err(Error::new("nobody approved the login within ten minutes")
+                .hint("try again, and open the page that is named; or pipe a token in: --token-stdin"));
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

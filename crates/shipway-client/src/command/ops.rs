@@ -2,8 +2,8 @@
 
 use super::{items, segment, table, tone};
 use crate::Context;
-use crate::error::Result;
-use crate::terminal::{Cell, Tone, age, duration, name_of, text};
+use crate::error::{Error, Result};
+use crate::terminal::{Cell, Tone, age, duration, minute, name_of, printable, text};
 use serde_json::{Value, json};
 
 /// The flags of `ops`.
@@ -14,8 +14,8 @@ pub struct Args {
     /// Only those of this app
     #[arg(short, long, value_name = "NAME")]
     app: Option<String>,
-    /// Cancel the operation: what it did so far is undone
-    #[arg(long, requires = "id")]
+    /// Cancel the operation: what it did so far is undone. Without one, say which could be
+    #[arg(long)]
     cancel: bool,
     /// Print the server's answer as JSON
     #[arg(long)]
@@ -23,13 +23,17 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<()> {
-    let client = context.account().await?.client();
+    let account = context.account().await?;
+    let client = account.client();
     let Some(id) = &args.id else {
         let query = match &args.app {
             Some(app) => format!("?app={}", segment("app", app)?),
             None => String::new(),
         };
         let answer = client.get(&format!("/shipway/v1/operations{query}")).await?;
+        if args.cancel {
+            return Err(which_to_cancel(&answer, &account.email));
+        }
         return if args.json { context.terminal.json(&answer) } else { list(&answer, context) };
     };
     let id = segment("operation", id)?;
@@ -42,6 +46,32 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let answer = client.get(&format!("/shipway/v1/operations/{id}")).await?;
     if args.json { context.terminal.json(&answer) } else { show(&answer, context) }
+}
+
+/// What is said to whoever cancels and does not say what: the command for each that could be.
+fn which_to_cancel(answer: &Value, email: &str) -> Error {
+    let now = jiff::Timestamp::now();
+    let own = |op: &Value| text(op, &["user", "email"]) == email;
+    let words = |op: &Value| {
+        let by = text(op, &["user", "email"]);
+        let by = if own(op) { "yours".to_string() } else { format!("by {by}") };
+        let (kind, app, since) = (text(op, &["kind"]), name_of(op, "app"), age(&text(op, &["created_at"]), now));
+        printable(&format!("{kind} of {app}, {by}, for {since}"))
+    };
+    let all: Vec<&Value> = items(answer).into_iter().filter(|op| op["cancellable"] == true).collect();
+    let mine: Vec<&Value> = all.iter().copied().filter(|op| own(op)).collect();
+    let (what, shown) = match (mine.as_slice(), all.len()) {
+        (_, 0) => {
+            return Error::new("nothing is in progress that could be cancelled")
+                .hint("to go back to what ran before: shipway rollback");
+        }
+        ([_], _) => ("one operation of yours is in progress", mine),
+        ([], _) => ("no operation of yours is in progress; others' could be cancelled by who may", all),
+        _ => ("several operations of yours are in progress: say which", mine),
+    };
+    shown.iter().fold(Error::new(what), |error, op| {
+        error.hint(format!("{}: shipway ops {} --cancel", words(op), printable(&text(op, &["id"]))))
+    })
 }
 
 fn list(answer: &Value, context: &Context) -> Result<()> {
@@ -79,7 +109,7 @@ fn show(op: &Value, context: &Context) -> Result<()> {
         field("kind", text(op, &["kind"])),
         field("state", text(op, &["state"])),
         field("by", text(op, &["user", "email"])),
-        field("since", text(op, &["created_at"])),
+        field("since", minute(&text(op, &["created_at"]))),
         field("waits for", text(op, &["waiting_for"])),
         field("error", text(op, &["error"])),
     ];

@@ -1,19 +1,25 @@
 //! `shipway pg`: databases, from a machine that does not reach them.
 
-use super::{App, segment};
+use super::{App, items, segment, table};
 use crate::error::Result;
+use crate::server::Account;
 use crate::terminal::{printable, text};
 use crate::tunnel::{self, Way};
 use crate::{Context, Error};
 use http::{Method, StatusCode};
+use serde_json::Value;
 
 /// The flags of `pg`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: Option<Action>,
+    #[command(flatten)]
+    app: App,
 }
 
+/// What is done; without a word an app's databases are listed.
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Open a port on this machine that leads to an app's database, for psql and its like
@@ -36,8 +42,8 @@ struct TunnelArgs {
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<()> {
-    let Action::Tunnel(args) = &args.action;
     let account = context.account().await?;
+    let Some(Action::Tunnel(args)) = &args.action else { return list(&args.app, &account, context).await };
     let (app, database) = match args.database.split_once("::") {
         Some((app, database)) => (segment("app", app)?, database),
         None => (args.app.resolve(context, &account)?, args.database.as_str()),
@@ -63,4 +69,18 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
         eprintln!("Its password is left out: --show-password prints it.");
     }
     tokio::signal::ctrl_c().await.map_err(|e| Error::new(format!("signals cannot be received: {e}")))
+}
+
+async fn list(app: &App, account: &Account, context: &Context) -> Result<()> {
+    let app = app.resolve(context, account)?;
+    let answer = account.client().get(&format!("/apps/{app}/addons")).await?;
+    let row = |addon: &Value| {
+        let name = text(addon, &["name"]);
+        let tunnel = format!("shipway pg tunnel {name} -a {app}");
+        vec![name.into(), text(addon, &["plan", "name"]).into(), text(addon, &["state"]).into(), tunnel.into()]
+    };
+    let is_database = |addon: &&Value| addon["addon_service"]["name"] == "heroku-postgresql";
+    let rows = items(&answer).into_iter().filter(is_database).map(row).collect();
+    let none = format!("{app} has no databases. Make one: heroku addons:create heroku-postgresql -a {app}");
+    table(context.terminal, &["DATABASE", "PLAN", "STATE", "A WAY TO IT"], rows, &none)
 }

@@ -1,22 +1,23 @@
-//! `shipway pipelines set`: what a pipeline allows. Everything else of pipelines is the Heroku CLI's.
+//! `shipway pipelines [set]`: what a pipeline allows. Everything else of pipelines is the Heroku CLI's.
 
-use super::segment;
+use super::{items, segment, table};
 use crate::Context;
 use crate::error::Result;
 use crate::terminal::text;
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The flags of `pipelines`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: Option<Action>,
     /// Print the server's answer as JSON
     #[arg(long, global = true)]
     json: bool,
 }
 
+/// What is done; without a word they are listed.
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Show or change what a pipeline allows
@@ -40,7 +41,10 @@ pub(super) fn yes(text: &str) -> std::result::Result<bool, String> {
 
 pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let client = context.account().await?.client();
-    let Action::Set { pipeline, may_skip_stages } = &args.action;
+    let Some(Action::Set { pipeline, may_skip_stages }) = &args.action else {
+        let answer = client.get("/pipelines").await?;
+        return if args.json { context.terminal.json(&answer) } else { list(&answer, context) };
+    };
     let path = format!("/shipway/v1/pipelines/{}/settings", segment("pipeline", pipeline)?);
     let answer = match may_skip_stages {
         None => client.get(&path).await?,
@@ -54,4 +58,15 @@ pub async fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let allowed = if text(&answer, &["may_skip_stages"]) == "true" { "may" } else { "may not" };
     context.terminal.say(&format!("{pipeline}: a promotion {allowed} leave out a stage.\n"))
+}
+
+fn list(answer: &Value, context: &Context) -> Result<()> {
+    let row = |pipeline: &Value| {
+        let name = text(pipeline, &["name"]);
+        let allows = format!("shipway pipelines set {name}");
+        vec![name.into(), allows.into()]
+    };
+    let rows = items(answer).into_iter().map(row).collect();
+    let none = "No pipelines. Make one: heroku pipelines:create NAME -a APP -s staging";
+    table(context.terminal, &["PIPELINE", "WHAT IT ALLOWS"], rows, none)
 }

@@ -4,7 +4,7 @@ use super::OneApp;
 use super::comparison::{items, names};
 use super::rollback::warn;
 use crate::error::Result;
-use crate::terminal::{age, printable, text};
+use crate::terminal::{age, minute, printable, text};
 use crate::{Context, Error};
 use http::Method;
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ pub async fn who(args: &Args, context: &Context) -> Result<()> {
 fn words(held: &Value) -> String {
     let reason = text(held, &["reason"]);
     let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    format!("Reserved by {} until {}{reason}", text(held, &["holder", "email"]), text(held, &["until"]))
+    format!("Reserved by {} until {}{reason}", text(held, &["holder", "email"]), minute(&text(held, &["until"])))
 }
 
 pub async fn reserve(args: &ReserveArgs, context: &Context) -> Result<()> {
@@ -122,7 +122,8 @@ pub async fn previous(args: &PreviousArgs, context: &Context) -> Result<()> {
             return context.terminal.json(&answer);
         }
         if answer["previous"].is_null() {
-            return Err(Error::new(format!("{app} ran no other code before that is still kept")));
+            return Err(Error::new(format!("{app} ran no other code before that is still kept"))
+                .hint(format!("what it ran: heroku releases -a {app}")));
         }
         let (now, before) = (text(&answer["now"], &["words"]), text(&answer["previous"], &["words"]));
         let told = format!("{app} would go from {now} to {before}, with today's config vars.");

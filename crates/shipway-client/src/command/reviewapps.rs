@@ -9,14 +9,18 @@ use serde_json::{Value, json};
 
 /// The flags of `reviewapps`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    #[command(flatten)]
+    list: List,
 }
 
+/// What is done; without a word they are listed.
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// List the review apps of a pipeline
+    /// List review apps, as without a word
     List(List),
     /// Remove a review app and all that it owned
     Destroy(One),
@@ -30,9 +34,9 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// The pipeline
+    /// The pipeline; without one, all of yours
     #[arg(short, long, value_name = "NAME")]
-    pipeline: String,
+    pipeline: Option<String>,
     /// Print the server's answer as JSON
     #[arg(long)]
     json: bool,
@@ -69,22 +73,31 @@ struct Password {
 pub async fn run(args: &Args, context: &Context) -> Result<()> {
     let client = context.account().await?.client();
     match &args.what {
-        What::List(args) => list(args, &client, context).await,
-        What::Destroy(args) => destroy(args, &client, context).await,
-        What::Allow(args) => allow(args, &client, context).await,
-        What::Password(args) => password(args, &client, context).await,
-        What::Set(args) => review_settings::run(args, &client, context).await,
+        None => list(&args.list, &client, context).await,
+        Some(What::List(args)) => list(args, &client, context).await,
+        Some(What::Destroy(args)) => destroy(args, &client, context).await,
+        Some(What::Allow(args)) => allow(args, &client, context).await,
+        Some(What::Password(args)) => password(args, &client, context).await,
+        Some(What::Set(args)) => review_settings::run(args, &client, context).await,
     }
 }
 
 async fn list(args: &List, client: &Client, context: &Context) -> Result<()> {
-    let path = format!("/shipway/v1/pipelines/{}/review-apps", segment("pipeline", &args.pipeline)?);
-    let answer = client.get(&path).await?;
+    let pipelines = match &args.pipeline {
+        Some(name) => vec![segment("pipeline", name)?],
+        None => items(&client.get("/pipelines").await?).iter().map(|pipeline| text(pipeline, &["name"])).collect(),
+    };
+    let mut all = Vec::new();
+    for pipeline in &pipelines {
+        let path = format!("/shipway/v1/pipelines/{}/review-apps", segment("pipeline", pipeline)?);
+        let answer = client.get(&path).await?;
+        all.extend(items(&answer).into_iter().map(|review| (pipeline.clone(), review.clone())));
+    }
     if args.json {
-        return context.terminal.json(&answer);
+        return context.terminal.json(&all.into_iter().map(|(_, review)| review).collect());
     }
     let now = jiff::Timestamp::now();
-    let row = |review: &Value| {
+    let row = |(pipeline, review): &(String, Value)| {
         let state = text(review, &["status"]);
         let tone = tone(&state);
         let what = match review["pr_number"].as_u64() {
@@ -93,17 +106,26 @@ async fn list(args: &List, client: &Client, context: &Context) -> Result<()> {
         };
         let message = text(review, &["message"]);
         let note = if message.is_empty() { text(review, &["web_url"]) } else { message };
-        vec![
+        let mut cells = vec![
             text(review, &["app_name"]).into(),
             what.trim_end().to_string().into(),
             Cell::new(state, tone),
             Cell::new(age(&text(review, &["updated_at"]), now), Tone::Quiet),
             on_one_line(&note).into(),
-        ]
+        ];
+        if args.pipeline.is_none() {
+            cells.insert(1, pipeline.clone().into());
+        }
+        cells
     };
-    let rows = items(&answer).into_iter().map(row).collect();
-    let none = format!("No review apps. Make one: heroku reviewapps:create -p {} -b BRANCH", args.pipeline);
-    table(context.terminal, &["APP", "FOR", "STATE", "AGE", ""], rows, &none)
+    let rows = all.iter().map(row).collect();
+    let which = args.pipeline.as_deref().or(pipelines.first().map(String::as_str)).unwrap_or("PIPELINE");
+    let none = format!("No review apps. Make one: heroku reviewapps:create -p {which} -b BRANCH");
+    let mut heads = vec!["APP", "FOR", "STATE", "AGE", ""];
+    if args.pipeline.is_none() {
+        heads.insert(1, "PIPELINE");
+    }
+    table(context.terminal, &heads, rows, &none)
 }
 
 /// A reason that has several lines, as that of an app that lacks config vars, for a table.

@@ -4,7 +4,7 @@ use super::comparison::names;
 use super::segment;
 use crate::Context;
 use crate::error::Result;
-use crate::terminal::{Cell, Tone, text};
+use crate::terminal::{Cell, Tone, minute, text};
 use serde_json::Value;
 
 /// The flags of `status`.
@@ -51,7 +51,7 @@ fn of_app(answer: &Value, context: &Context) -> Result<()> {
     };
     let reserved = match &answer["reserved"] {
         Value::Null => String::new(),
-        held => format!("by {} until {}", text(held, &["by"]), text(held, &["until"])),
+        held => format!("by {} until {}", text(held, &["by"]), minute(&text(held, &["until"]))),
     };
     let rows = [
         ("app", text(answer, &["app", "name"])),

@@ -160,7 +160,13 @@ fn refusals_are_said_in_the_servers_words() {
         }
     };
     check(&["users", "add", "bob"], 2, &["error: bob is not an e-mail address."]);
-    check(&["ops"], 0, &["ID   APP   KIND     STATE   STEP     AGE\nop1  shop  release  failed  healthy  soon\n"]);
+    check(
+        &["ops"],
+        0,
+        &[
+            "ID   APP   KIND     STATE    STEP     AGE\nop1  shop  release  failed   healthy  soon\nop2  shop  deploy   running  build    soon\n",
+        ],
+    );
     check(&["ops", "../../account"], 1, &["is not the name of an operation"]);
     check(&["builds"], 1, &["no app was named", "hint: name it with --app NAME"]);
     check(&["builds", "--app", "shop"], 2, &["Couldn't find that thing."]);
@@ -339,6 +345,52 @@ fn the_wrapper_leads_here_and_never_to_itself() {
     assert_eq!(output.status.code(), Some(127), "{err}");
     assert!(err.starts_with("error: this heroku command leads to your Shipway server by /nowhere/shipway"), "{err}");
     assert!(err.contains("hint: bring Shipway back: bin/up\n") && err.contains("rm ~/.shipway/bin/heroku"), "{err}");
+}
+
+#[test]
+fn a_remote_that_leads_elsewhere_is_said_to_be_left_out() {
+    let stage = Stage::open();
+    stage.checkout();
+    let fake = stage.path("real");
+    std::fs::create_dir(&fake).unwrap();
+    std::fs::write(fake.join("heroku"), "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(fake.join("heroku"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", fake.display(), std::env::var("PATH").unwrap());
+    let check = |args: &[&str], expected: &str| {
+        let (_, err) = assert_done(stage.shipway(args).env("PATH", &path).output().unwrap());
+        assert_eq!(err, expected, "{args:?}");
+    };
+    let remote = |name: &str, url: &str| {
+        assert_done(stage.command("git", &["remote", "add", name, url]).output().unwrap());
+    };
+    remote("heroku", "https://git.heroku.com/shop.git");
+    remote("origin", "https://github.com/acme/shop.git");
+    let left = "shipway: the git remote heroku leads to git.heroku.com and was not used";
+    let none = format!("{left}; to have one lead here: shipway heroku git:remote -a NAME\n");
+    check(&["heroku", "ps"], &none);
+    for quiet in [["heroku", "ps", "-a", "shop"].as_slice(), &["heroku", "apps"], &["heroku", "ps", "--help"]] {
+        check(quiet, "");
+    }
+    let (_, err) = texts(&stage.shipway(&["builds"]).output().unwrap());
+    assert!(err.contains("hint: the git remote heroku leads to git.heroku.com and was not used\n"), "{err}");
+    remote("staging", &format!("{}/shop-staging.git", stage.https()));
+    check(&["heroku", "ps"], &format!("{left}; this is about shop-staging\n"));
+    check(&["heroku", "ps", "-r", "staging"], "");
+    check(&["heroku", "ps", "-r", "heroku"], &none);
+    remote("live", &format!("{}/shop.git", stage.https()));
+    check(&["heroku", "ps"], "");
+}
+
+#[test]
+fn which_operation_is_to_be_cancelled_is_answered_with_the_command() {
+    let stage = Stage::open();
+    let (_, err) = texts(&stage.shipway(&["ops", "--cancel"]).output().unwrap());
+    assert_eq!(
+        err,
+        "error: one operation of yours is in progress\nhint: deploy of shop, yours, for soon: shipway ops op2 --cancel\n"
+    );
+    let (_, err) = texts(&stage.shipway(&["ops", "--cancel", "--app", "quiet"]).output().unwrap());
+    assert!(err.starts_with("error: nothing is in progress that could be cancelled\nhint: "), "{err}");
 }
 
 #[test]

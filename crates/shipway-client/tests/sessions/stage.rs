@@ -264,8 +264,11 @@ impl Server {
                 200,
                 &json!([
                     { "id": "op1", "kind": "release", "state": "failed", "app": { "name": "shop" }, "step": "healthy", "created_at": "soon" },
+                    { "id": "op2", "kind": "deploy", "state": "running", "app": { "name": "shop" }, "step": "build", "created_at": "soon",
+                      "user": { "email": "ada@example.org" }, "cancellable": true },
                 ]),
             ),
+            "GET /shipway/v1/operations?app=quiet" => reply(200, &json!([])),
             "GET /shipway/v1/users" => {
                 reply(200, &json!([{ "email": "bob@example.org", "admin": true, "created_at": "soon" }]))
             }

@@ -1,7 +1,7 @@
 //! What is said before code goes back to before its schema.
 
 use super::Migrations;
-use crate::CommitId;
+use crate::{CommitId, minute};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -95,7 +95,7 @@ impl SchemaMoved {
             Some(Backup { name, finished_at }) => format!(
                 "Or put the database back as it was in {name} of {}, which loses what was written since: heroku \
                  pg:backups:restore {name} -a {app}",
-                finished_at.strftime("%Y-%m-%d %H:%M UTC")
+                minute(*finished_at)
             ),
             None => format!("There is no backup from before v{}, to put the database back as it was.", self.brought_by),
         });

@@ -7,7 +7,7 @@ use crate::{Platform, Result};
 use jiff::Timestamp;
 use shipway_domain::lifecycle::OperationStatus;
 use shipway_domain::{AppId, OperationId};
-use shipway_store::{App, JournalRow, Operation, Release, StepEvent};
+use shipway_store::{App, JournalRow, Operation, Release, StepEvent, StoreError};
 use std::time::Duration;
 
 /// How an operation ended.
@@ -79,14 +79,18 @@ impl Platform {
 
     /// One operation that the caller may see: by any of its apps.
     pub fn operation(&self, caller: &Caller, id: OperationId) -> Result<Operation> {
-        let operation = self.store().read(|c| c.operation(id))?;
+        let missing = || Error::missing_one("operation", &id.to_string(), "`shipway ops` lists them with their ids.");
+        let operation = self.store().read(|c| c.operation(id)).map_err(|e| match e {
+            StoreError::Missing(_) => missing(),
+            other => other.into(),
+        })?;
         let seen = |app: &AppId| self.app(caller, &app.into()).is_ok();
         // Administrators still see how one ended whose app is gone.
         let sees_all = caller.actor.admin && caller.actor.scope.reads_widely();
         if sees_all || operation.apps.iter().any(seen) {
             return Ok(operation);
         }
-        Err(Error::missing("operation"))
+        Err(missing())
     }
 
     /// An operation's steps in order, with what the journal says of each.
@@ -138,7 +142,26 @@ impl Platform {
             let app = self.app(caller, &part.app.into())?;
             self.admit(caller, plan.trigger, &app).await?;
         }
-        let journal = self.journal(id);
+        self.stops(&operation, &plan)?;
+        self.store().write(move |c| c.cancel_operation(id)).await?;
+        if let Some(cancel) = self.inner.cancels.lock().expect("no panic while registered").get(&id) {
+            cancel.cancel();
+        }
+        Ok(())
+    }
+
+    /// Whether an operation can still be stopped, by whoever may.
+    pub fn is_cancellable(&self, operation: &Operation) -> bool {
+        // Whatever its plan is: of the many that are listed, most are over.
+        !operation.status.is_final()
+            && !operation.cancel
+            && operation.status != OperationStatus::Unwinding
+            && Plan::of(operation).is_ok_and(|plan| self.stops(operation, &plan).is_ok())
+    }
+
+    /// Errors: why an operation does not stop.
+    fn stops(&self, operation: &Operation, plan: &Plan) -> Result<()> {
+        let journal = self.journal(operation.id);
         let done = |at: &StepAt| journal.get(&at.name()).is_some_and(|r| r.event == StepEvent::Succeeded);
         let steps = plan.steps();
         if matches!(operation.status, OperationStatus::Failed) {
@@ -153,10 +176,6 @@ impl Platform {
         }
         if !steps.iter().any(|at| at.step.before_switch() && !done(at)) {
             return Err(Error::conflict("It only goes forward: nothing that is left of it can be taken back."));
-        }
-        self.store().write(move |c| c.cancel_operation(id)).await?;
-        if let Some(cancel) = self.inner.cancels.lock().expect("no panic while registered").get(&id) {
-            cancel.cancel();
         }
         Ok(())
     }

@@ -27,7 +27,9 @@ impl Platform {
                 return Ok(());
             }
         }
-        for line in error.lines() {
+        // What was said is not said again; what there is to add to it is.
+        let said = ctx.said.get().and_then(|said| error.split_once(said.as_str()));
+        for line in said.map_or(error.as_str(), |(_, rest)| rest.trim()).lines() {
             ctx.line(&format!(" !     {line}"));
         }
         self.end_as_failed(ctx, error).await

@@ -86,3 +86,34 @@ async fn app_json_says_the_check_where_no_setting_does() {
     assert_eq!(push(&server, &app, "web: listen-status 502", wrong).await.as_deref(), Ok("v6"));
     assert!(server.transcript(&app).contains("app.json:1:58: healthchecks.web[0].path must be a path like /health"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_does_not_start_says_once_what_why_and_what_next() {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    // From the reason to the end, as the pusher reads it.
+    let screen = async |procfile: &str| {
+        server.push(&app, procfile).await.unwrap_err();
+        let transcript = server.transcript(&app);
+        let at = transcript.find(" !     ").unwrap_or_else(|| panic!("{transcript}"));
+        transcript[at..].to_string()
+    };
+    assert_eq!(
+        screen("web: exit 7").await,
+        " !     H10: web.1 ended with status 7 before it was ready.
+ !     It ran: exit 7
+ !     It wrote nothing.
+ !     Nothing serves acorn yet. Mend it, commit, and push again. All that it wrote: heroku logs -a acorn
+"
+    );
+    assert_eq!(server.push(&app, "web: listen").await.as_deref(), Ok("v3"));
+    assert_eq!(
+        screen("web: sleep\nrelease: echo migrated").await,
+        " !     R10: web.1 was not ready within 2 seconds. Nothing listens: the process has to listen on 0.0.0.0:$PORT.
+ !     It ran: sleep
+ !     It wrote nothing.
+ !     acorn goes on with v3. Mend it, commit, and push again. All that it wrote: heroku logs -a acorn
+ !     The release phase of acorn had run: its database may be ahead of its code.
+"
+    );
+}

@@ -188,7 +188,7 @@ async fn refusals_say_what_is_wrong_and_the_way_out() {
     assert_eq!(
         refused("shop-dev", "shop-live").await,
         "From development to production leaves out staging, which the pipeline shop does not allow. Promote to staging \
-         first, or ask owner@example.org, who owns it, to allow it: shipway pipelines set shop --may-skip-stages yes"
+         first, or allow it: shipway pipelines set shop --may-skip-stages yes"
     );
     let settings = PipelineSettings { may_skip_stages: true, ..PipelineSettings::default() };
     let shop = server.platform.change_pipeline_settings(&server.caller, &shop, move |s| *s = settings).await.unwrap();

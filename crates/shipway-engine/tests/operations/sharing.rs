@@ -158,13 +158,12 @@ async fn attack_19_a_reserved_app_takes_code_from_its_holder_alone() {
         assert!(refused.message.contains("a minute to seven days"), "{}", refused.message);
     }
     let held = platform.reserve(&ana, &app, hours(2), Some("the demo")).await.unwrap();
-    let refusal = format!(
-        "dev is reserved by ana@example.org (the demo). It lifts at {}, or ask ana@example.org, or owner@example.org, who \
-         owns dev.",
-        held.until
-    );
+    let until = held.until.strftime("%Y-%m-%d %H:%M UTC");
+    let reserved = format!("dev is reserved by ana@example.org (the demo). It lifts at {until}.");
+    let ask = "Ask ana@example.org, or owner@example.org, who owns dev.";
     let v2 = platform.release(&app, "v2").unwrap();
-    for who in [&ben, &server.caller] {
+    for (who, way_out) in [(&ben, ask), (&server.caller, "You can end that: shipway unreserve -a dev")] {
+        let refusal = format!("{reserved} {way_out}");
         let app = server.app("dev");
         let refused = [
             push(&server, who, &app, "web: listen-after 1ms").await.unwrap_err(),
@@ -176,7 +175,8 @@ async fn attack_19_a_reserved_app_takes_code_from_its_holder_alone() {
         ];
         assert!(refused.iter().all(|told| *told == refusal), "{refused:?}");
     }
-    assert!(platform.unreserve(&ben, &app).await.unwrap_err().message.contains("reserved by ana@example.org until"));
+    let not_his = format!("dev is reserved by ana@example.org until {until}. {ask}");
+    assert_eq!(platform.unreserve(&ben, &app).await.unwrap_err().message, not_his);
     push(&server, &ana, &app, "web: listen-after 1ms").await.unwrap();
     // What is no code is not held; a deploy that was admitted before is asked again at the switch.
     server.platform.set_config_vars(&ben, &server.app("dev"), [("A".into(), Some("1".into()))].into()).await.unwrap();

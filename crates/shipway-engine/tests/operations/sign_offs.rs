@@ -257,7 +257,9 @@ async fn attack_18_nobody_signs_for_a_party_that_is_not_theirs_or_for_two() {
     check(&shop.ada, "design", "\"design\" is no party of production of shop, which names qa and product.").await;
     let narrow = Actor { scope: Scope::Read, ..shop.ada.actor.clone() };
     let narrow = Caller { actor: narrow, via: "api" };
-    check(&narrow, "qa", "The token that was used may not sign anything: its scope is read.").await;
+    let scope = "The token that was used may not sign anything: its scope is read. Use one with the scope global: heroku \
+                 authorizations:create";
+    check(&narrow, "qa", scope).await;
     let platform = &shop.server.platform;
     let ask = async |commit: &str| {
         let signed = platform.sign_off(&shop.ada, &shop.pipeline, Stage::Production, commit, "qa", None).await;

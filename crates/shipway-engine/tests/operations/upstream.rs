@@ -83,7 +83,7 @@ async fn attack_18_what_ci_takes_back_during_a_build_is_asked_for_before_the_swi
     let refused = |words: &str| {
         format!(
             "staging of oak takes only commits that CI has passed, and {words} {}: have a run of it pass, then try again. \
-             Ask owner@example.org, who owns the pipeline.",
+             You can lift that rule, for all stages: shipway upstream require --ci -p oak",
             commit.short()
         )
     };

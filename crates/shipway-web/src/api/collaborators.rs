@@ -19,7 +19,13 @@ pub async fn info(call: Call) -> Result<Answer> {
     let wanted = call.parameter("collaborator");
     let is = |v: &&Value| v["id"] == wanted || v["user"]["id"] == wanted || v["user"]["email"] == wanted.to_lowercase();
     let found = all(&call, &app)?.iter().find(is).cloned();
-    found.map(Answer::ok).ok_or_else(|| ApiError::missing("collaborator"))
+    found.map(Answer::ok).ok_or_else(|| nobody_there(&app, wanted))
+}
+
+/// Who is not on the app, as far as anybody who sees it is told.
+fn nobody_there(app: &App, wanted: &str) -> ApiError {
+    let next = format!("`heroku access -a {}` lists who there is.", app.name);
+    ApiError::missing_one("collaborator", wanted, &next)
 }
 
 /// POST /apps/{app}/collaborators and /teams/apps/{app}/collaborators. An address that nobody has gets an account; its
@@ -43,7 +49,7 @@ pub async fn update(call: Call) -> Result<Answer> {
     let wanted = call.parameter("collaborator").to_lowercase();
     let all = call.platform().store().read(|c| c.collaborators(app.id))?;
     let known = all.into_iter().find(|c| c.email.as_str() == wanted || c.id.to_string() == wanted);
-    let known = known.ok_or_else(|| ApiError::missing("collaborator"))?;
+    let known = known.ok_or_else(|| nobody_there(&app, &wanted))?;
     let permission = permission(&call.payload()?)?.ok_or_else(|| ApiError::invalid("`permissions` is missing."))?;
     let (changed, _) = call.platform().give_access(&call.caller, &app, known.email.as_str(), permission).await?;
     Ok(Answer::ok(present::collaborator(&app, &changed)))

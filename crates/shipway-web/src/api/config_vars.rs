@@ -2,6 +2,7 @@
 
 use crate::{Answer, Call, Result};
 use serde_json::json;
+use shipway_engine::without_effect;
 
 /// GET /apps/{app}/config-vars
 pub async fn info(call: Call) -> Result<Answer> {
@@ -13,7 +14,13 @@ pub async fn info(call: Call) -> Result<Answer> {
 pub async fn update(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let changes = call.payload()?.texts_or_null()?;
-    Ok(Answer::ok(json!(call.platform().set_config_vars(&call.caller, &app, changes).await?)))
+    let set = changes.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name.as_str());
+    let warning = without_effect(&app, set);
+    let answer = Answer::ok(json!(call.platform().set_config_vars(&call.caller, &app, changes).await?));
+    Ok(match warning {
+        Some(warning) => answer.warning(&warning),
+        None => answer,
+    })
 }
 
 /// GET /apps/{app}/releases/{release}/config-vars

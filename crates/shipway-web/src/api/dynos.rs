@@ -143,7 +143,10 @@ fn of_type(call: &Call, app: &App) -> Result<Which> {
     let formation = call.platform().store().read(|c| c.formation(app.id))?;
     match formation.iter().find(|f| f.process_type.as_str() == wanted) {
         Some(f) => Ok(Which::Type(ProcessType::clone(&f.process_type))),
-        None => Err(ApiError::missing("formation")),
+        None => {
+            let next = format!("`heroku ps -a {}` lists the process types that there are.", app.name);
+            Err(ApiError::missing_one("formation", wanted, &next))
+        }
     }
 }
 

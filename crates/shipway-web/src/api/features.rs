@@ -83,5 +83,8 @@ fn wanted(call: &Call) -> Result<bool> {
 /// The feature, if it is the one that the path names.
 fn matching(call: &Call, feature: Value) -> Result<Value> {
     let name = call.parameter("feature");
-    if feature["name"] == name || feature["id"] == name { Ok(feature) } else { Err(ApiError::missing("feature")) }
+    match feature["name"] == name || feature["id"] == name {
+        true => Ok(feature),
+        false => Err(ApiError::missing_one("feature", name, "`heroku labs` lists those that there are.")),
+    }
 }

@@ -61,7 +61,9 @@ fn update_of(process_type: String, payload: &Payload) -> Result<ScaleUpdate> {
 fn find(call: &Call, app: &App) -> Result<(Formation, String)> {
     let wanted = call.parameter("formation");
     let is = |f: &(Formation, String)| f.0.process_type.as_str() == wanted || f.0.id.to_string() == wanted;
-    call.platform().formation(app)?.into_iter().find(is).ok_or_else(|| ApiError::missing("formation"))
+    let found = call.platform().formation(app)?.into_iter().find(is);
+    let next = || format!("`heroku ps -a {}` lists the process types that there are.", app.name);
+    found.ok_or_else(|| ApiError::missing_one("formation", wanted, &next()))
 }
 
 fn show(call: &Call, app: &App, formation: &[(Formation, String)]) -> Vec<Value> {

@@ -15,7 +15,7 @@ pub async fn list(call: Call) -> Result<Answer> {
 pub async fn info(call: Call) -> Result<Answer> {
     let wanted = call.parameter("key");
     let found = own(&call)?.into_iter().find(|k| k.id.to_string() == wanted || k.fingerprint == wanted);
-    let found = found.ok_or_else(|| ApiError::missing("key"))?;
+    let found = found.ok_or_else(|| ApiError::missing_one("key", wanted, "`heroku keys` lists yours."))?;
     Ok(Answer::ok(present::key(&found, &call.caller.actor.email)))
 }
 

@@ -123,7 +123,9 @@ pub async fn event(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let all = call.platform().webhook_events(&call.caller, &app).await?;
     let found = all.iter().find(|event| event.id.to_string() == call.parameter("event"));
-    Ok(Answer::ok(show_event(found.ok_or_else(|| ApiError::missing("webhook_event"))?)))
+    let next = || format!("`heroku webhooks:events -a {}` lists them with their ids.", app.name);
+    let missing = || ApiError::missing_one("webhook_event", call.parameter("event"), &next());
+    Ok(Answer::ok(show_event(found.ok_or_else(missing)?)))
 }
 
 /// GET /apps/{app}/webhook-deliveries, `?eq[status]=failed`
@@ -142,5 +144,7 @@ pub async fn delivery(call: Call) -> Result<Answer> {
     let app = call.app()?;
     let all = call.platform().webhook_deliveries(&call.caller, &app).await?;
     let found = all.iter().find(|delivery| delivery.id.to_string() == call.parameter("delivery"));
-    Ok(Answer::ok(show_delivery(found.ok_or_else(|| ApiError::missing("webhook_delivery"))?)))
+    let next = || format!("`heroku webhooks:deliveries -a {}` lists them with their ids.", app.name);
+    let missing = || ApiError::missing_one("webhook_delivery", call.parameter("delivery"), &next());
+    Ok(Answer::ok(show_delivery(found.ok_or_else(missing)?)))
 }

@@ -11,6 +11,7 @@ use shipway_dashboard::model::{
 use shipway_dashboard::{form_text, path};
 use shipway_domain::ConfigKey;
 use shipway_domain::admission::Trigger;
+use shipway_engine::without_effect;
 use shipway_store::ConfigVars;
 use std::collections::BTreeMap;
 
@@ -69,7 +70,10 @@ pub(super) async fn set(viewer: Viewer) -> Page {
     let value = form_text(&viewer.field("value").unwrap_or_default());
     let change = BTreeMap::from([(name.clone(), Some(value.clone()))]);
     match viewer.platform().set_config_vars(&viewer.caller, &facts.app, change).await {
-        Ok(_) => changed(&viewer, &facts, &format!("{name} is set. A release with it is on its way.")),
+        Ok(_) => match without_effect(&facts.app, [name.as_str()].into_iter()) {
+            Some(warning) => done(&viewer, &path("config", &[facts.name()]), Mark::Bad, &warning),
+            None => changed(&viewer, &facts, &format!("{name} is set. A release with it is on its way.")),
+        },
         Err(error) if error.kind == shipway_engine::Kind::Invalid => {
             let vars = viewer.platform().config_vars(&viewer.caller, &facts.app)?;
             let refused = RefusedVar { name, value, because: error.message };

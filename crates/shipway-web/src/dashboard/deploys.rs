@@ -12,9 +12,9 @@ use shipway_dashboard::model::{
     AppNotice, CodeRow, ConfirmPage, DeploysPage, Mark, Pill, RefusedTrigger, ReservedRow, TriggerRow, TriggeredRow,
 };
 use shipway_dashboard::path;
-use shipway_domain::TriggerId;
 use shipway_domain::admission::Trigger;
 use shipway_domain::triggers::RefKind;
+use shipway_domain::{TriggerId, minute};
 use shipway_engine::{Deployed, Kind, TriggeredView};
 use shipway_store::{App, Notice};
 
@@ -138,7 +138,7 @@ pub(super) async fn reserve(viewer: Viewer) -> Page {
     let reason = viewer.field("reason");
     let length = SignedDuration::from_hours(hours.into());
     let made = viewer.platform().reserve(&viewer.caller, &app, length, reason.as_deref()).await?;
-    let until = made.until.strftime("%Y-%m-%d %H:%M UTC");
+    let until = minute(made.until);
     back(&viewer, &app, &format!("{} is yours until {until}.", app.name))
 }
 

@@ -374,14 +374,16 @@ fn left_out(outlook: &Outlook) -> Option<String> {
 }
 
 /// Why a promotion that leaves a stage out is refused, whoever asks for it.
-fn leaves_too_much_out(pipeline: &Pipeline, outlook: &Outlook) -> Option<String> {
+fn leaves_too_much_out(viewer: &Viewer, pipeline: &Pipeline, outlook: &Outlook) -> Option<String> {
     let stages = left_out(outlook).filter(|_| !pipeline.settings.may_skip_stages)?;
+    let owner = pipeline.owner_email.to_ask();
+    let way_out = match viewer.caller.actor.owns(&owner) {
+        true => format!("allow it: shipway pipelines set {} --may-skip-stages yes", pipeline.name),
+        false => format!("ask {owner}, who owns it."),
+    };
     Some(format!(
-        "From {} to {} leaves out {stages}, which the pipeline {} does not allow. Promote to {stages} first, or ask {}, who owns it.",
-        outlook.from,
-        outlook.to,
-        pipeline.name,
-        pipeline.owner_email.to_ask()
+        "From {} to {} leaves out {stages}, which the pipeline {} does not allow. Promote to {stages} first, or {way_out}",
+        outlook.from, outlook.to, pipeline.name
     ))
 }
 
@@ -452,7 +454,10 @@ pub(super) async fn ask_promote(viewer: Viewer) -> Page {
         changes,
         links,
         warnings,
-        refused: done.map(|done| done.join(" ")).or(refused).or_else(|| leaves_too_much_out(&pipeline, &outlook)),
+        refused: done
+            .map(|done| done.join(" "))
+            .or(refused)
+            .or_else(|| leaves_too_much_out(&viewer, &pipeline, &outlook)),
         asks_why: outlook.against.is_some() || !outlook.leaves_out.is_empty(),
         action_url: path("promote", &[pipeline.name.as_str(), app.name.as_str()]),
         fields: vec![("release".into(), format!("v{version}")), ("to".into(), to.to_string())],

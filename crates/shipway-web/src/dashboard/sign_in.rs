@@ -85,9 +85,9 @@ async fn session(visit: &Open, token: &str, email: &str, password: &str) -> Resu
         let (actor, _) = platform.authenticate(token)?;
         // A session may do everything its account may: a lesser token must not become one.
         if actor.scope != Scope::Global {
-            let scope = actor.scope.text();
+            let scope = platform.scope_name(&actor.scope);
             return Err(ApiError::forbidden(format!(
-                "That token's scope is {scope}, and the dashboard needs one with the scope global."
+                "That token's scope is {scope}, and the dashboard needs one with the scope global: heroku authorizations:create"
             )));
         }
         return Ok(platform.session_for(actor.account, "Dashboard").await?);

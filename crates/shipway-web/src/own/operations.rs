@@ -37,6 +37,7 @@ fn show(call: &Call, people: &mut People<'_>, operation: &Operation, steps: &[St
         "via": operation.plan.get("via"),
         "waiting_for": waits_for(platform, operation),
         "error": operation.error,
+        "cancellable": platform.is_cancellable(operation),
         "created_at": time(operation.created_at),
         "updated_at": time(operation.updated_at),
     }))

@@ -58,7 +58,7 @@ pub fn authorization(people: &mut People<'_>, token: &Token, secret: Option<&str
         "grant": null,
         "id": token.id,
         "refresh_token": null,
-        "scope": [token.scope.text()],
+        "scope": [people.scope(&token.scope)],
         "session": null,
         "updated_at": time(token.updated_at),
         "user": user,

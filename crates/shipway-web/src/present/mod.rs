@@ -33,6 +33,7 @@ use crate::address::Origin;
 use crate::{Call, OutputStream, Web};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use shipway_domain::admission::Scope;
 use shipway_domain::{AccountId, AppId};
 use shipway_engine::Holder;
 use shipway_store::App;
@@ -91,6 +92,11 @@ impl<'a> People<'a> {
     /// [`output`] for the reader; null without one, as it opens without a token.
     fn output(&self, origin: &Origin, app: AppId, id: Uuid) -> Value {
         self.reader.as_ref().map_or(Value::Null, |reader| output(self.web, origin, reader, app, id).into())
+    }
+
+    /// A scope with the name of its app.
+    fn scope(&self, scope: &Scope) -> String {
+        self.web.platform().scope_name(scope)
     }
 
     /// `{id, email}`. An account that is gone keeps its id.

@@ -13,3 +13,4 @@ mod streams;
 mod support;
 mod surface;
 mod teams;
+mod words;

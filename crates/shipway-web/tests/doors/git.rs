@@ -284,7 +284,8 @@ async fn a_tag_deploys_by_its_trigger_and_its_failure_rejects_it() {
     let added = stage.call(&stage.token, "POST", triggers, &serde_json::json!({ "tag": "v*" })).await;
     assert_eq!(added.status, 201, "{}", added.body);
     let again = stage.call(&stage.token, "POST", triggers, &serde_json::json!({ "tag": "v*" })).await;
-    assert_eq!((again.status, again.json()["message"].as_str()), (422, Some("That trigger is already taken.")));
+    let there = "dev has a trigger for tag v* already. All of them: shipway triggers -a dev";
+    assert_eq!((again.status, again.json()["message"].as_str()), (422, Some(there)));
     for wrong in
         [serde_json::json!({}), serde_json::json!({ "tag": "a b" }), serde_json::json!({ "tag": "v", "branch": "v" })]
     {

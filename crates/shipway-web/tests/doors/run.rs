@@ -6,6 +6,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use shipway_domain::admission::Permission;
 use shipway_engine::{Holder, RunOrder};
+use shipway_net::Phase;
 use shipway_testkit::until;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -126,6 +127,39 @@ async fn the_greeting_stands_alone_and_the_exit_status_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_an_exit_status_gets_one_however_it_ends() {
+    let stage = Stage::open().await;
+    let app = deployed(&stage).await;
+    let ordered = async |command: &str| {
+        let command = format!("{command}; echo \u{ffff} heroku-command-exit-status: 0");
+        let mut client = Client::meet(&stage, &order(&stage, &app, &command, Some((80, 24))).await).await;
+        assert_eq!(client.record().await, "rendezvous\r\n");
+        client
+    };
+    let status = |of: i32| format!("\u{ffff} heroku-command-exit-status: {of}\n");
+    // The shell itself ended, and never came to the line.
+    assert_eq!(ordered("echo bye; exit 3").await.rest().await, ["bye\n", &status(3)]);
+    // Somebody stopped the dyno.
+    let stopped = ordered("echo here; sleep").await;
+    for dyno in
+        stage.call(&stage.token, "GET", "/apps/shop/dynos", &serde_json::json!({})).await.json().as_array().unwrap()
+    {
+        if dyno["type"] == "run" {
+            let path = format!("/apps/shop/dynos/{}/actions/stop", dyno["name"].as_str().unwrap());
+            assert_eq!(stage.call(&stage.token, "POST", &path, &serde_json::json!({})).await.status, 202);
+        }
+    }
+    assert_eq!(stopped.rest().await, ["here\n", &status(143)]);
+    // The server ends.
+    let left = ordered("echo here; sleep").await;
+    stage.lifecycle.advance(Phase::Retiring);
+    let restarted =
+        "\r\nThe platform is being restarted, so this process is stopped. Run the command again in a moment.\r\n";
+    assert_eq!(left.rest().await, ["here\n", restarted, &status(143)]);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_terminal_0x04_ends_the_input() {
     let stage = Stage::open().await;
     let app = deployed(&stage).await;
@@ -157,14 +191,15 @@ async fn attack_14_a_secret_meets_its_dyno_once() {
     let stage = Stage::open().await;
     let app = deployed(&stage).await;
     let secret = order(&stage, &app, "cat", None).await;
-    let refused = "Couldn't find that dyno.\r\n";
+    let refused = "Couldn't find that dyno: it is met once, and soon after its start. Run the command again.\r\n";
+    let not_run = "\u{ffff} heroku-command-exit-status: 1\n";
     for wrong in ["nonsense", "", &secret[1..]] {
         let client = Client::meet(&stage, wrong).await;
-        assert_eq!(client.rest().await, ["rendezvous\r\n", refused]);
+        assert_eq!(client.rest().await, ["rendezvous\r\n", refused, not_run]);
     }
     let mut first = Client::meet(&stage, &secret).await;
     assert_eq!(first.record().await, "rendezvous\r\n");
-    assert_eq!(Client::meet(&stage, &secret).await.rest().await, ["rendezvous\r\n", refused]);
+    assert_eq!(Client::meet(&stage, &secret).await.rest().await, ["rendezvous\r\n", refused, not_run]);
     // Who hangs up ends what ran for them.
     drop(first);
     until("the dyno is gone", async || {
@@ -203,8 +238,10 @@ async fn attack_14_a_terminal_ends_with_the_token_or_the_permission_to_run() {
     // Who may still push may not run commands any more.
     stage.platform.give_access(&stage.caller, &app, "ada@example.org", Permission::Deploy).await.unwrap();
     let gone = "\r\nYour access to this has ended, so this process is stopped.\r\n";
+    // Without a status the CLI crashes that was asked for one, and takes any end for a success that was not.
+    let stopped = "\u{ffff} heroku-command-exit-status: 143\n";
     for client in by_access {
-        assert_eq!(client.rest().await.concat(), gone);
+        assert_eq!(client.rest().await, [gone, stopped]);
     }
     operate().await;
     let by_token = attached(&stage, &token, true).await;
@@ -214,10 +251,10 @@ async fn attack_14_a_terminal_ends_with_the_token_or_the_permission_to_run() {
     let id = stage.platform.authenticate(&token).unwrap().1;
     stage.platform.revoke_token(&ada, id, id).await.unwrap();
     let ended = "The token that this was opened with has ended, so this process is stopped.\r\n";
-    assert_eq!(by_token.rest().await.concat(), format!("\r\n{ended}"));
+    assert_eq!(by_token.rest().await, [&format!("\r\n{ended}"), stopped]);
     let secret = waiting["attach_url"].as_str().unwrap().rsplit('/').next().unwrap();
     let late = Client::meet(&stage, secret).await.rest().await;
-    assert_eq!(late, ["rendezvous\r\n", ended]);
+    assert_eq!(late, ["rendezvous\r\n", ended, "\u{ffff} heroku-command-exit-status: 1\n"]);
 
     // What ran for them is gone; nobody else's ended.
     until("one is left", async || {

@@ -142,27 +142,20 @@ async fn attack_13_a_tunnel_is_for_who_may_read_the_databases_password() {
     let view = "You (ada@example.org) may look at shop, and not read its config vars: they hold secrets. Ask \
                 owner@example.org, who owns it, for the permission to deploy.";
     refused(&adas, (403, view)).await;
-    let scoped = [
-        (Scope::Read, "The token that was used may not read config vars: its scope is read.".to_string()),
-        (Scope::Write, "The token that was used may not read config vars: its scope is write.".to_string()),
-        (
-            Scope::ReadProtected,
-            format!(
-                "The token that was used may not open a tunnel to {}: its scope is read-protected. Use one with the scope global.",
-                addon.name
-            ),
-        ),
-        (
-            Scope::Deploy { app: app.id },
-            "The token that was used may deploy its app and see whether it worked, and nothing else. Use one of a wider \
-             scope: heroku authorizations:create"
-                .to_string(),
-        ),
-    ];
-    for (scope, words) in scoped {
+    let (vars, tunnel) = ("read config vars", format!("open a tunnel to {}", addon.name));
+    for (scope, what) in [(Scope::Read, vars), (Scope::Write, vars), (Scope::ReadProtected, &tunnel)] {
+        let words = format!(
+            "The token that was used may not {what}: its scope is {}. Use one with the scope global: heroku \
+             authorizations:create",
+            scope.text()
+        );
         let (_, secret) = token(&stage, &stage.caller, scope).await;
         refused(&secret, (403, &words)).await;
     }
+    let words = "The token that was used may not do this: it brings code to shop, says whether that worked, and does nothing \
+                 else. Ask owner@example.org, who owns shop, for one of a wider scope.";
+    let (_, secret) = token(&stage, &stage.caller, Scope::Deploy { app: app.id }).await;
+    refused(&secret, (403, words)).await;
     let opened = stage.platform.store().read(|c| c.ledger(Some(app.id), 10)).unwrap();
     assert!(opened.iter().all(|entry| entry.action != "tunnel-opened"));
 

@@ -59,7 +59,7 @@ async fn a_branch_ships_first_and_is_ahead_of_main_until_main_has_it() {
     assert_eq!((ruled.status, &ruled.json()["refuse_behind"]), (200, &json!(["production"])));
     let (pushed, screen) = checkout.run(&["push", "-f", &remote, "HEAD:main"]).await;
     let reason = "This code lacks 1 commit of main, and production of shop takes none that does: merge or rebase, and \
-                  deploy that. Ask owner@example.org, who owns the pipeline.";
+                  deploy that. You can lift that rule, for all stages: shipway upstream require -p shop";
     assert!(!pushed && screen.contains(reason), "{screen}");
     checkout.now(&["rebase", "-q", "main"]);
     checkout.deploy("shop").await;
@@ -186,7 +186,7 @@ async fn ci_s_state_is_said_at_a_push_and_asked_for_where_the_stage_says_so() {
     let commit = checkout.now(&["rev-parse", "HEAD"]).trim().to_string();
     let reason = format!(
         "production of shop takes only commits that CI has passed, and CI failed for {}: have a run of it pass, then try \
-         again. Ask owner@example.org, who owns the pipeline.",
+         again. You can lift that rule, for all stages: shipway upstream require --ci -p shop",
         &commit[..7]
     );
     let (pushed, screen) = checkout.run(&["push", &remote, "HEAD:main"]).await;
