@@ -21,8 +21,6 @@ const SHARE: Duration = Duration::from_millis(500);
 /// Builds that had less than this part of all processors, in percent, stand still, if nobody could have had more.
 const NEXT_TO_NOTHING: u128 = 10;
 
-type Running<'a> = MutexGuard<'a, BTreeSet<DynoId>>;
-
 /// The builds that run.
 #[derive(Debug, Default)]
 pub(crate) struct Builds {
@@ -50,35 +48,39 @@ impl Builds {
                 tracing::warn!(%failure, "builds may stand still beside busy apps, or be noticed by their visitors");
             });
         };
-        let mut running = self.lock();
         loop {
-            while running.is_empty() {
-                running = self.changed.wait(running).unwrap_or_else(PoisonError::into_inner);
-            }
+            self.wait_for_one();
             let _beating = Metronome::start();
-            while !running.is_empty() {
+            loop {
                 let before = Reading::take(controllers, network);
-                running = self.pass(running, WATCHED);
+                if !self.pass(WATCHED) {
+                    break;
+                }
                 let stand_still = match (before, Reading::take(controllers, network)) {
                     (Some(before), Some(after)) => after.stands_still(before),
                     _ => false,
                 };
-                if stand_still && !running.is_empty() {
+                if stand_still {
                     have(Part::Share);
-                    running = self.pass(running, SHARE);
+                    self.pass(SHARE);
                     have(Part::GivesWay);
                 }
             }
         }
     }
 
-    /// Waits for so long, or until no build runs.
-    fn pass<'a>(&self, running: Running<'a>, time: Duration) -> Running<'a> {
-        let passed = self.changed.wait_timeout_while(running, time, |running| !running.is_empty());
-        passed.unwrap_or_else(PoisonError::into_inner).0
+    fn wait_for_one(&self) {
+        let running = self.changed.wait_while(self.lock(), |running| running.is_empty());
+        drop(running.unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn lock(&self) -> Running<'_> {
+    /// Waits for so long, or until no build runs. Says whether one does.
+    fn pass(&self, time: Duration) -> bool {
+        let passed = self.changed.wait_timeout_while(self.lock(), time, |running| !running.is_empty());
+        !passed.unwrap_or_else(PoisonError::into_inner).0.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<DynoId>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
