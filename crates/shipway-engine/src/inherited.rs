@@ -1,6 +1,7 @@
 //! The config vars that a review app begins with: its parent's, but for what leads to the parent's data.
 
 use crate::{Platform, Result};
+use shipway_domain::address::percent_decoded;
 use shipway_domain::{ConfigKey, Stage};
 use shipway_store::{App, ConfigVars, Pipeline, ReviewApp, ReviewAppSettings};
 use std::collections::BTreeSet;
@@ -63,15 +64,14 @@ fn inherited(
     attached: &ConfigVars,
 ) -> (ConfigVars, BTreeSet<ConfigKey>) {
     let addresses: Vec<String> = attached.values().chain(own.iter().filter(named).map(|(_, v)| v)).cloned().collect();
-    let secrets: Vec<&str> = addresses
-        .iter()
-        .flat_map(|address| [Some(address.as_str()), password(address)])
-        .flatten()
-        .filter(|secret| secret.len() >= MIN_SECRET)
-        .collect();
+    // A password stands in an address with what would end it there written otherwise.
+    let passwords = addresses.iter().filter_map(|address| password(address));
+    let passwords: Vec<String> = passwords.flat_map(|it| [it.to_owned(), percent_decoded(it)]).collect();
+    let secrets: Vec<&String> =
+        addresses.iter().chain(&passwords).filter(|secret| secret.len() >= MIN_SECRET).collect();
     let (mut config, mut withheld) = (ConfigVars::new(), BTreeSet::new());
     for (key, value) in own.into_iter().filter(|(key, _)| !settings.deny.contains(key)) {
-        let leads_there = || named(&(&key, &value)) || secrets.iter().any(|secret| value.contains(secret));
+        let leads_there = || named(&(&key, &value)) || secrets.iter().any(|secret| value.contains(secret.as_str()));
         match &settings.allow {
             Some(allow) if !allow.contains(&key) => {}
             None if leads_there() => {
@@ -114,6 +114,8 @@ mod tests {
             ("PGPASSWORD", "0a1b2c3d4e"),
             ("DATABASE_URL", "mysql://u:pw@elsewhere/y"),
             ("OLD_URL", "mysql://u:pw@elsewhere/y"),
+            ("HEROKU_POSTGRESQL_RED_URL", "postgres://u:p%40ss%2Fword@elsewhere/z"),
+            ("RED_PASSWORD", "p@ss/word"),
             ("COLOUR", "pw"),
             ("CACHE_URL", "redis://u:other-secret@db/0"),
         ]);
@@ -126,12 +128,16 @@ mod tests {
         let all = ReviewAppSettings::default();
         assert_eq!(
             names(&all),
-            ("CACHE_URL COLOUR".into(), "DATABASE_URL JDBC_URL OLD_URL PGPASSWORD REPLICA_URL".into())
+            (
+                "CACHE_URL COLOUR".into(),
+                "DATABASE_URL HEROKU_POSTGRESQL_RED_URL JDBC_URL OLD_URL PGPASSWORD RED_PASSWORD REPLICA_URL".into()
+            )
         );
         let keys = |names: &[&str]| names.iter().map(|name| ConfigKey::parse(name).expect("a name")).collect();
         let allowed = ReviewAppSettings { allow: Some(keys(&["REPLICA_URL"])), ..ReviewAppSettings::default() };
         assert_eq!(names(&allowed), ("REPLICA_URL".into(), String::new()));
         let denied = ReviewAppSettings { deny: keys(&["COLOUR", "OLD_URL"]), ..ReviewAppSettings::default() };
-        assert_eq!(names(&denied), ("CACHE_URL".into(), "DATABASE_URL JDBC_URL PGPASSWORD REPLICA_URL".into()));
+        let withheld = "DATABASE_URL HEROKU_POSTGRESQL_RED_URL JDBC_URL PGPASSWORD RED_PASSWORD REPLICA_URL";
+        assert_eq!(names(&denied), ("CACHE_URL".into(), withheld.into()));
     }
 }

@@ -322,7 +322,7 @@ impl Platform {
     }
 
     /// Moves an app to another stage, or calls it something else. Errors: as [`Self::may_leave_stage`] and
-    /// [`Self::may_enter_stage`].
+    /// [`Self::may_enter_stage`]; a review app.
     pub async fn update_coupling(
         &self,
         caller: &Caller,
@@ -331,11 +331,9 @@ impl Platform {
         change: UpdateCoupling,
     ) -> Result<Coupling> {
         self.admit(caller, Trigger::Settings, app).await?;
-        if change.stage.is_some_and(|stage| stage != coupling.stage) {
-            self.may_leave_stage(caller, app)?;
-            self.goes_with_nothing(app)?;
-        }
         if let Some(stage) = change.stage.filter(|stage| *stage != coupling.stage) {
+            self.may_leave_stage(caller, app)?;
+            self.may_leave_review(coupling, app)?;
             let pipeline = self.store().read(|c| c.pipeline_by_id(coupling.pipeline))?;
             self.may_enter_stage(caller, &pipeline, stage, app).await?;
         }
@@ -354,7 +352,7 @@ impl Platform {
         Ok(changed)
     }
 
-    /// Takes an app out of its pipeline. It stays and runs on. Errors: as [`Self::may_leave_stage`].
+    /// Takes an app out of its pipeline. It stays and runs on. Errors: as [`Self::may_leave_stage`]; a review app.
     pub async fn uncouple(&self, caller: &Caller, coupling: &Coupling, app: &App) -> Result<()> {
         let pipeline = self.store().read(|c| c.pipeline_by_id(coupling.pipeline))?;
         // The owner of the pipeline may clear out what somebody else put in.
@@ -362,7 +360,7 @@ impl Platform {
             self.admit(caller, Trigger::Settings, app).await?;
             self.may_leave_stage(caller, app)?;
         }
-        self.goes_with_nothing(app)?;
+        self.may_leave_review(coupling, app)?;
         let detail = serde_json::json!({ "pipeline": coupling.pipeline_name, "stage": coupling.stage });
         let entry = self.entry(caller, Some(app), "pipeline-app-removed", detail);
         let id = coupling.id;
@@ -372,12 +370,14 @@ impl Platform {
     }
 
     /// Errors: the app is a review app, which would end with its branch wherever it stood.
-    fn goes_with_nothing(&self, app: &App) -> Result<()> {
+    fn may_leave_review(&self, coupling: &Coupling, app: &App) -> Result<()> {
         let review = self.store().read(|c| c.review_app_of(app.id))?;
         review.map_or(Ok(()), |review| {
             Err(Error::invalid(format!(
-                "{0} is the review app of {1}: it stays in review, and goes with its database when {1} does. To keep the code,                  push it to an app of its own: heroku create, heroku pipelines:add. To remove it: shipway reviewapps destroy {0}",
-                app.name, review.branch
+                "{0} is the review app of {1}: it stays in review, and goes with its database when {1} does. To keep the \
+                 code, push it to an app of its own: heroku create, heroku pipelines:add. To remove it: shipway reviewapps \
+                 destroy -p {2} {0}",
+                app.name, review.branch, coupling.pipeline_name
             )))
         })
     }

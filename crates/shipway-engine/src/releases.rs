@@ -101,33 +101,38 @@ impl Platform {
     pub async fn schema_moved(&self, app: &App, to: &Release) -> Result<Option<SchemaMoved>> {
         let older = self.point_of(app, None, Some(&format!("v{}", to.version))).await?;
         let Some(base) = &older.spot else { return Ok(None) };
-        let (mut found, mut brought): (Option<(CommitId, Release, Migrations)>, Option<Release>) = (None, None);
-        for Later { commit, newest, first } in self.later_code(app, to, &base.commit)?.into_iter().take(LATER) {
-            let Some(head) = self.spot(app, &commit).await? else { continue };
+        let later = self.later_code(app, to, &base.commit)?;
+        let (mut found, mut brought): (Option<(&Later, Migrations)>, Vec<&Release>) = (None, Vec::new());
+        for it in later.iter().take(LATER) {
+            let Some(head) = self.spot(app, &it.commit).await? else {
+                brought.push(&it.first);
+                continue;
+            };
             let migrations = self.inner.parts.histories.migrations(Some(base), &head).await?;
             if migrations.added.is_empty() {
                 continue;
             }
-            if brought.as_ref().is_none_or(|release| first.version < release.version) {
-                brought = Some(first);
-            }
-            if found.as_ref().is_none_or(|(_, _, most)| migrations.added.len() > most.added.len()) {
-                found = Some((commit, newest, migrations));
+            brought.push(&it.first);
+            if found.as_ref().is_none_or(|(_, most)| migrations.added.len() > most.added.len()) {
+                found = Some((it, migrations));
             }
         }
-        let Some(((commit, newest, migrations), brought)) = found.zip(brought) else { return Ok(None) };
+        // What was not looked at may have brought some: a backup from after it is not from before them.
+        brought.extend(later.iter().skip(LATER).map(|it| &it.first));
+        let first = brought.into_iter().min_by_key(|release| release.version);
+        let Some(((Later { commit, newest, .. }, migrations), brought)) = found.zip(first) else { return Ok(None) };
         let onward = match newest.status {
-            ReleaseStatus::Succeeded if self.eligible_for_rollback(&newest) => Onward::Open,
+            ReleaseStatus::Succeeded if self.eligible_for_rollback(newest) => Onward::Open,
             ReleaseStatus::Succeeded => Onward::Gone,
             _ => Onward::Failed,
         };
         Ok(Some(SchemaMoved {
             to: to.version,
             with_code_of: newest.version,
-            commit,
+            commit: commit.clone(),
             onward,
             brought_by: brought.version,
-            backup: self.backup_before(app, &brought)?,
+            backup: self.backup_before(app, brought)?,
             migrations,
         }))
     }

@@ -21,8 +21,6 @@ const SHARE: Duration = Duration::from_millis(500);
 /// Builds that had less than this part of all processors, in percent, stand still, if nobody could have had more.
 const NEXT_TO_NOTHING: u128 = 10;
 
-type Running<'a> = MutexGuard<'a, BTreeSet<DynoId>>;
-
 /// The builds that run.
 #[derive(Debug, Default)]
 pub(crate) struct Builds {
@@ -50,35 +48,40 @@ impl Builds {
                 tracing::warn!(%failure, "builds may stand still beside busy apps, or be noticed by their visitors");
             });
         };
-        let mut running = self.lock();
         loop {
-            while running.is_empty() {
-                running = self.changed.wait(running).unwrap_or_else(PoisonError::into_inner);
-            }
-            let _beating = Metronome::start();
-            while !running.is_empty() {
+            self.wait_for_one();
+            let mut beating = Some(Metronome::start());
+            loop {
                 let before = Reading::take(controllers, network);
-                running = self.pass(running, WATCHED);
-                let stand_still = match (before, Reading::take(controllers, network)) {
-                    (Some(before), Some(after)) => after.stands_still(before),
-                    _ => false,
+                if !self.pass(WATCHED) {
+                    break;
+                }
+                let passed = before.zip(Reading::take(controllers, network));
+                beating = match passed {
+                    Some((before, after)) if after.waits(before) => None,
+                    _ => beating.or_else(|| Some(Metronome::start())),
                 };
-                if stand_still && !running.is_empty() {
+                if passed.is_some_and(|(before, after)| after.stands_still(before)) {
                     have(Part::Share);
-                    running = self.pass(running, SHARE);
+                    self.pass(SHARE);
                     have(Part::GivesWay);
                 }
             }
         }
     }
 
-    /// Waits for so long, or until no build runs.
-    fn pass<'a>(&self, running: Running<'a>, time: Duration) -> Running<'a> {
-        let passed = self.changed.wait_timeout_while(running, time, |running| !running.is_empty());
-        passed.unwrap_or_else(PoisonError::into_inner).0
+    fn wait_for_one(&self) {
+        let running = self.changed.wait_while(self.lock(), |running| running.is_empty());
+        drop(running.unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn lock(&self) -> Running<'_> {
+    /// Waits for so long, or until no build runs. Says whether one does.
+    fn pass(&self, time: Duration) -> bool {
+        let passed = self.changed.wait_timeout_while(self.lock(), time, |running| !running.is_empty());
+        !passed.unwrap_or_else(PoisonError::into_inner).0.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<DynoId>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,6 +101,11 @@ impl Reading {
         let builds = controllers.builds_time(network)?;
         let (all, idle) = processors(&std::fs::read_to_string("/proc/stat").ok()?)?;
         Some(Self { builds, all, idle })
+    }
+
+    /// Whether, since `before`, builds wanted no processor: they wait for a network, or are over and not removed yet.
+    fn waits(self, before: Self) -> bool {
+        self.builds == before.builds && !self.stands_still(before)
     }
 
     /// Whether, since `before`, builds had next to nothing for others had it.
@@ -125,24 +133,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn builds_stand_still_when_others_leave_them_nothing() {
+    fn builds_stand_still_when_others_leave_them_nothing_and_wait_when_they_want_nothing() {
         let stat = |idle: u64, iowait: u64, user: u64| {
             let text = format!("cpu  {user} 0 0 {idle} {iowait} 0 0 0 7 7\ncpu0 1 2 3 4 5 6 7 8 9 0\nctxt 12\n");
             processors(&text).unwrap()
         };
         // Two processors for a second; what is said are their hundredths.
-        let check = |builds: u64, idle: u64, iowait: u64, expected: bool| {
+        let check = |builds: u64, idle: u64, iowait: u64, stands_still: bool, waits: bool| {
             let reading = |builds, (all, idle)| Reading { builds: Duration::from_millis(10 * builds), all, idle };
             let before = reading(100, stat(1000, 500, 3000));
             let after = reading(100 + builds, stat(1000 + idle, 500 + iowait, 3000 + 200 - idle - iowait));
-            assert_eq!(after.stands_still(before), expected, "{builds} {idle} {iowait}");
+            let found = (after.stands_still(before), after.waits(before));
+            assert_eq!(found, (stands_still, waits), "{builds} {idle} {iowait}");
         };
-        check(0, 0, 0, true);
-        check(19, 19, 0, true);
-        check(20, 0, 0, false);
-        check(0, 20, 0, false);
-        check(0, 0, 20, false);
-        check(0, 200, 0, false);
+        check(0, 0, 0, true, false);
+        check(19, 19, 0, true, false);
+        check(20, 0, 0, false, false);
+        check(0, 20, 0, false, true);
+        check(0, 0, 20, false, true);
+        check(0, 200, 0, false, true);
+        check(1, 199, 0, false, false);
         assert_eq!(processors("intr 1 2\n"), None);
     }
 }

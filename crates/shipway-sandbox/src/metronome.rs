@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Between two looks. All of them cost a processor of a virtual machine 2 % of its time.
+/// Between two looks. Each processor of a virtual machine loses 2 % of its time to them.
 const BEAT: Duration = Duration::from_millis(1);
 
 /// Beats until it is dropped.

@@ -11,12 +11,15 @@ const KEPT: u32 = 5_000;
 impl Conn<'_> {
     /// Writes down that a branch ends at a commit. What was heard before stays: an app may run what the branch has left
     /// behind.
-    pub fn put_branch_tip(&self, pipeline: PipelineId, branch: &str, commit: &CommitId, now: Timestamp) -> Result<()> {
+    pub fn put_branch_tip(&self, pipeline: PipelineId, branch: &str, commit: &CommitId, at: Timestamp) -> Result<()> {
         let pipeline = pipeline.to_string();
-        self.execute(
+        let new = self.execute(
             "INSERT OR IGNORE INTO branch_tips (pipeline_id, commit_id, branch, heard_at) VALUES (?,?,?,?)",
-            params![pipeline, commit.as_str(), branch, micros(now)],
+            params![pipeline, commit.as_str(), branch, micros(at)],
         )?;
+        if new == 0 {
+            return Ok(());
+        }
         self.execute(
             "DELETE FROM branch_tips WHERE pipeline_id = ?1 AND heard_at <= (SELECT heard_at FROM branch_tips
              WHERE pipeline_id = ?1 ORDER BY heard_at DESC LIMIT 1 OFFSET ?2)",

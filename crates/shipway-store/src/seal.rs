@@ -11,6 +11,11 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// The directory of a data directory's keys.
+const KEYS: &str = "keys";
+/// What all other keys are derived from, in it.
+const MASTER_KEY: &str = "master.key";
+
 /// The keys that are derived from the platform's master key.
 pub struct Keys {
     seal: LessSafeKey,
@@ -38,20 +43,25 @@ fn derive(master: &[u8], label: &[u8]) -> [u8; 32] {
 }
 
 impl Keys {
-    /// The keys of a data directory, made with it. Errors: its key is gone, and what the database holds cannot be opened
-    /// by another.
+    /// The keys of a data directory, made with it. Errors: as [`Self::expect_in`].
     pub fn of_home(home: &Path) -> Result<Self, StoreError> {
-        let dir = home.join("keys");
-        let (key, database) = (dir.join("master.key"), home.join(DATABASE));
-        if matches!(key.try_exists(), Ok(false)) && database.exists() {
-            return Err(StoreError::LostKey { key, database });
+        Self::expect_in(home)?;
+        Self::load_or_create(&home.join(KEYS))
+    }
+
+    /// Looks for the keys of a data directory, before anything is made beside it. Errors: its key is gone, and what the
+    /// database holds cannot be opened by another.
+    pub fn expect_in(home: &Path) -> Result<(), StoreError> {
+        let (key, database) = (home.join(KEYS).join(MASTER_KEY), home.join(DATABASE));
+        match key.try_exists() {
+            Ok(false) if database.exists() => Err(StoreError::LostKey { key, database }),
+            _ => Ok(()),
         }
-        Self::load_or_create(&dir)
     }
 
     /// Reads `dir/master.key`, or makes it: 32 random bytes, mode 0600 from the first byte.
     pub fn load_or_create(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join("master.key");
+        let path = dir.join(MASTER_KEY);
         let io = |source| StoreError::Io { path: path.clone(), source };
         let mut master = Vec::new();
         match std::fs::File::open(&path) {

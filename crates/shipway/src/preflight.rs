@@ -5,6 +5,7 @@ use crate::problem::Problem;
 use crate::up::Lock;
 use shipway_sandbox::Tier;
 use shipway_sandbox::doctor::{Finding, Level};
+use shipway_store::Keys;
 use std::path::Path;
 use std::process::Command;
 
@@ -29,6 +30,8 @@ pub fn check(home: &Path, wanted: Option<Tier>) -> Result<(Machine, Lock), Vec<P
     let owner = Owner::choose().map_err(|problem| problems.push(problem)).ok();
     let prepared = owner.map(|owner| home::prepare(home, owner).and_then(|()| Lock::take(home)));
     let lock = prepared.and_then(|lock| lock.map_err(|problem| problems.push(problem)).ok());
+    // Router and server would make a certificate authority anew beside it, which clients do not know.
+    problems.extend(Keys::expect_in(home).err().map(|lost| Problem::new(lost.to_string())));
     problems.extend(git().err());
     let tier = tier(wanted).map_err(|problem| problems.push(problem)).ok();
     match (owner, lock, tier) {

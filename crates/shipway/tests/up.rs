@@ -361,6 +361,24 @@ fn a_damaged_database_leads_to_the_backup() {
 }
 
 #[test]
+fn lost_keys_are_not_made_anew() {
+    let Some(stage) = Stage::new() else { return };
+    stage.up().interrupt();
+    stage.down();
+    let (keys, kept) = (stage.home().join("keys"), stage.home().join("kept"));
+    fs::rename(&keys, &kept).unwrap();
+    let said = stage.refused(&["up", "--listen", "127.0.0.1:0", "--router-listen", "127.0.0.1:0"]);
+    assert!(said.contains("keys/master.key is missing") && said.contains("restore it"), "{said}");
+    assert!(stage.roles().is_empty(), "{:?}", stage.roles());
+    let made: Vec<_> = fs::read_dir(&keys).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(made.is_empty(), "{made:?}");
+    // With what was kept elsewhere all is as it was.
+    fs::remove_dir(&keys).unwrap();
+    fs::rename(&kept, &keys).unwrap();
+    stage.up().interrupt();
+}
+
+#[test]
 fn what_is_in_the_way_is_named_all_at_once_with_a_way_out() {
     let Some(stage) = Stage::new() else { return };
     let check = |listen: &str, change: &dyn Fn(&mut Command), words: &[&str]| {

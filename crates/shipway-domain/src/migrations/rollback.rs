@@ -16,7 +16,7 @@ pub struct SchemaMoved {
     pub commit: CommitId,
     /// Whether the app can go on to that release.
     pub onward: Onward,
-    /// The first release that brought some of the migrations.
+    /// The first release that may have brought some of the migrations.
     pub brought_by: u64,
     /// The newest backup from before that release.
     pub backup: Option<Backup>,

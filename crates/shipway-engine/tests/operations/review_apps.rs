@@ -137,8 +137,12 @@ async fn a_pull_request_from_opening_to_closing() {
     let staging = UpdateCoupling { stage: Some(Stage::Staging), display_name: None };
     let moved = server.platform.update_coupling(&server.caller, &there, &app, staging).await.map(drop);
     for refused in [moved, server.platform.uncouple(&server.caller, &there, &app).await] {
-        let refused = refused.unwrap_err().message;
-        assert!(refused.starts_with("acorn-pr-7 is the review app of change-7: it stays in review"), "{refused}");
+        assert_eq!(
+            refused.unwrap_err().message,
+            "acorn-pr-7 is the review app of change-7: it stays in review, and goes with its database when change-7 does. To \
+             keep the code, push it to an app of its own: heroku create, heroku pipelines:add. To remove it: shipway \
+             reviewapps destroy -p acorn acorn-pr-7"
+        );
     }
 
     // A push deploys; the postdeploy script is not run again.

@@ -254,6 +254,31 @@ async fn a_rollback_warns_when_the_schema_has_moved_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_has_the_migrations_is_no_way_back_before_them() {
+    let stage = Stage::open().await;
+    let app = stage.create("shop").await;
+    let plan = NewAddon { plan: "heroku-postgresql".into(), ..NewAddon::default() };
+    let addon = stage.platform.create_addon(&stage.caller, &app, plan).await.unwrap();
+    let checkout = stage.checkout();
+    let first = [("Procfile", "web: listen\n"), ("manage.py", ""), ("orders/migrations/0001_initial.py", DJANGO)];
+    checkout.write(&first, "One");
+    checkout.deploy("shop").await;
+    checkout.write(&[("orders/migrations/0002_total.py", DJANGO)], "Two");
+    checkout.deploy("shop").await;
+    let backup = stage.platform.capture(&stage.caller, &addon).await.unwrap();
+    stage.platform.live(backup.operation).await.unwrap();
+    // More code since than is looked at for migrations.
+    for n in 0..10 {
+        checkout.write(&[("README", &format!("{n}\n"))], "More");
+        checkout.deploy("shop").await;
+    }
+    let preview = stage.ask("/shipway/v1/apps/shop/rollback?to=v3").await;
+    let said = preview["warning"].as_array().unwrap().last().unwrap();
+    assert_eq!(said, "There is no backup from before v4, to put the database back as it was.");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_way_back_past_a_release_that_failed_names_what_can_be_done() {
     let stage = Stage::open().await;
     let app = stage.create("shop").await;

@@ -35,6 +35,12 @@ async fn a_push_deploys_and_shows_its_transcript() {
     assert!(refs.contains(&format!("{commit}\trefs/heads/master")), "{refs}");
     let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop"), "main:master"]).await;
     assert!(pushed && screen.contains("Everything up-to-date"), "{screen}");
+    // A tag of the same commit is something new to git, and nothing to run.
+    checkout.now(&["tag", "-a", "-m", "One", "v1.0"]);
+    let (pushed, screen) = checkout.run(&["push", &checkout.remote("shop"), "v1.0:main"]).await;
+    let there = format!("shop runs {} already. To release it again: shipway redeploy -a shop", &commit[..7]);
+    assert!(pushed && screen.contains(&there), "{screen}");
+    assert_eq!(stage.platform.store().read(|c| c.builds(app.id)).unwrap().len(), 1);
     stage.end().await;
 }
 

@@ -66,6 +66,8 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     for (_, socket) in super::listeners("api", options.listen, "--listen")? {
         tcp.push(handover::into_tokio(socket).doing("listening")?);
     }
+    // A lost key stops us before anything is made in its place.
+    let keys = Keys::of_home(&home).doing("finding our keys")?;
     let ca = Arc::new(Ca::load_or_create(&home.join("keys")).doing("finding our certificate authority")?);
     let tls = Some(certificates(ca.clone(), &options)?.server_config());
     // By our own process and not by a path: the file there may be replaced while we run.
@@ -74,7 +76,7 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
         GitConfig { private_hosts: options.private_host.clone(), ..GitConfig::new(ourselves, home.join("run/git")) };
     let git = GitHttp::start(config).doing("making git's directory")?;
     let stack_fingerprint = stack_fingerprint.await.doing("asking for the versions of languages")?;
-    let platform = open(&home, &options, git.git().clone(), ca.clone(), stack_fingerprint).await?;
+    let platform = open(&home, &options, git.git().clone(), keys, ca.clone(), stack_fingerprint).await?;
     first_admin(&platform, &home, &options).await?;
     platform.start().await.map_err(for_the_operator).doing("going on with what was under way")?;
 
@@ -103,11 +105,11 @@ async fn open(
     home: &Path,
     options: &Options,
     git: Git,
+    keys: Keys,
     ca: Arc<Ca>,
     stack_fingerprint: String,
 ) -> Result<Platform, Problem> {
     let opening = format!("opening {}", home.display());
-    let keys = Keys::of_home(home).doing(&opening)?;
     let blobs = Blobs::open(home).doing(&opening)?;
     let layers = Layers::open(home, blobs.clone()).doing(&opening)?;
     let embedded = Embedded::connect(home).await.doing("finding what runs dynos")?;
