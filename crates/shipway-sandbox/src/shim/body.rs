@@ -35,7 +35,9 @@ impl Body {
     pub(super) fn terminate(&self) {
         match self {
             Self::Root { init, .. } => signal(*init, Signal::SIGTERM),
-            Self::Bwrap { .. } => self.own_processes().into_iter().for_each(|pid| signal(pid, Signal::SIGTERM)),
+            Self::Bwrap { .. } => {
+                self.own(process::descendants).into_iter().for_each(|pid| signal(pid, Signal::SIGTERM))
+            }
         }
     }
 
