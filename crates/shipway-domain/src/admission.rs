@@ -555,7 +555,12 @@ mod tests {
             name: name.clone(),
             people: vec![Signer { account: account(n), email: format!("{name}@example.org") }],
         };
-        let given = |name: &PartyName, n: u128| Given { party: name.clone(), account: account(n), artifacts: vec![] };
+        let given = |name: &PartyName, n: u128| Given {
+            party: name.clone(),
+            account: account(n),
+            left: false,
+            artifacts: vec![],
+        };
         let wanted = |given: Vec<Given>| SignOffs {
             pipeline: "shop".into(),
             owner_email: "ida@example.org".into(),

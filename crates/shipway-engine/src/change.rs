@@ -198,6 +198,9 @@ impl Platform {
             let app = self.store().read(|c| c.app_by_id(part.app))?;
             let slug = self.slug_of(part)?;
             let mut subject = self.subject(&caller, &app)?;
+            // Of somebody who was removed meanwhile, what was under way goes on.
+            let left_with = self.store().read(|c| c.left_with(caller.actor.account, app.id))?;
+            subject.permission = subject.permission.max(left_with);
             let carried =
                 part.carry.as_ref().filter(|_| ctx.plan.trigger == Trigger::Promotion).map(|carry| &carry.commit);
             if let Some(commit) = part.build.as_ref().map(|build| &build.commit).or(carried) {

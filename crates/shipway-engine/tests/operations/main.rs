@@ -4,6 +4,7 @@ mod addons;
 mod crashes;
 mod domains;
 mod health;
+mod leaving;
 mod logs;
 mod products;
 mod promotions;

@@ -303,6 +303,10 @@ fn what(entry: &LedgerEntry) -> String {
         "webhook-removed" => "removed a webhook".into(),
         "build-cache-purged" => "purged the build cache".into(),
         "account-added" | "invited" => format!("added the user {}", text("email")),
+        "account-removed" if text("given_to").is_empty() => format!("removed the user {}", text("email")),
+        "account-removed" => {
+            format!("removed the user {}, and gave what was theirs to {}", text("email"), text("given_to"))
+        }
         "account-changed" => "changed their account".into(),
         "token-made" => format!("made a token: {}", text("description")),
         "token-given" => format!("gave {} a new token", text("email")),

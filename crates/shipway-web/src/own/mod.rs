@@ -38,6 +38,7 @@ table! { Own:
     GET    "/shipway/v1/events"                                 => events::follow;
     GET    "/shipway/v1/users"                                  => users::list;
     POST   "/shipway/v1/users"                                  => users::create;
+    DELETE "/shipway/v1/users/{user}"                           => users::remove;
     POST   "/shipway/v1/users/{user}/tokens"                    => users::give_token;
     GET    "/shipway/v1/operations"                             => operations::list;
     GET    "/shipway/v1/operations/{operation}"                 => operations::info;
