@@ -23,6 +23,7 @@ mod destroy;
 mod domains;
 mod dynos;
 mod error;
+mod findings;
 mod forge_news;
 mod forges;
 mod formation;
@@ -77,6 +78,7 @@ pub use apps::{REGIONS, STACKS};
 pub use deploy_keys::{NewDeployKey, fingerprint};
 pub use deployments::{NewDeployment, NewDeploymentStatus};
 pub use error::{Error, Kind, Result};
+pub use findings::{Finding, Gravity, Machine};
 pub use forges::{Delivered, NewCredentials, NewForge, Refusal};
 pub use formation::{ScaleTo, ScaleUpdate};
 pub use leaving::Removed;
@@ -97,6 +99,7 @@ pub use sides::Point;
 pub use sign_offs::{SignedInstead, StageRule, Waits};
 pub use sources::{SourceBlob, SourceOrder};
 pub use standing::{Ended, Holder, Standing};
+pub use starts::BUILD_AGAIN;
 pub use transfers::TransferLine;
 pub use triggers::{RefNews, RefOrigin, SetOff, TriggeredView};
 pub use tunnels::Tunnel;
@@ -259,6 +262,7 @@ struct Inner {
     turns: turns::Turns,
     tunnels: tunnels::Tunnels,
     receivers: OnceLock<Arc<dyn ports::Receivers>>,
+    machine: OnceLock<findings::Machine>,
     /// One look at what webhooks are told of at a time.
     looking: tokio::sync::Mutex<()>,
     deliveries_wanted: Notify,
@@ -301,6 +305,7 @@ impl Platform {
             sharing: artifact::Sharing::default(),
             tunnels: tunnels::Tunnels::default(),
             receivers: OnceLock::new(),
+            machine: OnceLock::new(),
             looking: tokio::sync::Mutex::default(),
             deliveries_wanted: Notify::new(),
             acknowledged: watch::channel(0).0,

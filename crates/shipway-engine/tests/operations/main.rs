@@ -2,7 +2,9 @@
 
 mod addons;
 mod crashes;
+mod damaged;
 mod domains;
+mod findings;
 mod health;
 mod leaving;
 mod logs;

@@ -5,7 +5,7 @@ use shipway_dashboard::model::{Event, Mark, Mention, StepRow, StepState};
 use shipway_dashboard::path;
 use shipway_domain::AppId;
 use shipway_domain::admission::Trigger;
-use shipway_engine::{Plan, StepView};
+use shipway_engine::{BUILD_AGAIN, Plan, StepView};
 use shipway_store::{LedgerEntry, Operation};
 use std::collections::HashMap;
 
@@ -127,6 +127,9 @@ pub(super) fn next(operation: &Operation, steps: &[StepView]) -> String {
         _ => "try again",
     };
     let step = crate::own::at_step(steps).and_then(|title| title.split(' ').next());
+    if operation.error.as_ref().is_some_and(|error| error.contains(BUILD_AGAIN)) {
+        return format!("Build it again as the reason says, and {again}.");
+    }
     match step {
         Some("build") => format!("Change what the build names and {again}."),
         Some("release-phase") => {

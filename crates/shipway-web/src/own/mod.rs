@@ -35,6 +35,7 @@ pub fn routes(web: &Web) -> Router<Web> {
 table! { Own:
     POST   "/shipway/v1/session"                                => session::create;
     GET    "/shipway/v1/status"                                 => status::show;
+    GET    "/shipway/v1/findings"                               => status::findings;
     GET    "/shipway/v1/events"                                 => events::follow;
     GET    "/shipway/v1/users"                                  => users::list;
     POST   "/shipway/v1/users"                                  => users::create;
