@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.request
 
 from crashes import APP, PROCFILE, Session, Visitor
 from load import wait_until
@@ -132,13 +133,25 @@ def damaged_blob(session, visitor, home):
     session.restart()
     session.check(visitor, "restarted: the layer is unpacked already")
     shutil.rmtree(layer)
-    status, said = session.answer("DELETE", f"/apps/{APP}/dynos")
+    for what, path in [("a restart", f"/apps/{APP}/dynos"), ("of one dyno", f"/apps/{APP}/dynos/web.1")]:
+        status, said = session.answer("DELETE", path)
+        expect(f"{what} is refused, and says what is damaged and how to build it again",
+               status == 503 and "damaged" in said and "git commit --allow-empty" in said, said)
+    status, said = session.answer("POST", f"/apps/{APP}/dynos/web.1/actions/stop")
+    expect("so is a stop, after which it could not start", status == 503 and "damaged" in said, said)
+    served = f"{session.version} {session.colour}"
+    session.colour = "red"
+    status, said = session.answer("PATCH", f"/apps/{APP}/config-vars", {"COLOUR": session.colour})
     session.quiet()
-    operation = session.api("GET", "/shipway/v1/operations")[0]
-    said = json.dumps(operation)
-    expect("a restart fails, and says what is damaged and how to build it again",
-           "damaged" in said and "git commit --allow-empty" in said, said)
-    expect("the app serves on", visitor.ask() == (200, f"{session.version} {session.colour}"))
+    newest = max(session.api("GET", f"/apps/{APP}/releases"), key=lambda release: release["version"])
+    order = session.api("POST", f"/apps/{APP}/log-sessions", {"lines": 100, "tail": False})
+    with urllib.request.urlopen(order["logplex_url"]) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if "failed" in line]
+    expect("a config var is kept, its release failed, and the app's log says why", status == 200 and newest["status"] == "failed"
+           and f"Release v{newest['version']} failed: What was built of" in lines[-1], (newest, lines))
+    doctor = subprocess.run([session.platform.binary, "--home", home, "doctor"], capture_output=True, text=True).stdout
+    expect("shipway doctor names it", "do not start again" in " ".join(doctor.split()), doctor)
+    expect("the app serves on", visitor.ask() == (200, served))
     worked, said = session.pushed()
     expect("the next push builds it again", worked, said)
     session.check(visitor, "built again")

@@ -43,6 +43,8 @@ pub struct Given {
     pub party: PartyName,
     /// By whom.
     pub account: AccountId,
+    /// Whether they have left the platform since, and might sign for the party until then: what they signed stays signed.
+    pub left: bool,
     /// The builds of the commit that the stage before had then; none: nothing was built of it there yet.
     pub artifacts: Vec<Digest>,
 }
@@ -85,11 +87,11 @@ pub struct Missing<'a> {
 impl SignOffs {
     /// The parties whose sign-off the code lacks, in the stage's order.
     ///
-    /// A sign-off counts while its giver may sign for that party. Where a build is taken as it is, one that was given when
+    /// A sign-off counts while its giver may sign for that party, or might when they left the platform. Where a build is taken as it is, one that was given when
     /// the stage before had builds of the commit is of those; else it is of whatever is built of the commit.
     pub fn missing(&self) -> Vec<Missing<'_>> {
         let of = |party: &Party| -> Vec<&Given> {
-            let may = |given: &&Given| party.people.iter().any(|person| person.account == given.account);
+            let may = |given: &&Given| given.left || party.people.iter().any(|person| person.account == given.account);
             self.given.iter().filter(|given| given.party == party.name).filter(may).collect()
         };
         let covers = |given: &Given| match &self.code.artifact {
@@ -215,7 +217,7 @@ mod tests {
     }
 
     fn given(party: &str, by: u128, artifacts: Vec<Digest>) -> Given {
-        Given { party: PartyName::parse(party).unwrap(), account: account(by), artifacts }
+        Given { party: PartyName::parse(party).unwrap(), account: account(by), left: false, artifacts }
     }
 
     fn wanted(artifact: Option<Digest>, given: Vec<Given>) -> SignOffs {

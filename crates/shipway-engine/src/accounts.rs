@@ -404,7 +404,7 @@ impl Platform {
 }
 
 /// Errors: the address is one by which a team owns.
-fn of_a_person(email: &Email) -> Result<()> {
+pub(crate) fn of_a_person(email: &Email) -> Result<()> {
     match email.team() {
         Some(team) => Err(Error::invalid(format!("{email} is the address of the team {team}, and no person's."))),
         None => Ok(()),

@@ -188,7 +188,10 @@ impl Platform {
         for part in &ctx.plan.parts {
             let app = self.store().read(|c| c.app_by_id(part.app))?;
             let slug = self.slug_of(part)?;
-            let subject = self.subject_at_switch(&ctx.plan, part, &app, slug.as_ref()).await?;
+            let mut subject = self.subject_at_switch(&ctx.plan, part, &app, slug.as_ref()).await?;
+            // Of somebody who was removed meanwhile, what was under way goes on.
+            let left_with = self.store().read(|c| c.left_with(caller.actor.account, app.id))?;
+            subject.permission = subject.permission.max(left_with);
             admit(&caller.actor, ctx.plan.trigger, &subject, self.now())?;
             let record =
                 slug.as_ref().map(|slug| self.own_deployment(&caller, part, &app, slug)).transpose()?.flatten();

@@ -43,7 +43,7 @@ const CHECK: Duration = Duration::from_secs(5);
 /// Where the status of an answer ends, in bytes: `HTTP/1.1 200`.
 const STATUS_END: usize = 12;
 /// A dyno that was up this long begins its count of crashes anew.
-const STEADY: SignedDuration = SignedDuration::from_mins(10);
+pub(crate) const STEADY: SignedDuration = SignedDuration::from_mins(10);
 
 impl Platform {
     /// Makes sure that a dyno's row has a task, and that the task looks at it.

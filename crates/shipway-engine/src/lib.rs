@@ -23,6 +23,7 @@ mod destroy;
 mod domains;
 mod dynos;
 mod error;
+mod findings;
 mod forge_news;
 mod forges;
 mod formation;
@@ -33,6 +34,7 @@ mod inherited;
 mod insisted;
 mod keys;
 mod late;
+mod leaving;
 mod locks;
 mod logins;
 mod logs;
@@ -79,8 +81,10 @@ pub use config::without_effect;
 pub use deploy_keys::{NewDeployKey, fingerprint};
 pub use deployments::{NewDeployment, NewDeploymentStatus};
 pub use error::{Error, Kind, Result};
+pub use findings::{Finding, Gravity, Machine};
 pub use forges::{Delivered, NewCredentials, NewForge, Refusal};
 pub use formation::{ScaleTo, ScaleUpdate};
+pub use leaving::Removed;
 pub use logins::Login;
 pub use logs::LOG_LIMITS;
 pub use operation::{Ending, Outcome, StepView};
@@ -99,6 +103,7 @@ pub use sides::Point;
 pub use sign_offs::{SignedInstead, StageRule, Waits};
 pub use sources::{SourceBlob, SourceOrder};
 pub use standing::{Ended, Holder, Standing};
+pub use starts::BUILD_AGAIN;
 pub use transfers::TransferLine;
 pub use triggers::{RefNews, RefOrigin, SetOff, TriggeredView};
 pub use tunnels::Tunnel;
@@ -261,6 +266,7 @@ struct Inner {
     turns: turns::Turns,
     tunnels: tunnels::Tunnels,
     receivers: OnceLock<Arc<dyn ports::Receivers>>,
+    machine: OnceLock<findings::Machine>,
     /// One look at what webhooks are told of at a time.
     looking: tokio::sync::Mutex<()>,
     deliveries_wanted: Notify,
@@ -303,6 +309,7 @@ impl Platform {
             sharing: artifact::Sharing::default(),
             tunnels: tunnels::Tunnels::default(),
             receivers: OnceLock::new(),
+            machine: OnceLock::new(),
             looking: tokio::sync::Mutex::default(),
             deliveries_wanted: Notify::new(),
             acknowledged: watch::channel(0).0,

@@ -127,7 +127,12 @@ impl Platform {
         self.store()
             .write(move |c| {
                 for row in &rows {
+                    let there = c.account(&row.account.into())?.is_some();
                     for app in &row.apps {
+                        // Whoever was removed while they asked. What was under way may have something follow.
+                        if !there && c.left_with(row.account, *app)?.is_none() {
+                            return Err(StoreError::Missing("account: it was removed"));
+                        }
                         // Its end has stopped what was under way, and waits for nothing else.
                         if c.app(&app.into())?.is_some_and(|app| app.ending) {
                             return Err(StoreError::Missing("app: it is being destroyed"));
@@ -332,7 +337,7 @@ impl Platform {
             if let Some(before) = place.behind() {
                 let who = self.store().read(|c| {
                     let operation = c.operation(before)?;
-                    Ok((operation.kind, c.account_by_id(operation.account)?.email))
+                    Ok((operation.kind, c.address_of(operation.account)?))
                 });
                 if let Ok((kind, email)) = who {
                     ctx.line(&format!("-----> Waiting behind a {kind} by {email} (shipway ops {before})"));

@@ -198,7 +198,7 @@ fn brought_by(c: &Conn<'_>, release: Release, slug: Slug) -> shipway_store::Resu
     };
     let (account, by) = match c.triggered_deploy_of(release.app, release.id)? {
         Some(deploy) => (deploy.mover, deploy.by),
-        None => (Some(release.account), c.account_by_id(release.account)?.email.to_string()),
+        None => (Some(release.account), c.address_of(release.account)?.to_string()),
     };
     Ok(Deployed { release, slug, account, by, tag, branch })
 }

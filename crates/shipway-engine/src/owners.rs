@@ -79,7 +79,13 @@ impl Platform {
         Ok(moved)
     }
 
-    fn transfer_entry(&self, caller: &Caller, app: &App, to: &Account, action: &str) -> shipway_store::LedgerEntry {
+    pub(crate) fn transfer_entry(
+        &self,
+        caller: &Caller,
+        app: &App,
+        to: &Account,
+        action: &str,
+    ) -> shipway_store::LedgerEntry {
         let detail = serde_json::json!({ "from": app.owner_email, "to": to.email });
         self.entry(caller, Some(app), action, detail)
     }

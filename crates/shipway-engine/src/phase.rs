@@ -186,11 +186,11 @@ impl Platform {
     pub(crate) async fn step_release_phase(&self, ctx: &Context, part: &Part) -> Result<Effect> {
         let plan = part.release()?;
         let Some(slug) = self.slug_of(part)? else { return Ok(nothing()) };
-        self.ensure(&slug).await?;
         let types = self.process_types(&slug.manifest);
         let Some((process_type, command)) = types.into_iter().find(|(t, _)| t.is_release()) else {
             return Ok(nothing());
         };
+        self.ensure(&slug).await?;
         let release = plan.release;
         ctx.line("-----> Running release command...");
         let phase = Phase {

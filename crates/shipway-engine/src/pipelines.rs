@@ -10,7 +10,7 @@ use crate::ports::Caller;
 use crate::{Event, Kind, Platform, Result};
 use shipway_domain::admission::{Permission, Scope, Trigger};
 use shipway_domain::{AccountId, AppId, CouplingId, DisplayName, NameOrId, PipelineId, PipelineName, Stage};
-use shipway_store::{Account, App, ConfigVars, Coupling, Pipeline, PipelineSettings, StoreError};
+use shipway_store::{Account, App, ConfigVars, Conn, Coupling, Pipeline, PipelineSettings, StoreError};
 use std::collections::BTreeMap;
 
 /// What is to change of an app's place; what is not named stays.
@@ -39,7 +39,7 @@ impl Platform {
         if !caller.actor.scope.reads_widely() {
             return Ok(Vec::new());
         }
-        let all = |c: &shipway_store::Conn<'_>| match caller.actor.admin {
+        let all = |c: &Conn<'_>| match caller.actor.admin {
             true => c.pipelines(),
             false => c.pipelines_of(caller.actor.account),
         };
@@ -69,20 +69,7 @@ impl Platform {
 
     /// What an account, an administrator's or not, may do with a pipeline by a token of any scope.
     fn access_of(&self, (account, admin): (AccountId, bool), pipeline: &Pipeline) -> Result<Option<Access>> {
-        if admin || pipeline.owner == account {
-            return Ok(Some(Access::Own));
-        }
-        let (role, permissions) = self.store().read(|c| {
-            let mut all = Vec::new();
-            for coupling in c.couplings(pipeline.id)? {
-                all.extend(c.permission(&c.app_by_id(coupling.app)?, account)?);
-            }
-            Ok((c.role(pipeline.owner, account)?, all))
-        })?;
-        let by_role = role.and_then(|role| role.permission(false));
-        let access = |p: Permission| if p >= Permission::Operate { Access::Operate } else { Access::See };
-        let by_role = by_role.map(|p| if p == Permission::Manage { Access::Own } else { access(p) });
-        Ok(permissions.into_iter().map(access).max().max(by_role))
+        Ok(self.store().read(|c| access_in(c, (account, admin), pipeline))?)
     }
 
     /// Errors: the caller or the token may not.
@@ -427,6 +414,25 @@ impl Platform {
             .await?;
         Ok(vars)
     }
+}
+
+/// What an account, an administrator's or not, may do with a pipeline.
+pub(crate) fn access_in(
+    c: &Conn<'_>,
+    (account, admin): (AccountId, bool),
+    pipeline: &Pipeline,
+) -> shipway_store::Result<Option<Access>> {
+    if admin || pipeline.owner == account {
+        return Ok(Some(Access::Own));
+    }
+    let access = |p: Permission| if p >= Permission::Operate { Access::Operate } else { Access::See };
+    let mut most = None;
+    for coupling in c.couplings(pipeline.id)? {
+        most = most.max(c.permission(&c.app_by_id(coupling.app)?, account)?.map(access));
+    }
+    let by_role = c.role(pipeline.owner, account)?.and_then(|role| role.permission(false));
+    let by_role = by_role.map(|p| if p == Permission::Manage { Access::Own } else { access(p) });
+    Ok(most.max(by_role))
 }
 
 fn may_not(caller: &Caller, pipeline: &Pipeline) -> Error {

@@ -204,6 +204,9 @@ pub trait Builder: Send + Sync {
     fn runnable(&self, manifest: &serde_json::Value, size: &DynoSize) -> Result<Runnable, PortError>;
     /// Makes sure that an older artifact can run: its layers are unpacked and whole.
     async fn ensure(&self, manifest: &serde_json::Value) -> Result<(), PortError>;
+    /// Whether all of an artifact is there: nothing of it is missing, or was found damaged and put aside. It is not read
+    /// for that.
+    async fn whole(&self, manifest: &serde_json::Value) -> Result<bool, PortError>;
     /// Removes everything that none of these manifests needs.
     async fn collect(&self, keep: &[serde_json::Value]) -> Result<u64, PortError>;
     /// Forgets an app's build cache.

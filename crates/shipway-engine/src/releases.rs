@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::gate::Incoming;
 use crate::plan::{Code, Part, Plan, ReleasePlan};
 use crate::ports::Caller;
+use crate::starts::BUILD_AGAIN;
 use crate::transfers::short_name;
 use crate::{Platform, Result};
 use shipway_domain::addon::TransferKind;
@@ -213,6 +214,10 @@ impl Platform {
             }));
         }
         let slug = to.slug.ok_or_else(|| Error::missing("slug"))?;
+        if let Some(slug) = self.store().read(|c| c.slug(slug))? {
+            let again = slug.commit.as_ref().map(|c| format!("git push --force heroku {}:main", c.short()));
+            self.ensure_or(&slug, again.as_deref().unwrap_or(BUILD_AGAIN)).await?;
+        }
         let mut plan = self.release_plan(app, format!("Rollback to v{}", to.version), Code::Slug(slug));
         plan.config_of = Some(to.id);
         let (release, _) = self.make_release(caller, app, Trigger::Rollback, plan).await?;

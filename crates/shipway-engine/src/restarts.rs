@@ -35,6 +35,10 @@ impl Platform {
     pub async fn restart(&self, caller: &Caller, app: &App, which: Which) -> Result<()> {
         self.admit(caller, Trigger::Restart, app).await?;
         let dynos = self.chosen(app.id, &which)?;
+        if dynos.iter().any(|d| d.one_off.is_none()) {
+            // What could not start again is said here, to whoever waits for the answer.
+            self.ensure_current(app.id).await?;
+        }
         let entry = self.entry(caller, Some(app), "restart", serde_json::json!({ "which": format!("{which:?}") }));
         self.record(entry).await?;
         self.log_api(app.id, &format!("Restarting {} by user {}", which_text(&which), caller.actor.email));
@@ -51,6 +55,10 @@ impl Platform {
     pub async fn stop_dynos(&self, caller: &Caller, app: &App, which: Which) -> Result<()> {
         self.admit(caller, Trigger::Restart, app).await?;
         let dynos = self.chosen(app.id, &which)?;
+        if dynos.iter().any(|d| d.one_off.is_none()) {
+            // They are started anew: what could not start must not be stopped.
+            self.ensure_current(app.id).await?;
+        }
         let entry = self.entry(caller, Some(app), "stop", serde_json::json!({ "which": format!("{which:?}") }));
         self.record(entry).await?;
         for dyno in &dynos {

@@ -370,18 +370,20 @@ impl Platform {
         let creator = people.entry(row.creator).or_insert(Permission::Operate);
         *creator = (*creator).max(Permission::Operate);
         people.remove(&app.owner);
-        let collaborator = |(account, permission)| {
-            let email = self.store().read(|c| c.account_by_id(account))?.email;
-            Ok(Collaborator {
+        let mut collaborators = Vec::with_capacity(people.len());
+        for (account, permission) in people {
+            // Who asked for it may have left since.
+            let Some(account) = self.store().read(|c| c.account(&account.into()))? else { continue };
+            collaborators.push(Collaborator {
                 id: self.id(CollaboratorId),
-                account,
-                email,
+                account: account.id,
+                email: account.email,
                 permission,
                 created_at: now,
                 updated_at: now,
-            })
-        };
-        people.into_iter().map(collaborator).collect()
+            });
+        }
+        Ok(collaborators)
     }
 
     /// Deploys another commit to a review app.

@@ -78,7 +78,8 @@ impl Platform {
         for rule in rules {
             let mut people = Vec::with_capacity(rule.people.len());
             for account in rule.people {
-                let account = self.store().read(|c| c.account_by_id(account))?;
+                // Who was removed is named still, for what they signed.
+                let Some(account) = self.store().read(|c| c.account(&account.into()))? else { continue };
                 if self.sees_pipeline(&account, pipeline)? {
                     people.push(Signer { account: account.id, email: account.email.to_string() });
                 }
@@ -369,12 +370,20 @@ impl Platform {
             Some(commit) => self.sign_offs_of(pipeline, stage, commit)?,
             None => Vec::new(),
         };
-        let given = given.into_iter().map(|it| Given { party: it.party, account: it.account, artifacts: it.artifacts });
+        let given = self.store().read(|c| {
+            let rules = c.sign_off_parties(pipeline.id, stage)?;
+            let named = |it: &SignOff| rules.iter().any(|r| r.party == it.party && r.people.contains(&it.account));
+            let given = given.into_iter().map(|it| {
+                let left = named(&it) && c.has_left(it.account)?;
+                Ok(Given { party: it.party, account: it.account, left, artifacts: it.artifacts })
+            });
+            given.collect()
+        })?;
         Ok(SignOffs {
             stage,
             parties: self.parties(pipeline, stage)?,
             code,
-            given: given.collect(),
+            given,
             owner_email: pipeline.owner_email.to_ask(),
             pipeline: pipeline.name.to_string(),
         })

@@ -2,11 +2,14 @@
 
 use crate::error::Error;
 use crate::{Platform, Result};
-use shipway_domain::SET_IN_DYNOS;
 use shipway_domain::size::DynoSize;
+use shipway_domain::{AppId, SET_IN_DYNOS};
 use shipway_runtime::{DynoPlan, Io, Observation, Root, RuntimeError};
 use shipway_store::{Dyno, Release, Slug};
 use std::collections::BTreeMap;
+
+/// Has what is pushed built, also where it was built before.
+pub const BUILD_AGAIN: &str = "git commit --allow-empty -m \"Build again\" && git push heroku HEAD:main";
 
 impl Platform {
     /// What a runtime needs to start a dyno.
@@ -127,13 +130,28 @@ impl Platform {
 
     /// Makes sure that a slug can run. Errors: it is damaged, with the way to make it again.
     pub(crate) async fn ensure(&self, slug: &Slug) -> Result<()> {
+        self.ensure_or(slug, BUILD_AGAIN).await
+    }
+
+    /// The same for code that is not the newest. `again`: what builds it again.
+    pub(crate) async fn ensure_or(&self, slug: &Slug, again: &str) -> Result<()> {
         self.inner.parts.builder.ensure(&slug.manifest).await.map_err(|e| {
             let what = slug.commit.as_ref().map_or("the code".into(), |c| format!("commit {}", c.short()));
-            let message = format!(
-                "What was built of {what} is damaged on the platform's disk. To build it again: \
-                 git commit --allow-empty -m \"Build again\" && git push heroku HEAD:main"
-            );
+            let message =
+                format!("What was built of {what} is damaged on the platform's disk. To build it again: {again}");
             Error::unavailable(message, e)
         })
+    }
+
+    /// The same for the code that an app runs, if it runs any.
+    pub(crate) async fn ensure_current(&self, app: AppId) -> Result<()> {
+        let slug = self.store().read(|c| {
+            let current = c.current_release(&c.app_by_id(app)?)?;
+            current.map_or(Ok(None), |release| c.slug_of(&release))
+        })?;
+        match slug {
+            Some(slug) => self.ensure(&slug).await,
+            None => Ok(()),
+        }
     }
 }

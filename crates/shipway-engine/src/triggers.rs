@@ -345,7 +345,10 @@ impl Platform {
     /// Begins a deploy that has waited, or writes down why not.
     async fn take_turn(&self, row: TriggeredDeploy) -> Result<()> {
         let app = self.store().read(|c| c.app_by_id(row.app))?;
-        let caller = Caller { actor: row.actor.clone(), via: "platform" };
+        let Some(caller) = self.in_whose_name(&row)? else {
+            let gone = format!("{} asked for it, and was removed since. Push it again to deploy it.", row.actor.email);
+            return self.put_triggered(row, TriggeredStatus::Refused, Some(gone)).await;
+        };
         match self.begin_triggered(&caller, &app, row.clone()).await {
             Ok(_) => Ok(()),
             // It may pass: the next look tries again.
@@ -359,6 +362,19 @@ impl Platform {
             }
             Err(e) => self.put_triggered(row, TriggeredStatus::Refused, Some(e.to_string())).await,
         }
+    }
+
+    /// Who deploys what has waited: whoever moved the ref, or the pipeline's owner of now in the place of one who was
+    /// removed. None: they were removed themselves.
+    fn in_whose_name(&self, row: &TriggeredDeploy) -> Result<Option<Caller>> {
+        let asked = row.actor.account;
+        if self.store().read(|c| c.account(&asked.into()))?.is_some() {
+            return Ok(Some(Caller { actor: row.actor.clone(), via: "platform" }));
+        }
+        let for_the_owner = matches!(row.source, CommitSource::Forge(_)) || row.mover != Some(asked);
+        let pipeline = row.pipeline.filter(|_| for_the_owner);
+        let pipeline = pipeline.map(|id| self.store().read(|c| c.pipeline(&id.into()))).transpose()?.flatten();
+        pipeline.map(|pipeline| self.as_owner(&pipeline)).transpose()
     }
 
     /// The deploy that a failed operation was, where it waits again: a sign-off was taken back before the switch. Whoever

@@ -159,6 +159,16 @@ pub fn operator_certificate(chain: &Path, key: &Path) -> Result<CertifiedKey, Ca
     Ok(certified)
 }
 
+/// When the first certificate of a PEM file ends. Errors: it cannot be read.
+pub fn certificate_ends(chain: &Path) -> Result<SystemTime, CaError> {
+    let damaged = || CaError::Damaged { path: chain.to_path_buf() };
+    let text = fs::read(chain).map_err(|source| CaError::File { path: chain.to_path_buf(), source })?;
+    let first = CertificateDer::from_pem_slice(&text).map_err(|_| damaged())?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&first).map_err(|_| damaged())?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    Ok(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
 fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, CaError> {
     let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(CaError::Key)?;
     Ok(CertifiedKey::new(chain, key))
@@ -198,6 +208,18 @@ mod tests {
         assert_eq!(fs::metadata(keys.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&keys).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(&keys).unwrap().count(), 1, "no draft is left behind");
+    }
+
+    #[test]
+    fn when_a_certificate_ends_is_read_from_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::load_or_create(&dir.path().join("keys")).unwrap();
+        let chain = dir.path().join("chain.pem");
+        fs::write(&chain, ca.issue_pem(&["shop.example.org".into()]).unwrap().0).unwrap();
+        let left = certificate_ends(&chain).unwrap().duration_since(SystemTime::now()).unwrap();
+        assert!(left <= LEAF_VALID && left > LEAF_VALID - DAY, "the leaf's end, and not its authority's: {left:?}");
+        fs::write(&chain, "nothing").unwrap();
+        assert!(matches!(certificate_ends(&chain), Err(CaError::Damaged { .. })));
     }
 
     #[test]

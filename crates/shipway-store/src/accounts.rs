@@ -190,12 +190,17 @@ impl Conn<'_> {
         self.account(&id.into())?.ok_or(StoreError::Missing("account"))
     }
 
+    /// Whether somebody besides this account administers the platform.
+    pub fn has_other_admin(&self, account: AccountId) -> Result<bool> {
+        self.value("SELECT EXISTS (SELECT 1 FROM accounts WHERE admin AND id <> ?)", [account.to_string()])
+    }
+
     /// All people, oldest first. Teams' accounts are left out.
     pub fn accounts(&self) -> Result<Vec<Account>> {
         self.rows("SELECT * FROM accounts WHERE id NOT IN (SELECT id FROM teams) ORDER BY created_at, id", [], account)
     }
 
-    /// Adds a token by its hash.
+    /// Adds a token by its hash. Errors: its person was removed.
     pub fn insert_token(&self, t: &Token, secret: &str) -> Result<()> {
         self.execute(
             "INSERT INTO tokens (id, account_id, hash, hint, description, scope, kind, created_at, updated_at,
@@ -212,7 +217,11 @@ impl Conn<'_> {
                 micros(t.updated_at),
                 t.expires_at.map(micros)
             ],
-        )?;
+        )
+        .map_err(|e| match e.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::ConstraintViolation) => StoreError::Missing("account"),
+            _ => StoreError::Sqlite(e),
+        })?;
         Ok(())
     }
 

@@ -124,9 +124,10 @@ pub struct Formation {
     pub updated_at: Timestamp,
 }
 
-const APP: &str = "SELECT apps.*, accounts.email AS owner_email FROM apps JOIN accounts ON accounts.id = apps.owner_id";
+pub(crate) const APP: &str =
+    "SELECT apps.*, accounts.email AS owner_email FROM apps JOIN accounts ON accounts.id = apps.owner_id";
 
-fn app(row: &Row<'_>) -> rusqlite::Result<App> {
+pub(crate) fn app(row: &Row<'_>) -> rusqlite::Result<App> {
     Ok(App {
         id: parsed(row, "id")?,
         name: parsed(row, "name")?,

@@ -15,6 +15,7 @@ mod conn;
 mod deployments;
 mod dynos;
 mod forges;
+mod former_accounts;
 mod ledger;
 mod operations;
 mod pipelines;
@@ -42,6 +43,7 @@ pub(crate) use conn::{json, micros, optional, optional_time, parsed, time, to_js
 pub use deployments::*;
 pub use dynos::*;
 pub use forges::*;
+pub use former_accounts::*;
 pub use ledger::*;
 pub use operations::*;
 pub use pipelines::*;
@@ -168,6 +170,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/slug_made_with.sql"),
     include_str!("schema/notices_replaced.sql"),
     include_str!("schema/branch_tips.sql"),
+    include_str!("schema/former_accounts.sql"),
 ];
 
 /// Work of one caller in the writer's transaction; what it returns tells the caller whether that was committed.

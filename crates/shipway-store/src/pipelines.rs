@@ -62,10 +62,10 @@ pub struct Coupling {
     pub updated_at: Timestamp,
 }
 
-const PIPELINE: &str = "SELECT pipelines.*, accounts.email AS owner_email FROM pipelines JOIN accounts ON accounts.id = pipelines.owner_id";
+pub(crate) const PIPELINE: &str = "SELECT pipelines.*, accounts.email AS owner_email FROM pipelines JOIN accounts ON accounts.id = pipelines.owner_id";
 const COUPLING: &str = "SELECT couplings.*, pipelines.name AS pipeline_name FROM couplings JOIN pipelines ON pipelines.id = couplings.pipeline_id";
 
-fn pipeline(row: &Row<'_>) -> rusqlite::Result<Pipeline> {
+pub(crate) fn pipeline(row: &Row<'_>) -> rusqlite::Result<Pipeline> {
     Ok(Pipeline {
         id: parsed(row, "id")?,
         name: parsed(row, "name")?,

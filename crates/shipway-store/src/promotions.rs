@@ -114,12 +114,12 @@ fn target(row: &Row<'_>) -> rusqlite::Result<PromotionTarget> {
     })
 }
 
-const PRODUCT: &str = "SELECT products.*, accounts.email AS owner_email,
+pub(crate) const PRODUCT: &str = "SELECT products.*, accounts.email AS owner_email,
      (SELECT json_group_array(pipeline_id) FROM (SELECT pipeline_id FROM product_pipelines
       WHERE product_id = products.id ORDER BY position)) AS pipelines
      FROM products JOIN accounts ON accounts.id = products.owner_id";
 
-fn product(row: &Row<'_>) -> rusqlite::Result<Product> {
+pub(crate) fn product(row: &Row<'_>) -> rusqlite::Result<Product> {
     let mut product = Product {
         id: parsed(row, "id")?,
         name: parsed(row, "name")?,
@@ -218,12 +218,12 @@ impl Conn<'_> {
         Ok(())
     }
 
-    /// Writes everything of a product that can change: what its people set, its pipelines and their order.
+    /// Writes everything of a product that can change: its owner, what its people set, its pipelines and their order.
     pub fn update_product(&self, p: &Product) -> Result<()> {
         let id = p.id.to_string();
         self.execute(
-            "UPDATE products SET settings = ?, updated_at = ? WHERE id = ?",
-            params![to_json(&p.settings)?, micros(p.updated_at), id],
+            "UPDATE products SET owner_id = ?, settings = ?, updated_at = ? WHERE id = ?",
+            params![p.owner.to_string(), to_json(&p.settings)?, micros(p.updated_at), id],
         )?;
         self.execute("DELETE FROM product_pipelines WHERE product_id = ?", [id])?;
         self.insert_product_pipelines(p)

@@ -89,11 +89,11 @@ impl Conn<'_> {
         Ok(())
     }
 
-    /// Adds a notice; a second time does nothing.
+    /// Adds a notice; a second time, or for somebody who was removed, does nothing.
     pub fn insert_notice(&self, n: &Notice) -> Result<()> {
         self.execute(
             "INSERT OR IGNORE INTO notices (id, account_id, app_id, text, replaced, read_at, created_at)
-             VALUES (?,?,?,?,?,?,?)",
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE EXISTS (SELECT 1 FROM accounts WHERE id = ?2)",
             params![
                 n.id.to_string(),
                 n.account.to_string(),

@@ -40,7 +40,7 @@ pub struct SignOff {
     pub created_at: Timestamp,
 }
 
-const SIGN_OFF: &str = "SELECT sign_offs.*, accounts.email FROM sign_offs JOIN accounts ON accounts.id = account_id";
+const SIGN_OFF: &str = "SELECT sign_offs.*, people.email FROM sign_offs JOIN people ON people.id = account_id";
 
 fn sign_off(row: &Row<'_>) -> rusqlite::Result<SignOff> {
     Ok(SignOff {
@@ -89,8 +89,9 @@ impl Conn<'_> {
         Ok(())
     }
 
-    /// Writes a sign-off down in the place of its person's one of the same commit and stage.
+    /// Writes a sign-off down in the place of its person's one of the same commit and stage. Errors: the person was removed.
     pub fn put_sign_off(&self, s: &SignOff) -> Result<()> {
+        self.account_by_id(s.account)?;
         self.execute(
             "INSERT OR REPLACE INTO sign_offs (id, pipeline_id, stage, commit_id, party, account_id, artifacts,
              comment, created_at) VALUES (?,?,?,?,?,?,?,?,?)",
@@ -107,6 +108,13 @@ impl Conn<'_> {
             ],
         )?;
         Ok(())
+    }
+
+    /// Names somebody no more for the parties of a stage.
+    pub fn leave_parties(&self, pipeline: PipelineId, stage: Stage, account: AccountId) -> Result<()> {
+        let mut rules = self.sign_off_parties(pipeline, stage)?;
+        rules.iter_mut().for_each(|rule| rule.people.retain(|person| *person != account));
+        self.set_sign_off_parties(pipeline, stage, &rules)
     }
 
     /// Takes a sign-off back; a second time does nothing.

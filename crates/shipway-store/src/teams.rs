@@ -83,7 +83,7 @@ const TRANSFER: &str = "SELECT t.*, apps.name AS app_name, o.email AS owner_emai
     FROM app_transfers t JOIN apps ON apps.id = t.app_id JOIN accounts o ON o.id = t.owner_id
     JOIN accounts r ON r.id = t.recipient_id";
 
-fn team(row: &Row<'_>) -> rusqlite::Result<Team> {
+pub(crate) fn team(row: &Row<'_>) -> rusqlite::Result<Team> {
     Ok(Team {
         id: parsed(row, "id")?,
         name: parsed(row, "name")?,

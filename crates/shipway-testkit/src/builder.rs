@@ -24,6 +24,11 @@ pub struct ProcfileBuilder {
 }
 
 impl ProcfileBuilder {
+    /// Damages all artifacts that there are, as a disk does.
+    pub fn damage(&self) {
+        self.artifacts.lock().unwrap().clear();
+    }
+
     /// How many artifacts there are.
     pub fn artifacts(&self) -> usize {
         self.artifacts.lock().unwrap().len()
@@ -76,6 +81,9 @@ impl Builder for ProcfileBuilder {
             true => Ok(()),
             false => Err(PortError(format!("it was collected: {manifest}"))),
         }
+    }
+    async fn whole(&self, manifest: &Value) -> Result<bool, PortError> {
+        Ok(self.artifacts.lock().unwrap().contains_key(&manifest.to_string()))
     }
     async fn collect(&self, keep: &[Value]) -> Result<u64, PortError> {
         let keep: BTreeSet<String> = keep.iter().map(Value::to_string).collect();

@@ -210,14 +210,17 @@ impl FromRequest<Web> for Call {
 
     async fn from_request(request: Request, web: &Web) -> Result<Self> {
         // Before the body: a stranger is told so without anything of his being read.
-        let (caller, holder) = authenticate(web, request.headers(), "api")?;
+        let (caller, _) = authenticate(web, request.headers(), "api")?;
         let left = web.limits().take(caller.actor.account)?;
         if let Some(Remaining(remaining)) = request.extensions().get() {
             // Set once: a request is read once.
             let _ = remaining.set(left);
         }
         deploys_only(web.platform(), &caller, &request)?;
-        Ok(Self { caller, holder, request: Open::read(request, web).await? })
+        let request = Open::read(request, web).await?;
+        // The body had a minute to come, in which the token may have ended or its person may have been removed.
+        let (caller, holder) = authenticate(web, &request.headers, caller.via)?;
+        Ok(Self { caller, holder, request })
     }
 }
 

@@ -113,8 +113,10 @@ table! { Api:
     // Accounts
     GET    "/account"                                   => accounts::info;
     PATCH  "/account"                                   => accounts::update;
+    DELETE "/account"                                   => accounts::destroy;
     GET    "/users/{user}"                              => accounts::by_user;
     PATCH  "/users/{user}"                              => accounts::update_by_user;
+    DELETE "/users/{user}"                              => accounts::destroy_by_user;
     GET    "/users/{user}/apps"                         => apps::of_user;
     GET    "/account/rate-limits"                       => meta::rate_limits;
     GET    "/account/features"                          => features::of_account;

@@ -1,5 +1,6 @@
 //! What `shipway doctor` says about this machine, before what the client half says about this shell.
 
+use crate::machine::LITTLE_BYTES;
 use crate::options::{self, Options};
 use crate::problem::Problem;
 use crate::up::Lock;
@@ -7,9 +8,6 @@ use crate::{home, ports, preflight, stack};
 use clap::Parser;
 use shipway_client::{Finding, Level, Place};
 use shipway_sandbox::doctor::{self, ISOLATION};
-
-/// Less free space than this is worth a word.
-const LITTLE_BYTES: u64 = 2 << 30;
 
 /// Everything that was looked at; nothing when the server is elsewhere.
 pub fn findings(place: &Place) -> Vec<Finding> {

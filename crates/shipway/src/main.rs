@@ -14,6 +14,7 @@ mod allocator;
 mod doctor;
 mod down;
 mod home;
+mod machine;
 mod options;
 mod ports;
 mod preflight;

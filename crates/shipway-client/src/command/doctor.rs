@@ -1,5 +1,6 @@
 //! `shipway doctor`.
 
+use super::comparison::names;
 use super::heroku::find_cli;
 use super::install::{self, WRAPPER, wrapper_directory};
 use super::items;
@@ -11,6 +12,8 @@ use crate::finding::{Finding, Level};
 use crate::git::{self, Leads, Remote};
 use crate::server::{Account, Server};
 use crate::terminal::{Cell, Tone, printable, text};
+use http::{Method, StatusCode};
+use serde_json::Value;
 use std::io::Read;
 use std::net::ToSocketAddrs;
 use std::path::Path;
@@ -46,6 +49,7 @@ pub async fn run(context: &Context, machine: Vec<Finding>) -> Result<ExitCode> {
             findings.push(git_settings(context, &program));
             findings.extend(git::remotes().iter().map(|remote| checkout(remote, &account.url)));
             findings.extend(hosts(&account).await);
+            findings.extend(of_server(&account).await.unwrap_or_else(|error| vec![no_server(error)]));
         }
         Err(error) => findings.push(no_server(error)),
     }
@@ -188,6 +192,25 @@ fn checkout(remote: &Remote, server: &ServerUrl) -> Finding {
     }
 }
 
+/// What the server itself knows.
+async fn of_server(account: &Account) -> Result<Vec<Finding>> {
+    let answer = account.client().send(Method::GET, "/shipway/v1/findings", None).await?;
+    if matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) {
+        // A server of a version that knows nothing, or a token that may not ask.
+        return Ok(Vec::new());
+    }
+    // This machine's own disk is told already.
+    let told = |about: &str| about == "disk" && matches!(account.server, Server::Local(_));
+    let found = answer.success()?;
+    Ok(items(&found).into_iter().filter(|one| !told(&text(one, &["about"]))).map(known_there).collect())
+}
+
+fn known_there(found: &Value) -> Finding {
+    let level = if text(found, &["level"]) == "problem" { Level::Problem } else { Level::Warning };
+    let what = Finding::new(level, printable(&text(found, &["what"])));
+    names(&found["next"]).into_iter().fold(what, Finding::next)
+}
+
 /// The lines for `/etc/hosts` of apps whose names programs other than browsers and curl cannot find.
 async fn hosts(account: &Account) -> Option<Finding> {
     let apps = account.client().get("/apps").await.ok()?;
@@ -278,6 +301,17 @@ mod tests {
         let next = |server| shell(&Environment::default(), server, "shipway --home /srv/a").next;
         assert_eq!(next(&elsewhere), ["shipway --home /srv/a env --install"]);
         assert_eq!(next(&server), [r#"eval "$(shipway --home /srv/a env)""#]);
+    }
+
+    #[test]
+    fn what_the_server_knows_is_said_with_what_to_type() {
+        let found = serde_json::json!({
+            "level": "problem", "about": "slug", "what": "shop: \u{1b}[2Jdamaged", "next": ["git push heroku main"],
+        });
+        let finding = known_there(&found);
+        assert_eq!((finding.level, finding.what.as_str()), (Level::Problem, "shop: \\u{1b}[2Jdamaged"));
+        assert_eq!(finding.next, ["git push heroku main"]);
+        assert_eq!(known_there(&serde_json::json!({ "level": "warning", "what": "x" })).level, Level::Warning);
     }
 
     #[test]

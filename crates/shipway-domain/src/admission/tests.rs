@@ -173,7 +173,8 @@ fn attack_18_code_without_sign_offs_gets_in_by_no_trigger() {
         name: name.clone(),
         people: vec![Signer { account: account(n), email: format!("{name}@example.org") }],
     };
-    let given = |name: &PartyName, n: u128| Given { party: name.clone(), account: account(n), artifacts: vec![] };
+    let given =
+        |name: &PartyName, n: u128| Given { party: name.clone(), account: account(n), left: false, artifacts: vec![] };
     let wanted = |given: Vec<Given>| SignOffs {
         pipeline: "shop".into(),
         owner_email: "ida@example.org".into(),

@@ -32,7 +32,29 @@ impl Platform {
         for line in said.map_or(error.as_str(), |(_, rest)| rest.trim()).lines() {
             ctx.line(&format!(" !     {line}"));
         }
+        // A build has its own output, and a line that points to it.
+        let was_built = |at: &StepAt| !at.step.builds() && journal.contains_key(&at.name());
+        if ctx.plan.steps().iter().any(was_built) || !at.step.builds() {
+            self.log_failure(ctx, error)?;
+        }
         self.end_as_failed(ctx, error).await
+    }
+
+    /// Says in the apps' logs what came of a change that its answer called begun.
+    fn log_failure(&self, ctx: &Context, error: &str) -> shipway_store::Result<()> {
+        let because = error.lines().next().unwrap_or_default();
+        for part in &ctx.plan.parts {
+            let release =
+                part.release.as_ref().map(|plan| self.store().read(|c| c.release(plan.release))).transpose()?;
+            let what = match release.flatten() {
+                Some(release) => format!("Release v{}", release.version),
+                None => format!("The {}", ctx.plan.kind()),
+            };
+            if self.store().read(|c| c.app(&part.app.into()))?.is_some() {
+                self.log_api(part.app, &format!("{what} failed: {because}"));
+            }
+        }
+        Ok(())
     }
 
     /// Undoes a step until its `undone` is written. Errors: a test stopped the platform.

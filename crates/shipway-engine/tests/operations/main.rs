@@ -3,9 +3,12 @@
 mod addons;
 mod again;
 mod crashes;
+mod damaged;
 mod domains;
+mod findings;
 mod gate;
 mod health;
+mod leaving;
 mod logs;
 mod products;
 mod promotions;

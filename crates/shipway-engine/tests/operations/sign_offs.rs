@@ -204,6 +204,43 @@ async fn attack_18_a_sign_off_that_is_taken_back_during_the_build_keeps_the_code
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attack_18_what_somebody_signed_who_leaves_stays_signed_and_no_more() {
+    let shop = Shop::open(&Ground::new()).await;
+    let platform = &shop.server.platform;
+    let (one, two) = (shop.commit("web: listen"), shop.commit("web: listen-after 1ms"));
+    for commit in [&one, &two] {
+        shop.sign(&shop.ada, commit, "qa").await.unwrap();
+    }
+    shop.sign(&shop.carol, &one, "product").await.unwrap();
+    // Bob signed as well, and lost his access before he left: that counted no more, and counts no more.
+    let three = shop.commit("web: listen-after 2ms");
+    shop.sign(&shop.bob, &three, "qa").await.unwrap();
+    shop.sign(&shop.carol, &three, "product").await.unwrap();
+    platform.remove_collaborator(&shop.server.caller, &shop.staging, "bob@example.org").await.unwrap();
+    for name in ["ada", "bob"] {
+        let which = shipway_domain::NameOrId::parse(&format!("{name}@example.org"));
+        platform.remove_account(&shop.server.caller, &which, None).await.unwrap();
+    }
+    assert_eq!(shop.deploy(&shop.production, &one).await.as_deref(), Ok("v2"));
+    let owner = format!("{OWNER}, who owns the pipeline (nobody may sign for qa any more)");
+    assert_eq!(shop.deploy(&shop.production, &three).await, Err(refusal(&three, "qa", "qa", &owner)));
+    let signed = platform.sign_offs(&shop.pipeline).unwrap();
+    let hers = signed.iter().find(|it| it.commit == one && it.party.as_str() == "qa").unwrap();
+    assert_eq!(hers.email.as_str(), "ada@example.org", "and it is on record by whom");
+
+    // Who comes by the same address is somebody else: signs nothing, takes nothing back.
+    let again = person(&shop.server, &shop.production, "ada", Permission::Deploy).await;
+    let refused = shop.sign(&again, &two, "qa").await.unwrap_err();
+    assert!(refused.starts_with("You (ada@example.org) sign for no party of it in production of shop"), "{refused}");
+    assert!(shop.withdraw(&again, &one).await.unwrap_err().starts_with("You have not signed"));
+    // Named anew, the stage has the people of now, and only what they sign.
+    shop.require(Stage::Production, &[("qa", &["ada"]), ("product", &["carol"])]).await.unwrap();
+    shop.sign(&shop.carol, &two, "product").await.unwrap();
+    let refused = refusal(&two, "qa", "qa", "ada@example.org (qa)");
+    assert_eq!(shop.deploy(&shop.production, &two).await, Err(refused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn attack_18_another_build_of_a_signed_commit_is_not_promoted() {
     let shop = Shop::open(&Ground::new()).await;
     let one = shop.commit("web: listen");

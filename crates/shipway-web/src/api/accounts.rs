@@ -31,6 +31,22 @@ pub async fn update_by_user(call: Call) -> Result<Answer> {
     change(&call).await
 }
 
+/// DELETE /account: one's own. Nothing goes with it: who owns something gives it away first.
+pub async fn destroy(call: Call) -> Result<Answer> {
+    remove(&call, call.caller.actor.account.into()).await
+}
+
+/// DELETE /users/{user}: one's own by any of its names; anybody's for administrators.
+pub async fn destroy_by_user(call: Call) -> Result<Answer> {
+    let account = named(&call)?;
+    remove(&call, account.id.into()).await
+}
+
+async fn remove(call: &Call, which: NameOrId) -> Result<Answer> {
+    let removed = call.platform().remove_account(&call.caller, &which, None).await?;
+    Ok(Answer::ok(present::account(&removed.account)))
+}
+
 async fn change(call: &Call) -> Result<Answer> {
     let payload = call.payload()?;
     // The rest of what Heroku's accounts can be told has no meaning here, but still a type.

@@ -182,8 +182,8 @@ impl<'a> Releases<'a> {
 pub(super) fn email(platform: &Platform, id: AccountId) -> String {
     platform
         .store()
-        .read(|c| c.account_by_id(id))
-        .map_or_else(|_| "somebody who has left".into(), |a| a.email.to_string())
+        .read(|c| c.address_of(id))
+        .map_or_else(|_| "somebody who has left".into(), |email| email.to_string())
 }
 
 /// Dynos as rows, by type and number.

@@ -5,7 +5,7 @@ use shipway_dashboard::model::{Event, Mark, Mention, StepRow, StepState};
 use shipway_dashboard::path;
 use shipway_domain::AppId;
 use shipway_domain::admission::Trigger;
-use shipway_engine::{Plan, StepView};
+use shipway_engine::{BUILD_AGAIN, Plan, StepView};
 use shipway_store::{LedgerEntry, Operation};
 use std::collections::HashMap;
 
@@ -130,6 +130,9 @@ pub(super) fn next(operation: &Operation, steps: &[StepView], left: bool) -> Str
         return format!("Nothing is to be done here. Mend what is named and {again}.");
     }
     let step = crate::own::at_step(steps).and_then(|title| title.split(' ').next());
+    if operation.error.as_ref().is_some_and(|error| error.contains(BUILD_AGAIN)) {
+        return format!("Build it again as the reason says, and {again}.");
+    }
     match step {
         Some("build") => format!("Change what the build names and {again}."),
         Some("release-phase") => {
@@ -310,6 +313,10 @@ fn what(entry: &LedgerEntry) -> String {
         "webhook-removed" => "removed a webhook".into(),
         "build-cache-purged" => "purged the build cache".into(),
         "account-added" | "invited" => format!("added the user {}", text("email")),
+        "account-removed" if text("given_to").is_empty() => format!("removed the user {}", text("email")),
+        "account-removed" => {
+            format!("removed the user {}, and gave what was theirs to {}", text("email"), text("given_to"))
+        }
         "account-changed" => "changed their account".into(),
         "token-made" => format!("made a token: {}", text("description")),
         "token-given" => format!("gave {} a new token", text("email")),

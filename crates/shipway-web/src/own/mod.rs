@@ -35,9 +35,11 @@ pub fn routes(web: &Web) -> Router<Web> {
 table! { Own:
     POST   "/shipway/v1/session"                                => session::create;
     GET    "/shipway/v1/status"                                 => status::show;
+    GET    "/shipway/v1/findings"                               => status::findings;
     GET    "/shipway/v1/events"                                 => events::follow;
     GET    "/shipway/v1/users"                                  => users::list;
     POST   "/shipway/v1/users"                                  => users::create;
+    DELETE "/shipway/v1/users/{user}"                           => users::remove;
     POST   "/shipway/v1/users/{user}/tokens"                    => users::give_token;
     GET    "/shipway/v1/operations"                             => operations::list;
     GET    "/shipway/v1/operations/{operation}"                 => operations::info;

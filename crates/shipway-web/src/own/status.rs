@@ -38,3 +38,18 @@ pub async fn show(call: Call) -> Result<Answer> {
         "operations": { "under_way": operations.iter().filter(|operation| !operation.status.is_final()).count() },
     })))
 }
+
+/// GET /shipway/v1/findings: what there is to know of the apps that the caller may see, and of the machine for
+/// administrators: what `shipway doctor` says of a server.
+pub async fn findings(call: Call) -> Result<Answer> {
+    let found = call.platform().findings(&call.caller).await?;
+    let shown = found.iter().map(|finding| {
+        json!({
+            "level": finding.gravity.as_str(),
+            "about": finding.about,
+            "what": finding.what,
+            "next": finding.next,
+        })
+    });
+    Ok(Answer::ok(shown.collect()))
+}

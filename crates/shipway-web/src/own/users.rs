@@ -37,6 +37,20 @@ pub async fn create(call: Call) -> Result<Answer> {
     Ok(Answer::created(body))
 }
 
+/// DELETE /shipway/v1/users/{user}?give_to=ADDRESS: the answer says who has what they owned, and what that was.
+pub async fn remove(call: Call) -> Result<Answer> {
+    let which = NameOrId::parse(call.parameter("user"));
+    let give_to = call.query("give_to").map(NameOrId::parse);
+    let removed = call.platform().remove_account(&call.caller, &which, give_to.as_ref()).await?;
+    let (mut body, estate) = (show(&removed.account), &removed.estate);
+    body["given_to"] = json!(removed.given_to.map(|to| to.email));
+    body["apps"] = estate.apps.iter().map(|app| json!(app.name)).collect();
+    body["pipelines"] = estate.pipelines.iter().map(|pipeline| json!(pipeline.name)).collect();
+    body["products"] = estate.products.iter().map(|product| json!(product.name)).collect();
+    body["teams"] = estate.teams.iter().map(|team| json!(team.name)).collect();
+    Ok(Answer::ok(body))
+}
+
 /// POST /shipway/v1/users/{user}/tokens `{revoke?}`: the answer holds another token of the account, which is shown once, and
 /// how many of its tokens ended.
 pub async fn give_token(call: Call) -> Result<Answer> {

@@ -99,11 +99,11 @@ impl<'a> People<'a> {
         self.web.platform().scope_name(scope)
     }
 
-    /// `{id, email}`. An account that is gone keeps its id.
+    /// `{id, email}`. Who was removed keeps both here.
     pub fn reference(&mut self, id: AccountId) -> Value {
         let store = self.web.platform().store();
-        let look = || match store.read(|c| c.account_by_id(id)) {
-            Ok(account) => json!({ "id": id, "email": account.email }),
+        let look = || match store.read(|c| c.address_of(id)) {
+            Ok(email) => json!({ "id": id, "email": email }),
             Err(_) => json!({ "id": id, "email": "nobody@localhost" }),
         };
         self.known.entry(id).or_insert_with(look).clone()

@@ -49,8 +49,9 @@ const LOOKS: [&str; 7] = [
 ];
 
 /// What somebody may do who only looks at an app: with what is their own, and ask for more.
-const OWN: [&str; 16] = [
+const OWN: [&str; 17] = [
     "accounts::update",
+    "accounts::destroy",
     "features::set_of_account",
     "keys::add",
     "authorizations::create",

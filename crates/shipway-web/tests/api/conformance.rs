@@ -12,20 +12,21 @@ use std::collections::{BTreeSet, HashSet};
 /// A client that holds every answer against the schema.
 pub struct Client<'a> {
     pub world: &'a World,
+    who: Person,
     schema: &'a Schema,
     links: Vec<Link>,
     called: HashSet<(String, String)>,
 }
 
 impl Client<'_> {
-    /// Calls as the owner; `route` names the route, `path` fills it in.
+    /// Calls as the owner, or whoever it is by then; `route` names the route, `path` fills it in.
     pub async fn call(&mut self, status: u16, method: &str, route: &str, values: &[&str], body: Value) -> Value {
         let mut path = route.to_string();
         let place = Regex::new(r"\{[^}]*\}").unwrap();
         for value in values {
             path = place.replace(&path, regex::NoExpand(value)).into_owned();
         }
-        let reply = self.world.call(Person::Owner, method, &path, &body).await;
+        let reply = self.world.call(self.who, method, &path, &body).await;
         assert_eq!(reply.status.as_u16(), status, "{method} {path} {body}: {}", reply.text);
         assert!(reply.header("request-id").is_some());
         let answer = reply.json();
@@ -109,7 +110,8 @@ async fn every_served_route_answers_as_the_schema_says() {
         return;
     };
     let world = World::new().await;
-    let mut client = Client { world: &world, schema: &schema, links: schema.links(), called: HashSet::new() };
+    let mut client =
+        Client { world: &world, who: Person::Owner, schema: &schema, links: schema.links(), called: HashSet::new() };
     accounts(&mut client).await;
     apps(&mut client).await;
     access(&mut client).await;
@@ -122,6 +124,7 @@ async fn every_served_route_answers_as_the_schema_says() {
     pipelines(&mut client).await;
     addons(&mut client).await;
     crate::teams::teams(&mut client).await;
+    leaving(&mut client).await;
 
     let served: BTreeSet<(String, String)> = TABLE
         .iter()
@@ -132,6 +135,17 @@ async fn every_served_route_answers_as_the_schema_says() {
     let known: BTreeSet<_> = known.filter(|l| served.contains(l)).collect();
     let uncalled: Vec<_> = known.iter().filter(|l| !client.called.contains(*l)).collect();
     assert!(uncalled.is_empty(), "served, in the schema, and not called here: {uncalled:#?}");
+}
+
+async fn leaving(c: &mut Client<'_>) {
+    let refused = c.call(422, "DELETE", "/account", &[], Value::Null).await;
+    assert!(refused["message"].as_str().unwrap().contains("heroku apps:transfer EMAIL -a shop"), "{refused}");
+    for (who, route) in [(Person::Viewer, "/account"), (Person::Deployer, "/users/{user}")] {
+        c.who = who;
+        let me = c.get("/account", &[]).await;
+        assert_eq!(c.call(200, "DELETE", route, &["~"], Value::Null).await["id"], me["id"]);
+        c.call(401, "GET", "/account", &[], Value::Null).await;
+    }
 }
 
 async fn addons(c: &mut Client<'_>) {

@@ -91,7 +91,10 @@ async fn attack_14_every_stream_ends_when_its_token_or_the_access_does() {
     stage.platform.give_access(&stage.caller, &app, "ada@example.org", Permission::View).await.unwrap();
     let mut kept = open(&stage, &of_app(&stage, &stage.token, &build, "").await[0].0, &stage.token).await;
 
-    for end in ["revoked", "rotated", "removed"] {
+    for end in ["revoked", "rotated", "removed", "left"] {
+        if end == "left" {
+            stage.platform.give_access(&stage.caller, &app, "ada@example.org", Permission::View).await.unwrap();
+        }
         let token = stage.platform.session_for(ada.actor.account, "a laptop").await.unwrap();
         let id = stage.platform.authenticate(&token).unwrap().1;
         let streams = match end {
@@ -105,6 +108,10 @@ async fn attack_14_every_stream_ends_when_its_token_or_the_access_does() {
         match end {
             "revoked" => drop(stage.platform.revoke_token(&ada, id, id).await.unwrap()),
             "rotated" => drop(stage.platform.rotate_token(&ada, id).await.unwrap()),
+            "left" => {
+                let which = shipway_domain::NameOrId::parse("ada@example.org");
+                drop(stage.platform.remove_account(&stage.caller, &which, None).await.unwrap());
+            }
             _ => drop(stage.platform.remove_collaborator(&stage.caller, &app, "ada@example.org").await.unwrap()),
         }
         for (path, last, stream) in opened {

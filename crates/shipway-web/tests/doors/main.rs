@@ -8,6 +8,7 @@ mod deploys;
 mod ended;
 mod git;
 mod heroku;
+mod leaving;
 mod lengths;
 mod own;
 mod pages;

@@ -256,6 +256,14 @@ async fn attack_14_a_terminal_ends_with_the_token_or_the_permission_to_run() {
     let late = Client::meet(&stage, secret).await.rest().await;
     assert_eq!(late, ["rendezvous\r\n", ended, "\u{ffff} heroku-command-exit-status: 1\n"]);
 
+    // The same when they are removed altogether.
+    let (_, bobs) = stage.person("bob@example.org").await;
+    stage.platform.give_access(&stage.caller, &app, "bob@example.org", Permission::Operate).await.unwrap();
+    let by_leaving = attached(&stage, &bobs, true).await;
+    let which = shipway_domain::NameOrId::parse("bob@example.org");
+    stage.platform.remove_account(&stage.caller, &which, None).await.unwrap();
+    assert_eq!(by_leaving.rest().await.concat(), format!("\r\n{ended}"));
+
     // What ran for them is gone; nobody else's ended.
     until("one is left", async || {
         let dynos = stage.platform.store().read(|c| c.dynos(app.id)).unwrap();

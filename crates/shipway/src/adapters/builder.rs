@@ -135,6 +135,12 @@ impl Builder for SlugBuilder {
         .await
     }
 
+    async fn whole(&self, manifest: &serde_json::Value) -> Result<bool, PortError> {
+        let manifest = Manifest::read(manifest)?;
+        let blobs = self.blobs.clone();
+        blocking(move || Ok(manifest.slug.layers.iter().all(|layer| blobs.exists(&layer.digest)))).await
+    }
+
     async fn collect(&self, keep: &[serde_json::Value]) -> Result<u64, PortError> {
         // The next time will do.
         let Ok(_alone) = self.collecting.try_write() else { return Ok(0) };

@@ -1,11 +1,11 @@
 //! `shipway server`: the control plane. Puts the parts together and serves the doors.
 
 use crate::adapters::{SlugBuilder, SocketRouter};
-use crate::home;
 use crate::options::{self, Options};
 use crate::problem::{Doing, Problem};
 use crate::roles::spawner::databases_address;
 use crate::stack;
+use crate::{home, machine};
 use shipway_blobs::{Blobs, Layers};
 use shipway_build::{Builder, BuilderConfig};
 use shipway_client::Place;
@@ -28,7 +28,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The stack's name: what Heroku calls the one that ours is nearest to.
 const STACK: &str = "heroku-24";
@@ -78,6 +78,8 @@ async fn serve(home: PathBuf, Arguments { options, trusted_uid }: Arguments) -> 
     let stack_fingerprint = stack_fingerprint.await.doing("asking for the versions of languages")?;
     let platform = open(&home, &options, git.git().clone(), keys, ca.clone(), stack_fingerprint).await?;
     first_admin(&platform, &home, &options).await?;
+    let (of, ends) = (home.clone(), certificate_ends(&options));
+    platform.look_at_machine_by(Box::new(move || machine::findings(&of, ends.as_ref(), SystemTime::now())));
     platform.start().await.map_err(for_the_operator).doing("going on with what was under way")?;
 
     let authority = options.certificate.cert.is_none().then(|| ca.ca_pem().to_owned());
@@ -201,6 +203,14 @@ fn builder_config(options: &Options, keys: &Keys, stack_fingerprint: String) -> 
         inputs_key,
         output_limit_bytes: options.build_limits.build_output << 20,
     }
+}
+
+/// When the operator's certificate ends, as it was read for this server.
+fn certificate_ends(options: &Options) -> Option<machine::Ends> {
+    let path = options.certificate.cert.as_ref()?;
+    let ends = shipway_net::ca::certificate_ends(path);
+    let told = ends.inspect_err(|error| tracing::warn!(%error, "when the certificate ends is not known"));
+    Some((path.clone(), told.ok()?))
 }
 
 fn certificates(ca: Arc<Ca>, options: &Options) -> Result<Arc<CertResolver>, Problem> {
