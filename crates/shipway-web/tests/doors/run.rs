@@ -262,7 +262,7 @@ async fn attack_14_a_terminal_ends_with_the_token_or_the_permission_to_run() {
     let by_leaving = attached(&stage, &bobs, true).await;
     let which = shipway_domain::NameOrId::parse("bob@example.org");
     stage.platform.remove_account(&stage.caller, &which, None).await.unwrap();
-    assert_eq!(by_leaving.rest().await.concat(), format!("\r\n{ended}"));
+    assert_eq!(by_leaving.rest().await, [&format!("\r\n{ended}"), stopped]);
 
     // What ran for them is gone; nobody else's ended.
     until("one is left", async || {
