@@ -42,27 +42,37 @@ impl Outputs {
 
 /// The writing end of an output; dropping it ends the output.
 pub(crate) struct Output {
-    id: uuid::Uuid,
-    outputs: Arc<dyn Fn(uuid::Uuid) + Send + Sync>,
     state: Mutex<(std::fs::File, u64)>,
     length: watch::Sender<u64>,
+    _close: Close,
+}
+
+/// Takes an output from among the open ones when it is dropped.
+struct Close(Box<dyn Fn() + Send + Sync>);
+
+impl Drop for Close {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 impl crate::Platform {
     /// Opens an output for appending. Errors: what the file system says.
     pub(crate) fn output(&self, id: uuid::Uuid) -> io::Result<Arc<Output>> {
         let outputs = &self.inner.outputs;
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(outputs.path(id))?;
-        let there = file.metadata()?.len();
-        let (length, seen) = watch::channel(there);
+        let (length, seen) = watch::channel(0);
+        // Before there is a file: whoever finds one that is not open takes it for ended.
         outputs.open.lock().expect("no panic while registered").insert(id, seen);
         let inner = Arc::downgrade(&self.inner);
-        let close = move |id| {
+        let close = Close(Box::new(move || {
             if let Some(inner) = inner.upgrade() {
                 inner.outputs.open.lock().expect("no panic while registered").remove(&id);
             }
-        };
-        Ok(Arc::new(Output { id, outputs: Arc::new(close), state: Mutex::new((file, there)), length }))
+        }));
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(outputs.path(id))?;
+        let there = file.metadata()?.len();
+        length.send_replace(there);
+        Ok(Arc::new(Output { state: Mutex::new((file, there)), length, _close: close }))
     }
 
     /// The last lines of a dyno that did not become healthy, as the transcript of its build ends with them. Empty where it
@@ -86,8 +96,14 @@ impl crate::Platform {
     /// Empty for an output that never was.
     pub fn read_output(&self, id: uuid::Uuid) -> OutputReader {
         let outputs = &self.inner.outputs;
+        let file = match std::fs::File::open(outputs.path(id)) {
+            Ok(file) => Ok(Some(tokio::fs::File::from_std(file))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        };
+        // After the file was found: one that begins in between grows.
         let growing = outputs.open.lock().expect("no panic while registered").get(&id).cloned();
-        OutputReader { path: outputs.path(id), file: None, growing }
+        OutputReader { file, growing }
     }
 }
 
@@ -113,30 +129,21 @@ impl Lines for Output {
     }
 }
 
-impl Drop for Output {
-    fn drop(&mut self) {
-        (self.outputs)(self.id);
-    }
-}
-
 /// The reading end of an output.
 pub struct OutputReader {
-    path: PathBuf,
-    file: Option<tokio::fs::File>,
+    /// None where there is none, or nothing more to say of why it could not be opened.
+    file: io::Result<Option<tokio::fs::File>>,
     growing: Option<watch::Receiver<u64>>,
 }
 
 impl OutputReader {
     /// The next bytes, at most 64 KiB; `None` at the end. Waits while the output grows.
     pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        if self.file.is_none() {
-            match tokio::fs::File::open(&self.path).await {
-                Ok(file) => self.file = Some(file),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(e) => return Err(e),
-            }
-        }
-        let Some(file) = &mut self.file else { return Ok(None) };
+        let file = match &mut self.file {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(None),
+            Err(_) => return std::mem::replace(&mut self.file, Ok(None)).map(|_| None),
+        };
         let mut buffer = vec![0; 64 * 1024];
         loop {
             // Marked as seen before reading: what is written meanwhile wakes the wait below.

@@ -110,7 +110,13 @@ async fn attack_44_of_too_many_requests_for_archives_the_last_is_told_to_come_ag
             let (source, order) = archives.order();
             tokio::spawn(async move {
                 asked.fetch_add(1, Ordering::SeqCst);
-                platform.build_source(&caller, &app, source, order).await
+                loop {
+                    match platform.build_source(&caller, &app, source.clone(), order.clone()).await {
+                        // The one that asks below came first, and leaves its place again.
+                        Err(full) if full.kind == Kind::Unavailable => tokio::task::yield_now().await,
+                        answer => break answer,
+                    }
+                }
             })
         })
         .collect();
