@@ -39,10 +39,7 @@ impl Platform {
     ) -> Result<Removed> {
         let actor = &caller.actor;
         if actor.scope != Scope::Global {
-            return Err(Error::forbidden(format!(
-                "The token that was used may not remove anybody: its scope is {}. Use one with the scope global.",
-                actor.scope.text()
-            )));
+            return Err(self.out_of_scope(caller, "remove anybody"));
         }
         let only = "Only an administrator may remove people and give away what is theirs. Ask one to run `shipway users remove`.";
         if !actor.admin && give_to.is_some() {

@@ -6,7 +6,7 @@ use crate::limits::Remaining;
 use crate::payload::Payload;
 use crate::range::{Fields, Range};
 use crate::{Answer, ApiError, Result, Web};
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use bytes::Bytes;
@@ -210,13 +210,16 @@ impl FromRequest<Web> for Call {
 
     async fn from_request(request: Request, web: &Web) -> Result<Self> {
         // Before the body: a stranger is told so without anything of his being read.
-        let (caller, _) = authenticate(web, request.headers(), "api")?;
+        let (caller, holder) = authenticate(web, request.headers(), "api")?;
         let left = web.limits().take(caller.actor.account)?;
         if let Some(Remaining(remaining)) = request.extensions().get() {
             // Set once: a request is read once.
             let _ = remaining.set(left);
         }
         deploys_only(web.platform(), &caller, &request)?;
+        if request.body().is_end_stream() {
+            return Ok(Self { caller, holder, request: Open::read(request, web).await? });
+        }
         let request = Open::read(request, web).await?;
         // The body had a minute to come, in which the token may have ended or its person may have been removed.
         let (caller, holder) = authenticate(web, &request.headers, caller.via)?;

@@ -17,6 +17,17 @@ async fn waits(server: &Server, push: OperationId) {
     until("the push waits", async || server.platform.waiting_behind(push)).await;
 }
 
+/// A commit that is being deployed, and was pushed again: the second push waits.
+async fn pushed_twice() -> (Server, App, CommitId, [OperationId; 2]) {
+    let server = Ground::new().server(None).await;
+    let app = server.create("acorn").await;
+    let commit = server.ground.repositories.commit(SLOW);
+    let first = push(&server, &app, &commit).await;
+    let again = push(&server, &app, &commit).await;
+    waits(&server, again).await;
+    (server, app, commit, [first, again])
+}
+
 async fn set_colour(server: &Server, app: &App) {
     let vars = BTreeMap::from([("COLOUR".to_string(), Some("green".to_string()))]);
     server.platform.set_config_vars(&server.caller, app, vars).await.unwrap();
@@ -24,12 +35,7 @@ async fn set_colour(server: &Server, app: &App) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_came_to_run_while_it_waited_is_not_released_again() {
-    let server = Ground::new().server(None).await;
-    let app = server.create("acorn").await;
-    let commit = server.ground.repositories.commit(SLOW);
-    let first = push(&server, &app, &commit).await;
-    let again = push(&server, &app, &commit).await;
-    waits(&server, again).await;
+    let (server, app, commit, [first, again]) = pushed_twice().await;
     // Config that changes meanwhile makes no difference.
     set_colour(&server, &app).await;
     server.ground.builder.go.notify_one();
@@ -110,12 +116,7 @@ async fn a_push_of_something_else_than_what_runs_is_deployed_whatever_ran_before
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_is_stopped_while_it_waits_leaves_nothing_pending() {
-    let server = Ground::new().server(None).await;
-    let app = server.create("acorn").await;
-    let commit = server.ground.repositories.commit(SLOW);
-    let first = push(&server, &app, &commit).await;
-    let again = push(&server, &app, &commit).await;
-    waits(&server, again).await;
+    let (server, app, _, [first, again]) = pushed_twice().await;
     server.platform.cancel(&server.caller, again).await.unwrap();
     server.ground.builder.go.notify_one();
     assert_eq!(server.outcome(first).await.as_deref(), Ok("v2"));
